@@ -1,0 +1,106 @@
+//! The network: fully connected layers with ReLU between them, and its gradient by hand.
+
+use crate::data::{CLASSES, PIXELS, Set};
+use crate::random::Random;
+use eigenstep::parameters;
+use ndarray::{Array1, Array2, Axis};
+
+/// Widths of the layers. Both hidden matrices have more than 4096 elements, below which state keeps
+/// full precision.
+const WIDTHS: [usize; 4] = [PIXELS, 256, 128, CLASSES];
+
+/// `y = x·Wᵀ + b`, for rows `x`.
+pub struct Linear {
+    weight: Array2<f32>,
+    bias: Array1<f32>,
+}
+parameters!(Linear { weight, bias }: f32);
+
+impl Linear {
+    fn new(inputs: usize, outputs: usize, random: &mut Random) -> Self {
+        // keeps the variance of the signal through a ReLU (He and others, 2015)
+        let bound = (6.0 / inputs as f32).sqrt();
+        let weight = Array2::from_shape_simple_fn((outputs, inputs), || bound * random.symmetric());
+        Self { weight, bias: Array1::zeros(outputs) }
+    }
+
+    fn forward(&self, x: &Array2<f32>) -> Array2<f32> {
+        x.dot(&self.weight.t()) + &self.bias
+    }
+}
+
+/// A classifier of images; its gradients have the same type.
+pub struct Network {
+    layers: Vec<Linear>,
+}
+parameters!(Network { layers }: f32);
+
+impl Network {
+    /// Random weights.
+    pub fn new(random: &mut Random) -> Self {
+        let widths = WIDTHS.iter().zip(WIDTHS.iter().skip(1));
+        Self { layers: widths.map(|(&from, &to)| Linear::new(from, to, random)).collect() }
+    }
+
+    /// Number of parameters.
+    pub fn len(&self) -> usize {
+        self.layers.iter().map(|layer| layer.weight.len() + layer.bias.len()).sum()
+    }
+
+    /// What goes into every layer, and after it what comes out of the last.
+    fn forward(&self, images: &Array2<f32>) -> (Vec<Array2<f32>>, Array2<f32>) {
+        let (mut inputs, mut x) = (Vec::new(), images.clone());
+        for layer in &self.layers {
+            if !inputs.is_empty() {
+                x.mapv_inplace(|x| x.max(0.0));
+            }
+            let y = layer.forward(&x);
+            inputs.push(std::mem::replace(&mut x, y));
+        }
+        (inputs, x)
+    }
+
+    /// Mean cross-entropy, and the share of images that are classified correctly.
+    pub fn evaluate(&self, set: &Set) -> (f64, f64) {
+        let (_, logits) = self.forward(&set.images);
+        let correct = logits.outer_iter().zip(&set.labels).filter(|(row, label)| {
+            let best = row.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+            best.is_some_and(|(digit, _)| digit == usize::from(**label))
+        });
+        let accuracy = correct.count() as f64 / set.len() as f64;
+        (cross_entropy(logits, &set.labels).0, accuracy)
+    }
+
+    /// Gradient of the mean cross-entropy.
+    pub fn gradient(&self, batch: &Set) -> Network {
+        let (inputs, logits) = self.forward(&batch.images);
+        let (_, mut delta) = cross_entropy(logits, &batch.labels);
+        let mut layers = Vec::new();
+        for (layer, x) in self.layers.iter().zip(&inputs).rev() {
+            let (weight, bias) = (delta.t().dot(x), delta.sum_axis(Axis(0)));
+            layers.push(Linear { weight, bias });
+            if layers.len() < self.layers.len() {
+                delta = delta.dot(&layer.weight);
+                delta.zip_mut_with(x, |d, &x| *d = if x > 0.0 { *d } else { 0.0 });
+            }
+        }
+        layers.reverse();
+        Network { layers }
+    }
+}
+
+/// Mean cross-entropy of the softmax of `logits`, and its gradient by them.
+fn cross_entropy(mut logits: Array2<f32>, labels: &[u8]) -> (f64, Array2<f32>) {
+    let (mut loss, images) = (0.0, labels.len() as f32);
+    for (mut row, &label) in logits.outer_iter_mut().zip(labels) {
+        let largest = row.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        row.mapv_inplace(|x| x - largest);
+        let log_sum = row.fold(0.0, |sum, x| sum + x.exp()).ln();
+        for (digit, x) in row.iter_mut().enumerate() {
+            let target = if digit == usize::from(label) { 1.0 } else { 0.0 };
+            loss -= f64::from(target * (*x - log_sum));
+            *x = ((*x - log_sum).exp() - target) / images;
+        }
+    }
+    (loss / f64::from(images), logits)
+}

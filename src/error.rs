@@ -1,0 +1,192 @@
+//! The one error type of the crate: what was wrong, where, what was expected and what was found.
+
+/// A failure that a closure of the user reported.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// `Result` with the crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong.
+///
+/// A call that returns an error has changed nothing: parameters, optimizer state and step counts
+/// are as they were before it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option lies outside its range, or contradicts another one.
+    #[error("{optimizer}: `{field}` must be {expected}, got {found}")]
+    InvalidHyperparameter {
+        /// Name of the optimizer, schedule or utility.
+        optimizer: &'static str,
+        /// Name of the option, as in `set_option`.
+        field: &'static str,
+        /// The admissible values in words.
+        expected: String,
+        /// The value given.
+        found: String,
+    },
+    /// The optimizer has no option of this name.
+    #[error("{optimizer} has no option `{name}`; it has {known}")]
+    UnknownOption {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+        /// The name asked for.
+        name: String,
+        /// The names that exist, comma-separated.
+        known: String,
+    },
+    /// A list with one value per parameter group has the wrong length.
+    #[error(
+        "{schedule}: `{field}` has {found} values, the optimizer has {groups} parameter groups"
+    )]
+    GroupValues {
+        /// Name of the schedule.
+        schedule: &'static str,
+        /// Name of the list.
+        field: &'static str,
+        /// Number of parameter groups.
+        groups: usize,
+        /// Length of the list.
+        found: usize,
+    },
+    /// A schedule of fixed length was stepped past its end.
+    #[error("{schedule}: step {epoch} lies past `total_steps` = {total_steps}")]
+    ScheduleEnded {
+        /// Name of the schedule.
+        schedule: &'static str,
+        /// Its length.
+        total_steps: u64,
+        /// The step asked for.
+        epoch: f64,
+    },
+    /// There is no parameter group of this number.
+    #[error("parameter group {group} does not exist; there are {groups}")]
+    UnknownGroup {
+        /// The number asked for.
+        group: usize,
+        /// How many groups there are.
+        groups: usize,
+    },
+    /// A parameter group selects no parameter at all: nearly always a typing error.
+    #[error("parameter group {group} (`{select}`) matches no parameter")]
+    EmptyGroup {
+        /// Number of the group.
+        group: usize,
+        /// The selector's label.
+        select: String,
+    },
+    /// A gradient, or a saved state, does not have its parameter's shape.
+    #[error("parameter `{name}`: expected shape {expected:?}, found {found:?}")]
+    ShapeMismatch {
+        /// Path of the parameter.
+        name: String,
+        /// The parameter's shape.
+        expected: Vec<usize>,
+        /// The shape met.
+        found: Vec<usize>,
+    },
+    /// A flat buffer does not have the length its shape asks for.
+    #[error("`{name}`: shape {shape:?} needs {expected} elements, the buffer has {found}")]
+    LengthMismatch {
+        /// Path of the leaf.
+        name: String,
+        /// The stated shape.
+        shape: Vec<usize>,
+        /// Number of elements of that shape.
+        expected: usize,
+        /// Number of elements given.
+        found: usize,
+    },
+    /// A row index of a sparse gradient lies outside its parameter.
+    #[error("gradient `{name}`: row {row} does not exist, the parameter has {rows} rows")]
+    RowOutOfRange {
+        /// Path of the gradient.
+        name: String,
+        /// The index given.
+        row: usize,
+        /// Number of rows of the parameter.
+        rows: usize,
+    },
+    /// A gradient has no parameter of the same path.
+    #[error("gradient `{name}` belongs to no parameter")]
+    UnknownGradient {
+        /// Path of the gradient.
+        name: String,
+    },
+    /// A parameter that the optimizer keeps state of is not in the tree.
+    #[error("parameter `{name}` is missing from the tree")]
+    MissingParameter {
+        /// Path of the parameter.
+        name: String,
+    },
+    /// Two leaves of one tree have the same path.
+    #[error("the name `{name}` is used twice")]
+    DuplicateName {
+        /// The path in question.
+        name: String,
+    },
+    /// A gradient holds a NaN or an infinity, and the policy is to refuse it.
+    #[error("gradient `{name}` is {value} at flat index {index}")]
+    NonFiniteGradient {
+        /// Path of the gradient.
+        name: String,
+        /// Row-major index of the first such element.
+        index: usize,
+        /// The value found, after scaling.
+        value: f64,
+    },
+    /// A norm or a scale that ought to be finite is not.
+    #[error("{what} is not finite: {value}")]
+    NonFinite {
+        /// What was computed.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// The loss closure returned NaN or an infinity.
+    #[error("the loss is not finite: {0}")]
+    NonFiniteLoss(f64),
+    /// The closure of the user failed.
+    #[error("the closure failed: {0}")]
+    Closure(#[source] BoxError),
+    /// This can only be chosen before the first step.
+    #[error("{what} can only be changed before the first step")]
+    AlreadyStarted {
+        /// What was to be changed.
+        what: &'static str,
+    },
+    /// `step` was called while the parameters stand at the evaluation point.
+    #[error("{optimizer}: the parameters are at the evaluation point; call `train` before `step`")]
+    EvaluationMode {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+    },
+    /// A saved state does not fit: the key says where, the problem says why.
+    #[error("state dict: `{key}`: {problem}")]
+    StateDict {
+        /// The key in question, or the file.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A method was called out of order.
+    #[error("{what}: {problem}")]
+    OutOfOrder {
+        /// The object and method.
+        what: &'static str,
+        /// What ought to have happened first.
+        problem: &'static str,
+    },
+    /// A matrix decomposition failed.
+    #[error("{what} of a {rows} x {cols} matrix: {problem}")]
+    Decomposition {
+        /// The decomposition.
+        what: &'static str,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        cols: usize,
+        /// Why it failed.
+        problem: &'static str,
+    },
+}

@@ -1,0 +1,54 @@
+//! Floor 4: first-order methods, one file each.
+//!
+//! | method | state, bytes per `f32` parameter | good for |
+//! |---|---|---|
+//! | [`Sgd`] | 0, with momentum 4 | well-conditioned problems, least memory |
+//! | [`Adam`] | 8 | reproducing results made with it |
+//! | [`AdamW`] | 8 | nearly everything |
+//! | [`Adagrad`] | 4 | sparse gradients |
+//! | [`RmsProp`] | 4 to 12 | recurrent networks, reinforcement learning |
+//! | [`Lion`] | 4 | large models, few bits |
+//! | [`Lamb`] | 8 | very large batches |
+//! | [`Prodigy`] | 16 | no learning rate to tune |
+//! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
+//! | [`Classp`] | 4 | one task after another |
+
+mod adagrad;
+mod adam;
+mod adamw;
+mod classp;
+mod lamb;
+mod lion;
+mod moments;
+mod prodigy;
+mod rmsprop;
+mod schedule_free;
+mod sgd;
+
+pub use adagrad::Adagrad;
+pub use adam::Adam;
+pub use adamw::AdamW;
+pub use classp::{Classp, ClasspVariant};
+pub use lamb::Lamb;
+pub use lion::Lion;
+pub use prodigy::{Prodigy, ProdigyScalars};
+pub use rmsprop::RmsProp;
+pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeScalars};
+pub use sgd::Sgd;
+
+/// Calls `$macro!(Type)` for every first-order method: the list that the common tests read.
+#[macro_export]
+macro_rules! for_each_first_order {
+    ($macro:ident) => {
+        $macro!(Sgd);
+        $macro!(Adam);
+        $macro!(AdamW);
+        $macro!(Adagrad);
+        $macro!(RmsProp);
+        $macro!(Lion);
+        $macro!(Lamb);
+        $macro!(Prodigy);
+        $macro!(ScheduleFreeAdamW);
+        $macro!(Classp);
+    };
+}

@@ -1,0 +1,151 @@
+//! Adaptive gradient clipping: every unit relative to its own weights.
+
+use crate::error::{Error, Result};
+use crate::hyper::Hyperparameters;
+use crate::numeric::{Element, Real};
+use crate::params::{Manifest, ParamBuffers, ParamLeaf, ParamVisitor, Parameters};
+use ndarray::{ArrayViewMut, ArrayViewMutD, Axis, Dimension, IxDyn};
+use std::collections::BTreeMap;
+
+/// Limits the gradient of every unit to a fraction of the norm of its weights, in place.
+///
+/// Use it to train without batch normalisation. Not for the last layer, by the paper: leave its
+/// gradient out of the tree. A unit is an index of the first dimension (a row of a matrix, an output
+/// channel); a tensor of one dimension, or none, is one unit.
+///
+/// ```text
+/// limit = clipping·max(‖w‖, eps)
+/// ‖g‖ > limit:  g ← g·limit/max(‖g‖, 1e-6)
+/// ```
+/// | field | default, the paper's | |
+/// |---|---|---|
+/// | `clipping` | 0.01 | ≥ 0 |
+/// | `eps` | 1e-3 | ≥ 0; lets weights that are zero begin to move |
+///
+/// Norms are made in `f64`. The factor differs from unit to unit, so this writes the gradients
+/// instead of showing them through a view: pass them as a tree of
+/// [`Parameters`](crate::params::Parameters), which every model-shaped gradient is.
+///
+/// # Examples
+/// ```
+/// use eigenstep::gradient::AdaptiveClip;
+/// use ndarray::array;
+///
+/// let mut w = array![[3.0f64, 4.0], [0.0, 0.0]];
+/// let mut g = array![[30.0, 40.0], [0.0, 1e-5]];
+/// AdaptiveClip { clipping: 0.1, ..AdaptiveClip::default() }.apply(&mut w, &mut g)?;
+/// assert!((g[[0, 0]] - 0.3).abs() < 1e-12 && g[[1, 1]] == 1e-5);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+/// Source: A. Brock, S. De, S. L. Smith, K. Simonyan, "High-Performance Large-Scale Image
+/// Recognition Without Normalization", 2021, eq. 3.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdaptiveClip {
+    /// Largest norm of a unit's gradient, as a fraction of the norm of its weights.
+    pub clipping: f64,
+    /// Lowest norm of weights that counts.
+    pub eps: f64,
+}
+
+impl Default for AdaptiveClip {
+    fn default() -> Self {
+        Self { clipping: 0.01, eps: 1e-3 }
+    }
+}
+
+crate::hyperparameters!(AdaptiveClip, "AdaptiveClip", {
+    "clipping": NonNegative = clipping;
+    "eps": NonNegative = eps;
+});
+
+impl AdaptiveClip {
+    /// Clips the gradients of a model in place; the model is not changed.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGradient`], [`Error::ShapeMismatch`], [`Error::DuplicateName`],
+    /// [`Error::LengthMismatch`], [`Error::InvalidHyperparameter`]. Then nothing has changed.
+    pub fn apply<T: Element, P, G>(&self, params: &mut P, grads: &mut G) -> Result<()>
+    where
+        P: Parameters<T> + ?Sized,
+        G: Parameters<T> + ?Sized,
+    {
+        self.validate()?;
+        let mut weights = BTreeMap::new();
+        for (name, weight) in arrays(params)? {
+            if weights.insert(name.clone(), weight).is_some() {
+                return Err(Error::DuplicateName { name });
+            }
+        }
+        let mut pairs = Vec::new();
+        for (name, grad) in arrays(grads)? {
+            let weight =
+                weights.remove(&name).ok_or(Error::UnknownGradient { name: name.clone() })?;
+            if weight.shape() != grad.shape() {
+                let (expected, found) = (weight.shape().to_vec(), grad.shape().to_vec());
+                return Err(Error::ShapeMismatch { name, expected, found });
+            }
+            pairs.push((weight, grad));
+        }
+        for (weight, grad) in &mut pairs {
+            self.clip_tensor(weight, grad);
+        }
+        Ok(())
+    }
+
+    fn clip_tensor<T: Element>(
+        &self,
+        weight: &mut ArrayViewMutD<'_, T>,
+        grad: &mut ArrayViewMutD<'_, T>,
+    ) {
+        if weight.ndim() <= 1 {
+            self.clip_unit(weight, grad);
+            return;
+        }
+        let units = grad.axis_iter_mut(Axis(0));
+        for (mut weight, mut grad) in weight.axis_iter_mut(Axis(0)).zip(units) {
+            self.clip_unit(&mut weight, &mut grad);
+        }
+    }
+
+    fn clip_unit<T: Element, D: Dimension>(
+        &self,
+        weight: &mut ArrayViewMut<'_, T, D>,
+        grad: &mut ArrayViewMut<'_, T, D>,
+    ) {
+        let limit = self.clipping * norm(weight).max(self.eps);
+        let size = norm(grad);
+        if size > limit {
+            let factor = T::Compute::of(limit / size.max(1e-6));
+            grad.map_inplace(|g| *g = T::store(g.load() * factor));
+        }
+    }
+}
+
+/// Euclidean norm, in `f64`, in logical order.
+fn norm<T: Element, D: Dimension>(values: &ArrayViewMut<'_, T, D>) -> f64 {
+    values.iter().fold(0.0, |sum, x| sum + x.load().widen() * x.load().widen()).sqrt()
+}
+
+/// The leaves of a tree, as arrays.
+fn arrays<'a, T: Element, P: Parameters<T> + ?Sized>(
+    tree: &'a mut P,
+) -> Result<Vec<(String, ArrayViewMutD<'a, T>)>> {
+    let mut visitor = ParamVisitor::new(ParamBuffers::default(), Manifest::default());
+    visitor.collect(tree)?;
+    let ParamVisitor { manifest, leaves, .. } = visitor;
+    let array = |(i, leaf)| {
+        let (name, shape) = (manifest.name(i).to_owned(), manifest.shape(i));
+        Ok(match leaf {
+            ParamLeaf::Strided(array) => (name, *array),
+            ParamLeaf::Slice(data) => {
+                let (found, expected) = (data.len(), shape.iter().product());
+                let array = ArrayViewMutD::from_shape(IxDyn(shape), data).map_err(|_| {
+                    let (name, shape) = (name.clone(), shape.to_vec());
+                    Error::LengthMismatch { name, shape, expected, found }
+                })?;
+                (name, array)
+            }
+        })
+    };
+    leaves.into_iter().enumerate().map(array).collect()
+}

@@ -1,0 +1,152 @@
+//! The elements of a gradient as the update sees them, block by block: scaled, clamped, in the
+//! arithmetic type, whatever the gradient's form.
+
+use crate::error::Result;
+use crate::numeric::{Element, Real};
+use crate::params::RowGradient;
+use crate::params::{GradBuffers, GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest};
+use std::ops::Range;
+
+/// Elements per block: small enough for the first-level cache, a multiple of the lanes of a sum.
+const BLOCK: usize = 1024;
+
+/// All leaves of a tree of gradients.
+pub(super) fn collect<'g, T: Element, G: Gradients<T> + ?Sized>(
+    grads: &'g G,
+) -> Result<GradVisitor<'g, T>> {
+    let mut visitor = GradVisitor::new(GradBuffers::default(), Manifest::default());
+    visitor.collect(grads)?;
+    Ok(visitor)
+}
+
+/// Number of elements of a leaf.
+pub(super) fn numel(manifest: &Manifest, leaf: usize) -> usize {
+    manifest.shape(leaf).iter().product()
+}
+
+/// Whether any range of the leaf can be asked for.
+pub(super) fn is_divisible<T>(leaf: &GradientLeaf<'_, T>) -> bool {
+    matches!(leaf.kind, GradientKind::Slice(_) | GradientKind::Generated(_))
+}
+
+/// Calls `visit(offset, block)` for the elements `range`, ascending.
+///
+/// Leaves that are not divisible are visited whole. Of a gradient of rows only the rows given are
+/// visited, duplicates added up; all other elements are zero.
+pub(super) fn visit<T: Element>(
+    leaf: &GradientLeaf<'_, T>,
+    range: Range<usize>,
+    mut visit: impl FnMut(usize, &[T::Compute]),
+) {
+    let view = View { scale: leaf.scale, bound: leaf.bound };
+    match &leaf.kind {
+        GradientKind::Slice(data) => {
+            let data = data.get(range.clone()).unwrap_or_default();
+            match T::as_compute(data).filter(|_| view.is_plain()) {
+                Some(data) => visit(range.start, data),
+                None => copied(view, range.start, data.iter().copied(), visit),
+            }
+        }
+        GradientKind::Strided(array) => copied(view, 0, array.iter().copied(), visit),
+        GradientKind::Rows(rows) => merged(view, rows, visit),
+        GradientKind::Generated(generator) => {
+            let mut raw = [T::default(); BLOCK];
+            for start in range.clone().step_by(BLOCK) {
+                let len = BLOCK.min(range.end - start);
+                let raw = raw.get_mut(..len).unwrap_or_default();
+                generator.fill(start, raw);
+                copied(view, start, raw.iter().copied(), &mut visit);
+            }
+        }
+    }
+}
+
+/// Factor and bound of a leaf.
+#[derive(Clone, Copy)]
+struct View {
+    scale: f64,
+    bound: f64,
+}
+
+impl View {
+    fn is_plain(self) -> bool {
+        self.scale == 1.0 && self.bound == f64::INFINITY
+    }
+
+    fn apply<R: Real>(self, xs: &mut [R]) {
+        if self.scale != 1.0 {
+            let scale = R::of(self.scale);
+            xs.iter_mut().for_each(|x| *x *= scale);
+        }
+        if self.bound != f64::INFINITY {
+            let bound = R::of(self.bound);
+            // not `min` and `max`, which would swallow a NaN
+            let clamp = |x: R| {
+                if x > bound {
+                    bound
+                } else if x < -bound {
+                    -bound
+                } else {
+                    x
+                }
+            };
+            xs.iter_mut().for_each(|x| *x = clamp(*x));
+        }
+    }
+}
+
+/// Passes the elements on through a buffer.
+fn copied<T: Element>(
+    view: View,
+    start: usize,
+    elements: impl Iterator<Item = T>,
+    mut visit: impl FnMut(usize, &[T::Compute]),
+) {
+    let mut buffer = [T::Compute::default(); BLOCK];
+    let mut elements = elements.map(T::load).fuse();
+    let mut offset = start;
+    loop {
+        let mut len = 0;
+        for (slot, x) in buffer.iter_mut().zip(elements.by_ref()) {
+            *slot = x;
+            len += 1;
+        }
+        let block = buffer.get_mut(..len).unwrap_or_default();
+        if block.is_empty() {
+            return;
+        }
+        view.apply(block);
+        visit(offset, block);
+        offset += len;
+    }
+}
+
+/// Passes the rows on, ascending, rows given twice added up.
+fn merged<T: Element>(
+    view: View,
+    gradient: &RowGradient<T>,
+    mut visit: impl FnMut(usize, &[T::Compute]),
+) {
+    let shape = gradient.shape();
+    let width: usize = shape.iter().skip(1).product();
+    let mut sum = vec![T::Compute::default(); width];
+    let mut current = None;
+    let mut flush = |row: Option<usize>, sum: &mut [T::Compute]| {
+        if let Some(row) = row {
+            view.apply(sum);
+            visit(row * width, sum);
+            sum.fill(T::Compute::default());
+        }
+    };
+    gradient.scatter(0, shape.iter().product(), |i, x| {
+        let row = Some(i / width);
+        if row != current {
+            flush(current, &mut sum);
+            current = row;
+        }
+        if let Some(slot) = sum.get_mut(i % width) {
+            *slot += x.load();
+        }
+    });
+    flush(current, &mut sum);
+}

@@ -1,0 +1,145 @@
+//! Skipping steps whose gradient is out of all proportion.
+
+use super::norm::total_norm;
+use crate::error::Result;
+use crate::hyper::{Hyperparameters, Range};
+use crate::numeric::Element;
+use crate::optim::Optimizer;
+use crate::params::{Gradients, Parameters};
+use crate::state::{Scalar, StateDict, StateReader};
+
+/// Options of a [`NormGuard`].
+///
+/// | field | default, ours | |
+/// |---|---|---|
+/// | `factor` | 10 | > 1; how many times the running mean is too much |
+/// | `decay` | 0.99 | in [0, 1); of the running mean |
+/// | `warmup` | 100 | accepted norms before any finite one is refused |
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormLimit {
+    /// How many times the running mean is too much.
+    pub factor: f64,
+    /// Decay of the running mean.
+    pub decay: f64,
+    /// Number of accepted norms before any finite one is refused.
+    pub warmup: u64,
+}
+
+impl Default for NormLimit {
+    fn default() -> Self {
+        Self { factor: 10.0, decay: 0.99, warmup: 100 }
+    }
+}
+
+crate::hyperparameters!(NormLimit, "NormLimit", {
+    "factor": AboveOne = factor;
+    "decay": UnitHalfOpen = decay;
+    "warmup": CountFrom(0) = warmup;
+});
+
+/// Skips a step if the norm of its gradients is not finite, or far above its running mean. Skipped
+/// steps touch neither parameters nor state.
+///
+/// ```text
+/// skip if ‖g‖ is not finite, or after the warm-up > factor·mean
+/// else  mean ← decay·mean + (1−decay)·‖g‖   (the first norm starts the mean)
+/// ```
+/// # Examples
+/// ```
+/// use eigenstep::{gradient::{NormGuard, NormLimit}, prelude::*};
+/// use ndarray::array;
+///
+/// let mut w = array![0.0f32];
+/// let mut opt = Sgd { lr: 0.5, ..Sgd::default() }.build()?;
+/// let mut guard = NormGuard::new(NormLimit { warmup: 2, ..NormLimit::default() })?;
+/// for gradient in [1.0, 1.0, 1e6, f32::NAN] {
+///     guard.step(&mut opt, &mut w, &array![gradient])?;
+/// }
+/// assert_eq!(w, array![-1.0]);
+/// assert_eq!(guard.skipped(), 2);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormGuard {
+    limit: NormLimit,
+    mean: f64,
+    accepted: u64,
+    skipped: u64,
+}
+
+impl NormGuard {
+    /// A guard that has seen no norm.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
+    pub fn new(limit: NormLimit) -> Result<Self> {
+        limit.validate()?;
+        Ok(Self { limit, mean: 0.0, accepted: 0, skipped: 0 })
+    }
+
+    /// Steps the optimizer, unless the gradients are out of proportion; says whether it did.
+    ///
+    /// # Errors
+    /// The optimizer's. A step that fails still counts in the running mean.
+    pub fn step<T: Element, O: Optimizer<T> + ?Sized>(
+        &mut self,
+        opt: &mut O,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool> {
+        let accepted = self.accepts(total_norm(grads, 2.0)?);
+        if accepted {
+            opt.step(params, grads)?;
+        }
+        Ok(accepted)
+    }
+
+    /// Judges a norm measured elsewhere, such as [`Clipped::norm`](super::Clipped::norm), and takes
+    /// it into the running mean or counts a skipped step.
+    pub fn accepts(&mut self, norm: f64) -> bool {
+        let warm = self.accepted >= self.limit.warmup && self.accepted > 0;
+        if !norm.is_finite() || warm && norm > self.limit.factor * self.mean {
+            self.skipped += 1;
+            return false;
+        }
+        let first = self.accepted == 0;
+        let decay = if first { 0.0 } else { self.limit.decay };
+        self.mean = decay * self.mean + (1.0 - decay) * norm;
+        self.accepted += 1;
+        true
+    }
+
+    /// The running mean of accepted norms.
+    pub fn mean(&self) -> f64 {
+        self.mean
+    }
+
+    /// Number of steps skipped.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Running mean and counts.
+    pub fn state_dict(&self) -> StateDict {
+        let mut state = StateDict::new("NormGuard");
+        let mut put = |key: &str, value| state.scalars.insert(key.to_owned(), value);
+        put("mean", Scalar::Float(self.mean));
+        put("accepted", Scalar::Int(self.accepted as i64));
+        put("skipped", Scalar::Int(self.skipped as i64));
+        state
+    }
+
+    /// Goes on from a saved state.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`](crate::Error::StateDict) names the first key that does not fit; the
+    /// guard stays as it was.
+    pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        let mut reader = StateReader::new(state, "NormGuard")?;
+        let mean = reader.number("mean", Range::NonNegative)?;
+        let (accepted, skipped) = (reader.count("accepted")?, reader.count("skipped")?);
+        reader.finish()?;
+        (self.mean, self.accepted, self.skipped) = (mean, accepted, skipped);
+        Ok(())
+    }
+}

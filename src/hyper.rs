@@ -1,0 +1,282 @@
+//! Floor 1: the table of an optimizer's options: name, admissible range, place.
+//!
+//! One table per method, written with [`hyperparameters!`](crate::hyperparameters), serves
+//! validation, `set_option`, schedulers, parameter groups and state dicts.
+
+use crate::error::{Error, Result};
+use std::fmt::Debug;
+
+/// The admissible values of one option.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Range {
+    /// `x > 0`.
+    Positive,
+    /// `x >= 0`.
+    NonNegative,
+    /// `0 <= x < 1`: decay rates of moving averages.
+    UnitHalfOpen,
+    /// `0 <= x <= 1`.
+    Unit,
+    /// `0 < x < 1`.
+    UnitOpen,
+    /// `x > 1`, infinity included.
+    AboveOne,
+    /// `x >= 1`, infinity included.
+    FromOne,
+    /// Any finite number.
+    Finite,
+    /// `true` or `false`; as a number 1 or 0.
+    Flag,
+    /// An integer of at least this value.
+    CountFrom(u64),
+    /// One of the first `n` integers: the variants of an enumeration.
+    Choice(&'static [&'static str]),
+    /// `0 <= x < 1`, or unset (NaN as a number).
+    OptionalUnitHalfOpen,
+}
+
+impl Range {
+    /// Whether `x` is admissible.
+    pub fn contains(self, x: f64) -> bool {
+        match self {
+            Range::Positive => x > 0.0 && x.is_finite(),
+            Range::NonNegative => x >= 0.0 && x.is_finite(),
+            Range::UnitHalfOpen => (0.0..1.0).contains(&x),
+            Range::Unit => (0.0..=1.0).contains(&x),
+            Range::UnitOpen => x > 0.0 && x < 1.0,
+            Range::AboveOne => x > 1.0,
+            Range::FromOne => x >= 1.0,
+            Range::Finite => x.is_finite(),
+            Range::Flag => x == 0.0 || x == 1.0,
+            // 2^53: the largest count that an f64 holds exactly
+            Range::CountFrom(least) => {
+                x.fract() == 0.0 && x >= least as f64 && x <= 9_007_199_254_740_992.0
+            }
+            Range::Choice(names) => x.fract() == 0.0 && x >= 0.0 && x < names.len() as f64,
+            Range::OptionalUnitHalfOpen => x.is_nan() || (0.0..1.0).contains(&x),
+        }
+    }
+
+    /// The admissible values in words, as error messages print them.
+    pub fn describe(self) -> String {
+        match self {
+            Range::Positive => "finite and > 0".into(),
+            Range::NonNegative => "finite and >= 0".into(),
+            Range::UnitHalfOpen => "in [0, 1)".into(),
+            Range::Unit => "in [0, 1]".into(),
+            Range::UnitOpen => "in (0, 1)".into(),
+            Range::AboveOne => "> 1".into(),
+            Range::FromOne => ">= 1".into(),
+            Range::Finite => "finite".into(),
+            Range::Flag => "0 (false) or 1 (true)".into(),
+            Range::CountFrom(least) => format!("an integer >= {least}"),
+            Range::Choice(names) => {
+                let names: Vec<String> =
+                    names.iter().enumerate().map(|(i, name)| format!("{i} ({name})")).collect();
+                names.join(" or ")
+            }
+            Range::OptionalUnitHalfOpen => "unset (NaN) or in [0, 1)".into(),
+        }
+    }
+}
+
+/// A field that can be read and written as a number.
+pub trait OptionValue {
+    /// The value as a number: flags are 0 or 1, unset options NaN.
+    fn get(&self) -> f64;
+    /// Writes a number that the option's [`Range`] contains.
+    fn set(&mut self, value: f64);
+}
+
+impl OptionValue for f64 {
+    fn get(&self) -> f64 {
+        *self
+    }
+    fn set(&mut self, value: f64) {
+        *self = value;
+    }
+}
+impl OptionValue for bool {
+    fn get(&self) -> f64 {
+        f64::from(u8::from(*self))
+    }
+    fn set(&mut self, value: f64) {
+        *self = value != 0.0;
+    }
+}
+impl OptionValue for u64 {
+    fn get(&self) -> f64 {
+        *self as f64
+    }
+    fn set(&mut self, value: f64) {
+        *self = value as u64;
+    }
+}
+impl OptionValue for usize {
+    fn get(&self) -> f64 {
+        *self as f64
+    }
+    fn set(&mut self, value: f64) {
+        *self = value as usize;
+    }
+}
+impl OptionValue for Option<f64> {
+    fn get(&self) -> f64 {
+        self.unwrap_or(f64::NAN)
+    }
+    fn set(&mut self, value: f64) {
+        *self = (!value.is_nan()).then_some(value);
+    }
+}
+
+/// One option of a method: its name, its range, its place.
+#[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
+pub struct Hyper<'a> {
+    /// Name as in `set_option` and state dicts: `lr`, `betas.0`, `weight_decay`.
+    pub name: &'static str,
+    /// Admissible values.
+    pub range: Range,
+    /// The field itself.
+    pub value: &'a mut dyn OptionValue,
+}
+
+/// A configuration whose numeric options can be listed, checked and changed by name.
+///
+/// Implement it with [`hyperparameters!`](crate::hyperparameters).
+pub trait Hyperparameters: Clone + Debug + Send + Sync + 'static {
+    /// Name of the method, as in error messages and state dicts.
+    const NAME: &'static str;
+
+    /// Calls `visitor` for every option, in a fixed order.
+    fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>));
+
+    /// Checks that no single option can express, such as "`nesterov` needs `momentum > 0`".
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`], built with [`Hyperparameters::invalid`].
+    fn validate_together(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Checks every option against its range, and all of them together.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] names the first option that does not fit.
+    fn validate(&self) -> Result<()> {
+        let mut wrong = None;
+        self.clone().visit_options(&mut |option| {
+            let value = option.value.get();
+            if wrong.is_none() && !option.range.contains(value) {
+                wrong = Some((option.name, option.range, value));
+            }
+        });
+        match wrong {
+            Some((field, range, value)) => {
+                Err(Self::invalid(field, range.describe(), value.to_string()))
+            }
+            None => self.validate_together(),
+        }
+    }
+
+    /// The error for a wrong option.
+    fn invalid(
+        field: &'static str,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Error {
+        Error::InvalidHyperparameter {
+            optimizer: Self::NAME,
+            field,
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// The value of the option `name`; `None` if there is no such option.
+    fn option(&self, name: &str) -> Option<f64> {
+        let mut found = None;
+        self.clone().visit_options(&mut |option| {
+            if option.name == name {
+                found = Some(option.value.get());
+            }
+        });
+        found
+    }
+
+    /// Changes the option `name`, and checks the whole configuration.
+    ///
+    /// # Errors
+    /// [`Error::UnknownOption`], or [`Error::InvalidHyperparameter`]; then nothing has changed.
+    fn set_option(&mut self, name: &str, value: f64) -> Result<()> {
+        let mut changed = self.clone();
+        let mut outcome = None;
+        let mut known = Vec::new();
+        changed.visit_options(&mut |option| {
+            known.push(option.name);
+            if option.name != name {
+            } else if option.range.contains(value) {
+                option.value.set(value);
+                outcome = Some(Ok(()));
+            } else {
+                let expected = option.range.describe();
+                outcome = Some(Err(Self::invalid(option.name, expected, value.to_string())));
+            }
+        });
+        outcome.unwrap_or_else(|| {
+            Err(Error::UnknownOption {
+                optimizer: Self::NAME,
+                name: name.to_owned(),
+                known: known.join(", "),
+            })
+        })?;
+        changed.validate_together()?;
+        *self = changed;
+        Ok(())
+    }
+}
+
+/// Implements [`Hyperparameters`] from a table of options.
+///
+/// Each line reads `"name": Range = place;`, where the place is a field, or a part of one. An
+/// optional block behind the table checks options together.
+///
+/// # Examples
+/// ```
+/// use eigenstep::hyper::Hyperparameters;
+///
+/// #[derive(Clone, Debug)]
+/// struct Momentum { lr: f64, betas: (f64, f64), nesterov: bool }
+///
+/// eigenstep::hyperparameters!(Momentum, "Momentum", {
+///     "lr": NonNegative = lr;
+///     "betas.0": UnitHalfOpen = betas.0;
+///     "betas.1": UnitHalfOpen = betas.1;
+///     "nesterov": Flag = nesterov;
+/// });
+///
+/// let wrong = Momentum { lr: 0.1, betas: (0.9, 1.0), nesterov: false };
+/// let message = wrong.validate().map_err(|error| error.to_string());
+/// assert_eq!(message, Err("Momentum: `betas.1` must be in [0, 1), got 1".into()));
+/// ```
+#[macro_export]
+macro_rules! hyperparameters {
+    ($type:ty, $name:literal, {
+        $($option:literal : $range:ident $(($($argument:tt)*))? = $($place:tt).+ ;)*
+    } $(, |$config:ident| $check:block)?) => {
+        impl $crate::hyper::Hyperparameters for $type {
+            const NAME: &'static str = $name;
+            fn visit_options(&mut self, visitor: &mut dyn FnMut($crate::hyper::Hyper<'_>)) {
+                $(visitor($crate::hyper::Hyper {
+                    name: $option,
+                    range: $crate::hyper::Range::$range $(($($argument)*))?,
+                    value: &mut self.$($place).+,
+                });)*
+            }
+            $(fn validate_together(&self) -> $crate::Result<()> {
+                let $config = self;
+                $check
+            })?
+        }
+    };
+}

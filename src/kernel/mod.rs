@@ -1,0 +1,20 @@
+//! Floor 1: loops over slices, compiled for every instruction set. The only home of `unsafe` besides
+//! the pointer adaptor of `linalg`.
+
+// Kernels index blocks whose length the line before has fixed; a check per element would stop the
+// compiler from vectorising.
+#![allow(clippy::indexing_slicing)]
+
+pub(crate) mod finite;
+pub mod isa;
+pub(crate) mod pages;
+pub(crate) mod parallel;
+pub(crate) mod scratch;
+pub mod sweep;
+
+pub use isa::{Isa, Kernel};
+pub use sweep::{SUMS, Slots, Sums};
+
+/// Elements per unit of work: a multiple of every block size, so that no block of codes straddles
+/// two units. 64 KiB of `f32` per stream; the slices of one unit stay in the second-level cache.
+pub const CHUNK: usize = 16_384;

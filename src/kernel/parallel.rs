@@ -1,0 +1,32 @@
+//! Threads over a flat list of work; without the feature `rayon`, the same work on one thread.
+
+/// Below this many elements in total, waking threads costs more than it gains.
+pub const SERIAL_BELOW: usize = 50_000;
+
+/// Runs `f` on every item; on several threads if `elements` is large enough to be worth it.
+///
+/// Items are independent, so the result does not depend on the number of threads.
+pub fn for_each<I: Send>(items: &mut [I], elements: usize, f: impl Fn(&mut I) + Sync + Send) {
+    #[cfg(feature = "rayon")]
+    if elements >= SERIAL_BELOW && items.len() > 1 && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        items.par_iter_mut().for_each(f);
+        return;
+    }
+    let _ = elements;
+    items.iter_mut().for_each(f);
+}
+
+/// Whether `f` holds for every piece of `piece` items; on several threads if there are enough.
+pub fn all_chunks<I: Sync>(
+    items: &[I],
+    piece: usize,
+    f: impl Fn(&[I]) -> bool + Sync + Send,
+) -> bool {
+    #[cfg(feature = "rayon")]
+    if items.len() > 2 * piece && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        return items.par_chunks(piece).all(f);
+    }
+    items.chunks(piece).all(f)
+}

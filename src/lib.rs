@@ -1,0 +1,124 @@
+//! Training optimizers with a PyTorch-style API, for programs that keep their own arrays. A step
+//! borrows parameters and gradients from wherever they are, changes the parameters in place, and keeps
+//! its state in 32, 16, 8 or 4 bits.
+//!
+//! ```
+//! use eigenstep::{parameters, prelude::*};
+//! use ndarray::{Array1, Array2, Axis, array};
+//!
+//! struct Linear { weight: Array2<f32>, bias: Array1<f32> }
+//! parameters!(Linear { weight, bias }: f32);
+//!
+//! let x = array![[0.0f32], [1.0], [2.0], [3.0]];
+//! let y = &x * 2.0 - 1.0;
+//! let mut model = Linear { weight: Array2::zeros((1, 1)), bias: Array1::zeros(1) };
+//!
+//! let mut opt = AdamW { lr: 0.05, weight_decay: 1e-3, ..AdamW::default() }
+//!     .build()?
+//!     .with_group(Select::name("bias"), |group| group.weight_decay = 0.0)?;
+//! for _ in 0..1000 {
+//!     let error = x.dot(&model.weight) + &model.bias - &y;
+//!     let grads = Linear { weight: x.t().dot(&error), bias: error.sum_axis(Axis(0)) };
+//!     opt.step(&mut model, &grads)?;
+//! }
+//! assert!((model.weight[[0, 0]] - 2.0).abs() < 0.02 && (model.bias[0] + 1.0).abs() < 0.02);
+//! # Ok::<(), eigenstep::Error>(())
+//! ```
+//!
+//! # Which optimizer?
+//! If you do not know, take [`AdamW`](first_order::AdamW) and tune its learning rate.
+//!
+//! | method | state, bytes per `f32` parameter | needs | good for |
+//! |---|---|---|---|
+//! | [`Sgd`](first_order::Sgd) | 0; with momentum 4 | a tuned `lr` | well-conditioned problems, least memory |
+//! | [`Adam`](first_order::Adam) | 8; with `amsgrad` 12 | – | reproducing results made with it |
+//! | [`AdamW`](first_order::AdamW) | 8; with `amsgrad` 12 | – | nearly everything |
+//! | [`Adagrad`](first_order::Adagrad) | 4 | – | sparse gradients |
+//! | [`RmsProp`](first_order::RmsProp) | 4; with momentum 8, centered 4 more | – | recurrent networks, reinforcement learning |
+//! | [`Lion`](first_order::Lion) | 4 | a third to a tenth of AdamW's `lr` | large models, few bits |
+//! | [`Lamb`](first_order::Lamb) | 8 | one pass more over memory; two with `max_grad_norm` | very large batches |
+//! | [`Prodigy`](first_order::Prodigy) | 16; `8 + 8/k` with `slice_p = k` | one pass more; one `lr` for all groups | no learning rate to tune |
+//! | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | no schedule, open-ended training |
+//! | [`Classp`](first_order::Classp) | 4 | – | one task after another |
+//!
+//! Every one of them runs with its state in fewer bits:
+//! [`with_state_precision`](optim::Optim::with_state_precision) takes a [`Precision`](quant::Precision).
+//! The state of `AdamW` is 2.03 bytes per parameter in 8 bits and 1.06 in 4.
+//!
+//! # How it composes
+//! - **Gradients are a tree of names.** Any type that can list its arrays is a model
+//!   ([`params`]): arrays, structs with [`parameters!`], `Vec`, `Option`, tuples, maps, plain
+//!   slices. Gradients may be dense, a few rows, or generated chunk by chunk. Clipping,
+//!   accumulation and loss scaling are views of them ([`gradient`]).
+//! - **A rule is the mathematics of one element** ([`Rule`](optim::Rule)): gradient and state in,
+//!   direction and state out. Threads, instruction sets, groups, bits and files are the engine's, so
+//!   a rule of your own has all of them from the start.
+//! - **Precision is storage.** Any rule takes any state precision; `bf16` and `f16` parameters keep
+//!   small steps through [`Rounding`](state::Rounding).
+//! - **One optimizer type**, [`Optim`](optim::Optim), holds groups, step counts and state, and is
+//!   used through the object-safe trait [`Optimizer`](optim::Optimizer). Options change by name at
+//!   any time ([`set_option`](optim::Optimizer::set_option)).
+//! - **Nothing is done by halves.** Whatever is wrong with a step is found before it changes
+//!   anything; the error says what, where, what was expected and what was found ([`Error`]). The
+//!   look for NaN is one more read of the gradients; [`NonFinite`](optim::NonFinite) switches it off.
+//! - **Schedules** are functions of the step ([`schedule`]) and write options like you do.
+//! - **The same bits** for any number of threads, any instruction set, and after saving and loading
+//!   ([`StateDict`](state::StateDict)).
+//!
+//! # Features
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `std` | yes | nothing; reserved, the crate needs the standard library |
+//! | `rayon` | yes | threads; the same bits without |
+//! | `faer` | yes | fast decompositions in [`linalg`]; the optimizers do not use them yet |
+//! | `half` | no | `bf16` and `f16` parameters |
+//! | `safetensors` | no | files of state dicts |
+//! | `serde` | no | configurations and state dicts as JSON and the like |
+//! | `lapack-…` | no | LAPACK as a second opinion in [`linalg`]; slow, for checking |
+//!
+//! faer is most of the time of a first build. The optimizers do without it:
+//! `default-features = false, features = ["std", "rayon"]`.
+//!
+//! # Guide
+//! In the folder `docs/` of the repository: `start.md` (from zero to a training loop), `choosing.md`,
+//! `groups.md`, `precision.md`, `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
+//! (old call → our call) and `benchmarks.md`.
+
+pub mod error;
+pub mod first_order;
+pub mod gradient;
+pub mod hyper;
+pub mod kernel;
+pub mod linalg;
+pub mod numeric;
+pub mod optim;
+pub mod params;
+pub mod prelude;
+pub mod quant;
+pub mod schedule;
+pub mod state;
+
+pub use error::{Error, Result};
+
+/// Compiles and runs every code block of the guide.
+#[cfg(doctest)]
+mod guide {
+    macro_rules! pages {
+        ($($name:ident = $file:literal;)*) => {
+            $(#[doc = include_str!($file)] struct $name;)*
+        };
+    }
+    pages! {
+        Readme = "../README.md";
+        Contributing = "../CONTRIBUTING.md";
+        Start = "../docs/start.md";
+        Choosing = "../docs/choosing.md";
+        Groups = "../docs/groups.md";
+        Precision = "../docs/precision.md";
+        Checkpoints = "../docs/checkpoints.md";
+        Determinism = "../docs/determinism.md";
+        Extending = "../docs/extending.md";
+        Pytorch = "../docs/pytorch.md";
+        Benchmarks = "../docs/benchmarks.md";
+    }
+}

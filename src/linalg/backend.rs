@@ -1,0 +1,266 @@
+//! The façade around every backend: checks, scaling, and the conventions that make results unique.
+
+use super::routines::{NOT_POSITIVE, Routines, Table};
+use super::{Backend, Eigh, Qr, Svd, Triangle, reciprocal_power_of_two, sorted};
+use crate::error::{Error, Result};
+use crate::numeric::Real;
+use ndarray::{Array1, Array2, ArrayRef2, ArrayView2, Axis, CowArray, Ix2};
+
+const NOT_SQUARE: &str = "it must be square";
+const NOT_FINITE: &str = "it holds a NaN or an infinity";
+const OVERFLOW: &str = "the result is too large for the number type";
+
+impl Backend {
+    /// Every backend of this build.
+    pub const fn available() -> &'static [Backend] {
+        &[
+            Backend::Native,
+            #[cfg(feature = "faer")]
+            Backend::Faer,
+            #[cfg(feature = "lapack")]
+            Backend::Lapack,
+        ]
+    }
+
+    fn routines<R: Real>(self) -> &'static dyn Routines<R> {
+        R::choose(Table(self))
+    }
+
+    /// [`eigh`](super::eigh) by this backend.
+    ///
+    /// # Errors
+    /// As [`eigh`](super::eigh).
+    pub fn eigh<R: Real>(self, a: &ArrayRef2<R>) -> Result<Eigh<R>> {
+        let task = Task::new("eigh", a);
+        task.square()?;
+        let largest = task.largest(a)?;
+        if a.is_empty() {
+            return Ok((Array1::zeros(0), Array2::zeros((0, 0))));
+        }
+        let scale = scale_for(largest);
+        let half = R::of(0.5);
+        let mean = |(i, j)| half * (scale * a[(i, j)]) + half * (scale * a[(j, i)]);
+        let symmetric = Array2::from_shape_fn(a.dim(), mean);
+        let result = self.routines().eigh(symmetric);
+        let (values, vectors) = result.map_err(|why| task.fails(why))?;
+        let order = sorted(&values, |x, y| x < y);
+        let values = values.select(Axis(0), &order).mapv(|x| x / scale);
+        let mut vectors = vectors.select(Axis(1), &order);
+        for mut vector in vectors.columns_mut() {
+            if leader_is_negative(vector.iter()) {
+                vector.mapv_inplace(|x| -x);
+            }
+        }
+        task.check(values.iter().chain(&vectors))?;
+        Ok((values, vectors))
+    }
+
+    /// [`qr`](super::qr) by this backend.
+    ///
+    /// # Errors
+    /// As [`qr`](super::qr).
+    pub fn qr<R: Real>(self, a: &ArrayRef2<R>) -> Result<Qr<R>> {
+        let task = Task::new("QR", a);
+        let (m, n) = a.dim();
+        let scale = scale_for(task.largest(a)?);
+        if a.is_empty() {
+            let k = m.min(n);
+            return Ok((Array2::zeros((m, k)), Array2::zeros((k, n))));
+        }
+        let result = self.routines().qr(scaled(a, scale).view());
+        let (mut q, mut r) = result.map_err(|why| task.fails(why))?;
+        for ((i, mut row), mut column) in r.rows_mut().into_iter().enumerate().zip(q.columns_mut())
+        {
+            if row.get(i).is_some_and(|&x| x < R::zero()) {
+                row.mapv_inplace(|x| -x);
+                column.mapv_inplace(|x| -x);
+            }
+            row.mapv_inplace(|x| x / scale);
+        }
+        task.check(q.iter().chain(&r))?;
+        Ok((q, r))
+    }
+
+    /// [`cholesky`](super::cholesky) by this backend.
+    ///
+    /// # Errors
+    /// As [`cholesky`](super::cholesky).
+    pub fn cholesky<R: Real>(self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
+        let task = Task::new("Cholesky factorisation", a);
+        task.square()?;
+        let largest = task.largest_in(a, Triangle::Lower)?;
+        if a.is_empty() {
+            return Ok(Array2::zeros((0, 0)));
+        }
+        // L scales by the root of what A scales by, so that must be a power of two
+        let scale = match scale_for(largest) {
+            one if one == R::one() => one,
+            _ => reciprocal_power_of_two(largest.sqrt()),
+        };
+        let result = self.routines().cholesky(scaled(&scaled(a, scale), scale).view());
+        let mut l = result.map_err(|why| task.fails(why))?;
+        l.mapv_inplace(|x| x / scale);
+        // finite entries with a finite factor that has no positive diagonal: rounding hid the sign
+        if l.iter().any(|x| !x.is_finite()) || l.diag().iter().any(|&x| x <= R::zero()) {
+            return Err(task.fails(NOT_POSITIVE));
+        }
+        Ok(l)
+    }
+
+    /// [`svd`](super::svd) by this backend.
+    ///
+    /// # Errors
+    /// As [`svd`](super::svd).
+    pub fn svd<R: Real>(self, a: &ArrayRef2<R>) -> Result<Svd<R>> {
+        let task = Task::new("SVD", a);
+        let (m, n) = a.dim();
+        let scale = scale_for(task.largest(a)?);
+        if a.is_empty() {
+            return Ok((Array2::zeros((m, 0)), Array1::zeros(0), Array2::zeros((0, n))));
+        }
+        let result = self.routines().svd(scaled(a, scale).view());
+        let (u, s, vt) = result.map_err(|why| task.fails(why))?;
+        let order = sorted(&s, |x, y| x > y);
+        let s = s.select(Axis(0), &order).mapv(|x| x / scale);
+        let (mut u, mut vt) = (u.select(Axis(1), &order), vt.select(Axis(0), &order));
+        for (mut left, mut right) in u.columns_mut().into_iter().zip(vt.rows_mut()) {
+            if leader_is_negative(left.iter()) {
+                left.mapv_inplace(|x| -x);
+                right.mapv_inplace(|x| -x);
+            }
+        }
+        task.check(u.iter().chain(&s).chain(&vt))?;
+        Ok((u, s, vt))
+    }
+
+    /// [`gram_left`](super::gram_left) by this backend.
+    pub fn gram_left<R: Real>(self, g: &ArrayRef2<R>) -> Array2<R> {
+        self.gram(g.as_standard_layout().view())
+    }
+
+    /// [`gram_right`](super::gram_right) by this backend.
+    pub fn gram_right<R: Real>(self, g: &ArrayRef2<R>) -> Array2<R> {
+        self.gram(g.as_standard_layout().t())
+    }
+
+    /// `g` is row-major or the transpose of such a matrix: faer sums in an order that depends on it.
+    #[allow(clippy::indexing_slicing)] // i and j are below the order of c
+    fn gram<R: Real>(self, g: ArrayView2<'_, R>) -> Array2<R> {
+        let n = g.nrows();
+        if g.is_empty() {
+            return Array2::zeros((n, n));
+        }
+        let mut c = self.routines().gram(g);
+        for i in 0..n {
+            for j in 0..i {
+                c[(j, i)] = c[(i, j)];
+            }
+        }
+        c
+    }
+
+    /// [`solve_triangular`](super::solve_triangular) by this backend.
+    ///
+    /// # Errors
+    /// As [`solve_triangular`](super::solve_triangular).
+    pub fn solve_triangular<R: Real>(
+        self,
+        a: &ArrayRef2<R>,
+        triangle: Triangle,
+        transposed: bool,
+        b: &ArrayRef2<R>,
+    ) -> Result<Array2<R>> {
+        let task = Task::new("triangular solve", a);
+        task.square()?;
+        if a.nrows() != b.nrows() {
+            return Err(task.fails("the right-hand side must have as many rows"));
+        }
+        task.largest_in(a, triangle)?;
+        if b.iter().any(|x| !x.is_finite()) {
+            return Err(task.fails("the right-hand side holds a NaN or an infinity"));
+        }
+        if a.diag().iter().any(|x| *x == R::zero()) {
+            return Err(task.fails("the matrix is singular: there is a zero on its diagonal"));
+        }
+        if b.is_empty() {
+            return Ok(b.to_owned());
+        }
+        let (a, triangle) = match (transposed, triangle) {
+            (false, triangle) => (a.view(), triangle),
+            (true, Triangle::Lower) => (a.t(), Triangle::Upper),
+            (true, Triangle::Upper) => (a.t(), Triangle::Lower),
+        };
+        let result = self.routines().solve_triangular(a, triangle, b.to_owned());
+        let x = result.map_err(|why| task.fails(why))?;
+        task.check(&x)?;
+        Ok(x)
+    }
+}
+
+/// What is computed of which matrix: the words of an error.
+#[derive(Clone, Copy)]
+pub(super) struct Task {
+    what: &'static str,
+    dim: (usize, usize),
+}
+
+impl Task {
+    pub(super) fn new<R>(what: &'static str, a: &ArrayRef2<R>) -> Self {
+        Task { what, dim: a.dim() }
+    }
+
+    pub(super) fn fails(self, problem: &'static str) -> Error {
+        let (rows, cols) = self.dim;
+        Error::Decomposition { what: self.what, rows, cols, problem }
+    }
+
+    fn square(self) -> Result<()> {
+        if self.dim.0 == self.dim.1 { Ok(()) } else { Err(self.fails(NOT_SQUARE)) }
+    }
+
+    /// max |aᵢⱼ|, or an error if one is not finite.
+    fn largest<R: Real>(self, a: &ArrayRef2<R>) -> Result<R> {
+        let largest = a.fold(R::default().magnitude_bits(), |m, x| m.max(x.magnitude_bits()));
+        self.finite(R::from_magnitude_bits(largest))
+    }
+
+    /// The same over one triangle with its diagonal; the rest is not read.
+    fn largest_in<R: Real>(self, a: &ArrayRef2<R>, triangle: Triangle) -> Result<R> {
+        let mut largest = R::default().magnitude_bits();
+        for ((i, j), x) in a.indexed_iter() {
+            if i == j || (i > j) == (triangle == Triangle::Lower) {
+                largest = largest.max(x.magnitude_bits());
+            }
+        }
+        self.finite(R::from_magnitude_bits(largest))
+    }
+
+    fn finite<R: Real>(self, x: R) -> Result<R> {
+        if x.is_finite() { Ok(x) } else { Err(self.fails(NOT_FINITE)) }
+    }
+
+    /// Finite input whose result is not: it lies outside the number type.
+    fn check<'a, R: Real>(self, result: impl IntoIterator<Item = &'a R>) -> Result<()> {
+        let finite = result.into_iter().all(|x| x.is_finite());
+        if finite { Ok(()) } else { Err(self.fails(OVERFLOW)) }
+    }
+}
+
+/// One if squares and reciprocal squares of `largest` are harmless, else the power of two that
+/// brings it near one. The range is LAPACK's (`rmin`, `rmax` in `dsyev`).
+fn scale_for<R: Real>(largest: R) -> R {
+    let low = (R::min_positive_value() / R::epsilon()).sqrt();
+    let harmless = low < largest && largest < low.recip();
+    if harmless || largest == R::zero() { R::one() } else { reciprocal_power_of_two(largest) }
+}
+
+/// `a · scale`, without a copy where that changes nothing.
+fn scaled<R: Real>(a: &ArrayRef2<R>, scale: R) -> CowArray<'_, R, Ix2> {
+    if scale == R::one() { a.view().into() } else { a.mapv(|x| x * scale).into() }
+}
+
+/// Is the first of the entries of largest magnitude negative?
+fn leader_is_negative<'a, R: Real>(xs: impl Iterator<Item = &'a R>) -> bool {
+    let leader = |m: R, &x: &R| if x.abs() > m.abs() { x } else { m };
+    xs.fold(R::zero(), leader) < R::zero()
+}

@@ -1,0 +1,229 @@
+//! Decompositions by faer, always on one thread.
+//!
+//! faer splits its vector loops at multiples of the vector width in memory, so its sums depend on
+//! where a matrix happens to lie. Decompositions therefore work on copies that faer allocates,
+//! which are always aligned alike: identical numbers give identical bits. Gram products have no
+//! such sums and read the caller's memory.
+//!
+//! faer's eigenvalue iteration can give up on matrices whose entries span more than the digits of
+//! the number type; the native one then takes over.
+
+use super::Triangle;
+use super::native::Native;
+use super::routines::{NOT_POSITIVE, Outcome, Routines};
+use crate::numeric::Real;
+use ::faer::dyn_stack::{MemBuffer, MemStack};
+use ::faer::linalg::matmul::triangular::{self, BlockStructure};
+use ::faer::linalg::{
+    cholesky::llt::factor as llt, evd, householder, qr::no_pivoting::factor as qr,
+};
+use ::faer::linalg::{svd, triangular_solve};
+use ::faer::prelude::default;
+use ::faer::traits::RealField;
+use ::faer::{Accum, Col, Conj, Mat, MatRef, Par};
+use ndarray::{Array1, Array2, ArrayView2};
+use num_traits::Float;
+
+/// The backend over faer.
+pub(super) struct Faer;
+
+impl<R: Real + RealField> Routines<R> for Faer {
+    fn eigh(&self, a: Array2<R>) -> Outcome<(Array1<R>, Array2<R>)> {
+        eigh(a.view()).map_or_else(|| Native.eigh(a), Ok)
+    }
+
+    fn qr(&self, a: ArrayView2<'_, R>) -> Outcome<(Array2<R>, Array2<R>)> {
+        let (m, n) = a.dim();
+        let k = m.min(n);
+        let block = qr::recommended_block_size::<R>(m, n);
+        let mut factors = aligned(a);
+        let mut coefficients = Mat::<R>::zeros(block, k);
+        let scratch = qr::qr_in_place_scratch::<R>(m, n, block, Par::Seq, default());
+        qr::qr_in_place(
+            factors.as_mut(),
+            coefficients.as_mut(),
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(scratch)),
+            default(),
+        );
+        let r = Array2::from_shape_fn(
+            (k, n),
+            |(i, j)| {
+                if i <= j { factors[(i, j)] } else { R::zero() }
+            },
+        );
+        let mut q = Mat::<R>::identity(m, k);
+        let scratch = householder::apply_block_householder_sequence_on_the_left_in_place_scratch::<R>(
+            m, block, k,
+        );
+        householder::apply_block_householder_sequence_on_the_left_in_place_with_conj(
+            factors.as_ref().subcols(0, k),
+            coefficients.as_ref(),
+            Conj::No,
+            q.as_mut(),
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(scratch)),
+        );
+        Ok((array(q.as_ref()), r))
+    }
+
+    fn cholesky(&self, a: ArrayView2<'_, R>) -> Outcome<Array2<R>> {
+        let n = a.nrows();
+        let mut l = aligned(a);
+        let scratch = llt::cholesky_in_place_scratch::<R>(n, Par::Seq, default());
+        llt::cholesky_in_place(
+            l.as_mut(),
+            default(),
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(scratch)),
+            default(),
+        )
+        .map_err(|_| NOT_POSITIVE)?;
+        Ok(Array2::from_shape_fn((n, n), |(i, j)| if i >= j { l[(i, j)] } else { R::zero() }))
+    }
+
+    fn svd(&self, a: ArrayView2<'_, R>) -> Outcome<(Array2<R>, Array1<R>, Array2<R>)> {
+        svd(a).map_or_else(|| Native.svd(a), Ok)
+    }
+
+    fn gram(&self, g: ArrayView2<'_, R>) -> Array2<R> {
+        let mut c = Mat::<R>::zeros(g.nrows(), g.nrows());
+        let g = view(g);
+        triangular::matmul(
+            c.as_mut(),
+            BlockStructure::TriangularLower,
+            Accum::Replace,
+            g,
+            BlockStructure::Rectangular,
+            g.transpose(),
+            BlockStructure::Rectangular,
+            R::one(),
+            Par::Seq,
+        );
+        array(c.as_ref())
+    }
+
+    fn solve_triangular(
+        &self,
+        a: ArrayView2<'_, R>,
+        triangle: Triangle,
+        b: Array2<R>,
+    ) -> Outcome<Array2<R>> {
+        let (a, mut x) = (aligned(a), aligned(b.view()));
+        match triangle {
+            Triangle::Lower => {
+                triangular_solve::solve_lower_triangular_in_place(a.as_ref(), x.as_mut(), Par::Seq)
+            }
+            Triangle::Upper => {
+                triangular_solve::solve_upper_triangular_in_place(a.as_ref(), x.as_mut(), Par::Seq)
+            }
+        }
+        Ok(array(x.as_ref()))
+    }
+}
+
+/// `None` where faer's iteration gives up.
+fn eigh<R: Real + RealField>(a: ArrayView2<'_, R>) -> Option<(Array1<R>, Array2<R>)> {
+    let n = a.nrows();
+    let a = aligned(a);
+    let mut values = Col::<R>::zeros(n);
+    let mut vectors = Mat::<R>::zeros(n, n);
+    let compute = evd::ComputeEigenvectors::Yes;
+    let scratch = evd::self_adjoint_evd_scratch::<R>(n, compute, Par::Seq, default());
+    evd::self_adjoint_evd(
+        a.as_ref(),
+        values.as_diagonal_mut(),
+        Some(vectors.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        default(),
+    )
+    .ok()?;
+    finite(&values).then(|| (values.iter().copied().collect(), array(vectors.as_ref())))
+}
+
+/// `None` where faer's iteration gives up.
+fn svd<R: Real + RealField>(a: ArrayView2<'_, R>) -> Option<(Array2<R>, Array1<R>, Array2<R>)> {
+    let (m, n) = a.dim();
+    let k = m.min(n);
+    let a = aligned(a);
+    let mut s = Col::<R>::zeros(k);
+    let (mut u, mut v) = (Mat::<R>::zeros(m, k), Mat::<R>::zeros(n, k));
+    let thin = svd::ComputeSvdVectors::Thin;
+    let scratch = svd::svd_scratch::<R>(m, n, thin, thin, Par::Seq, default());
+    svd::svd(
+        a.as_ref(),
+        s.as_diagonal_mut(),
+        Some(u.as_mut()),
+        Some(v.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        default(),
+    )
+    .ok()?;
+    finite(&s).then(|| (array(u.as_ref()), s.iter().copied().collect(), array(v.transpose())))
+}
+
+fn finite<R: Real + RealField>(xs: &Col<R>) -> bool {
+    xs.iter().all(|&x| Float::is_finite(x))
+}
+
+/// A copy whose alignment does not depend on where the original lies.
+fn aligned<R: Real + RealField>(a: ArrayView2<'_, R>) -> Mat<R> {
+    view(a).to_owned()
+}
+
+fn array<R: Real + RealField>(a: MatRef<'_, R>) -> Array2<R> {
+    Array2::from_shape_fn(a.shape(), |(i, j)| a[(i, j)])
+}
+
+/// The same matrix, in the same memory, as faer sees it.
+#[allow(unsafe_code)] // the one place where ndarray's memory becomes faer's
+fn view<R: Real + RealField>(a: ArrayView2<'_, R>) -> MatRef<'_, R> {
+    let (rows, cols) = a.dim();
+    let &[row_stride, col_stride] = a.strides() else {
+        return MatRef::from_row_major_slice(&[], 0, 0); // an Ix2 view has two strides
+    };
+    // SAFETY: ndarray guarantees for a live view that element (i, j), i < rows, j < cols, lies at
+    // ptr + i·row_stride + j·col_stride in units of elements, strides of any sign, inside one
+    // allocation that is initialised and not written to for the lifetime of the view; that is what
+    // `from_raw_parts` asks for. The result carries the lifetime and only reads.
+    unsafe { MatRef::from_raw_parts(a.as_ptr(), rows, cols, row_stride, col_stride) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Axis, s};
+
+    /// Element (i, j) of `a` is element (i, j) of its faer view, and the memory is the same.
+    fn same(a: ArrayView2<'_, f64>) {
+        let b = view(a);
+        assert_eq!(b.shape(), a.dim());
+        for ((i, j), x) in a.indexed_iter() {
+            assert!(std::ptr::eq(x, &b[(i, j)]), "element ({i}, {j}) of {a:?}");
+        }
+    }
+
+    #[test]
+    fn views_of_every_kind_read_the_right_elements() {
+        let a = Array2::from_shape_fn((5, 7), |(i, j)| (10 * i + j) as f64);
+        same(a.view());
+        same(a.t());
+        same(a.slice(s![1..4, 2..6]));
+        same(a.slice(s![..;2, ..;3]));
+        same(a.slice(s![..;-1, ..]));
+        same(a.slice(s![.., ..;-1]));
+        same(a.slice(s![..;-2, 1..;-3]).reversed_axes());
+        same(a.slice(s![2..3, ..]));
+        same(a.slice(s![.., 4..5]));
+        same(a.row(2).insert_axis(Axis(0)));
+        same(a.column(2).insert_axis(Axis(1)));
+        same(a.slice(s![3..3, ..]));
+        same(Array2::zeros((0, 0)).view());
+        let row = a.slice(s![1..2, ..]);
+        if let Some(repeated) = row.broadcast((4, 7)) {
+            same(repeated);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What a backend must be able to do, and the table of backends for each arithmetic type.
+
+use super::{Backend, Triangle};
+use crate::numeric::{ByReal, Real};
+use ndarray::{Array1, Array2, ArrayView2};
+
+/// A result, or why there is none; the façade adds what was computed and for which shape.
+pub(super) type Outcome<T> = Result<T, &'static str>;
+
+/// The eigenvalue or singular value iteration gave up.
+pub(super) const NO_CONVERGENCE: &str = "the iteration did not converge";
+/// A pivot of the Cholesky factorisation is zero or negative.
+pub(super) const NOT_POSITIVE: &str = "the matrix is not positive definite";
+
+/// The decompositions of one backend.
+///
+/// The façade hands over matrices with at least one row and one column, finite entries and a
+/// largest magnitude whose square and reciprocal square are representable. It also makes the
+/// results unique (order and signs) and checks that they are finite, so that all backends follow the same
+/// conventions.
+pub(super) trait Routines<R: Real>: Sync {
+    /// Eigenvalues, in any order, and eigenvectors in columns of an exactly symmetric matrix.
+    fn eigh(&self, a: Array2<R>) -> Outcome<(Array1<R>, Array2<R>)>;
+    /// Thin Q and R; any signs.
+    fn qr(&self, a: ArrayView2<'_, R>) -> Outcome<(Array2<R>, Array2<R>)>;
+    /// Lower factor with zeros above the diagonal; reads the lower triangle of a square matrix.
+    fn cholesky(&self, a: ArrayView2<'_, R>) -> Outcome<Array2<R>>;
+    /// Thin U, singular values ≥ 0 in any order, thin Vᵀ; any signs.
+    fn svd(&self, a: ArrayView2<'_, R>) -> Outcome<(Array2<R>, Array1<R>, Array2<R>)>;
+    /// The lower triangle of G Gᵀ; what is above it is ignored.
+    fn gram(&self, g: ArrayView2<'_, R>) -> Array2<R>;
+    /// X with T X = B for the given triangle T of `a`, whose diagonal holds no zero.
+    fn solve_triangular(
+        &self,
+        a: ArrayView2<'_, R>,
+        triangle: Triangle,
+        b: Array2<R>,
+    ) -> Outcome<Array2<R>>;
+}
+
+/// Selects the routines of a backend; see [`Real::choose`].
+pub(super) struct Table(pub(super) Backend);
+
+macro_rules! arm {
+    ($type:ident) => {
+        fn $type(self) -> &'static dyn Routines<$type> {
+            match self.0 {
+                Backend::Native => &super::native::Native,
+                #[cfg(feature = "faer")]
+                Backend::Faer => &super::faer::Faer,
+                #[cfg(feature = "lapack")]
+                Backend::Lapack => &super::lapack::Lapack,
+            }
+        }
+    };
+}
+
+impl ByReal for Table {
+    type Output<R: Real> = &'static dyn Routines<R>;
+    arm!(f32);
+    arm!(f64);
+}

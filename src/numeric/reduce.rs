@@ -1,0 +1,63 @@
+//! Sums in `f64` whose order depends on the length alone, so that they give the same bits on every
+//! machine and for any number of threads.
+
+use super::Real;
+
+/// Number of independent partial sums; wide enough for the widest vector unit.
+pub const LANES: usize = 16;
+
+/// A running sum of `LANES` interleaved partial sums.
+///
+/// Element `i` of a run goes to lane `i mod LANES`; the lanes are added pairwise at the end. A
+/// vector unit of any width computes exactly this.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LaneSum([f64; LANES]);
+
+impl LaneSum {
+    /// Adds `f(x)` for every `x`.
+    #[inline(always)]
+    pub fn extend<R: Real>(&mut self, xs: &[R], f: impl Fn(R) -> f64) {
+        let (blocks, rest) = xs.as_chunks::<LANES>();
+        for block in blocks {
+            for (lane, &x) in self.0.iter_mut().zip(block) {
+                *lane += f(x);
+            }
+        }
+        for (lane, &x) in self.0.iter_mut().zip(rest) {
+            *lane += f(x);
+        }
+    }
+
+    /// Adds `value` to lane `i mod LANES`.
+    #[inline(always)]
+    pub fn add(&mut self, i: usize, value: f64) {
+        if let Some(lane) = self.0.get_mut(i % LANES) {
+            *lane += value;
+        }
+    }
+
+    /// The sum of all lanes, added pairwise.
+    #[inline]
+    pub fn total(mut self) -> f64 {
+        let mut width = LANES / 2;
+        while width > 0 {
+            let (low, high) = self.0.split_at_mut(width);
+            for (a, b) in low.iter_mut().zip(high) {
+                *a += *b;
+            }
+            width /= 2;
+        }
+        self.0.first().copied().unwrap_or(0.0)
+    }
+}
+
+/// `Σ x²` in `f64`.
+#[inline(always)]
+pub fn sum_of_squares<R: Real>(xs: &[R]) -> f64 {
+    let mut sum = LaneSum::default();
+    sum.extend(xs, |x| {
+        let x = x.widen();
+        x * x
+    });
+    sum.total()
+}

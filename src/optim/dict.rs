@@ -1,0 +1,217 @@
+//! The engine's side of state dicts: what is written, and the checks before anything is taken over.
+
+use super::engine::Optim;
+use super::group::Group;
+use super::method::{TensorMethod, TensorState};
+use super::plan::{Plan, Tracked, check_shape};
+use super::rule::Mode;
+use super::scalars::Scalars;
+use crate::error::{Error, Result};
+use crate::hyper::{Hyperparameters, Range};
+use crate::numeric::Element;
+use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, problem};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+/// What is saved for an option that is not set.
+const UNSET: &str = "unset";
+
+pub(super) fn state_bytes<M: TensorMethod<T>, T: Element>(optim: &Optim<M, T>) -> StateBytes {
+    let mut bytes = StateBytes::default();
+    for tracked in &optim.tracked {
+        tracked.state.count(&mut bytes);
+        bytes.add_parameters(tracked.shape.iter().product());
+    }
+    bytes
+}
+
+pub(super) fn save<M: TensorMethod<T>, T: Element>(optim: &Optim<M, T>) -> StateDict {
+    let mut dict = StateDict::new(M::Config::NAME);
+    for (index, group) in optim.groups.iter().enumerate() {
+        let mut record = Record::new(format!("groups.{index}"), &mut dict);
+        record.scalar("select", Scalar::Text(group.select.label().to_owned()));
+        group.method.config().clone().visit_options(&mut |option| {
+            let value = option.value.get();
+            record.scalar(
+                option.name,
+                match option.range {
+                    Range::Flag => Scalar::Bool(value != 0.0),
+                    Range::CountFrom(_) | Range::Choice(_) => Scalar::Int(value as i64),
+                    _ if value.is_nan() => Scalar::Text(UNSET.into()),
+                    _ => Scalar::Float(value),
+                },
+            );
+        });
+        group.scalars.clone().visit(&mut |name, value| {
+            record.scalar(&format!("scalars.{name}"), Scalar::Float(value.get()));
+        });
+    }
+    for tracked in &optim.tracked {
+        let mut record = Record::new(format!("state.{}", tracked.name), &mut dict);
+        let shape: Vec<String> = tracked.shape.iter().map(usize::to_string).collect();
+        record.scalar("step", Scalar::Int(i64::try_from(tracked.t).unwrap_or(i64::MAX)));
+        record.scalar("group", Scalar::Int(tracked.group as i64));
+        record.scalar("shape", Scalar::Text(shape.join(",")));
+        tracked.state.save(&tracked.shape, &mut record);
+    }
+    if M::TWO_POINTS {
+        dict.scalars.insert("train_mode".into(), Scalar::Bool(optim.mode == Mode::Train));
+    }
+    dict
+}
+
+pub(super) fn load<M: TensorMethod<T>, T: Element>(
+    optim: &mut Optim<M, T>,
+    dict: &StateDict,
+) -> Result<()> {
+    dict.check_header(M::Config::NAME)?;
+    let used = RefCell::new(BTreeSet::new());
+    let mut groups = optim.groups.clone();
+    check_group_count(dict, groups.len())?;
+    for (index, group) in groups.iter_mut().enumerate() {
+        let lookup = Lookup::new(format!("groups.{index}"), dict, &used);
+        load_options(group.method.config_mut(), &lookup)?;
+        load_scalars(&mut group.scalars, &lookup)?;
+        match lookup.scalar("select").map(Scalar::as_text) {
+            None => {}
+            Some(Some(label)) if label == group.select.label() => {}
+            Some(label) => {
+                let (expected, found) = (group.select.label(), label.unwrap_or("no text"));
+                let text = format!("expected the selector `{expected}`, found `{found}`");
+                return Err(lookup.problem("select", text));
+            }
+        }
+    }
+    let mut tracked = Vec::new();
+    for name in parameter_names(dict) {
+        let lookup = Lookup::new(format!("state.{name}"), dict, &used);
+        tracked.push(load_tracked(optim, &groups, name, &lookup)?);
+    }
+    let mode = match (M::TWO_POINTS, dict.scalars.get("train_mode")) {
+        (true, Some(Scalar::Bool(train))) => {
+            used.borrow_mut().insert("train_mode".into());
+            if *train { Mode::Train } else { Mode::Eval }
+        }
+        (true, _) => return Err(problem("train_mode", "is missing")),
+        (false, _) => Mode::Train,
+    };
+    let used = used.into_inner();
+    let mut keys = dict.scalars.keys().chain(dict.tensors.keys());
+    if let Some(unknown) = keys.find(|key| !used.contains(*key)) {
+        return Err(problem(unknown, format!("is unknown to {}", M::Config::NAME)));
+    }
+    // everything fits
+    optim.groups = groups;
+    optim.tracked = tracked;
+    optim.mode = mode;
+    optim.plan = Plan { stale: true, ..Plan::default() };
+    Ok(())
+}
+
+fn check_group_count(dict: &StateDict, expected: usize) -> Result<()> {
+    let numbers = dict.scalars.keys().filter_map(|key| {
+        let (number, _) = key.strip_prefix("groups.")?.split_once('.')?;
+        number.parse::<usize>().ok()
+    });
+    let found = numbers.max().map_or(0, |last| last.saturating_add(1));
+    if found != expected {
+        return Err(problem("groups", format!("expected {expected} groups, found {found}")));
+    }
+    Ok(())
+}
+
+fn load_options<C: Hyperparameters>(config: &mut C, lookup: &Lookup<'_>) -> Result<()> {
+    let mut outcome = Ok(());
+    config.visit_options(&mut |option| {
+        let Some(scalar) = lookup.scalar(option.name) else {
+            if outcome.is_ok() {
+                outcome = Err(lookup.problem(option.name, "is missing"));
+            }
+            return;
+        };
+        let value = if scalar.as_text() == Some(UNSET) { Some(f64::NAN) } else { scalar.as_f64() };
+        match value.filter(|value| option.range.contains(*value)) {
+            Some(value) => option.value.set(value),
+            None if outcome.is_ok() => {
+                let expected = option.range.describe();
+                outcome = Err(lookup.problem(option.name, format!("must be {expected}")));
+            }
+            None => {}
+        }
+    });
+    outcome?;
+    config.validate_together().map_err(|error| match error {
+        Error::InvalidHyperparameter { field, expected, found, .. } => {
+            lookup.problem(field, format!("must be {expected}, got {found}"))
+        }
+        other => other,
+    })
+}
+
+fn load_scalars<S: Scalars>(scalars: &mut S, lookup: &Lookup<'_>) -> Result<()> {
+    let mut outcome = Ok(());
+    scalars.visit(&mut |name, value| {
+        let name = format!("scalars.{name}");
+        let problem = match lookup.scalar(&name).and_then(Scalar::as_f64) {
+            Some(number) => {
+                value.set(number);
+                // a counter holds neither fractions nor negative numbers
+                let held = value.get();
+                (held != number && !(held.is_nan() && number.is_nan())).then_some("is not a count")
+            }
+            None => Some("is missing or no number"),
+        };
+        if let (Some(problem), Ok(())) = (problem, &outcome) {
+            outcome = Err(lookup.problem(&name, problem));
+        }
+    });
+    outcome
+}
+
+/// Parameters that have any of the entries that all have, so that a missing one can be named.
+fn parameter_names(dict: &StateDict) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    for key in dict.scalars.keys().filter_map(|key| key.strip_prefix("state.")) {
+        names.extend([".step", ".group", ".shape"].iter().filter_map(|end| key.strip_suffix(end)));
+    }
+    names
+}
+
+/// Reads the state of one parameter; `groups` have the saved options, which decide about slots.
+fn load_tracked<M: TensorMethod<T>, T: Element>(
+    optim: &Optim<M, T>,
+    groups: &[Group<M, T>],
+    name: &str,
+    lookup: &Lookup<'_>,
+) -> Result<Tracked<M::State>> {
+    let count = |key: &str| lookup.scalar(key).and_then(Scalar::as_u64);
+    let t = count("step").ok_or_else(|| lookup.problem("step", "is not a count"))?;
+    let group = count("group").and_then(|group| usize::try_from(group).ok());
+    let found = group.and_then(|index| Some((index, groups.get(index)?)));
+    let (group, method) = match found {
+        Some((index, group)) => (index, &group.method),
+        None => return Err(lookup.problem("group", "is missing or not the number of a group")),
+    };
+    // other programs state no shape; then that of any slot will do, and the others must agree
+    let shape = match lookup.scalar("shape") {
+        Some(shape) => shape.as_text().and_then(parse_shape),
+        None => lookup.slot_shape().filter(|shape| numel_fits(shape)),
+    };
+    let shape = shape.ok_or_else(|| lookup.problem("shape", "is missing or no list of sizes"))?;
+    if let Some(known) = optim.tracked.iter().find(|tracked| tracked.name == name) {
+        check_shape(name, &known.shape, &shape)?;
+    }
+    let state = method.load(&shape, &optim.storage, lookup)?;
+    Ok(Tracked { t, ..Tracked::new(name, &shape, group, state) })
+}
+
+/// A comma-separated list of sizes whose product is a possible number of elements.
+fn parse_shape(text: &str) -> Option<Vec<usize>> {
+    let dims = text.split(',').filter(|dim| !dim.is_empty());
+    let shape: Vec<usize> = dims.map(|dim| dim.parse().ok()).collect::<Option<_>>()?;
+    Some(shape).filter(|shape| numel_fits(shape))
+}
+
+fn numel_fits(shape: &[usize]) -> bool {
+    shape.iter().try_fold(8usize, |bytes, &dim| bytes.checked_mul(dim.max(1))).is_some()
+}

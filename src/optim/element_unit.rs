@@ -1,0 +1,381 @@
+//! One chunk of one tensor under an element-wise rule: decode, update, encode.
+
+use super::elementwise::Prepared;
+use super::method::{GradSlice, Stage};
+use super::rule::{Mode, Rule};
+use crate::kernel::Isa;
+use crate::kernel::scratch::with_scratch;
+use crate::kernel::sweep::{
+    Chunk, ElementMeasure, ElementUpdate, MAX_SLOTS, SlotSlices, Slots, Sums, measure_chunk,
+};
+use crate::numeric::random::philox4x32;
+use crate::numeric::{Element, Real};
+use crate::state::chunk::SlotChunk;
+use num_traits::Zero;
+
+/// Elements that are decoded into scratch at a time: few enough that parameters, gradient and all
+/// slots stay in the first-level cache, and at least the length of a block of codes.
+const BLOCK: usize = 1024;
+
+/// What rounding a parameter remembers, cut like the parameter.
+#[derive(Debug)]
+pub(super) enum Shadow<'u, T: Element> {
+    None,
+    Stochastic { seed: u64, key: u64 },
+    Kahan(&'u mut [T]),
+    Master(&'u mut [T::Compute]),
+}
+
+impl<'u, T: Element> Shadow<'u, T> {
+    /// Splits off the first `len` elements.
+    pub fn take(&mut self, len: usize) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Stochastic { seed, key } => Self::Stochastic { seed: *seed, key: *key },
+            Self::Kahan(kahan) => Self::Kahan(kahan.split_off_mut(..len).unwrap_or_default()),
+            Self::Master(master) => Self::Master(master.split_off_mut(..len).unwrap_or_default()),
+        }
+    }
+}
+
+/// One chunk of one tensor.
+#[derive(Debug)]
+pub struct ElementUnit<'u, U: Rule, T: Element> {
+    pub(super) rule: &'u U,
+    pub(super) stage: Stage,
+    pub(super) isa: Isa,
+    pub(super) prepared: Prepared<U::Coefficients<T::Compute>, T::Compute>,
+    pub(super) t: u64,
+    /// Where the chunk begins in the flattened tensor.
+    pub(super) offset: usize,
+    pub(super) p: &'u mut [T],
+    pub(super) grad: GradSlice<'u, T>,
+    pub(super) slots: [SlotChunk<'u, T::Compute>; MAX_SLOTS],
+    pub(super) shadow: Shadow<'u, T>,
+    pub(super) sums: Sums,
+}
+
+type R<T> = <T as Element>::Compute;
+type State<U, T> = <U as Rule>::State<<T as Element>::Compute>;
+
+/// [`Rule::update`] as a function of one element.
+///
+/// Without coupled decay the term is left out, not multiplied by zero: registers are scarce, and
+/// zero times an infinite parameter is NaN.
+struct Update<U: Rule, R: Real, const COUPLED: bool>(Prepared<U::Coefficients<R>, R>);
+impl<U: Rule, R: Real, const COUPLED: bool> Copy for Update<U, R, COUPLED> {}
+impl<U: Rule, R: Real, const COUPLED: bool> Clone for Update<U, R, COUPLED> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<U: Rule, R: Real, const COUPLED: bool> ElementUpdate<R, U::State<R>>
+    for Update<U, R, COUPLED>
+{
+    #[inline(always)]
+    fn update(&self, p: R, g: R, s: U::State<R>) -> (R, U::State<R>) {
+        let Prepared { coefficients, apply } = &self.0;
+        let g = if COUPLED { g + apply.coupled * p } else { g };
+        U::update(coefficients, apply, p, g, s)
+    }
+}
+
+/// [`Rule::measure`] as a function of one element.
+struct Measure<U: Rule, R: Real>(usize, Prepared<U::Coefficients<R>, R>);
+impl<U: Rule, R: Real> Copy for Measure<U, R> {}
+impl<U: Rule, R: Real> Clone for Measure<U, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<U: Rule, R: Real> ElementMeasure<R, U::State<R>> for Measure<U, R> {
+    #[inline(always)]
+    fn measure(&self, p: R, g: R, s: U::State<R>) -> Sums {
+        let Prepared { coefficients, apply } = &self.1;
+        let g = if apply.coupled == R::zero() { g } else { g + apply.coupled * p };
+        U::measure(self.0, coefficients, p, g, s)
+    }
+}
+
+/// [`Rule::switch`] as a function of one element.
+struct Switch<'u, U>(Mode, &'u U);
+impl<U> Copy for Switch<'_, U> {}
+impl<U> Clone for Switch<'_, U> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<U: Rule, R: Real> ElementUpdate<R, U::State<R>> for Switch<'_, U> {
+    #[inline(always)]
+    fn update(&self, p: R, _: R, s: U::State<R>) -> (R, U::State<R>) {
+        (self.1.switch(self.0, p, s), s)
+    }
+}
+
+impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
+    pub(super) fn run(&mut self) {
+        match self.stage {
+            Stage::Update | Stage::Preview if self.prepared.apply.coupled == R::<T>::zero() => {
+                self.update(Update::<U, _, false>(self.prepared));
+            }
+            Stage::Update | Stage::Preview => {
+                self.update(Update::<U, _, true>(self.prepared));
+            }
+            Stage::Switch(mode) => {
+                let switch = Switch(mode, self.rule);
+                self.each_block(|unit, block| unit.update_block(switch, block));
+            }
+            Stage::Measure(pass) => {
+                let measure = Measure::<U, _>(pass, self.prepared);
+                let mut sums = Sums::default();
+                self.each_block(|unit, block| {
+                    for (sum, term) in sums.iter_mut().zip(unit.measure_block(measure, block)) {
+                        *sum += term;
+                    }
+                });
+                self.sums = sums;
+            }
+        }
+    }
+
+    fn update<F: ElementUpdate<T::Compute, State<U, T>>>(&mut self, update: F) {
+        if self.stage == Stage::Preview {
+            self.each_block(|unit, block| unit.preview_block(update, block));
+        } else if !self.update_in_place(update) {
+            self.each_block(|unit, block| unit.update_block(update, block));
+        }
+    }
+
+    /// Slots up to the last one in use.
+    fn slots_in_use(&self) -> usize {
+        self.slots.iter().rposition(|slot| !slot.is_off()).map_or(0, |last| last + 1)
+    }
+
+    /// Updates the whole chunk without copies, if everything is stored as it is computed with.
+    fn update_in_place<F: ElementUpdate<T::Compute, State<U, T>>>(&mut self, update: F) -> bool {
+        let in_use = self.slots_in_use();
+        let (slots, _) = self.slots.split_at_mut(in_use);
+        let plain = matches!(self.shadow, Shadow::None)
+            && slots.iter_mut().all(|slot| slot.in_place().is_some());
+        let gradient = self.grad.in_place(self.offset, self.p.len());
+        let (true, Some(p), Some(g)) = (plain, T::as_compute_mut(self.p), gradient) else {
+            return false;
+        };
+        let mut slices = SlotSlices::default();
+        slots.iter_mut().filter_map(SlotChunk::in_place).for_each(|slot| slices.push(slot));
+        let scale = T::Compute::of(self.grad.scale);
+        State::<U, T>::sweep(self.isa, update, Chunk { p, g, scale, slots: slices });
+        true
+    }
+
+    /// Calls `f` for every block of the chunk, with scratch for parameters, gradient and slots.
+    fn each_block(&mut self, mut f: impl FnMut(&mut Self, Block<'_, T::Compute>)) {
+        let (len, in_use) = (self.p.len(), self.slots_in_use());
+        let length = self.slots.iter().map(SlotChunk::block).max().unwrap_or(0).max(BLOCK);
+        with_scratch::<T::Compute, _>((2 + in_use) * length, |scratch| {
+            for start in (0..len).step_by(length) {
+                let mut parts = scratch.chunks_exact_mut(length);
+                let mut part = || {
+                    let part = parts.next().unwrap_or_default();
+                    part.get_mut(..length.min(len - start)).unwrap_or_default()
+                };
+                let (p, g) = (part(), part());
+                let mut slots = SlotSlices::default();
+                (0..in_use).for_each(|_| slots.push(part()));
+                f(self, Block { start, p, g, slots });
+            }
+        });
+    }
+
+    /// Decodes everything into the block.
+    fn load(&self, block: &mut Block<'_, T::Compute>) {
+        let range = block.start..block.start + block.p.len();
+        load_params(self.p.get(range).unwrap_or_default(), &self.shadow, block.start, block.p);
+        self.grad.load(self.offset + block.start, block.g);
+        for (slot, values) in self.slots.iter().zip(block.slots.iter_mut()) {
+            slot.load(self.isa, block.start, values);
+        }
+    }
+
+    /// Updates one block: in place what is stored as it is computed with, the rest through scratch.
+    fn update_block<F: ElementUpdate<T::Compute, State<U, T>>>(
+        &mut self,
+        update: F,
+        block: Block<'_, T::Compute>,
+    ) {
+        let Block { start, p, g, mut slots } = block;
+        let range = start..start + p.len();
+        let (gradient, scale) = match self.grad.in_place(self.offset + start, p.len()) {
+            Some(gradient) => (gradient, T::Compute::of(self.grad.scale)),
+            None => {
+                self.grad.load(self.offset + start, g);
+                (&*g, T::Compute::of(1.0))
+            }
+        };
+        for (slot, scratch) in self.slots.iter_mut().zip(slots.iter_mut()) {
+            if slot.in_place().is_none() {
+                slot.load(self.isa, start, scratch);
+            }
+        }
+        let mut slices = SlotSlices::default();
+        for (slot, scratch) in self.slots.iter_mut().zip(slots.iter_mut()) {
+            let own = slot.in_place().and_then(|values| values.get_mut(range.clone()));
+            slices.push(own.unwrap_or(scratch));
+        }
+        let own = T::as_compute_mut(self.p.get_mut(range.clone()).unwrap_or_default());
+        match own.filter(|_| matches!(self.shadow, Shadow::None)) {
+            Some(own) => {
+                let chunk = Chunk { p: own, g: gradient, scale, slots: slices };
+                State::<U, T>::sweep(self.isa, update, chunk);
+            }
+            None => {
+                load_params(self.p.get(range).unwrap_or_default(), &self.shadow, start, p);
+                let chunk = Chunk { p: &mut *p, g: gradient, scale, slots: slices };
+                State::<U, T>::sweep(self.isa, update, chunk);
+                self.store(start, p);
+            }
+        }
+        if self.stage != Stage::Update {
+            // moving to the other point leaves the state alone: coding it again could change it
+            return;
+        }
+        for (slot, scratch) in self.slots.iter_mut().zip(slots.iter_mut()) {
+            if slot.in_place().is_none() {
+                slot.store(self.isa, start, scratch);
+            }
+        }
+    }
+
+    /// Rounds the new parameters `start .. start + new.len()` of the chunk.
+    fn store(&mut self, start: usize, new: &[T::Compute]) {
+        let range = start..start + new.len();
+        let old = self.p.get_mut(range.clone()).unwrap_or_default();
+        match &mut self.shadow {
+            Shadow::None => old.iter_mut().zip(new).for_each(|(p, &x)| *p = T::store(x)),
+            Shadow::Stochastic { seed, key } => {
+                let first = (self.offset + start) as u64;
+                let stream = [*seed as u32, (*seed >> 32) as u32];
+                let key = (*key as u32) ^ (*key >> 32) as u32;
+                for (quad, (p, x)) in old.chunks_mut(4).zip(new.chunks(4)).enumerate() {
+                    let counter = first / 4 + quad as u64;
+                    let random = philox4x32(
+                        [counter as u32, (counter >> 32) as u32, self.t as u32, key],
+                        stream,
+                    );
+                    for ((p, &x), bits) in p.iter_mut().zip(x).zip(random) {
+                        *p = T::store_stochastic(x, bits);
+                    }
+                }
+            }
+            Shadow::Kahan(kahan) => {
+                let kahan = kahan.get_mut(range).unwrap_or_default();
+                for ((p, &x), compensation) in old.iter_mut().zip(new).zip(kahan) {
+                    let step = T::store(x - p.load());
+                    kahan_add(p, compensation, step);
+                }
+            }
+            Shadow::Master(master) => {
+                let master = master.get_mut(range).unwrap_or_default();
+                for ((p, &x), exact) in old.iter_mut().zip(new).zip(master) {
+                    *exact = x;
+                    *p = T::store(x);
+                }
+            }
+        }
+    }
+
+    /// Shows the new state to the slots, and forgets it.
+    fn preview_block<F: ElementUpdate<T::Compute, State<U, T>>>(
+        &mut self,
+        update: F,
+        mut block: Block<'_, T::Compute>,
+    ) {
+        self.load(&mut block);
+        let Block { start, p, g, mut slots } = block;
+        let one = T::Compute::of(1.0);
+        State::<U, T>::sweep(self.isa, update, Chunk { p, g, scale: one, slots: slots.reborrow() });
+        for (slot, values) in self.slots.iter().zip(slots.iter_mut()) {
+            slot.preview(self.isa, start, values);
+        }
+    }
+
+    fn measure_block(
+        &self,
+        measure: Measure<U, T::Compute>,
+        mut block: Block<'_, T::Compute>,
+    ) -> Sums {
+        self.load(&mut block);
+        let stride = self.rule.measure_stride().max(1);
+        let kept = if stride == 1 { block.p.len() } else { self.thin(stride, &mut block) };
+        let empty: &[T::Compute] = &[];
+        let mut slots = [empty; MAX_SLOTS];
+        let in_use = block.slots.len();
+        for (slot, values) in slots.iter_mut().zip(block.slots.iter_mut()) {
+            *slot = values.get(..kept).unwrap_or_default();
+        }
+        let (p, g) = (block.p.get(..kept), block.g.get(..kept));
+        let streams = (p.unwrap_or_default(), g.unwrap_or_default(), T::Compute::of(1.0));
+        let slots = slots.get(..in_use).unwrap_or_default();
+        measure_chunk::<_, State<U, T>, _>(self.isa, measure, streams, slots)
+    }
+
+    /// Moves every `stride`-th element of the flattened tensor to the front; returns how many.
+    fn thin(&self, stride: usize, block: &mut Block<'_, T::Compute>) -> usize {
+        let offset = self.offset + block.start;
+        let first = offset.next_multiple_of(stride) - offset;
+        let places = (first..block.p.len()).step_by(stride);
+        let kept = places.len();
+        let thin = |values: &mut [T::Compute]| {
+            for (to, from) in places.clone().enumerate() {
+                values.swap(to, from);
+            }
+        };
+        thin(block.p);
+        thin(block.g);
+        block.slots.iter_mut().for_each(thin);
+        kept
+    }
+}
+
+/// Widens parameters that begin at `start` of their chunk, from the master copy where there is one.
+fn load_params<T: Element>(
+    params: &[T],
+    shadow: &Shadow<'_, T>,
+    start: usize,
+    out: &mut [T::Compute],
+) {
+    match shadow {
+        Shadow::Master(master) => {
+            let master = master.get(start..).unwrap_or_default();
+            for (x, (&p, &exact)) in out.iter_mut().zip(params.iter().zip(master)) {
+                // a parameter that the program has written to since counts as it stands
+                *x = if T::store(exact) == p { exact } else { p.load() };
+            }
+        }
+        _ => out.iter_mut().zip(params).for_each(|(x, p)| *x = p.load()),
+    }
+}
+
+/// Scratch for one block: equally long slices.
+struct Block<'b, R> {
+    /// Where the block begins in the chunk.
+    start: usize,
+    p: &'b mut [R],
+    g: &'b mut [R],
+    slots: SlotSlices<'b, R>,
+}
+
+/// `p ← p + step` with the error of the addition kept for the next one; every operation rounds to
+/// `T`.
+///
+/// W. Kahan, "Further remarks on reducing truncation errors", 1965; the order of operations is that
+/// of the optimi library.
+#[inline]
+pub fn kahan_add<T: Element>(p: &mut T, compensation: &mut T, step: T) {
+    let add = |a: T, b: T| T::store(a.load() + b.load());
+    let total = add(*compensation, step);
+    let old = *p;
+    *p = add(old, total);
+    let lost = T::store(old.load() - p.load());
+    *compensation = add(total, lost);
+}

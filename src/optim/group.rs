@@ -1,0 +1,44 @@
+//! Parameter groups: a selector and a complete configuration each.
+
+use super::method::TensorMethod;
+use crate::error::{Error, Result};
+use crate::numeric::Element;
+use crate::params::{Manifest, Select};
+
+/// A group of parameters, its options, and what the method remembers of the group.
+#[derive(Clone, Debug)]
+pub(super) struct Group<M: TensorMethod<T>, T: Element> {
+    pub select: Select,
+    pub method: M,
+    pub scalars: M::Scalars,
+}
+
+impl<M: TensorMethod<T>, T: Element> Group<M, T> {
+    pub fn new(select: Select, method: M) -> Self {
+        Self { select, method, scalars: M::Scalars::default() }
+    }
+}
+
+/// The group of a parameter: the last one whose selector matches.
+pub(super) fn group_of<M: TensorMethod<T>, T: Element>(
+    groups: &[Group<M, T>],
+    name: &str,
+    shape: &[usize],
+) -> usize {
+    groups.iter().rposition(|group| group.select.matches(name, shape)).unwrap_or(0)
+}
+
+/// Every group but the default one must select something, and options must agree.
+pub(super) fn check_groups<M: TensorMethod<T>, T: Element>(
+    groups: &[Group<M, T>],
+    params: &Manifest,
+) -> Result<()> {
+    for (index, group) in groups.iter().enumerate().skip(1) {
+        let mut leaves = 0..params.len();
+        if !leaves.any(|leaf| group.select.matches(params.name(leaf), params.shape(leaf))) {
+            let select = group.select.label().to_owned();
+            return Err(Error::EmptyGroup { group: index, select });
+        }
+    }
+    Ok(())
+}

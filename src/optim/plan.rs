@@ -1,0 +1,114 @@
+//! Which gradient belongs to which parameter and which state: worked out when the trees change, kept
+//! while they stay the same.
+
+use super::group::{Group, check_groups, group_of};
+use super::method::TensorMethod;
+use crate::error::{Error, Result};
+use crate::numeric::Element;
+use crate::params::Manifest;
+use std::collections::BTreeMap;
+
+/// A parameter that the optimizer has seen a gradient of.
+#[derive(Debug)]
+pub(super) struct Tracked<S> {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub group: usize,
+    /// Number of steps so far.
+    pub t: u64,
+    /// Keys streams of random numbers.
+    pub key: u64,
+    pub state: S,
+}
+
+impl<S> Tracked<S> {
+    pub fn new(name: &str, shape: &[usize], group: usize, state: S) -> Self {
+        Self { name: name.into(), shape: shape.into(), group, t: 0, key: key_of(name), state }
+    }
+}
+
+/// A parameter leaf, its gradient leaf and its state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pair {
+    pub param: usize,
+    pub grad: usize,
+    pub tracked: usize,
+}
+
+/// The trees of the last step, and how they were matched.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub params: Manifest,
+    pub grads: Manifest,
+    /// In the order of the parameter leaves.
+    pub pairs: Vec<Pair>,
+    /// The groups have changed since.
+    pub stale: bool,
+}
+
+/// A plan for new trees, made without changing anything.
+#[derive(Debug)]
+pub(super) struct Match {
+    /// Parameter leaf and gradient leaf.
+    pub pairs: Vec<(usize, usize)>,
+    /// Group of every parameter leaf.
+    pub groups: Vec<usize>,
+}
+
+/// Leaves by name.
+pub(super) fn by_name(manifest: &Manifest) -> Result<BTreeMap<&str, usize>> {
+    let mut leaves = BTreeMap::new();
+    for leaf in 0..manifest.len() {
+        let name = manifest.name(leaf);
+        if leaves.insert(name, leaf).is_some() {
+            return Err(Error::DuplicateName { name: name.to_owned() });
+        }
+    }
+    Ok(leaves)
+}
+
+/// Checks that a leaf has the shape it had before.
+pub(super) fn check_shape(name: &str, expected: &[usize], found: &[usize]) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    let (expected, found) = (expected.to_vec(), found.to_vec());
+    Err(Error::ShapeMismatch { name: name.to_owned(), expected, found })
+}
+
+/// Matches gradients to parameters by name, and checks names, shapes and groups.
+pub(super) fn match_trees<M: TensorMethod<T>, T: Element>(
+    (params, grads): (&Manifest, &Manifest),
+    groups: &[Group<M, T>],
+    tracked: &[Tracked<M::State>],
+) -> Result<Match> {
+    let param_leaves = by_name(params)?;
+    by_name(grads)?;
+    let mut pairs = Vec::with_capacity(grads.len());
+    for grad in 0..grads.len() {
+        let name = grads.name(grad);
+        let Some(&param) = param_leaves.get(name) else {
+            return Err(Error::UnknownGradient { name: name.to_owned() });
+        };
+        check_shape(name, params.shape(param), grads.shape(grad))?;
+        pairs.push((param, grad));
+    }
+    pairs.sort_unstable();
+    for known in tracked {
+        if let Some(&leaf) = param_leaves.get(known.name.as_str()) {
+            check_shape(&known.name, &known.shape, params.shape(leaf))?;
+        }
+    }
+    check_groups(groups, params)?;
+    let groups = (0..params.len())
+        .map(|leaf| group_of(groups, params.name(leaf), params.shape(leaf)))
+        .collect();
+    Ok(Match { pairs, groups })
+}
+
+/// FNV-1a: the same number for the same name in every program.
+fn key_of(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

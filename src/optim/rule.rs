@@ -1,0 +1,266 @@
+//! How an element-wise rule is written: the mathematics of one element, nothing else.
+
+use super::elementwise::Elementwise;
+use super::engine::Optim;
+use super::scalars::Scalars;
+use crate::error::Result;
+use crate::hyper::Hyperparameters;
+use crate::kernel::sweep::{Slots, Sums};
+use crate::numeric::{Element, Real};
+use crate::state::{SlotInit, SlotKind};
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// One state slot of a rule: its name, as in state dicts, and what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Name, as PyTorch calls it where PyTorch has it: `exp_avg`, `momentum_buffer`.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: SlotKind,
+}
+
+impl Slot {
+    /// A slot of numbers of both signs.
+    pub const fn signed(name: &'static str) -> Self {
+        Self { name, kind: SlotKind::Signed }
+    }
+
+    /// A slot of numbers `>= 0`.
+    pub const fn unsigned(name: &'static str) -> Self {
+        Self { name, kind: SlotKind::Unsigned }
+    }
+
+    /// A point in parameter space: in full precision unless its slot is asked for by name.
+    pub const fn point(name: &'static str) -> Self {
+        Self { name, kind: SlotKind::Point }
+    }
+}
+
+/// How weight decay `λ` acts, for the learning rate `γ` of the step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum WeightDecay {
+    /// Not at all, or inside the rule.
+    None,
+    /// `g ← g + λp`, before the rule sees the gradient: L2 regularisation.
+    Coupled(f64),
+    /// `p ← p·(1 − γλ)`, before the update.
+    Decoupled(f64),
+    /// `p ← p·(1 − λ)`, before the update, whatever the learning rate.
+    Independent(f64),
+}
+
+/// How a direction becomes a new parameter: the same for every rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Apply<R> {
+    /// The step size `γ`.
+    pub lr: R,
+    /// Coupled weight decay: `g ← g + coupled·p`.
+    pub coupled: R,
+    /// Factor `1 − γλ` on the parameter.
+    pub shrink: R,
+}
+
+/// Two points that a method may keep the parameters at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Where gradients are taken.
+    #[default]
+    Train,
+    /// Where the model is evaluated.
+    Eval,
+}
+
+/// Sums that a measuring pass took over one tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// The sums, in the order of [`Rule::measure`].
+    pub sums: Sums,
+    /// Number of elements of the tensor.
+    pub numel: usize,
+    /// Number of dimensions of the tensor.
+    pub ndim: usize,
+}
+
+/// An element-wise update rule.
+///
+/// A rule knows no arrays, threads, bits, groups or files; the engine supplies them. It needs a
+/// table of options ([`hyperparameters!`](crate::hyperparameters)), its slots, the scalars of a step
+/// ([`Rule::coefficients`]) and the direction of one element ([`Rule::direction`]). Everything else
+/// has a default that most rules keep.
+///
+/// The step of one element is, in this order:
+/// ```text
+/// g ← −g                         if maximize
+/// g ← g + λp                     if decay is coupled
+/// u, s ← direction(p, g, s)
+/// p ← (1 − γλ)·p − γ·u           γ = step_size; λ = 0 unless decay is decoupled
+/// ```
+///
+/// To stay vectorised and reproducible: mark `direction` `#[inline(always)]`; use `+ − × ÷`, `sqrt`
+/// and comparisons; put powers and exponentials into `coefficients`; select with `if a > b`, and let
+/// coefficients carry what configuration flags decide.
+///
+/// # Examples
+/// Descent by the sign of the gradient, written outside the crate; `docs/extending.md` builds Lion.
+/// ```
+/// use eigenstep::{hyperparameters, numeric::Real, optim::Slot, prelude::*};
+///
+/// #[derive(Clone, Debug)]
+/// struct Sign { lr: f64 }
+/// hyperparameters!(Sign, "Sign", { "lr": NonNegative = lr; });
+///
+/// impl Rule for Sign {
+///     type Coefficients<R: Real> = ();
+///     type State<R: Real> = [R; 0];
+///     type Scalars = ();
+///     const SLOTS: &'static [Slot] = &[];
+///     fn coefficients<R: Real>(&self, _: u64, _: &()) {}
+///     #[inline(always)]
+///     fn direction<R: Real>(_: &(), _p: R, g: R, s: [R; 0]) -> (R, [R; 0]) {
+///         (if g == R::zero() { g } else { g.signum() }, s)
+///     }
+///     fn step_size(&self, _: u64, _: &()) -> f64 {
+///         self.lr
+///     }
+/// }
+///
+/// let mut w = ndarray::array![1.0f32, 1.0, 1.0];
+/// Sign { lr: 0.5 }.build()?.step(&mut w, &ndarray::array![7.0, -0.1, 0.0])?;
+/// assert_eq!(w, ndarray::array![0.5, 1.5, 1.0]);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+pub trait Rule: Hyperparameters {
+    /// The scalars of a step, rounded once to the arithmetic type.
+    type Coefficients<R: Real>: Copy + Send + Sync + Debug + 'static;
+    /// The state of one element: `[R; N]`, in the order of [`Rule::SLOTS`].
+    type State<R: Real>: Slots<R>;
+    /// Numbers that a whole group remembers from step to step; `()` for most.
+    type Scalars: Scalars;
+    /// The state slots. Those that a configuration may switch off come last.
+    const SLOTS: &'static [Slot];
+    /// Whether training and evaluation happen at different points ([`Rule::switch`]).
+    const TWO_POINTS: bool = false;
+
+    /// Scalars of the step with number `t`, counted per parameter from 1; computed in `f64`.
+    fn coefficients<R: Real>(&self, t: u64, scalars: &Self::Scalars) -> Self::Coefficients<R>;
+
+    /// The direction `u` of one element, and its new state.
+    fn direction<R: Real>(
+        c: &Self::Coefficients<R>,
+        p: R,
+        g: R,
+        s: Self::State<R>,
+    ) -> (R, Self::State<R>);
+
+    /// The step size `γ` of the step with number `t`.
+    fn step_size(&self, t: u64, scalars: &Self::Scalars) -> f64;
+
+    /// The new parameter and state of one element, coupled decay already added to `g`. Override it
+    /// only when `p − γ·u` is not the shape of the method.
+    #[inline(always)]
+    fn update<R: Real>(
+        c: &Self::Coefficients<R>,
+        a: &Apply<R>,
+        p: R,
+        g: R,
+        s: Self::State<R>,
+    ) -> (R, Self::State<R>) {
+        let (u, s) = Self::direction(c, p, g, s);
+        (p * a.shrink - a.lr * u, s)
+    }
+
+    /// How weight decay acts.
+    fn decay(&self) -> WeightDecay {
+        WeightDecay::None
+    }
+
+    /// Whether to ascend: the gradient's sign is turned before anything else.
+    fn maximize(&self) -> bool {
+        false
+    }
+
+    /// Whether this configuration needs slot number `slot`; one that is off costs no memory.
+    fn uses_slot(&self, slot: usize) -> bool {
+        let _ = slot;
+        true
+    }
+
+    /// What slot number `slot` holds before the first step.
+    fn slot_init(&self, slot: usize) -> SlotInit {
+        let _ = slot;
+        SlotInit::Value(0.0)
+    }
+
+    /// Slot number `slot` keeps every `n`-th element of the flattened tensor; the others read as 0.
+    fn slot_stride(&self, slot: usize) -> usize {
+        let _ = slot;
+        1
+    }
+
+    /// Runs once per step and group, before anything else: advances the group's scalars.
+    fn begin(&self, scalars: &mut Self::Scalars) {
+        let _ = scalars;
+    }
+
+    /// The passes that measure before the update; none for most rules.
+    ///
+    /// A measuring pass reads everything and writes nothing. Norms of one tensor (LAMB) and sums
+    /// over all tensors (Prodigy) are of this kind.
+    fn passes(&self) -> Range<usize> {
+        0..0
+    }
+
+    /// Terms of one element to the sums of pass number `pass`; arguments as in
+    /// [`Rule::direction`].
+    #[inline(always)]
+    fn measure<R: Real>(
+        pass: usize,
+        c: &Self::Coefficients<R>,
+        p: R,
+        g: R,
+        s: Self::State<R>,
+    ) -> Sums {
+        let _ = (pass, c, p, g, s);
+        Sums::default()
+    }
+
+    /// Measuring passes look at every `n`-th element of the flattened tensor.
+    fn measure_stride(&self) -> usize {
+        1
+    }
+
+    /// Runs once per measuring pass and group, with the sums over all tensors of all groups.
+    fn combine(&self, pass: usize, total: &Sums, scalars: &mut Self::Scalars) {
+        let _ = (pass, total, scalars);
+    }
+
+    /// Folds the sums that pass number `pass` took over a tensor into that tensor's coefficients.
+    fn refine<R: Real>(&self, pass: usize, measured: &Measured, c: &mut Self::Coefficients<R>) {
+        let _ = (pass, measured, c);
+    }
+
+    /// The parameter of one element at the other point, for methods with [`Rule::TWO_POINTS`].
+    fn switch<R: Real>(&self, to: Mode, p: R, s: Self::State<R>) -> R {
+        let _ = (to, s);
+        p
+    }
+
+    /// Checks options that must agree between the groups; `first` is group 0.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
+    fn check_group(&self, first: &Self) -> Result<()> {
+        let _ = first;
+        Ok(())
+    }
+
+    /// An optimizer of this rule, for parameters of element type `T`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is
+    /// out of range.
+    fn build<T: Element>(self) -> Result<Optim<Elementwise<Self>, T>> {
+        Optim::new(Elementwise(self))
+    }
+}

@@ -1,0 +1,309 @@
+//! One step: visit, match, check, measure, update.
+
+use super::engine::Optim;
+use super::finite;
+use super::method::{GradSlice, GradSource, Stage, TensorMethod};
+use super::plan::{Match, Pair, Tracked, by_name, check_shape, match_trees};
+use super::rounds::{RoundBuffers, Rounds, Work};
+use super::rule::Mode;
+use super::{NonFinite, Optimizer};
+use crate::error::{Error, Result};
+use crate::hyper::Hyperparameters;
+use crate::numeric::Element;
+use crate::params::{
+    GradBuffers, GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest, ParamBuffers,
+    ParamLeaf, ParamVisitor, Parameters, recycle,
+};
+use crate::state::{StateBytes, StateDict};
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
+
+/// Allocations that are kept from step to step: a steady training loop allocates nothing.
+pub(super) struct Buffers<M: TensorMethod<T>, T: Element> {
+    params: (ParamBuffers<T>, Manifest),
+    grads: (GradBuffers<T>, Manifest),
+    /// Row-major copies of strided leaves.
+    param_copies: Vec<Vec<T>>,
+    grad_copies: Vec<Vec<T>>,
+    flat: Vec<&'static mut [T]>,
+    work: Vec<Work<'static, T, M::State>>,
+    rounds: RoundBuffers<M, T>,
+}
+
+impl<M: TensorMethod<T>, T: Element> Default for Buffers<M, T> {
+    fn default() -> Self {
+        Self {
+            params: Default::default(),
+            grads: Default::default(),
+            param_copies: Vec::new(),
+            grad_copies: Vec::new(),
+            flat: Vec::new(),
+            work: Vec::new(),
+            rounds: RoundBuffers::default(),
+        }
+    }
+}
+
+impl<M: TensorMethod<T>, T: Element> Optimizer<T> for Optim<M, T> {
+    fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
+        let (buffers, manifest) = take(&mut self.buffers.params);
+        let mut param_visitor = ParamVisitor::new(buffers, manifest);
+        let (buffers, manifest) = take(&mut self.buffers.grads);
+        let mut grad_visitor = GradVisitor::new(buffers, manifest);
+        let outcome = param_visitor
+            .collect(params)
+            .and_then(|()| grad_visitor.collect(grads))
+            .and_then(|()| self.step_leaves(&mut param_visitor, &grad_visitor));
+        self.buffers.params = param_visitor.into_buffers();
+        self.buffers.grads = grad_visitor.into_buffers();
+        outcome
+    }
+
+    fn name(&self) -> &'static str {
+        M::Config::NAME
+    }
+
+    fn num_groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    fn option(&self, group: usize, name: &str) -> Option<f64> {
+        self.groups.get(group)?.method.config().option(name)
+    }
+
+    fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
+        let groups = self.groups.len();
+        let found = self.groups.get_mut(group).ok_or(Error::UnknownGroup { group, groups })?;
+        let mut changed = found.method.clone();
+        changed.config_mut().set_option(name, value)?;
+        if !self.tracked.is_empty() && !found.method.keeps_layout(&changed) {
+            return Err(Error::AlreadyStarted {
+                what: "an option that decides the layout of state",
+            });
+        }
+        found.method = changed;
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> StateBytes {
+        super::dict::state_bytes(self)
+    }
+
+    fn state_dict(&self) -> StateDict {
+        super::dict::save(self)
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        super::dict::load(self, state)
+    }
+
+    fn train(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        self.switch(Mode::Train, params)
+    }
+
+    fn eval(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        self.switch(Mode::Eval, params)
+    }
+}
+
+impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
+    fn step_leaves(
+        &mut self,
+        params: &mut ParamVisitor<'_, T>,
+        grads: &GradVisitor<'_, T>,
+    ) -> Result<()> {
+        // whatever can fail comes first ...
+        if self.mode == Mode::Eval {
+            return Err(Error::EvaluationMode { optimizer: M::Config::NAME });
+        }
+        let same = self.plan.params == params.manifest && self.plan.grads == grads.manifest;
+        let trees = (&params.manifest, &grads.manifest);
+        let matched = (self.plan.stale || !same)
+            .then(|| match_trees(trees, &self.groups, &self.tracked))
+            .transpose()?;
+        if let Some((first, others)) = self.groups.split_first() {
+            others.iter().try_for_each(|group| group.method.check_group(&first.method))?;
+        }
+        if self.non_finite != NonFinite::Propagate {
+            let check = finite::check(self.isa, grads);
+            if check.is_err() && self.non_finite == NonFinite::Skip {
+                self.skipped += 1;
+                return Ok(());
+            }
+            check?;
+        }
+        if grads.leaves.is_empty() {
+            // without any gradient it is no step, for group counters neither
+            return Ok(());
+        }
+        // ... and from here on nothing does
+        let mut flat = recycle(take(&mut self.buffers.flat));
+        let mut copies = take(&mut self.buffers.param_copies);
+        flatten(&mut params.leaves, &mut copies, &mut flat);
+        if let Some(matched) = matched {
+            self.adopt(&matched, &params.manifest, &flat);
+            self.plan.params.clone_from(&params.manifest);
+            self.plan.grads.clone_from(&grads.manifest);
+            self.plan.stale = false;
+        }
+        self.execute(&mut flat, &grads.leaves);
+        self.buffers.flat = recycle(flat);
+        write_back(&mut params.leaves, &copies);
+        self.buffers.param_copies = copies;
+        Ok(())
+    }
+
+    /// Takes over a new plan: makes the states of new parameters, and sorts all states into the
+    /// order of the leaves.
+    fn adopt(&mut self, matched: &Match, params: &Manifest, flat: &[&mut [T]]) {
+        let group_of = |leaf: usize| matched.groups.get(leaf).copied().unwrap_or(0);
+        let leaves: BTreeMap<&str, usize> =
+            (0..params.len()).map(|leaf| (params.name(leaf), leaf)).collect();
+        let known: BTreeSet<String> =
+            self.tracked.iter().map(|tracked| tracked.name.clone()).collect();
+        for tracked in &mut self.tracked {
+            if let Some(&leaf) = leaves.get(tracked.name.as_str()) {
+                tracked.group = group_of(leaf);
+            }
+        }
+        for &(leaf, _) in &matched.pairs {
+            let (name, shape, group) = (params.name(leaf), params.shape(leaf), group_of(leaf));
+            let method = self.groups.get(group).map(|group| &group.method);
+            if let (Some(method), Some(data), false) =
+                (method, flat.get(leaf), known.contains(name))
+            {
+                let state = method.init(shape, data, &self.storage);
+                self.tracked.push(Tracked::new(name, shape, group, state));
+            }
+        }
+        let place = |name: &str| leaves.get(name).copied().unwrap_or(usize::MAX);
+        self.tracked.sort_by_key(|tracked| place(&tracked.name));
+        let tracked: BTreeMap<&str, usize> = self
+            .tracked
+            .iter()
+            .enumerate()
+            .map(|(i, tracked)| (tracked.name.as_str(), i))
+            .collect();
+        let pairs = matched.pairs.iter().filter_map(|&(param, grad)| {
+            tracked.get(params.name(param)).map(|&tracked| Pair { param, grad, tracked })
+        });
+        self.plan.pairs = pairs.collect();
+    }
+
+    /// Updates every parameter of the plan.
+    fn execute(&mut self, flat: &mut [&mut [T]], grads: &[GradientLeaf<'_, T>]) {
+        copy_strided(grads, &mut self.buffers.grad_copies);
+        let mut work: Vec<Work<'_, T, M::State>> = recycle(take(&mut self.buffers.work));
+        let mut leaves = flat.iter_mut().enumerate();
+        let mut tracked = self.tracked.iter_mut().enumerate();
+        for pair in &self.plan.pairs {
+            // pairs ascend in both, so that one walk over each finds them all
+            let data = leaves.find(|(leaf, _)| *leaf == pair.param);
+            let tracked = tracked.find(|(index, _)| *index == pair.tracked);
+            let grad = grads.get(pair.grad).zip(self.buffers.grad_copies.get(pair.grad));
+            let (Some((_, data)), Some((_, tracked)), Some((leaf, copy))) = (data, tracked, grad)
+            else {
+                continue;
+            };
+            tracked.t += 1;
+            if let Some(group) = self.groups.get(tracked.group) {
+                group.method.extend(&mut tracked.state, &tracked.shape, data, &self.storage);
+            }
+            work.push(Work::new(tracked, data, grad_slice(leaf, copy)));
+        }
+        for group in &mut self.groups {
+            group.method.begin(&mut group.scalars);
+        }
+        let mut rounds = Rounds {
+            storage: &self.storage,
+            isa: self.isa,
+            buffers: take(&mut self.buffers.rounds),
+        };
+        rounds.step(&mut self.groups, &mut work);
+        self.buffers.rounds = rounds.buffers;
+        self.buffers.work = recycle(work);
+    }
+
+    /// Moves the parameters to the other point.
+    fn switch(&mut self, to: Mode, params: &mut dyn Parameters<T>) -> Result<()> {
+        if !M::TWO_POINTS || self.mode == to {
+            return Ok(());
+        }
+        let mut visitor = ParamVisitor::new(ParamBuffers::default(), Manifest::default());
+        visitor.collect(params)?;
+        let leaves = by_name(&visitor.manifest)?;
+        for known in &self.tracked {
+            let Some(&leaf) = leaves.get(known.name.as_str()) else {
+                return Err(Error::MissingParameter { name: known.name.clone() });
+            };
+            check_shape(&known.name, &known.shape, visitor.manifest.shape(leaf))?;
+        }
+        let (mut copies, mut flat) = (Vec::new(), Vec::new());
+        flatten(&mut visitor.leaves, &mut copies, &mut flat);
+        let mut data: Vec<_> = flat.iter_mut().map(Some).collect();
+        let nothing =
+            GradSlice { scale: 1.0, bound: f64::INFINITY, source: GradSource::Dense(&[]) };
+        let mut work = Vec::new();
+        for tracked in &mut self.tracked {
+            let leaf = leaves.get(tracked.name.as_str());
+            if let Some(data) = leaf.and_then(|&leaf| data.get_mut(leaf)?.take()) {
+                work.push(Work::new(tracked, data, nothing));
+            }
+        }
+        let mut rounds =
+            Rounds { storage: &self.storage, isa: self.isa, buffers: RoundBuffers::default() };
+        rounds.run(Stage::Switch(to), &self.groups, &mut work);
+        drop((work, data));
+        drop(flat);
+        write_back(&mut visitor.leaves, &copies);
+        self.mode = to;
+        Ok(())
+    }
+}
+
+/// The leaves as row-major slices; strided ones as copies in `copies`, one place per leaf.
+fn flatten<'f, T: Element>(
+    leaves: &'f mut [ParamLeaf<'_, T>],
+    copies: &'f mut Vec<Vec<T>>,
+    flat: &mut Vec<&'f mut [T]>,
+) {
+    copies.resize_with(leaves.len(), Vec::new);
+    flat.extend(leaves.iter_mut().zip(copies).map(|(leaf, copy)| match leaf {
+        ParamLeaf::Slice(slice) => &mut **slice,
+        ParamLeaf::Strided(view) => {
+            copy.clear();
+            copy.extend(view.iter().copied());
+            copy.as_mut_slice()
+        }
+    }));
+}
+
+/// Writes the copies back into the strided leaves.
+fn write_back<T: Element>(leaves: &mut [ParamLeaf<'_, T>], copies: &[Vec<T>]) {
+    for (leaf, copy) in leaves.iter_mut().zip(copies) {
+        if let ParamLeaf::Strided(view) = leaf {
+            view.iter_mut().zip(copy).for_each(|(p, &x)| *p = x);
+        }
+    }
+}
+
+/// Row-major copies of the strided gradients, one place per leaf.
+fn copy_strided<T: Element>(leaves: &[GradientLeaf<'_, T>], copies: &mut Vec<Vec<T>>) {
+    copies.resize_with(leaves.len(), Vec::new);
+    for (leaf, copy) in leaves.iter().zip(copies) {
+        if let GradientKind::Strided(view) = &leaf.kind {
+            copy.clear();
+            copy.extend(view.iter().copied());
+        }
+    }
+}
+
+fn grad_slice<'g, T: Element>(leaf: &'g GradientLeaf<'_, T>, copy: &'g [T]) -> GradSlice<'g, T> {
+    let source = match leaf.kind {
+        GradientKind::Slice(slice) => GradSource::Dense(slice),
+        GradientKind::Strided(_) => GradSource::Dense(copy),
+        GradientKind::Rows(rows) => GradSource::Rows(rows),
+        GradientKind::Generated(generator) => GradSource::Generated(generator),
+    };
+    GradSlice { scale: leaf.scale, bound: leaf.bound, source }
+}

@@ -1,0 +1,238 @@
+//! Gradients in their forms: dense, a few rows, generated; and views of them through a factor.
+
+use super::visitor::DenseView;
+use super::{GradVisitor, Gradients};
+use crate::error::{Error, Result};
+use ndarray::Array2;
+
+/// A gradient that is never held in memory: the update asks for it chunk by chunk.
+///
+/// Zeroth-order estimates (seeded noise times a coefficient) and casts are of this kind. Chunks are
+/// asked for on any thread, in any order, and more than once; the same offset must give the same
+/// values.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{params::{Generate, GradVisitor, Gradients}, prelude::*};
+/// use ndarray::array;
+///
+/// struct Alternating;
+/// impl Generate<f32> for Alternating {
+///     fn shape(&self) -> &[usize] {
+///         &[4]
+///     }
+///     fn fill(&self, offset: usize, out: &mut [f32]) {
+///         for (i, x) in (offset..).zip(out) {
+///             *x = if i % 2 == 0 { 1.0 } else { -1.0 };
+///         }
+///     }
+/// }
+/// impl Gradients<f32> for Alternating {
+///     fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, f32>) {
+///         visitor.generated(self);
+///     }
+/// }
+///
+/// let mut w = array![0.0f32, 0.0, 0.0, 0.0];
+/// let mut opt = Sgd { lr: 0.5, ..Sgd::default() }.build()?;
+/// opt.step(&mut w, &Alternating)?;
+/// assert_eq!(w, array![-0.5, 0.5, -0.5, 0.5]);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+pub trait Generate<T>: Send + Sync {
+    /// Shape of the gradient.
+    fn shape(&self) -> &[usize];
+    /// Writes the elements `offset .. offset + out.len()`, counted row-major.
+    fn fill(&self, offset: usize, out: &mut [T]);
+    /// `true` if every element is known to be finite; then the step does not generate the gradient
+    /// a second time to check.
+    fn is_known_finite(&self) -> bool {
+        false
+    }
+}
+
+impl<T> std::fmt::Debug for dyn Generate<T> + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Generate").field("shape", &self.shape()).finish()
+    }
+}
+
+/// Some rows of a gradient whose other rows are zero: the gradient of an embedding table.
+///
+/// A row named twice counts twice. To the update rule the gradient is dense: moments of the other
+/// rows decay and weight decay acts on them, exactly as with the zeros written out.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{params::RowGradient, prelude::*};
+/// use ndarray::{Array2, array};
+///
+/// let mut table = Array2::<f32>::zeros((5, 2));
+/// let rows = RowGradient::new(&[5, 2], vec![3, 1, 3], array![[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])?;
+/// let mut opt = Sgd { lr: 1.0, ..Sgd::default() }.build()?;
+/// opt.step(&mut table, &rows)?;
+/// assert_eq!(table, array![[0.0, 0.0], [-2.0, -2.0], [0.0, 0.0], [-4.0, -4.0], [0.0, 0.0]]);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowGradient<T> {
+    shape: Vec<usize>,
+    /// Ascending; equal indices keep the order they were given in, so that sums are reproducible.
+    rows: Vec<usize>,
+    values: Vec<T>,
+}
+
+impl<T: Copy> RowGradient<T> {
+    /// Rows `rows` of a gradient of shape `shape`; `values` holds one row of
+    /// `shape[1] · shape[2] · …` elements for each.
+    ///
+    /// # Errors
+    /// [`Error::RowOutOfRange`] for an index beyond `shape[0]`; [`Error::ShapeMismatch`] if `values`
+    /// is not `rows.len() × shape[1] · shape[2] · …`.
+    pub fn new(shape: &[usize], rows: Vec<usize>, values: Array2<T>) -> Result<Self> {
+        let height = shape.first().copied().unwrap_or(0);
+        let width = shape.iter().skip(1).product();
+        if values.dim() != (rows.len(), width) {
+            return Err(Error::ShapeMismatch {
+                name: "values of a row gradient".into(),
+                expected: vec![rows.len(), width],
+                found: values.shape().to_vec(),
+            });
+        }
+        if let Some(&row) = rows.iter().find(|&&row| row >= height) {
+            return Err(Error::RowOutOfRange { name: "rows".into(), row, rows: height });
+        }
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&i| rows.get(i).copied());
+        Ok(Self {
+            shape: shape.to_vec(),
+            values: order.iter().flat_map(|&i| values.row(i).to_vec()).collect(),
+            rows: order.iter().filter_map(|&i| rows.get(i).copied()).collect(),
+        })
+    }
+}
+
+impl<T> RowGradient<T> {
+    /// Shape of the gradient.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The values given, row by row.
+    pub(crate) fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// The values of every row that is given more than once, together.
+    pub(crate) fn repeated(&self) -> impl Iterator<Item = &[T]> {
+        let (width, mut start) = (self.width(), 0);
+        self.rows.chunk_by(|a, b| a == b).filter_map(move |run| {
+            let values = self.values.get(start..start + run.len() * width);
+            start += run.len() * width;
+            values.filter(|_| run.len() > 1)
+        })
+    }
+
+    /// Number of elements of one row.
+    pub(crate) fn width(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// Calls `add(i, x)` for every given element of `offset .. offset + len`, `i` counted from
+    /// `offset`.
+    pub(crate) fn scatter(&self, offset: usize, len: usize, mut add: impl FnMut(usize, &T)) {
+        let width = self.width();
+        if width == 0 {
+            return;
+        }
+        let first = self.rows.partition_point(|&row| (row + 1) * width <= offset);
+        let rows = self.rows.iter().zip(self.values.chunks_exact(width)).skip(first);
+        for (&row, values) in rows.take_while(|&(&row, _)| row * width < offset + len) {
+            for (i, x) in (row * width..).zip(values) {
+                if let Some(i) = i.checked_sub(offset).filter(|&i| i < len) {
+                    add(i, x);
+                }
+            }
+        }
+    }
+}
+
+impl<T> Gradients<T> for RowGradient<T> {
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
+        visitor.rows(self);
+    }
+}
+
+/// The memory of one gradient.
+#[derive(Debug)]
+pub(crate) enum GradientKind<'a, T> {
+    Slice(&'a [T]),
+    Strided(Box<DenseView<'a, T>>),
+    Rows(&'a RowGradient<T>),
+    Generated(&'a dyn Generate<T>),
+}
+
+/// One gradient: the update sees `clamp(scale · g, -bound, bound)`.
+#[derive(Debug)]
+pub(crate) struct GradientLeaf<'a, T> {
+    pub scale: f64,
+    pub bound: f64,
+    /// A wrapper has looked at every element and found it finite.
+    pub finite: bool,
+    pub kind: GradientKind<'a, T>,
+}
+
+/// Gradients seen through a factor: `factor · g`, without touching them.
+///
+/// Clipping by norm, loss unscaling and averages are of this kind; the factor is applied inside the
+/// update and costs no pass over memory.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{params::Scaled, prelude::*};
+/// use ndarray::array;
+///
+/// let (mut w, summed) = (array![1.0f64], array![8.0f64]); // the sum over four micro-batches
+/// let mut opt = Sgd { lr: 0.1, ..Sgd::default() }.build()?;
+/// opt.step(&mut w, &Scaled::new(0.25, &summed))?;
+/// assert_eq!(w, array![0.8]);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Scaled<'g, G: ?Sized> {
+    pub(crate) factor: f64,
+    /// Whether every element of `inner` is known to be finite.
+    pub(crate) finite: bool,
+    pub(crate) inner: &'g G,
+}
+
+impl<'g, G: ?Sized> Scaled<'g, G> {
+    /// `factor · inner`.
+    pub fn new(factor: f64, inner: &'g G) -> Self {
+        Self { factor, finite: false, inner }
+    }
+
+    /// The factor.
+    pub fn factor(&self) -> f64 {
+        self.factor
+    }
+}
+
+impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Scaled<'_, G> {
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
+        visitor.known_finite(self.finite, |visitor| visitor.scaled(self.factor, self.inner));
+    }
+}
+
+/// Gradients seen through a clamp: `min(max(g, -bound), bound)`, without touching them.
+#[derive(Clone, Copy, Debug)]
+pub struct Clamped<'g, G: ?Sized> {
+    pub(crate) bound: f64,
+    pub(crate) inner: &'g G,
+}
+
+impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Clamped<'_, G> {
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
+        visitor.clamped(self.bound, self.inner);
+    }
+}

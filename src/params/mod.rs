@@ -1,0 +1,41 @@
+//! Floor 2: trees of named parameters and gradients, as the user's program holds them.
+//!
+//! A model is a tree; its leaves are arrays; a leaf's name is the path to it, joined by dots:
+//! `fc1.weight`, `layers.0.bias`. Gradients are a tree of the same paths. The optimizer borrows both
+//! for the time of one step and owns neither.
+//!
+//! * [`Parameters`] and [`Gradients`] are implemented for arrays of any dimension, and for `Option`,
+//!   `Vec`, arrays, slices, tuples, `Box`, references and `BTreeMap<String, _>` of trees;
+//! * [`parameters!`](crate::parameters) implements both for a struct from its field names;
+//! * [`FlatMut`] and [`Flat`] make leaves of plain slices, from whatever library they come.
+//!
+//! An absent gradient (`None`, or a field left out) is PyTorch's `grad is None`: the parameter is
+//! skipped, without weight decay and without a step count. A gradient of zeros is not the same.
+
+mod gradient;
+mod impls;
+mod macros;
+mod manifest;
+mod select;
+mod visitor;
+
+pub use gradient::{Clamped, Generate, RowGradient, Scaled};
+pub use impls::{Flat, FlatMut};
+pub use select::Select;
+pub use visitor::{GradVisitor, ParamVisitor};
+
+pub(crate) use gradient::{GradientKind, GradientLeaf};
+pub(crate) use manifest::{Manifest, recycle};
+pub(crate) use visitor::{GradBuffers, ParamBuffers, ParamLeaf};
+
+/// A tree of named arrays that an optimizer may change.
+pub trait Parameters<T> {
+    /// Hands every leaf to the visitor, in a fixed order.
+    fn visit_mut<'a>(&'a mut self, visitor: &mut ParamVisitor<'a, T>);
+}
+
+/// A tree of named gradients, matched to parameters by path.
+pub trait Gradients<T> {
+    /// Hands every leaf to the visitor, in a fixed order.
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>);
+}

@@ -1,0 +1,11 @@
+//! The names of an ordinary program.
+
+pub use crate::error::{Error, Result};
+pub use crate::first_order::*;
+pub use crate::gradient::{clip_grad_norm, clip_grad_value};
+pub use crate::numeric::Real;
+pub use crate::optim::{ClosureOptimizer, NonFinite, Optim, Optimizer, Rule, Slot, WeightDecay};
+pub use crate::params::{Gradients, Parameters, Select};
+pub use crate::quant::Precision;
+pub use crate::schedule::{CosineAnnealing, LrScheduler, OneCycle, WarmupCosine};
+pub use crate::state::{Rounding, StateDict};

@@ -1,0 +1,330 @@
+//! Coding of flat slices block by block: the scales, and what all maps share.
+
+// Blocks are cut to the length that the line before has fixed; a check per element would stop the
+// compiler from vectorising.
+#![allow(clippy::indexing_slicing)]
+
+use super::dynamic::Dynamic;
+use super::linear::{LinearSigned, LinearUnsigned};
+use super::nibble::{LinearNibble, Nibble, NibbleTable, SignedNibble};
+use super::{Blockwise, Ties, code_table};
+use crate::error::Result;
+use crate::kernel::isa::{Isa, Kernel};
+use crate::numeric::Real;
+use std::fmt;
+
+/// Elements that are coded together: long enough that the compiler makes vector loops of it, short
+/// enough for the first-level cache.
+pub(super) const TILE: usize = 128;
+
+/// One map with its rounding: how a block is scaled, and how a tile of scaled numbers is coded.
+pub(super) trait Map: Copy {
+    /// Codes per byte.
+    const PER_BYTE: usize;
+    /// Scale to store and the two numbers that `normalize` needs, for a finite largest magnitude.
+    fn scale<R: Real>(absmax: R) -> (R, [R; 2]);
+    /// Brings an element to the range in which `encode` expects it.
+    fn normalize<R: Real>(x: R, factors: [R; 2]) -> R;
+    /// Codes of one tile; `codes` holds exactly `TILE / PER_BYTE` bytes.
+    fn encode(self, y: &[f32; TILE], codes: &mut [u8]);
+    /// Table entries of one tile; `codes` holds exactly `TILE / PER_BYTE` bytes.
+    fn decode(self, codes: &[u8], values: &mut [f32; TILE]);
+}
+
+/// Scaling of bitsandbytes: multiply by the reciprocal; the maps clamp by themselves.
+#[inline(always)]
+pub(super) fn reciprocal<R: Real>(absmax: R) -> (R, [R; 2]) {
+    let floor = R::of(1e-38);
+    (absmax, [R::one() / if absmax > floor { absmax } else { floor }, R::zero()])
+}
+
+/// Scaling of torchao: divide by a scale that is never 0.
+#[inline(always)]
+pub(super) fn divisor<R: Real>(absmax: R) -> (R, [R; 2]) {
+    let floor = R::of(1e-12);
+    let scale = if absmax > floor { absmax } else { floor };
+    (scale, [scale, R::zero()])
+}
+
+/// Rounding to `f32`; the identity for `f32`.
+#[inline(always)]
+pub(super) fn narrow<R: Real>(x: R) -> f32 {
+    x.widen() as f32
+}
+
+/// Widening from `f32`; the identity for `f32`.
+#[inline(always)]
+pub(super) fn widen<R: Real>(x: f32) -> R {
+    R::of(f64::from(x))
+}
+
+/// Largest magnitude, NaN above infinity: compared as integers, which loses no NaN and lets the
+/// compiler choose the lanes.
+#[inline(always)]
+pub(super) fn max_magnitude<R: Real>(x: &[R]) -> R {
+    let largest = x.iter().fold(R::Bits::default(), |largest, x| {
+        let bits = x.magnitude_bits();
+        if bits > largest { bits } else { largest }
+    });
+    R::from_magnitude_bits(largest)
+}
+
+/// `codes[i] = f(y[i])`; 32 at a time, because the narrowing to bytes is then done on whole vectors.
+#[inline(always)]
+pub(super) fn bytes(y: &[f32; TILE], codes: &mut [u8], f: impl Fn(f32) -> u32) {
+    let rows = y.as_chunks::<32>().0;
+    for (codes, y) in codes.as_chunks_mut::<32>().0.iter_mut().zip(rows) {
+        *codes = std::array::from_fn(|i| f(y[i]) as u8);
+    }
+}
+
+struct Encode<'a, R, M> {
+    map: M,
+    block_size: usize,
+    x: &'a [R],
+    codes: &'a mut [u8],
+    scales: &'a mut [R],
+}
+
+impl<R: Real, M: Map> Kernel for Encode<'_, R, M> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let blocks = self.x.chunks(self.block_size).zip(self.scales);
+        let codes = self.codes.chunks_mut(self.block_size / M::PER_BYTE);
+        for ((x, scale), codes) in blocks.zip(codes) {
+            let absmax = max_magnitude(x);
+            if absmax.is_finite() {
+                let (stored, factors) = M::scale(absmax);
+                *scale = stored;
+                encode_block(self.map, factors, x, codes);
+            } else {
+                *scale = R::nan();
+                codes.fill(0);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn encode_block<R: Real, M: Map>(map: M, factors: [R; 2], x: &[R], codes: &mut [u8]) {
+    let mut y = [0_f32; TILE];
+    let (tiles, rest) = x.as_chunks::<TILE>();
+    let (whole, last) = codes.split_at_mut(tiles.len() * TILE / M::PER_BYTE);
+    for (x, codes) in tiles.iter().zip(whole.chunks_exact_mut(TILE / M::PER_BYTE)) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = narrow(M::normalize(*x, factors));
+        }
+        map.encode(&y, codes);
+    }
+    if !rest.is_empty() {
+        y.fill(0.0);
+        for (y, x) in y.iter_mut().zip(rest) {
+            *y = narrow(M::normalize(*x, factors));
+        }
+        let mut padded = [0_u8; TILE];
+        map.encode(&y, &mut padded[..TILE / M::PER_BYTE]);
+        let bytes = rest.len().div_ceil(M::PER_BYTE);
+        last[..bytes].copy_from_slice(&padded[..bytes]);
+        if M::PER_BYTE == 2 && rest.len() % 2 == 1 {
+            last[bytes - 1] &= 0xf0;
+        }
+    }
+}
+
+struct Decode<'a, R, M> {
+    map: M,
+    block_size: usize,
+    codes: &'a [u8],
+    scales: &'a [R],
+    out: &'a mut [R],
+}
+
+impl<R: Real, M: Map> Kernel for Decode<'_, R, M> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let blocks = self.out.chunks_mut(self.block_size).zip(self.scales);
+        let codes = self.codes.chunks(self.block_size / M::PER_BYTE);
+        for ((out, &scale), codes) in blocks.zip(codes) {
+            decode_block(self.map, scale, codes, out);
+        }
+    }
+}
+
+#[inline(always)]
+fn decode_block<R: Real, M: Map>(map: M, scale: R, codes: &[u8], out: &mut [R]) {
+    let mut values = [0_f32; TILE];
+    let (tiles, rest) = out.as_chunks_mut::<TILE>();
+    let (whole, last) = codes.split_at(tiles.len() * TILE / M::PER_BYTE);
+    for (out, codes) in tiles.iter_mut().zip(whole.chunks_exact(TILE / M::PER_BYTE)) {
+        map.decode(codes, &mut values);
+        for (out, value) in out.iter_mut().zip(&values) {
+            *out = widen::<R>(*value) * scale;
+        }
+    }
+    if !rest.is_empty() {
+        let mut padded = [0_u8; TILE];
+        let bytes = rest.len().div_ceil(M::PER_BYTE);
+        padded[..bytes].copy_from_slice(&last[..bytes]);
+        map.decode(&padded[..TILE / M::PER_BYTE], &mut values);
+        for (out, value) in rest.iter_mut().zip(&values) {
+            *out = widen::<R>(*value) * scale;
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Tables {
+    LinearSigned,
+    LinearUnsigned,
+    DynamicLower(Dynamic<false>),
+    DynamicUpper(Dynamic<true>),
+    NibbleLower(Nibble<false>),
+    NibbleUpper(Nibble<true>),
+    SignedNibbleLower(SignedNibble<false>),
+    SignedNibbleUpper(SignedNibble<true>),
+    LinearNibbleLower(LinearNibble<false>),
+    LinearNibbleUpper(LinearNibble<true>),
+}
+
+/// A [`Blockwise`] format resolved for a signed or an unsigned slot: what the optimizer engine
+/// holds per slot and uses chunk by chunk. Copying it is cheap, using it allocates nothing.
+///
+/// Unsigned slots must hold no negative number; one that does is coded as 0 would be.
+#[derive(Clone, Copy)]
+pub struct Codec {
+    spec: Blockwise,
+    signed: bool,
+    tables: Tables,
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { spec, signed, .. } = self;
+        f.debug_struct("Codec").field("spec", spec).field("signed", signed).finish()
+    }
+}
+
+/// The name under which a state dict records the format.
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Blockwise { bits, block_size, map, ties } = self.spec;
+        let sign = if self.signed { "signed" } else { "unsigned" };
+        write!(f, "{map:?} {sign}, {bits} bits, blocks of {block_size}, ties {ties:?}")
+    }
+}
+
+/// Calls `$method` with the map that the codec resolved to.
+macro_rules! with_map {
+    ($codec:expr, $map:ident => $body:expr) => {
+        match $codec.tables {
+            Tables::LinearSigned => {
+                let $map = LinearSigned;
+                $body
+            }
+            Tables::LinearUnsigned => {
+                let $map = LinearUnsigned;
+                $body
+            }
+            Tables::DynamicLower($map) => $body,
+            Tables::DynamicUpper($map) => $body,
+            Tables::NibbleLower($map) => $body,
+            Tables::NibbleUpper($map) => $body,
+            Tables::SignedNibbleLower($map) => $body,
+            Tables::SignedNibbleUpper($map) => $body,
+            Tables::LinearNibbleLower($map) => $body,
+            Tables::LinearNibbleUpper($map) => $body,
+        }
+    };
+}
+
+impl Codec {
+    /// Looks up the tables of `spec`.
+    ///
+    /// # Errors
+    /// Those of [`Blockwise::validate`].
+    pub fn new(spec: Blockwise, signed: bool) -> Result<Self> {
+        spec.validate()?;
+        let linear = spec.map == super::QuantMap::DynamicLinear && !signed;
+        let tables = match (spec.bits, spec.ties) {
+            (_, Ties::Even) if signed => Tables::LinearSigned,
+            (_, Ties::Even) => Tables::LinearUnsigned,
+            (4, Ties::Lower) if linear => Tables::LinearNibbleLower(LinearNibble),
+            (4, Ties::Upper) if linear => Tables::LinearNibbleUpper(LinearNibble),
+            (4, ties) => {
+                let table = NibbleTable::of(signed, ties);
+                match (signed, ties) {
+                    (true, Ties::Upper) => Tables::SignedNibbleUpper(SignedNibble::new(table)),
+                    (true, _) => Tables::SignedNibbleLower(SignedNibble::new(table)),
+                    (false, Ties::Upper) => Tables::NibbleUpper(Nibble::new(table)),
+                    (false, _) => Tables::NibbleLower(Nibble::new(table)),
+                }
+            }
+            (_, Ties::Lower) => Tables::DynamicLower(Dynamic::new(signed)),
+            (_, Ties::Upper) => Tables::DynamicUpper(Dynamic::new(signed)),
+        };
+        Ok(Self { spec, signed, tables })
+    }
+
+    /// The format.
+    pub fn spec(&self) -> Blockwise {
+        self.spec
+    }
+
+    /// Whether the slot may hold negative numbers.
+    pub fn is_signed(&self) -> bool {
+        self.signed
+    }
+
+    /// Elements that share a scale.
+    pub fn block_size(&self) -> usize {
+        self.spec.block_size
+    }
+
+    /// Bytes of the codes of `numel` elements.
+    pub fn codes_len(&self, numel: usize) -> usize {
+        numel.div_ceil(8 / usize::from(self.spec.bits))
+    }
+
+    /// Number of scales of `numel` elements.
+    pub fn scales_len(&self, numel: usize) -> usize {
+        numel.div_ceil(self.spec.block_size)
+    }
+
+    /// The values of the codes as fractions of the scale, ascending.
+    ///
+    /// # Errors
+    /// None in practice: the format was checked when the codec was made.
+    pub fn code_table(&self) -> Result<&'static [f32]> {
+        code_table(self.spec.map, self.spec.bits, self.signed)
+    }
+
+    /// Codes `numel` zeros: what a new slot holds.
+    ///
+    /// The scales are 0 and so decode to 0 whatever the codes.
+    pub fn zeros<R: Real>(&self, numel: usize) -> (Vec<u8>, Vec<R>) {
+        (vec![0; self.codes_len(numel)], vec![R::zero(); self.scales_len(numel)])
+    }
+
+    /// `out[i] = code_table[codes[i]] · scales[i / block_size]`.
+    ///
+    /// `out` begins at a block boundary and ends at one or at the end of the slot; `codes` and
+    /// `scales` are the parts that belong to it, [`codes_len`](Self::codes_len) and
+    /// [`scales_len`](Self::scales_len) of `out.len()` long.
+    pub fn decode<R: Real>(&self, isa: Isa, codes: &[u8], scales: &[R], out: &mut [R]) {
+        debug_assert_eq!(codes.len(), self.codes_len(out.len()));
+        debug_assert_eq!(scales.len(), self.scales_len(out.len()));
+        let block_size = self.spec.block_size;
+        with_map!(self, map => isa.run(Decode { map, block_size, codes, scales, out }));
+    }
+
+    /// Codes and scales of `x`, the inverse of [`decode`](Self::decode) but for the rounding; the
+    /// slices fit together as there.
+    pub fn encode<R: Real>(&self, isa: Isa, x: &[R], codes: &mut [u8], scales: &mut [R]) {
+        debug_assert_eq!(codes.len(), self.codes_len(x.len()));
+        debug_assert_eq!(scales.len(), self.scales_len(x.len()));
+        let block_size = self.spec.block_size;
+        with_map!(self, map => isa.run(Encode { map, block_size, x, codes, scales }));
+    }
+}

@@ -1,0 +1,158 @@
+//! Half a cosine wave, once or again and again.
+
+use super::{Anneal, At, Schedule, half_cosine};
+use std::f64::consts::PI;
+
+/// Lets the rate fall to `eta_min` along half a cosine wave: PyTorch's `CosineAnnealingLR`.
+///
+/// Use it when the number of steps is known. Not when training may go on: past `t_max` the rate
+/// climbs again, with period `2·t_max`.
+///
+/// ```text
+/// (e−1−T) mod 2T = 0: η ← η + (b−η_min)·(1 − cos(π/T))/2
+/// else:               η ← (1 + cos(πe/T)) / (1 + cos(π(e−1)/T))·(η−η_min) + η_min
+/// closed:             η_min + (b−η_min)·(1 + cos(πe/T))/2
+/// ```
+/// | field | default | |
+/// |---|---|---|
+/// | `t_max` | 1000 | T ≥ 1; ours, PyTorch has none |
+/// | `eta_min` | 0 | lowest rate, ≥ 0; PyTorch's |
+///
+/// # Examples
+/// ```
+/// use eigenstep::{prelude::*, schedule};
+///
+/// let mut opt = AdamW { lr: 1e-2, ..AdamW::default() }.build::<f32>()?;
+/// let cosine = schedule::CosineAnnealing { t_max: 4, eta_min: 0.0 };
+/// let mut scheduler = LrScheduler::new(cosine, &mut opt)?;
+/// scheduler.step(&mut opt)?;
+/// scheduler.step(&mut opt)?;
+/// assert!((opt.lr(0) - 0.5e-2).abs() < 1e-15);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+/// Source: I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CosineAnnealing {
+    /// Steps from the base rate to `eta_min`.
+    pub t_max: u64,
+    /// Lowest rate.
+    pub eta_min: f64,
+}
+
+impl Default for CosineAnnealing {
+    fn default() -> Self {
+        Self { t_max: 1000, eta_min: 0.0 }
+    }
+}
+
+crate::hyperparameters!(CosineAnnealing, "CosineAnnealing", {
+    "t_max": CountFrom(1) = t_max;
+    "eta_min": NonNegative = eta_min;
+});
+
+impl Schedule for CosineAnnealing {
+    from_table!();
+    fn start(&self, at: At) -> f64 {
+        at.lr
+    }
+    fn next(&self, At { epoch, base_lr, lr, .. }: At) -> f64 {
+        let total = self.t_max as f64;
+        if (epoch - 1.0 - total) % (2.0 * total) == 0.0 {
+            return lr + (base_lr - self.eta_min) * (1.0 - (PI / total).cos()) / 2.0;
+        }
+        (1.0 + (PI * epoch / total).cos()) / (1.0 + (PI * (epoch - 1.0) / total).cos())
+            * (lr - self.eta_min)
+            + self.eta_min
+    }
+    fn closed_form(&self, at: At) -> Option<f64> {
+        let wave = 1.0 + (PI * at.epoch / self.t_max as f64).cos();
+        Some(self.eta_min + (at.base_lr - self.eta_min) * wave / 2.0)
+    }
+}
+
+/// Cosine annealing that starts again from the base rate, each time `t_mult` times as long:
+/// PyTorch's `CosineAnnealingWarmRestarts`.
+///
+/// ```text
+/// T_cur = steps since the last restart,  T_i = T_0·T_mult^(number of restarts)
+/// η = η_min + (b−η_min)·(1 + cos(π·T_cur/T_i))/2
+/// ```
+/// | field | default | |
+/// |---|---|---|
+/// | `t_0` | 10 | steps until the first restart, ≥ 1; ours, PyTorch has none |
+/// | `t_mult` | 1 | ≥ 1; PyTorch's |
+/// | `eta_min` | 0 | lowest rate, ≥ 0; PyTorch's |
+///
+/// Fractions of an epoch work: `scheduler.step_to(epoch + i / batches, &mut opt)`.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{prelude::*, schedule};
+///
+/// let mut opt = AdamW { lr: 1e-2, ..AdamW::default() }.build::<f32>()?;
+/// let cosine = schedule::CosineRestarts { t_0: 2, t_mult: 2, eta_min: 0.0 };
+/// let mut scheduler = LrScheduler::new(cosine, &mut opt)?;
+/// for expected in [0.5e-2, 1e-2] {
+///     scheduler.step(&mut opt)?;
+///     assert!((opt.lr(0) - expected).abs() < 1e-15);
+/// }
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+/// Source: I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CosineRestarts {
+    /// Steps until the first restart.
+    pub t_0: u64,
+    /// Each period is this many times as long as the one before.
+    pub t_mult: u64,
+    /// Lowest rate.
+    pub eta_min: f64,
+}
+
+impl Default for CosineRestarts {
+    fn default() -> Self {
+        Self { t_0: 10, t_mult: 1, eta_min: 0.0 }
+    }
+}
+
+crate::hyperparameters!(CosineRestarts, "CosineRestarts", {
+    "t_0": CountFrom(1) = t_0;
+    "t_mult": CountFrom(1) = t_mult;
+    "eta_min": NonNegative = eta_min;
+});
+
+impl CosineRestarts {
+    /// `T_cur` and `T_i`.
+    fn period(&self, epoch: f64) -> (f64, f64) {
+        let (mut since, mut period) = (epoch, self.t_0 as f64);
+        if self.t_mult == 1 {
+            return (since % period, period);
+        }
+        while since >= period {
+            since -= period;
+            period *= self.t_mult as f64;
+        }
+        (since, period)
+    }
+}
+
+impl Schedule for CosineRestarts {
+    from_table!();
+    fn next(&self, at: At) -> f64 {
+        let (since, period) = self.period(at.epoch);
+        self.eta_min + (at.base_lr - self.eta_min) * (1.0 + (PI * since / period).cos()) / 2.0
+    }
+    fn closed_form(&self, at: At) -> Option<f64> {
+        Some(self.next(at))
+    }
+}
+
+impl Anneal {
+    /// From `start` at 0 to `end` at 1.
+    pub(super) fn between(self, start: f64, end: f64, x: f64) -> f64 {
+        match self {
+            Anneal::Cos => end + (start - end) * half_cosine(x),
+            Anneal::Linear => (end - start) * x + start,
+        }
+    }
+}

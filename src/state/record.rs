@@ -1,0 +1,101 @@
+//! The part of a state dict that belongs to one key prefix, for writing and for reading.
+
+use super::dict::{Scalar, StateDict, StateTensor, problem};
+use crate::error::{Error, Result};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+/// Writes entries under a prefix.
+#[derive(Debug)]
+pub struct Record<'d> {
+    prefix: String,
+    dict: &'d mut StateDict,
+}
+
+impl<'d> Record<'d> {
+    /// A record for the keys `{prefix}.…`.
+    pub fn new(prefix: impl Into<String>, dict: &'d mut StateDict) -> Self {
+        Self { prefix: prefix.into(), dict }
+    }
+
+    /// Writes `{prefix}.{name}`.
+    pub fn tensor(&mut self, name: &str, tensor: StateTensor) {
+        self.dict.tensors.insert(format!("{}.{name}", self.prefix), tensor);
+    }
+
+    /// Writes `{prefix}.{name}`.
+    pub fn scalar(&mut self, name: &str, scalar: Scalar) {
+        self.dict.scalars.insert(format!("{}.{name}", self.prefix), scalar);
+    }
+}
+
+/// Reads entries under a prefix, and remembers which keys were asked for.
+#[derive(Debug)]
+pub struct Lookup<'d> {
+    prefix: String,
+    dict: &'d StateDict,
+    used: &'d RefCell<BTreeSet<String>>,
+}
+
+impl<'d> Lookup<'d> {
+    /// A lookup of the keys `{prefix}.…`; `used` collects the keys that were found.
+    pub fn new(
+        prefix: impl Into<String>,
+        dict: &'d StateDict,
+        used: &'d RefCell<BTreeSet<String>>,
+    ) -> Self {
+        Self { prefix: prefix.into(), dict, used }
+    }
+
+    /// The full key of `name`.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    /// The tensor `{prefix}.{name}`, if there is one.
+    pub fn tensor(&self, name: &str) -> Option<&'d StateTensor> {
+        let key = self.key(name);
+        let found = self.dict.tensors.get(&key);
+        self.mark(key, found.is_some());
+        found
+    }
+
+    /// The scalar `{prefix}.{name}`, if there is one.
+    pub fn scalar(&self, name: &str) -> Option<&'d Scalar> {
+        let key = self.key(name);
+        let found = self.dict.scalars.get(&key);
+        self.mark(key, found.is_some());
+        found
+    }
+
+    /// Shape of any tensor `{prefix}.{slot}`.
+    pub(crate) fn slot_shape(&self) -> Option<Vec<usize>> {
+        let slot_of =
+            |key: &str| key.strip_prefix(&self.prefix)?.strip_prefix('.').map(str::to_owned);
+        let mut tensors = self.dict.tensors.iter();
+        let found = tensors.find(|(key, _)| slot_of(key).is_some_and(|slot| !slot.contains('.')));
+        found.map(|(_, tensor)| tensor.shape.clone())
+    }
+
+    /// An error about `{prefix}.{name}`.
+    pub fn problem(&self, name: &str, text: impl Into<String>) -> Error {
+        problem(self.key(name), text)
+    }
+
+    /// The number `{prefix}.{name}`, or `default` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`] if the entry is not a number.
+    pub fn number(&self, name: &str, default: f64) -> Result<f64> {
+        match self.scalar(name) {
+            None => Ok(default),
+            Some(scalar) => scalar.as_f64().ok_or_else(|| self.problem(name, "is not a number")),
+        }
+    }
+
+    fn mark(&self, key: String, found: bool) {
+        if found {
+            self.used.borrow_mut().insert(key);
+        }
+    }
+}

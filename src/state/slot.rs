@@ -1,0 +1,373 @@
+//! One state slot of one tensor, in whatever precision.
+
+use super::chunk::{Rank1Chunk, SlotChunk, SlotCursor};
+use super::dict::{Dtype, Scalar, StateTensor};
+use super::record::{Lookup, Record};
+use super::storage::Storage;
+use crate::error::Result;
+use crate::kernel::Isa;
+use crate::kernel::pages::filled;
+use crate::numeric::{Element, Real};
+use crate::quant::{
+    Codec, Rank1Codec, Rank1Maxima, Rank1Scales, SlotFormat, decode_bf16, encode_bf16,
+};
+
+/// What a state slot holds; the codec picks its code table from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotKind {
+    /// Numbers of both signs: first moments, momentum.
+    Signed,
+    /// Numbers `>= 0`: second moments.
+    Unsigned,
+    /// A point in parameter space: Schedule-Free's `z`, Prodigy's `p0`. Steps are far smaller than
+    /// the codes of few bits are apart, so a point stays in full precision unless it is asked for
+    /// by name.
+    Point,
+}
+
+/// What a slot holds before its first step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SlotInit {
+    /// The same number everywhere.
+    Value(f64),
+    /// A copy of the parameter.
+    Parameter,
+}
+
+/// A slot of a tensor, before it has memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotShape<'s> {
+    pub name: &'static str,
+    pub kind: SlotKind,
+    pub shape: &'s [usize],
+    /// Every how-manieth element of the flattened tensor has a number.
+    pub stride: usize,
+    pub init: SlotInit,
+}
+
+impl SlotShape<'_> {
+    fn numel(&self) -> usize {
+        self.shape.iter().product::<usize>().div_ceil(self.stride.max(1))
+    }
+
+    /// Slots with gaps stay in full precision: the gaps save more than codes would.
+    fn format(&self, storage: &Storage) -> SlotFormat {
+        if self.stride > 1 {
+            SlotFormat::Full
+        } else {
+            storage.format(self.name, self.kind, self.shape)
+        }
+    }
+}
+
+/// The memory of one slot.
+#[derive(Debug)]
+pub(crate) enum SlotBuffer<R> {
+    Full(Vec<R>),
+    /// One number for every `stride`-th element of the flattened tensor.
+    Strided {
+        stride: usize,
+        values: Vec<R>,
+    },
+    Bf16(Vec<u16>),
+    Coded {
+        codec: Codec,
+        codes: Vec<u8>,
+        scales: Vec<R>,
+    },
+    Rank1(Box<Rank1Buffer<R>>),
+}
+
+/// Codes under rank-1 scales. An update decodes with the old scales and encodes with the new ones.
+#[derive(Debug)]
+pub(crate) struct Rank1Buffer<R> {
+    codec: Rank1Codec,
+    codes: Vec<u8>,
+    /// The scales of the codes, and those of the step before.
+    scales: [Rank1Scales<R>; 2],
+    /// Maxima that a preview collects.
+    maxima: Rank1Maxima,
+}
+
+impl<R: Real> SlotBuffer<R> {
+    /// The slot before the first step.
+    pub fn new<T: Element<Compute = R>>(
+        slot: &SlotShape<'_>,
+        param: &[T],
+        storage: &Storage,
+    ) -> Self {
+        let numel = slot.numel();
+        let values = || -> Vec<R> {
+            match slot.init {
+                SlotInit::Value(value) => filled(R::of(value), numel),
+                SlotInit::Parameter => {
+                    let points = param.iter().step_by(slot.stride.max(1));
+                    let mut values = Vec::with_capacity(numel);
+                    values.extend(points.map(|p| p.load()));
+                    values
+                }
+            }
+        };
+        let zero = slot.init == SlotInit::Value(0.0);
+        match slot.format(storage) {
+            SlotFormat::Full if slot.stride > 1 => {
+                Self::Strided { stride: slot.stride, values: values() }
+            }
+            SlotFormat::Full => Self::Full(values()),
+            SlotFormat::Bf16 if zero => Self::Bf16(vec![0; numel]),
+            SlotFormat::Blockwise(codec) if zero => {
+                let (codes, scales) = codec.zeros(numel);
+                Self::Coded { codec, codes, scales }
+            }
+            SlotFormat::Rank1(codec) if zero => Self::rank1(codec, slot.shape),
+            format => Self::encode(format, slot.shape, &values()),
+        }
+    }
+
+    fn rank1(codec: Rank1Codec, shape: &[usize]) -> Self {
+        let scales = || Rank1Scales::zeros(shape);
+        Self::Rank1(Box::new(Rank1Buffer {
+            codec,
+            codes: vec![0; codec.codes_len(shape.iter().product())],
+            scales: [scales(), scales()],
+            maxima: Rank1Maxima::new(shape),
+        }))
+    }
+
+    /// `values` in a format; `Full` here has no gaps.
+    fn encode(format: SlotFormat, shape: &[usize], values: &[R]) -> Self {
+        let isa = Isa::detect();
+        match format {
+            SlotFormat::Full => Self::Full(values.to_vec()),
+            SlotFormat::Bf16 => {
+                let mut codes = vec![0; values.len()];
+                encode_bf16(isa, values, &mut codes);
+                Self::Bf16(codes)
+            }
+            SlotFormat::Blockwise(codec) => {
+                let (mut codes, mut scales) = codec.zeros(values.len());
+                codec.encode(isa, values, &mut codes, &mut scales);
+                Self::Coded { codec, codes, scales }
+            }
+            SlotFormat::Rank1(codec) => {
+                let mut buffer = Self::rank1(codec, shape);
+                if let Self::Rank1(rank1) = &mut buffer {
+                    rank1.maxima.accumulate(isa, 0, values);
+                    let [scales, _] = &mut rank1.scales;
+                    rank1.maxima.take_into(scales);
+                    codec.encode(isa, scales, 0, values, &mut rank1.codes);
+                }
+                buffer
+            }
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Full(values) | Self::Strided { values, .. } => size_of_val(values.as_slice()),
+            Self::Bf16(codes) => size_of_val(codes.as_slice()),
+            Self::Coded { codes, scales, .. } => codes.len() + size_of_val(scales.as_slice()),
+            Self::Rank1(rank1) => {
+                let [scales, _] = &rank1.scales;
+                // the scales twice, and the maxima as 64-bit integers
+                rank1.codes.len() + scales.maxima().len() * (2 * size_of::<R>() + 8)
+            }
+        }
+    }
+
+    /// Whether an update needs [`SlotChunk::preview`] first.
+    pub fn wants_preview(&self) -> bool {
+        matches!(self, Self::Rank1(_))
+    }
+
+    /// A cursor that hands out chunk after chunk; `update` if they will be written.
+    pub fn cursor(&mut self, update: bool) -> SlotCursor<'_, R> {
+        let rest = match self {
+            Self::Full(values) => SlotChunk::Full(values),
+            Self::Strided { stride, values } => {
+                SlotChunk::Strided { stride: *stride, first: 0, values }
+            }
+            Self::Bf16(codes) => SlotChunk::Bf16(codes),
+            Self::Coded { codec, codes, scales } => {
+                SlotChunk::Coded { codec: *codec, codes, scales }
+            }
+            Self::Rank1(rank1) => {
+                let Rank1Buffer { codec, codes, scales, maxima } = &mut **rank1;
+                if update {
+                    let [current, old] = scales;
+                    std::mem::swap(current, old);
+                    maxima.take_into(current);
+                }
+                let [current, old] = &*scales;
+                let (scales, new) = if update { (old, current) } else { (current, current) };
+                SlotChunk::Rank1(Rank1Chunk {
+                    codec: *codec,
+                    offset: 0,
+                    codes,
+                    scales,
+                    new,
+                    maxima,
+                })
+            }
+        };
+        SlotCursor { rest }
+    }
+
+    /// Writes the slot into a state dict.
+    pub fn save(&self, name: &str, shape: &[usize], record: &mut Record<'_>) {
+        let mut coded = |codec: String, codes: &[u8], scales: &[R]| {
+            record.scalar(&format!("{name}.codec"), Scalar::Text(codec));
+            record.tensor(&format!("{name}.codes"), StateTensor::codes(codes));
+            record.tensor(&format!("{name}.scales"), StateTensor::new(&[scales.len()], scales));
+        };
+        match self {
+            Self::Full(values) => record.tensor(name, StateTensor::new(shape, values)),
+            Self::Strided { values, .. } => {
+                record.tensor(name, StateTensor::new(&[values.len()], values));
+            }
+            Self::Bf16(codes) => {
+                let bytes = codes.iter().flat_map(|code| code.to_le_bytes()).collect();
+                let shape = shape.to_vec();
+                record.tensor(name, StateTensor { dtype: Dtype::Bf16, shape, bytes });
+            }
+            Self::Coded { codec, codes, scales } => coded(codec.to_string(), codes, scales),
+            Self::Rank1(rank1) => {
+                let [scales, _] = &rank1.scales;
+                coded(rank1.codec.to_string(), &rank1.codes, scales.maxima());
+            }
+        }
+    }
+
+    /// Reads the slot from a state dict: codes as they are, or full precision into any format.
+    pub fn load(
+        slot: &SlotShape<'_>,
+        storage: &Storage,
+        lookup: &Lookup<'_>,
+    ) -> Result<Option<Self>> {
+        let format = slot.format(storage);
+        if lookup.tensor(&format!("{}.codes", slot.name)).is_some() {
+            return Self::load_coded(format, slot, lookup).map(Some);
+        }
+        let Some(tensor) = lookup.tensor(slot.name) else { return Ok(None) };
+        let flat = [slot.numel()];
+        let shape = if slot.stride > 1 { &flat[..] } else { slot.shape };
+        if let (SlotFormat::Bf16, Dtype::Bf16) = (format, tensor.dtype) {
+            check_tensor(tensor, shape, slot.name, lookup)?;
+            let (words, _) = tensor.bytes.as_chunks();
+            return Ok(Some(Self::Bf16(words.iter().map(|&w| u16::from_le_bytes(w)).collect())));
+        }
+        let values: Vec<R> = read_floats(tensor, shape, slot.name, lookup)?;
+        Ok(Some(match format {
+            SlotFormat::Full if slot.stride > 1 => Self::Strided { stride: slot.stride, values },
+            format => Self::encode(format, slot.shape, &values),
+        }))
+    }
+
+    fn load_coded(format: SlotFormat, slot: &SlotShape<'_>, lookup: &Lookup<'_>) -> Result<Self> {
+        let (codes_key, scales_key, codec_key) = (
+            format!("{}.codes", slot.name),
+            format!("{}.scales", slot.name),
+            format!("{}.codec", slot.name),
+        );
+        let expected = match format {
+            SlotFormat::Blockwise(codec) => codec.to_string(),
+            SlotFormat::Rank1(codec) => codec.to_string(),
+            SlotFormat::Full => "full precision".into(),
+            SlotFormat::Bf16 => "bf16".into(),
+        };
+        let found = lookup.scalar(&codec_key).and_then(Scalar::as_text).unwrap_or("nothing");
+        if found != expected {
+            return Err(lookup.problem(&codec_key, format!("expected {expected}, found {found}")));
+        }
+        let tensor =
+            |key: &str| lookup.tensor(key).ok_or_else(|| lookup.problem(key, "is missing"));
+        let (codes, scales) = (tensor(&codes_key)?, tensor(&scales_key)?);
+        if codes.dtype != Dtype::U8 {
+            return Err(lookup.problem(&codes_key, format!("expected U8, found {:?}", codes.dtype)));
+        }
+        let numel = slot.numel();
+        let (codes_len, scales_len) = match format {
+            SlotFormat::Blockwise(codec) => (codec.codes_len(numel), codec.scales_len(numel)),
+            SlotFormat::Rank1(codec) => (codec.codes_len(numel), codec.scales_len(slot.shape)),
+            SlotFormat::Full | SlotFormat::Bf16 => (0, 0),
+        };
+        check_tensor(codes, &[codes_len], &codes_key, lookup)?;
+        let scales: Vec<R> = read_floats(scales, &[scales_len], &scales_key, lookup)?;
+        if scales.iter().any(|scale| *scale < R::zero()) {
+            return Err(lookup.problem(&scales_key, "a scale is negative"));
+        }
+        let codes = codes.bytes.clone();
+        Ok(match format {
+            SlotFormat::Blockwise(codec) => Self::Coded { codec, codes, scales },
+            SlotFormat::Rank1(codec) => Self::Rank1(Box::new(Rank1Buffer {
+                codec,
+                codes,
+                scales: [
+                    Rank1Scales::from_maxima(slot.shape, scales)?,
+                    Rank1Scales::zeros(slot.shape),
+                ],
+                maxima: Rank1Maxima::new(slot.shape),
+            })),
+            SlotFormat::Full | SlotFormat::Bf16 => Self::Full(scales),
+        })
+    }
+}
+
+/// Reads a tensor of `shape` in the element type `T` itself.
+pub(crate) fn read_exact<T: Element>(
+    name: &str,
+    shape: &[usize],
+    lookup: &Lookup<'_>,
+) -> Result<Vec<T>> {
+    let tensor = lookup.tensor(name).ok_or_else(|| lookup.problem(name, "is missing"))?;
+    if tensor.dtype != Dtype::of::<T>() {
+        let (expected, found) = (Dtype::of::<T>(), tensor.dtype);
+        return Err(lookup.problem(name, format!("expected {expected:?}, found {found:?}")));
+    }
+    check_tensor(tensor, shape, name, lookup)?;
+    Ok(T::read_le(&tensor.bytes))
+}
+
+/// Reads a tensor of `shape` in any floating-point type.
+fn read_floats<R: Real>(
+    tensor: &StateTensor,
+    shape: &[usize],
+    name: &str,
+    lookup: &Lookup<'_>,
+) -> Result<Vec<R>> {
+    check_tensor(tensor, shape, name, lookup)?;
+    Ok(match tensor.dtype {
+        Dtype::F64 => f64::read_le(&tensor.bytes).into_iter().map(R::of).collect(),
+        Dtype::F32 => f32::read_le(&tensor.bytes).into_iter().map(|x| R::of(x.into())).collect(),
+        Dtype::Bf16 => {
+            let (words, _) = tensor.bytes.as_chunks();
+            let codes: Vec<u16> = words.iter().map(|&word| u16::from_le_bytes(word)).collect();
+            let mut values = vec![R::zero(); codes.len()];
+            decode_bf16(Isa::detect(), &codes, &mut values);
+            values
+        }
+        other => {
+            return Err(lookup.problem(name, format!("expected F32, F64 or Bf16, found {other:?}")));
+        }
+    })
+}
+
+/// A tensor must have the shape asked for, and as many bytes as its shape says.
+fn check_tensor(
+    tensor: &StateTensor,
+    shape: &[usize],
+    name: &str,
+    lookup: &Lookup<'_>,
+) -> Result<()> {
+    if tensor.shape != shape {
+        let found = &tensor.shape;
+        return Err(lookup.problem(name, format!("expected shape {shape:?}, found {found:?}")));
+    }
+    let expected = tensor.numel().and_then(|numel| numel.checked_mul(tensor.dtype.size()));
+    if expected != Some(tensor.bytes.len()) {
+        let found = tensor.bytes.len();
+        return Err(lookup.problem(name, format!("shape {shape:?} does not fit {found} bytes")));
+    }
+    Ok(())
+}

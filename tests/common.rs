@@ -1,0 +1,59 @@
+//! Promises that every optimizer keeps, whoever wrote it; run for all of `for_each_first_order!`.
+//!
+//! A new optimizer is tested here before its author has written a test of its own.
+// a test that fails says so by panicking, and its indices are of its own making
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "common/errors.rs"]
+mod errors;
+#[path = "common/layouts.rs"]
+mod layouts;
+#[path = "common/model.rs"]
+mod model;
+#[path = "common/numbers.rs"]
+mod numbers;
+#[path = "common/views.rs"]
+mod views;
+
+/// One module per optimizer, one test per promise.
+macro_rules! promises {
+    ($rule:ident) => {
+        promises!(@tests $rule:
+            numbers::decreases_a_quadratic,
+            numbers::single_and_double_precision_agree,
+            numbers::threads_do_not_change_bits,
+            numbers::instruction_sets_do_not_change_bits,
+            numbers::reload_continues_bit_for_bit,
+            numbers::low_bits_stay_near_full_precision,
+            numbers::maximize_is_minimize_of_the_opposite,
+            layouts::memory_order_does_not_change_bits,
+            layouts::scalars_and_vectors,
+            layouts::empty_arrays,
+            layouts::low_bits_of_any_shape,
+            views::absent_gradients_change_nothing,
+            views::zero_gradients_are_steps,
+            views::generated_is_dense,
+            views::rows_are_dense,
+            views::scaled_and_clamped_are_explicit,
+            views::a_boxed_optimizer_is_the_optimizer,
+            views::groups_are_optimizers,
+            views::evaluation_leaves_the_state_alone,
+            views::options_change_from_the_next_step,
+            errors::errors_change_nothing,
+            errors::skipped_steps_change_nothing,
+            errors::propagated_nan_stays_visible,
+            errors::options_out_of_range_are_named,
+            errors::storage_is_chosen_before_the_first_step,
+        );
+    };
+    (@tests $rule:ident: $($file:ident::$promise:ident,)*) => {
+        #[allow(non_snake_case)]
+        mod $rule {
+            $(#[test]
+            fn $promise() {
+                crate::$file::$promise::<eigenstep::prelude::$rule>();
+            })*
+        }
+    };
+}
+eigenstep::for_each_first_order!(promises);

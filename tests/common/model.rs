@@ -1,0 +1,154 @@
+//! Configurations, data and runs that the promises share.
+
+use eigenstep::hyper::Range;
+use eigenstep::numeric::{Element, Real};
+use eigenstep::optim::{Elementwise, Optim, Optimizer, Rule};
+use eigenstep::params::{GradVisitor, Gradients, ParamVisitor, Parameters};
+use eigenstep::quant::Precision;
+
+pub type Opt<U, T> = Optim<Elementwise<U>, T>;
+
+/// A rule that the list of promises can be run for.
+pub trait Subject: Rule + Default {}
+impl<U: Rule + Default> Subject for U {}
+
+/// Every format that a state dict can hold.
+pub const PRECISIONS: [Precision; 7] = [
+    Precision::Full,
+    Precision::Bf16,
+    Precision::INT8_LINEAR,
+    Precision::INT8_DYNAMIC,
+    Precision::INT8_TORCHAO,
+    Precision::INT4,
+    Precision::INT4_LPMM,
+];
+
+/// Name, range and value of every option.
+pub fn options<U: Rule>(config: &U) -> Vec<(&'static str, Range, f64)> {
+    let mut options = Vec::new();
+    config.clone().visit_options(&mut |o| options.push((o.name, o.range, o.value.get())));
+    options
+}
+
+/// A value that switches on what the default leaves off.
+fn switched_on(range: Range, value: f64) -> Option<f64> {
+    match range {
+        Range::Flag => Some(1.0 - value),
+        Range::NonNegative if value == 0.0 => Some(0.1),
+        Range::Choice(_) => Some(1.0),
+        Range::CountFrom(_) => Some(value + 2.0),
+        Range::OptionalUnitHalfOpen if value.is_nan() => Some(0.5),
+        _ => None,
+    }
+}
+
+/// The default, the default with each option switched on, and with all of them switched on.
+pub fn variants<U: Subject>() -> Vec<U> {
+    let mut variants = vec![U::default()];
+    for (name, range, value) in options(&U::default()) {
+        let mut variant = U::default();
+        // Nesterov needs momentum: such options are covered by the last variant
+        if switched_on(range, value).is_some_and(|on| variant.set_option(name, on).is_ok()) {
+            variants.push(variant);
+        }
+    }
+    variants.push(busy());
+    variants
+}
+
+/// Everything switched on that can be at the same time.
+pub fn busy<U: Subject>() -> U {
+    let mut config = U::default();
+    for _ in 0..2 {
+        for (name, range, value) in options(&U::default()) {
+            if let Some(on) = switched_on(range, value) {
+                let _ = config.set_option(name, on);
+            }
+        }
+    }
+    config
+}
+
+/// A number in [-1, 1) that depends on nothing but its arguments.
+pub fn noise(seed: u64, i: u64) -> f64 {
+    let mut z = (seed << 32).wrapping_add(i).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+}
+
+pub fn random<T: Element>(seed: u64, len: usize) -> Vec<T> {
+    (0..len as u64).map(|i| T::store(T::Compute::of(noise(seed, i)))).collect()
+}
+
+/// The bytes of numbers: NaN equals NaN, and -0 does not equal 0.
+pub fn bits<T: Element>(values: &[T]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    T::write_le(values, &mut bytes);
+    bytes
+}
+
+/// A flat leaf and its shape: a parameter or a gradient.
+#[derive(Clone, Debug)]
+pub struct Leaf<T> {
+    pub shape: Vec<usize>,
+    pub values: Vec<T>,
+}
+
+impl<T: Element> Parameters<T> for Leaf<T> {
+    fn visit_mut<'a>(&'a mut self, visitor: &mut ParamVisitor<'a, T>) {
+        visitor.slice(&mut self.values, &self.shape);
+    }
+}
+
+impl<T: Element> Gradients<T> for Leaf<T> {
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
+        visitor.slice(&self.values, &self.shape);
+    }
+}
+
+/// Random leaves, named `0`, `1` and so on as a tree.
+pub fn leaves<T: Element>(seed: u64, shapes: &[&[usize]]) -> Vec<Leaf<T>> {
+    let leaf = |(i, shape): (usize, &&[usize])| Leaf {
+        shape: shape.to_vec(),
+        values: random(seed + ((i as u64) << 16), shape.iter().product()),
+    };
+    shapes.iter().enumerate().map(leaf).collect()
+}
+
+/// Gradients of step number `step` for these parameters.
+pub fn gradients<T: Element>(step: u64, params: &[Leaf<T>]) -> Vec<Leaf<T>> {
+    let shapes: Vec<&[usize]> = params.iter().map(|leaf| leaf.shape.as_slice()).collect();
+    leaves(1000 + step, &shapes)
+}
+
+pub fn all_bits<T: Element>(leaves: &[Leaf<T>]) -> Vec<Vec<u8>> {
+    leaves.iter().map(|leaf| bits(&leaf.values)).collect()
+}
+
+pub fn all_values<T: Element>(leaves: &[Leaf<T>]) -> Vec<f64> {
+    leaves.iter().flat_map(|leaf| leaf.values.iter().map(|x| x.load().widen())).collect()
+}
+
+/// Small shapes, some large enough for low-bit state, one with blocks cut short.
+pub const SHAPES: [&[usize]; 4] = [&[61, 70], &[4100], &[2, 3, 4], &[]];
+
+/// Steps with gradients that depend on the step's number alone.
+pub fn train<U: Rule, T: Element>(
+    opt: &mut Opt<U, T>,
+    mut params: &mut [Leaf<T>],
+    steps: std::ops::Range<u64>,
+) {
+    for step in steps {
+        let grads = gradients(step, params);
+        opt.step(&mut params, &grads).unwrap();
+    }
+}
+
+/// A fresh optimizer and its parameters after `n` steps.
+pub fn trained<U: Rule, T: Element>(config: &U, n: u64) -> (Opt<U, T>, Vec<Leaf<T>>) {
+    let mut opt = config.clone().build().unwrap();
+    let mut params = leaves(1, &SHAPES);
+    train(&mut opt, &mut params, 0..n);
+    (opt, params)
+}

@@ -1,0 +1,190 @@
+//! What the numbers are: descent, precisions, threads, instruction sets, saving.
+
+use crate::model::*;
+use eigenstep::kernel::Isa;
+use eigenstep::numeric::Element;
+use eigenstep::optim::{Optimizer, Rule};
+use eigenstep::prelude::{Precision, Rounding, StateDict};
+
+/// At some learning rate, 200 steps take a badly scaled quadratic to a hundredth.
+pub fn decreases_a_quadratic<U: Subject>() {
+    let curvature = [1.0, 3.0, 10.0];
+    let loss = |w: &[f64]| -> f64 { w.iter().zip(curvature).map(|(w, c)| c * w * w / 2.0).sum() };
+    let attempt = |lr: f64| {
+        let mut config = U::default();
+        config.set_option("lr", lr).unwrap();
+        let mut opt: Opt<U, f64> = config.build().unwrap();
+        let mut w = vec![Leaf { shape: vec![3], values: vec![1.0, -1.0, 1.0] }];
+        let before = loss(&w[0].values);
+        for _ in 0..200 {
+            let values = w[0].values.iter().zip(curvature).map(|(w, c)| c * w).collect();
+            if opt.step(&mut w, &vec![Leaf { shape: vec![3], values }]).is_err() {
+                return f64::INFINITY; // the rate was too large, and gradients have overflown
+            }
+        }
+        opt.eval(&mut w).unwrap();
+        loss(&w[0].values) / before
+    };
+    let best = [10.0, 1.0, 0.1, 0.05, 0.01].map(attempt).into_iter().fold(f64::NAN, f64::min);
+    assert!(best < 1e-2, "{}: the loss only fell to {best:.1e} of the start", U::NAME);
+}
+
+pub fn single_and_double_precision_agree<U: Subject>() {
+    for config in variants::<U>() {
+        let (_, single) = trained::<U, f32>(&config, 10);
+        let mut opt: Opt<U, f64> = config.clone().build().unwrap();
+        // the same numbers: those of the other run, widened
+        let widen = |leaves: Vec<Leaf<f32>>| -> Vec<Leaf<f64>> {
+            let leaf = |leaf: Leaf<f32>| Leaf {
+                shape: leaf.shape,
+                values: leaf.values.into_iter().map(f64::from).collect(),
+            };
+            leaves.into_iter().map(leaf).collect()
+        };
+        let narrow = leaves::<f32>(1, &SHAPES);
+        let mut double = widen(narrow.clone());
+        for step in 0..10 {
+            opt.step(&mut double, &widen(gradients(step, &narrow))).unwrap();
+        }
+        for (single, double) in all_values(&single).into_iter().zip(all_values(&double)) {
+            let off = (single - double).abs();
+            assert!(off <= 1e-4 * double.abs().max(1.0), "{config:?}: {single} or {double}");
+        }
+    }
+}
+
+/// Lengths around that of a unit of work, and enough elements in all to wake threads.
+const LARGE: [&[usize]; 5] = [&[16_383], &[16_384], &[16_385], &[100_003], &[129, 131]];
+
+/// Bits of parameters and state after three steps.
+fn outcome<U: Rule>(
+    config: &U,
+    precision: Precision,
+    isa: Isa,
+    shapes: &[&[usize]],
+) -> (Vec<Vec<u8>>, StateDict) {
+    let opt: Opt<U, f32> = config.clone().build().unwrap();
+    let mut opt = opt.with_state_precision(precision).unwrap().with_isa(isa);
+    let mut params = leaves(1, shapes);
+    train(&mut opt, &mut params, 0..3);
+    (all_bits(&params), opt.state_dict())
+}
+
+pub fn threads_do_not_change_bits<U: Subject>() {
+    let run = |threads: usize, config: &U, precision| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| outcome(config, precision, Isa::detect(), &LARGE))
+    };
+    let cases = [
+        (U::default(), Precision::Full),
+        (busy(), Precision::Full),
+        (busy(), Precision::INT8_LINEAR),
+        (busy(), Precision::INT4_LPMM),
+    ];
+    for (config, precision) in cases {
+        let expected = run(1, &config, precision);
+        for threads in [2, 7] {
+            assert!(run(threads, &config, precision) == expected, "{threads} threads: {config:?}");
+        }
+    }
+}
+
+pub fn instruction_sets_do_not_change_bits<U: Subject>() {
+    for precision in PRECISIONS {
+        for config in [U::default(), busy()] {
+            let expected = outcome(&config, precision, Isa::portable(), &SHAPES);
+            for isa in Isa::available() {
+                let found = outcome(&config, precision, isa, &SHAPES);
+                assert!(found == expected, "{}, {precision:?}: {config:?}", isa.name());
+            }
+        }
+    }
+}
+
+fn reload<U: Subject, T: Element>(config: &U, precision: Precision, rounding: Rounding) {
+    let build = |config: &U| -> Opt<U, T> {
+        let opt: Opt<U, T> = config.clone().build().unwrap();
+        opt.with_state_precision(precision).unwrap().with_rounding(rounding).unwrap()
+    };
+    let mut opt = build(config);
+    let mut params = leaves::<T>(1, &SHAPES);
+    train(&mut opt, &mut params, 0..3);
+    let saved = opt.state_dict();
+    // the options come out of the dict
+    let (mut again, mut copy) = (build(&U::default()), params.clone());
+    again.load_state_dict(&saved).unwrap();
+    assert_eq!(again.state_dict(), saved, "{precision:?}: {config:?}");
+    assert_eq!(again.state_bytes(), opt.state_bytes(), "{precision:?}: {config:?}");
+    train(&mut opt, &mut params, 3..6);
+    train(&mut again, &mut copy, 3..6);
+    assert_eq!(all_bits(&copy), all_bits(&params), "{precision:?}: {config:?}");
+    assert_eq!(again.state_dict(), opt.state_dict(), "{precision:?}: {config:?}");
+    assert_eq!(again.steps("0"), Some(6));
+}
+
+pub fn reload_continues_bit_for_bit<U: Subject>() {
+    for config in variants::<U>() {
+        reload::<U, f32>(&config, Precision::Full, Rounding::default());
+        reload::<U, f64>(&config, Precision::Full, Rounding::Kahan);
+    }
+    for precision in PRECISIONS {
+        reload::<U, f32>(&U::default(), precision, Rounding::default());
+        reload::<U, f32>(&busy(), precision, Rounding::default());
+        reload::<U, f64>(&busy(), precision, Rounding::default());
+    }
+}
+
+/// Distance from the full-precision run, as a share of the way that run has gone.
+fn deviation<U: Rule>(config: &U, precision: Precision) -> f64 {
+    let run = |precision| {
+        let opt: Opt<U, f32> = config.clone().build().unwrap();
+        let mut opt = opt.with_state_precision(precision).unwrap();
+        let mut params = leaves::<f32>(1, &SHAPES);
+        let signal = gradients::<f32>(7, &params);
+        for step in 0..20 {
+            // half of every gradient is the same at all steps
+            let mut grads = gradients(step, &params);
+            for (leaf, signal) in grads.iter_mut().zip(&signal) {
+                leaf.values.iter_mut().zip(&signal.values).for_each(|(g, s)| *g = (*g + s) / 2.0);
+            }
+            opt.step(&mut params, &grads).unwrap();
+        }
+        all_values(&params)
+    };
+    let distance = |a: &[f64], b: &[f64]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+    };
+    let (start, full) = (all_values(&leaves::<f32>(1, &SHAPES)), run(Precision::Full));
+    distance(&run(precision), &full) / distance(&full, &start)
+}
+
+pub fn low_bits_stay_near_full_precision<U: Subject>() {
+    for precision in PRECISIONS {
+        let bound = match precision {
+            Precision::Full => 0.0,
+            Precision::Bf16 => 0.05,
+            // the learning rate itself is estimated from the coded slot `s`
+            Precision::INT4 | Precision::INT4_LPMM if U::NAME == "Prodigy" => 1.2,
+            Precision::INT4 | Precision::INT4_LPMM => 0.7,
+            _ => 0.2,
+        };
+        let found = deviation(&U::default(), precision);
+        assert!(found <= bound, "{} with {precision:?}: {found}, not {bound}", U::NAME);
+    }
+}
+
+pub fn maximize_is_minimize_of_the_opposite<U: Subject>() {
+    for mut config in variants::<U>() {
+        let Some(flag) = config.option("maximize") else { continue };
+        let (_, expected) = trained::<U, f32>(&config, 5);
+        config.set_option("maximize", 1.0 - flag).unwrap();
+        let mut opt: Opt<U, f32> = config.clone().build().unwrap();
+        let mut params = leaves::<f32>(1, &SHAPES);
+        for step in 0..5 {
+            let mut grads = gradients(step, &params);
+            grads.iter_mut().flat_map(|leaf| &mut leaf.values).for_each(|g| *g = -*g);
+            opt.step(&mut params, &grads).unwrap();
+        }
+        assert_eq!(all_bits(&params), all_bits(&expected), "{config:?}");
+    }
+}

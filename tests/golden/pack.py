@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Packs a tree of golden vectors (one JSON file per case) into one archive per family.
+
+usage: pack.py SOURCE_TREE
+
+Writes <folder>/<family>.json.gz next to this file: a gzipped JSON object, case name -> case. The
+same input gives the same bytes.
+"""
+import gzip
+import json
+import pathlib
+import re
+import sys
+
+# folder -> family -> beginning of the names of its cases; only what the crate implements
+FAMILIES = {
+    "first_order": {
+        "sgd": ["sgd_", "groups_sgd_", "movinglr_sgd_"],
+        "adam": ["adam_0"],
+        "adamw": ["adamw_", "groups_adamw_", "movinglr_adamw_"],
+        "adagrad": ["adagrad_"],
+        "rmsprop": ["rmsprop_"],
+        "lion": ["lion_"],
+        "lamb": ["lambpaper_"],
+        "prodigy": ["prodigy_"],
+        "schedule_free": ["schedulefreeadamw_"],
+        "classp": ["classp_"],
+        "lowbit": ["adam_lowbit_"],
+        "kernels": [
+            "kernel_codebooks",
+            "kernel_blockwise_quant",
+            "kernel_rank1_quant",
+            "kernel_bf16_stochastic_round",
+            "kernel_kahan_bf16",
+        ],
+    },
+    "schedulers": {
+        # all but the averages of parameters
+        "all": [
+            *("lambda", "multiplicative", "step_", "multistep", "constant", "linear", "exponential"),
+            *("polynomial", "cosine", "cyclic", "onecycle", "sequential", "chained", "swalr"),
+            *("closed", "plateau", "wsd", "inverse_sqrt", "rex", "noam", "warmup"),
+            *("clip_grad", "agc", "grad_scaler", "layerwise"),
+        ]
+    },
+}
+
+
+def shorten(text):
+    """Numbers without a needless fraction or exponent: 0.0 -> 0, 1e-05 -> 1e-5."""
+    text = re.sub(r"(?<=[\[,:])(-?[1-9]\d*|0)\.0(?=[\],}])", r"\1", text)
+    return re.sub(r"e-0(\d)", r"e-\1", text)
+
+
+def main():
+    source, target = pathlib.Path(sys.argv[1]), pathlib.Path(__file__).parent
+    for folder, families in FAMILIES.items():
+        for family, prefixes in families.items():
+            paths = [p for prefix in prefixes for p in (source / folder).glob(prefix + "*.json")]
+            cases = {path.stem: json.loads(path.read_text()) for path in sorted(paths)}
+            text = shorten(json.dumps(cases, separators=(",", ":"), sort_keys=True)) + "\n"
+            assert json.loads(text) == cases
+            archive = target / folder / (family + ".json.gz")
+            archive.parent.mkdir(exist_ok=True)
+            archive.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+            print(f"{folder}/{family}: {len(cases)} cases, {archive.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+//! Which part of the runner, and of the crate, a case is for.
+
+use super::options::Spelling;
+use super::{Outcome, Stop, fail, kernels, lowbit, schedulers, skip, trajectory};
+use eigenstep::prelude::*;
+use serde_json::Value;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs one case. A panic is a failure of the case, not of the run.
+pub fn run(folder: &str, case: &Value) -> Outcome {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let name = |key: &str| case.get(key).and_then(Value::as_str);
+        if schedulers::claims(folder, case) {
+            schedulers::run(case)
+        } else if let Some(kernel) = name("kernel") {
+            kernels::run(kernel, case)
+        } else if let Some(optimizer) = name("optimizer") {
+            self::optimizer(optimizer, case)
+        } else {
+            Err(skip("names neither an optimizer nor a kernel nor a scheduler"))
+        }
+    }));
+    outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(fail(format!("panicked: {}", text.unwrap_or("no message"))))
+    })
+}
+
+/// The methods of the crate under the names of their references.
+fn optimizer(name: &str, case: &Value) -> Outcome {
+    // torch.optim has the crate's names
+    const TORCH: Spelling = Spelling::new(&[], &[]);
+    const LION: Spelling = Spelling::new(&[("weight_decouple", "decoupled_weight_decay")], &[]);
+    const PRODIGY: Spelling = Spelling::new(&[("decouple", "decoupled_weight_decay")], &[]);
+    const CLASSP: Spelling = Spelling::new(
+        &[("epsilon", "eps"), ("apply_decay", "scaling")],
+        &[("paper", "Paper"), ("code", "AsPublished")],
+    );
+    match name {
+        "SGD" => trajectory::run::<Sgd>(case, TORCH),
+        "Adam" => trajectory::run::<Adam>(case, TORCH),
+        "AdamW" => trajectory::run::<AdamW>(case, TORCH),
+        "Adagrad" => trajectory::run::<Adagrad>(case, TORCH),
+        "RMSprop" => trajectory::run::<RmsProp>(case, TORCH),
+        "Lion" => trajectory::run::<Lion>(case, LION),
+        "LAMBPaper" => trajectory::run::<Lamb>(case, TORCH),
+        "Prodigy" => trajectory::run::<Prodigy>(case, PRODIGY),
+        "ScheduleFreeAdamW" => trajectory::run::<ScheduleFreeAdamW>(case, TORCH),
+        "CLASSP" => trajectory::run::<Classp>(case, CLASSP),
+        "AdamW-lowbit" => lowbit::run::<AdamW>(case),
+        "Adam-lowbit" => lowbit::run::<Adam>(case),
+        "LAMB" => Err(skip("pytorch_optimizer's LAMB; the crate's is the paper's, `LAMBPaper`")),
+        _ => Err(Stop::Skip(format!("the crate has no optimizer `{name}`"))),
+    }
+}

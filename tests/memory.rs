@@ -1,0 +1,151 @@
+//! State takes the bytes that it says, and a steady training loop allocates nothing.
+//!
+//! One test in one process: a counter of allocations sees all threads.
+// the allocator is counted here; a test that fails says so by panicking
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
+
+#[path = "common/model.rs"]
+mod model;
+
+use eigenstep::optim::Optimizer;
+use eigenstep::params::{Gradients, Parameters, Scaled};
+use eigenstep::prelude::{Precision, Rounding};
+use model::*;
+use ndarray::{Array1, Array2};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
+
+struct Counting;
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged; only numbers are counted.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        LIVE.fetch_add(layout.size() as isize, Relaxed);
+        // SAFETY: the caller keeps the promises of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as isize, Relaxed);
+        // SAFETY: the caller keeps the promises of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        LIVE.fetch_add(size as isize - layout.size() as isize, Relaxed);
+        // SAFETY: the caller keeps the promises of `realloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes that an optimizer frees when it is dropped, against those that it said it held.
+///
+/// What `state_bytes` leaves out, as it says: the work list (less than a KiB per unit of 16 384
+/// elements), names, shapes, and the empty lists around them (less than 8 KiB).
+fn state_takes_what_it_says<U: Subject>() {
+    let shapes: [&[usize]; 2] = [&[512, 1024], &[70_000]];
+    let units = 32 + 5;
+    for config in [U::default(), busy()] {
+        for precision in PRECISIONS {
+            for rounding in [Rounding::Master, Rounding::Kahan] {
+                let opt: Opt<U, f32> = config.clone().build().unwrap();
+                let opt = opt.with_state_precision(precision).unwrap();
+                let mut opt = opt.with_rounding(rounding).unwrap();
+                let mut params = leaves(1, &shapes);
+                train(&mut opt, &mut params, 0..2);
+                let said = opt.state_bytes().total() as isize;
+                assert_eq!(opt.state_bytes().parameters(), 512 * 1024 + 70_000);
+                let before = LIVE.load(Relaxed);
+                drop(opt);
+                let freed = before - LIVE.load(Relaxed);
+                let slack = 1024 * units + 8192;
+                assert!(
+                    (said..=said + slack).contains(&freed),
+                    "{}, {precision:?}, {rounding:?}: said {said}, freed {freed}",
+                    U::NAME
+                );
+            }
+        }
+    }
+}
+
+/// Runs steps until five in a row allocate nothing; panics if that never happens.
+///
+/// On several threads it may take a while until every one of them has had work, and so its scratch.
+fn settles<U: Subject, P: Parameters<f32>, G: Gradients<f32>>(
+    what: &str,
+    (precision, patience): (Precision, usize),
+    params: &mut P,
+    grads: &G,
+) {
+    for config in [U::default(), busy()] {
+        let opt: Opt<U, f32> = config.clone().build().unwrap();
+        let mut opt = opt.with_state_precision(precision).unwrap();
+        let (mut quiet, mut steps, mut last) = (0, 0, 0);
+        while quiet < 5 {
+            let before = ALLOCATIONS.load(Relaxed);
+            opt.step(params, grads).unwrap();
+            last = match ALLOCATIONS.load(Relaxed) - before {
+                0 => last,
+                some => some,
+            };
+            quiet = if ALLOCATIONS.load(Relaxed) == before { quiet + 1 } else { 0 };
+            steps += 1;
+            assert!(
+                steps < patience || quiet > 0 && steps < patience + 5,
+                "{} with {precision:?}, {what}: {last} allocations in step {steps}",
+                U::NAME
+            );
+        }
+    }
+}
+
+struct Layer {
+    weight: Array2<f32>,
+    bias: Option<Array1<f32>>,
+}
+eigenstep::parameters!(Layer { weight, bias }: f32);
+
+fn steady_steps_allocate_nothing<U: Subject>() {
+    let matrix = |x: f32| Array2::from_shape_fn((70, 61), |(i, j)| x * ((i * 61 + j) as f32).sin());
+    let vector = |x: f32| Array1::from_shape_fn(4100, |i| x * (i as f32).cos());
+    let layer = |x: f32| Layer { weight: matrix(x), bias: Some(vector(x)) };
+    for precision in PRECISIONS {
+        // the first step makes the state, the third one has seen every buffer full
+        let serial = (precision, 4);
+        settles::<U, _, _>("one array", serial, &mut matrix(1.0), &matrix(0.1));
+        let (mut tuple, grads) = ((matrix(1.0), vector(1.0)), (matrix(0.1), vector(0.1)));
+        settles::<U, _, _>("a tuple", serial, &mut tuple, &grads);
+        let mut list = vec![layer(1.0), layer(0.5), layer(0.25)];
+        let grads = vec![layer(0.1), layer(0.2), Layer { bias: None, ..layer(0.3) }];
+        settles::<U, _, _>("structs in a list", serial, &mut list, &grads);
+        settles::<U, _, _>("a scaled view", serial, &mut list, &Scaled::new(0.5, &grads));
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    for precision in [Precision::Full, Precision::INT8_LINEAR, Precision::INT4_LPMM] {
+        pool.install(|| {
+            let (mut large, grads) = (Array2::<f32>::ones((512, 300)), Array2::ones((512, 300)));
+            settles::<U, _, _>("two threads", (precision, 200), &mut large, &grads);
+        });
+    }
+}
+
+#[test]
+fn memory() {
+    let (allocations, live) = (ALLOCATIONS.load(Relaxed), LIVE.load(Relaxed));
+    let block = std::hint::black_box(vec![1u8; 1000]);
+    assert!(ALLOCATIONS.load(Relaxed) > allocations, "the counter does not count");
+    assert!(LIVE.load(Relaxed) >= live + block.len() as isize);
+    macro_rules! every_rule {
+        ($rule:ident) => {
+            state_takes_what_it_says::<eigenstep::prelude::$rule>();
+            steady_steps_allocate_nothing::<eigenstep::prelude::$rule>();
+        };
+    }
+    eigenstep::for_each_first_order!(every_rule);
+}

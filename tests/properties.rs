@@ -1,0 +1,8 @@
+//! Laws that hold for all numbers, tried on random ones; one file per field.
+// a test that fails says so by panicking, and its indices are of its own making
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "properties/first_order.rs"]
+mod first_order;
+#[path = "properties/references.rs"]
+mod references;

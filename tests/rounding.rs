@@ -1,0 +1,167 @@
+//! Parameters in `bf16` and `f16`: what each way of rounding keeps, on any number of threads, and
+//! across saving.
+#![cfg(feature = "half")]
+// a test that fails says so by panicking; the helpers serve other tests too
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
+
+#[path = "common/model.rs"]
+mod model;
+
+use eigenstep::numeric::{Element, bf16, f16};
+use eigenstep::optim::Optimizer;
+use eigenstep::optim::Rule;
+use eigenstep::prelude::{Precision, Rounding, Sgd};
+use model::*;
+
+const ROUNDINGS: [Rounding; 4] =
+    [Rounding::Nearest, Rounding::Stochastic { seed: 7 }, Rounding::Kahan, Rounding::Master];
+
+fn build<U: Rule, T: Element>(config: &U, rounding: Rounding) -> Opt<U, T> {
+    let opt: Opt<U, T> = config.clone().build().unwrap();
+    opt.with_rounding(rounding).unwrap()
+}
+
+/// Weights of 1.0 after `steps` steps of size `lr`.
+fn after<T: Element>(rounding: Rounding, lr: f64, steps: usize, len: usize) -> Vec<f64> {
+    let mut opt: Opt<Sgd, T> = build(&Sgd { lr, ..Sgd::default() }, rounding);
+    let one = T::store(eigenstep::numeric::Real::of(1.0));
+    let mut params = vec![Leaf { shape: vec![len], values: vec![one; len] }];
+    let grads = params.clone();
+    for _ in 0..steps {
+        opt.step(&mut params, &grads).unwrap();
+    }
+    all_values(&params)
+}
+
+/// Steps below half a unit in the last place.
+fn small_steps<T: Element>(lr: f64) {
+    let steps = 200;
+    let exact = 1.0 - lr * steps as f64;
+    let unit = 2.0 * lr;
+    assert!(after::<T>(Rounding::Nearest, lr, steps, 100).iter().all(|&w| w == 1.0));
+    for rounding in [Rounding::Kahan, Rounding::Master] {
+        for w in after::<T>(rounding, lr, steps, 100) {
+            assert!((w - exact).abs() <= 2.0 * unit, "{rounding:?}: {w}, not {exact}");
+        }
+    }
+    let weights = after::<T>(Rounding::Stochastic { seed: 1 }, lr, steps, 4096);
+    let mean = weights.iter().sum::<f64>() / 4096.0;
+    assert!((mean - exact).abs() <= unit, "stochastic: {mean}, not {exact}");
+}
+
+#[test]
+fn small_steps_are_lost_by_nearest_alone() {
+    small_steps::<bf16>(1e-3);
+    small_steps::<f16>(1e-4);
+}
+
+/// The share of weights that one step moves down is the probability it should have.
+fn unbiased<T: Element>(lr: f64, spacing: f64) {
+    let n = 100_000;
+    for seed in 0..5 {
+        let weights = after::<T>(Rounding::Stochastic { seed }, lr, 1, n);
+        assert!(weights.iter().all(|&w| w == 1.0 || w == 1.0 - spacing));
+        let moved = weights.iter().filter(|&&w| w < 1.0).count() as f64;
+        let p = f64::from((1.0 - (1.0 - lr) as f32) / spacing as f32);
+        let (mean, sigma) = (n as f64 * p, (n as f64 * p * (1.0 - p)).sqrt());
+        assert!((moved - mean).abs() <= 5.0 * sigma, "{moved} of {n}, expected {mean} ± {sigma}");
+    }
+}
+
+#[test]
+fn stochastic_rounding_is_unbiased() {
+    unbiased::<bf16>(1e-3, 2f64.powi(-8));
+    unbiased::<f16>(1e-4, 2f64.powi(-11));
+}
+
+#[test]
+fn streams_differ_between_seeds_steps_and_parameters() {
+    let run = |seed, name: &str, steps| {
+        let mut opt: Opt<Sgd, bf16> =
+            build(&Sgd { lr: 1e-3, ..Sgd::default() }, Rounding::Stochastic { seed });
+        let mut tree = std::collections::BTreeMap::from([(name.to_owned(), leaf(bf16::ONE))]);
+        let grads = tree.clone();
+        for _ in 0..steps {
+            opt.step(&mut tree, &grads).unwrap();
+        }
+        bits(&tree[name].values)
+    };
+    fn leaf(x: bf16) -> Leaf<bf16> {
+        Leaf { shape: vec![64], values: vec![x; 64] }
+    }
+    let first = run(1, "a", 1);
+    assert_eq!(first, run(1, "a", 1));
+    assert_ne!(first, run(2, "a", 1));
+    assert_ne!(first, run(1 << 32, "a", 1));
+    assert_ne!(first, run(1, "b", 1));
+    assert_ne!(first, run(1, "a", 2));
+}
+
+fn reload<U: Subject, T: Element>() {
+    for rounding in ROUNDINGS {
+        for precision in [Precision::Full, Precision::INT8_LINEAR, Precision::INT4_LPMM] {
+            let fresh = |config: &U| -> Opt<U, T> {
+                build(config, rounding).with_state_precision(precision).unwrap()
+            };
+            let (mut opt, mut again) = (fresh(&busy()), fresh(&U::default()));
+            let mut params = leaves(1, &SHAPES);
+            train(&mut opt, &mut params, 0..3);
+            let mut copy = params.clone();
+            again.load_state_dict(&opt.state_dict()).unwrap();
+            train(&mut opt, &mut params, 3..5);
+            train(&mut again, &mut copy, 3..5);
+            assert_eq!(all_bits(&copy), all_bits(&params), "{}, {rounding:?}", T::NAME);
+            assert_eq!(again.state_dict(), opt.state_dict(), "{}, {rounding:?}", T::NAME);
+        }
+    }
+}
+
+fn threads<U: Subject>() {
+    for rounding in ROUNDINGS {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut opt: Opt<U, bf16> = build(&busy(), rounding);
+                let mut params = leaves(1, &[&[16_385], &[60_001]]);
+                train(&mut opt, &mut params, 0..2);
+                (all_bits(&params), opt.state_dict())
+            })
+        };
+        assert!(run(1) == run(3), "{rounding:?}");
+    }
+}
+
+macro_rules! every_rule {
+    ($rule:ident) => {
+        #[allow(non_snake_case)]
+        mod $rule {
+            use eigenstep::numeric::{bf16, f16};
+            type Rule = eigenstep::prelude::$rule;
+            #[test]
+            fn reload_continues_bit_for_bit() {
+                crate::reload::<Rule, bf16>();
+                crate::reload::<Rule, f16>();
+            }
+            #[test]
+            fn threads_do_not_change_bits() {
+                crate::threads::<Rule>();
+            }
+        }
+    };
+}
+mod each {
+    eigenstep::for_each_first_order!(every_rule);
+}
+
+/// A value that the program writes into a parameter wins over the exact copy.
+#[test]
+fn a_written_parameter_is_taken_over() {
+    let mut opt: Opt<Sgd, bf16> = build(&Sgd { lr: 1e-3, ..Sgd::default() }, Rounding::Master);
+    let one = |x| vec![Leaf { shape: vec![1], values: vec![bf16::from_f32(x)] }];
+    let mut params = one(1.0);
+    opt.step(&mut params, &one(1.0)).unwrap();
+    params[0].values[0] = bf16::from_f32(-2.0);
+    opt.step(&mut params, &one(1.0)).unwrap();
+    assert_eq!(params[0].values[0], bf16::from_f32(-2.0));
+    assert_eq!(opt.state_bytes().slot("master"), 4);
+}

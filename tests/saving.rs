@@ -1,0 +1,245 @@
+//! State dicts that do not fit: every one is refused by key, and nothing has changed.
+// a test that fails says so by panicking; the helpers serve other tests too
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
+
+#[path = "common/model.rs"]
+mod model;
+
+use eigenstep::Error;
+use eigenstep::hyper::Hyperparameters;
+use eigenstep::optim::Optimizer;
+use eigenstep::params::Select;
+use eigenstep::prelude::{Precision, Prodigy, Rule, ScheduleFreeAdamW, Sgd, StateDict};
+use eigenstep::state::{Dtype, Scalar};
+use model::*;
+
+struct Case<U: Subject> {
+    precision: Precision,
+    saved: StateDict,
+    config: U,
+}
+
+impl<U: Subject> Case<U> {
+    fn new(precision: Precision) -> Self {
+        let config = busy::<U>();
+        let mut case = Self { precision, saved: StateDict::new(U::NAME), config };
+        let (mut opt, mut params) = (case.build(), leaves(1, &SHAPES));
+        train(&mut opt, &mut params, 0..2);
+        case.saved = opt.state_dict();
+        case
+    }
+
+    fn build(&self) -> Opt<U, f32> {
+        let opt: Opt<U, f32> = self.config.clone().build().unwrap();
+        opt.with_state_precision(self.precision).unwrap()
+    }
+
+    /// Loads what `damage` has made of the dict; the error must name a key with `key` in it.
+    fn refused(&self, key: &str, damage: impl FnOnce(&mut StateDict)) {
+        let mut damaged = self.saved.clone();
+        damage(&mut damaged);
+        assert_ne!(damaged, self.saved, "{key}: the damage did nothing");
+        let (mut opt, mut twin) = (self.build(), self.build());
+        let mut params = leaves(5, &SHAPES);
+        train(&mut opt, &mut params, 0..1);
+        twin.load_state_dict(&opt.state_dict()).unwrap();
+        let (state, mut copy) = (opt.state_dict(), params.clone());
+        match opt.load_state_dict(&damaged) {
+            Err(Error::StateDict { key: found, problem }) => {
+                assert!(found.contains(key), "`{found}` ({problem}) instead of `{key}`");
+                assert!(!problem.is_empty());
+            }
+            // the one shape that is known already
+            Err(Error::ShapeMismatch { name, .. }) => assert!(key.contains(&name), "{key}"),
+            other => panic!("{}: `{key}`: {other:?}", U::NAME),
+        }
+        assert_eq!(opt.state_dict(), state, "{key}");
+        train(&mut opt, &mut params, 1..2);
+        train(&mut twin, &mut copy, 1..2);
+        assert_eq!(all_bits(&params), all_bits(&copy), "{key}");
+    }
+}
+
+/// Keys without which a dict is complete all the same.
+fn is_optional(key: &str) -> bool {
+    key.ends_with(".select")
+}
+
+fn scalars<U: Subject>(case: &Case<U>) {
+    for (key, scalar) in &case.saved.scalars {
+        if !is_optional(key) {
+            case.refused(key, |dict| drop(dict.scalars.remove(key)));
+        }
+        // the old name that is missing, or the new one that is unknown
+        case.refused(key, |dict| {
+            let scalar = dict.scalars.remove(key).unwrap();
+            dict.scalars.insert(format!("{key}x"), scalar);
+        });
+        let is_text = matches!(scalar, Scalar::Text(_));
+        case.refused(key, |dict| {
+            let wrong = if is_text { Scalar::Int(-1) } else { Scalar::Text("wrong".into()) };
+            dict.scalars.insert(key.clone(), wrong);
+        });
+        if is_text {
+            let wrong = Scalar::Text("wrong,text".into());
+            case.refused(key, |dict| drop(dict.scalars.insert(key.clone(), wrong)));
+        }
+    }
+    for (name, range, _) in options(&case.config) {
+        let key = format!("groups.0.{name}");
+        for bad in [f64::NAN, -1.0, f64::NEG_INFINITY].into_iter().filter(|x| !range.contains(*x)) {
+            case.refused(&key, |dict| drop(dict.scalars.insert(key.clone(), Scalar::Float(bad))));
+        }
+    }
+}
+
+fn counts<U: Subject>(case: &Case<U>) {
+    let set = |key: &'static str, scalar: Scalar| {
+        move |dict: &mut StateDict| drop(dict.scalars.insert(key.into(), scalar))
+    };
+    for bad in [Scalar::Int(-1), Scalar::Int(i64::MIN), Scalar::Float(1.5), Scalar::Float(f64::NAN)]
+    {
+        case.refused("state.0.step", set("state.0.step", bad.clone()));
+        case.refused("state.2.group", set("state.2.group", bad));
+    }
+    case.refused("state.1.group", set("state.1.group", Scalar::Int(1)));
+    case.refused("state.1.group", set("state.1.group", Scalar::Int(i64::MAX)));
+    for shape in ["18446744073709551615,2", "4294967296,4294967296", "-1", "4100.0", "x"] {
+        case.refused("state.1.shape", set("state.1.shape", Scalar::Text(shape.into())));
+    }
+    case.refused("groups", set("groups.1.lr", Scalar::Float(0.1)));
+    case.refused("groups", set("groups.18446744073709551615.lr", Scalar::Float(0.1)));
+    case.refused("groups", |dict| dict.scalars.retain(|key, _| !key.starts_with("groups.")));
+    case.refused("groups.0.extra", set("groups.0.extra", Scalar::Bool(true)));
+    case.refused("extra", set("extra", Scalar::Bool(true)));
+    case.refused("groups.00.lr", set("groups.00.lr", Scalar::Float(0.1)));
+    case.refused("groups.0.select", set("groups.0.select", Scalar::Text("*.bias".into())));
+    case.refused("optimizer", |dict| dict.optimizer = "Adam ".into());
+    case.refused("version", |dict| dict.version += 1);
+    case.refused("version", |dict| dict.version = 0);
+}
+
+fn tensors<U: Subject>(case: &Case<U>) {
+    for (key, tensor) in &case.saved.tensors {
+        // the slot that is missing is named, or one of its other parts
+        let slot = key.trim_end_matches(".codes").trim_end_matches(".scales");
+        case.refused(slot, |dict| drop(dict.tensors.remove(key)));
+        case.refused(slot, |dict| {
+            let tensor = dict.tensors.remove(key).unwrap();
+            dict.tensors.insert(format!("{key}x"), tensor);
+        });
+        let change = |change: fn(&mut eigenstep::state::StateTensor)| {
+            move |dict: &mut StateDict| change(dict.tensors.get_mut(key).unwrap())
+        };
+        let codes = tensor.dtype == Dtype::U8;
+        case.refused(
+            key,
+            change(if codes { |t| t.dtype = Dtype::F32 } else { |t| t.dtype = Dtype::U8 }),
+        );
+        case.refused(key, change(|t| t.dtype = Dtype::I64));
+        case.refused(key, change(|t| t.shape.push(2)));
+        case.refused(key, change(|t| t.shape = vec![usize::MAX, 2]));
+        case.refused(key, change(|t| t.shape = vec![1 << 40]));
+        if !tensor.bytes.is_empty() {
+            case.refused(key, change(|t| t.bytes.truncate(t.bytes.len() - 1)));
+            case.refused(key, change(|t| t.bytes.clear()));
+        }
+        case.refused(key, change(|t| t.bytes.extend([0; 8])));
+        if key.ends_with(".scales") && !tensor.bytes.is_empty() {
+            case.refused(key, change(|t| t.bytes[..4].copy_from_slice(&(-1f32).to_le_bytes())));
+        }
+        case.refused("state.9.exp_avg", |dict| {
+            dict.tensors.insert("state.9.exp_avg".into(), dict.tensors[key].clone());
+        });
+    }
+}
+
+fn hostile<U: Subject>() {
+    for precision in
+        [Precision::Full, Precision::Bf16, Precision::INT8_LINEAR, Precision::INT4_LPMM]
+    {
+        let case = Case::<U>::new(precision);
+        tensors(&case);
+        scalars(&case);
+        counts(&case);
+    }
+}
+
+macro_rules! every_rule {
+    ($rule:ident) => {
+        #[allow(non_snake_case)]
+        mod $rule {
+            #[test]
+            fn hostile() {
+                crate::hostile::<eigenstep::prelude::$rule>();
+            }
+        }
+    };
+}
+mod each {
+    eigenstep::for_each_first_order!(every_rule);
+}
+
+#[test]
+fn contradicting_options_are_named() {
+    let case = Case::<Sgd>::new(Precision::Full);
+    case.refused("groups.0.nesterov", |dict| {
+        dict.scalars.insert("groups.0.nesterov".into(), Scalar::Bool(true));
+        dict.scalars.insert("groups.0.momentum".into(), Scalar::Float(0.0));
+    });
+}
+
+#[test]
+fn counters_of_a_group_hold_counts() {
+    let refused = |bad: f64| {
+        let key = "groups.0.scalars.k";
+        let set = |dict: &mut StateDict| drop(dict.scalars.insert(key.into(), Scalar::Float(bad)));
+        Case::<Prodigy>::new(Precision::Full).refused(key, set);
+        Case::<ScheduleFreeAdamW>::new(Precision::Full).refused(key, set);
+    };
+    [-1.0, 1.5, f64::NAN, f64::INFINITY].into_iter().for_each(refused);
+}
+
+/// A dict of another precision: full precision can be coded, codes cannot be guessed.
+#[test]
+fn precisions_meet() {
+    let momentum = Sgd { momentum: 0.9, ..Sgd::default() };
+    let (full, mut params) = trained::<_, f32>(&momentum, 2);
+    let build = || -> Opt<Sgd, f32> { momentum.clone().build().unwrap() };
+    let mut coded = build().with_state_precision(Precision::INT8_LINEAR).unwrap();
+    coded.load_state_dict(&full.state_dict()).unwrap();
+    assert!(coded.state_bytes().total() < full.state_bytes().total() / 3);
+    train(&mut coded, &mut params, 2..3);
+    let error = build().load_state_dict(&coded.state_dict()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "state dict: `state.0.momentum_buffer.codec`: expected full precision, \
+         found Linear signed, 8 bits, blocks of 256, ties Even"
+    );
+    // another element type
+    let mut double: Opt<Sgd, f64> = momentum.clone().build().unwrap();
+    double.load_state_dict(&full.state_dict()).unwrap();
+    assert_eq!(double.state_bytes().total(), 2 * full.state_bytes().total());
+}
+
+/// Names that look like keys.
+#[test]
+fn parameters_may_have_any_name() {
+    let names = ["step", "a", "a.step", "a.group", "a.exp_avg", "state.a", "groups.0.lr", "é ×"];
+    let tree = || -> std::collections::BTreeMap<String, Leaf<f32>> {
+        names.iter().map(|name| (name.to_string(), leaves(1, &[&[3]]).remove(0))).collect()
+    };
+    let mut opt: Opt<Sgd, f32> = Sgd { momentum: 0.9, ..Sgd::default() }.build().unwrap();
+    opt = opt.with_group(Select::name("a.*"), |group| group.lr = 0.5).unwrap();
+    let mut again: Opt<Sgd, f32> = Sgd::default().build().unwrap();
+    again = again.with_group(Select::name("a.*"), |_| {}).unwrap();
+    let mut params = tree();
+    opt.step(&mut params, &tree()).unwrap();
+    again.load_state_dict(&opt.state_dict()).unwrap();
+    assert_eq!(again.state_dict(), opt.state_dict());
+    let mut copy = params.clone();
+    opt.step(&mut params, &tree()).unwrap();
+    again.step(&mut copy, &tree()).unwrap();
+    assert!(params.values().zip(copy.values()).all(|(a, b)| a.values == b.values));
+    assert!(again.option(1, "lr") == Some(0.5) && Sgd::default().option("lr") == Some(1e-3));
+}
