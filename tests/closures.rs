@@ -2,6 +2,8 @@
 //! crate on nothing but its public seam.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+use eigenstep_instances as _;
+
 use eigenstep::optim::Problem;
 use eigenstep::params::Scaled;
 use eigenstep::prelude::*;

@@ -4,6 +4,8 @@
 // a test that fails says so by panicking, and its indices are of its own making
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use eigenstep_instances as _;
+
 #[path = "common/errors.rs"]
 mod errors;
 #[path = "common/layouts.rs"]

@@ -2,6 +2,8 @@
 //! environment variable `EIGENSTEP_GOLDEN` names. `tests/golden/README.md` describes data and
 //! tolerances; `target/golden/report.json` lists what passed, failed, and was skipped.
 
+use eigenstep_instances as _;
+
 mod golden_support;
 mod support;
 

@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "support/cases.rs"]
+mod cases;
+
 use eigenstep::Error;
 use eigenstep::gradient::*;
 use eigenstep::params::{Generate, GradVisitor, Gradients, RowGradient, Scaled};
@@ -135,6 +138,8 @@ fn views_nest() {
 }
 
 proptest! {
+    #![proptest_config(cases::cases(64))]
+
     #[test]
     fn clipping(xs in prop::collection::vec(-1e3f64..1e3, 1..200), max_norm in 0.01f64..100.0) {
         let grads = Array1::from(xs);

@@ -1,6 +1,8 @@
 //! Decompositions and products: what every backend promises, and that they agree.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
+#[path = "support/cases.rs"]
+mod cases;
 mod linalg_checks;
 
 use eigenstep::Error;
@@ -11,7 +13,7 @@ use ndarray::{Array1, Array2, array, s};
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases::cases(96))]
 
     #[test]
     fn random_matrices(rows in 1usize..48, cols in 1usize..48, seed: u64) {

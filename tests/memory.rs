@@ -4,6 +4,8 @@
 // the allocator is counted here; a test that fails says so by panicking
 #![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
+use eigenstep_instances as _;
+
 #[path = "common/model.rs"]
 mod model;
 

@@ -2,6 +2,10 @@
 // a test that fails says so by panicking, and its indices are of its own making
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use eigenstep_instances as _;
+
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "properties/first_order.rs"]
 mod first_order;
 #[path = "properties/references.rs"]

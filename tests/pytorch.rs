@@ -3,6 +3,8 @@
 #![cfg(feature = "safetensors")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+use eigenstep_instances as _;
+
 use eigenstep::prelude::*;
 use ndarray::ArrayD;
 use serde_json::Value;

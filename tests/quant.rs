@@ -2,6 +2,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "support/cases.rs"]
+mod cases;
+
 use eigenstep::kernel::Isa;
 use eigenstep::numeric::Real;
 use eigenstep::quant::{
@@ -106,7 +109,7 @@ fn check_all<R: Real>(x: &[f64]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(cases::cases(48))]
 
     #[test]
     fn the_nearest_code_on_every_instruction_set(x in numbers(0..400)) {

@@ -2,6 +2,8 @@
 // a test that fails says so by panicking; the helpers serve other tests too
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
+use eigenstep_instances as _;
+
 #[path = "common/model.rs"]
 mod model;
 
@@ -60,14 +62,19 @@ impl<U: Subject> Case<U> {
     }
 }
 
-/// Keys without which a dict is complete all the same.
-fn is_optional(key: &str) -> bool {
-    key.ends_with(".select")
+/// Keys without which a dict is complete all the same: other programs write no label of a selector,
+/// and no shape where a slot in full precision has one.
+fn is_optional(key: &str, dict: &StateDict) -> bool {
+    let has_plain_slot = |param: &str| {
+        let mut slots = dict.tensors.keys().filter_map(|key| key.strip_prefix(param));
+        slots.any(|slot| !slot.trim_start_matches('.').contains('.'))
+    };
+    key.ends_with(".select") || key.strip_suffix(".shape").is_some_and(has_plain_slot)
 }
 
 fn scalars<U: Subject>(case: &Case<U>) {
     for (key, scalar) in &case.saved.scalars {
-        if !is_optional(key) {
+        if !is_optional(key, &case.saved) {
             case.refused(key, |dict| drop(dict.scalars.remove(key)));
         }
         // the old name that is missing, or the new one that is unknown

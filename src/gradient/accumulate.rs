@@ -128,7 +128,11 @@ impl<T: Element> Accumulator<T> {
         if !weight.is_finite() {
             return Err(Error::NonFinite { what: "the weight of a micro-batch", value: weight });
         }
-        let tree = collect(grads)?;
+        self.add_tree(&collect(grads)?, weight)
+    }
+
+    /// Apart from [`Accumulator::add_weighted`], so that it is compiled once and not for every tree.
+    fn add_tree(&mut self, tree: &GradVisitor<'_, T>, weight: f64) -> Result<()> {
         self.check(&tree.manifest)?;
         let (isa, weight_in_t) = (Isa::detect(), T::Compute::of(weight));
         for (i, leaf) in tree.leaves.iter().enumerate() {

@@ -45,27 +45,31 @@ pub fn total_norm<T: Element, G: Gradients<T> + ?Sized>(grads: &G, norm_type: f6
             found: "NaN".into(),
         });
     }
-    let tree = collect(grads)?;
-    Ok(if norm_type == 2.0 {
-        sum(&tree, |x| x * x).sqrt()
+    Ok(norm_of(&collect(grads)?, norm_type))
+}
+
+/// Apart from [`total_norm`], so that its loops are compiled once and not for every type of tree.
+fn norm_of<T: Element>(tree: &GradVisitor<'_, T>, norm_type: f64) -> f64 {
+    if norm_type == 2.0 {
+        sum(tree, |x| x * x).sqrt()
     } else if norm_type == 1.0 {
-        sum(&tree, f64::abs)
+        sum(tree, f64::abs)
     } else if norm_type == 3.0 {
-        sum(&tree, |x| (x * x * x).abs()).powf(1.0 / 3.0)
+        sum(tree, |x| (x * x * x).abs()).powf(1.0 / 3.0)
     } else if norm_type == 0.5 {
-        let root = sum(&tree, |x| x.abs().sqrt());
+        let root = sum(tree, |x| x.abs().sqrt());
         root * root
     } else if norm_type == 0.0 {
         let nonzero = Sum(|x: f64| f64::from(u8::from(x != 0.0)));
-        leaves(&tree, nonzero).filter(|&count| count > 0.0).count() as f64
+        leaves(tree, nonzero).filter(|&count| count > 0.0).count() as f64
     } else if norm_type.is_infinite() {
-        let all = leaves(&tree, Extremes).reduce(|a, b| Extremes.join(a, b));
+        let all = leaves(tree, Extremes).reduce(|a, b| Extremes.join(a, b));
         let (min, max) = all.filter(|&(min, max)| min <= max || max.is_nan()).unwrap_or_default();
         // a NaN is the maximum, and makes the minimum NaN, too
         if norm_type > 0.0 || max.is_nan() { max } else { min }
     } else {
-        sum(&tree, move |x| x.abs().powf(norm_type)).powf(1.0 / norm_type)
-    })
+        sum(tree, move |x| x.abs().powf(norm_type)).powf(1.0 / norm_type)
+    }
 }
 
 /// `Σ f(g)`; 0 without gradients.

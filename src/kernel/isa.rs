@@ -72,7 +72,6 @@ impl Isa {
     }
 
     /// Runs `kernel` as compiled for this instruction set.
-    #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
             Level::Portable => kernel.run(),

@@ -122,8 +122,11 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
                 self.update(Update::<U, _, true>(self.prepared));
             }
             Stage::Switch(mode) => {
-                let switch = Switch(mode, self.rule);
-                self.each_block(|unit, block| unit.update_block(switch, block));
+                // decided by the compiler: most rules have no second point, and get no loops for it
+                if const { U::TWO_POINTS } {
+                    let switch = Switch(mode, self.rule);
+                    self.each_block(|unit, block| unit.update_block(switch, block));
+                }
             }
             Stage::Measure(pass) => {
                 let measure = Measure::<U, _>(pass, self.prepared);

@@ -1,5 +1,6 @@
 //! Laws of the first-order rules: reductions, scale laws, equivariance, descent, sizes.
 
+use crate::cases::cases;
 use eigenstep::hyper::Hyperparameters;
 use eigenstep::numeric::Element;
 use eigenstep::optim::{Elementwise, Optim};
@@ -68,7 +69,7 @@ pub fn run() -> impl Strategy<Value = (Vec<f64>, Vec<Vec<f64>>)> {
 }
 
 pub fn few() -> ProptestConfig {
-    ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() }
+    cases(48)
 }
 
 proptest! {
