@@ -41,7 +41,7 @@ impl<'u, T: Element> Shadow<'u, T> {
 /// One chunk of one tensor.
 #[derive(Debug)]
 pub struct ElementUnit<'u, U: Rule, T: Element> {
-    pub(super) rule: &'u U,
+    pub(super) rule: U,
     pub(super) stage: Stage,
     pub(super) isa: Isa,
     pub(super) prepared: Prepared<U::Coefficients<T::Compute>, T::Compute>,
@@ -124,7 +124,8 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
             Stage::Switch(mode) => {
                 // decided by the compiler: most rules have no second point, and get no loops for it
                 if const { U::TWO_POINTS } {
-                    let switch = Switch(mode, self.rule);
+                    let rule = self.rule.clone();
+                    let switch = Switch(mode, &rule);
                     self.each_block(|unit, block| unit.update_block(switch, block));
                 }
             }

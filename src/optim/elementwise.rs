@@ -212,48 +212,7 @@ impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
         job: Job<'u, T, ElementState<T>, Self::Prepared>,
         units: &mut Vec<ElementUnit<'u, U, T>>,
     ) {
-        const {
-            // every slot has a name, and the kernel has room for all of them
-            assert!(U::SLOTS.len() == <U::State<f32> as Slots<f32>>::N);
-            assert!(U::SLOTS.len() <= MAX_SLOTS);
-        }
-        let mut grad = job.grad;
-        if self.0.maximize() {
-            grad.scale = -grad.scale;
-        }
-        let mut cursors = job.state.slots.iter_mut().enumerate().map(|(index, buffer)| {
-            // a slot that was used before and is switched off now is kept, untouched
-            let buffer = buffer.as_mut().filter(|_| self.0.uses_slot(index));
-            buffer.map(|buffer| buffer.cursor(job.stage == Stage::Update))
-        });
-        let mut cursors: [Option<_>; MAX_SLOTS] = std::array::from_fn(|_| cursors.next().flatten());
-        let mut shadow = match &mut job.state.shadow {
-            ShadowBuffer::None => match job.storage.rounding {
-                Rounding::Stochastic { seed } => Shadow::Stochastic { seed, key: job.key },
-                _ => Shadow::None,
-            },
-            ShadowBuffer::Kahan(kahan) => Shadow::Kahan(kahan),
-            ShadowBuffer::Master(master) => Shadow::Master(master),
-        };
-        for (chunk, p) in job.data.chunks_mut(CHUNK).enumerate() {
-            let slots = std::array::from_fn(|k| match cursors.get_mut(k) {
-                Some(Some(cursor)) => cursor.take(p.len()),
-                _ => SlotChunk::Off,
-            });
-            units.push(ElementUnit {
-                rule: &self.0,
-                stage: job.stage,
-                isa: job.isa,
-                prepared: job.prepared,
-                t: job.t,
-                offset: chunk * CHUNK,
-                shadow: shadow.take(p.len()),
-                p,
-                grad,
-                slots,
-                sums: Sums::default(),
-            });
-        }
+        split(&self.0, job, |unit| units.push(unit));
     }
 
     fn run(unit: &mut ElementUnit<'_, U, T>) {
@@ -262,5 +221,55 @@ impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
 
     fn sums(unit: &ElementUnit<'_, U, T>) -> Sums {
         unit.sums
+    }
+}
+
+/// Cuts a tensor into chunks of [`CHUNK`] elements.
+pub(super) fn split<'u, U: Rule, T: Element>(
+    rule: &U,
+    job: Job<'u, T, ElementState<T>, Prepared<U::Coefficients<T::Compute>, T::Compute>>,
+    mut push: impl FnMut(ElementUnit<'u, U, T>),
+) {
+    const {
+        // every slot has a name, and the kernel has room for all of them
+        assert!(U::SLOTS.len() == <U::State<f32> as Slots<f32>>::N);
+        assert!(U::SLOTS.len() <= MAX_SLOTS);
+    }
+    let mut grad = job.grad;
+    if rule.maximize() {
+        grad.scale = -grad.scale;
+    }
+    let mut cursors = job.state.slots.iter_mut().enumerate().map(|(index, buffer)| {
+        // a slot that was used before and is switched off now is kept, untouched
+        let buffer = buffer.as_mut().filter(|_| rule.uses_slot(index));
+        buffer.map(|buffer| buffer.cursor(job.stage == Stage::Update))
+    });
+    let mut cursors: [Option<_>; MAX_SLOTS] = std::array::from_fn(|_| cursors.next().flatten());
+    let mut shadow = match &mut job.state.shadow {
+        ShadowBuffer::None => match job.storage.rounding {
+            Rounding::Stochastic { seed } => Shadow::Stochastic { seed, key: job.key },
+            _ => Shadow::None,
+        },
+        ShadowBuffer::Kahan(kahan) => Shadow::Kahan(kahan),
+        ShadowBuffer::Master(master) => Shadow::Master(master),
+    };
+    for (chunk, p) in job.data.chunks_mut(CHUNK).enumerate() {
+        let slots = std::array::from_fn(|k| match cursors.get_mut(k) {
+            Some(Some(cursor)) => cursor.take(p.len()),
+            _ => SlotChunk::Off,
+        });
+        push(ElementUnit {
+            rule: rule.clone(),
+            stage: job.stage,
+            isa: job.isa,
+            prepared: job.prepared,
+            t: job.t,
+            offset: chunk * CHUNK,
+            shadow: shadow.take(p.len()),
+            p,
+            grad,
+            slots,
+            sums: Sums::default(),
+        });
     }
 }
