@@ -17,6 +17,17 @@ pub fn for_each<I: Send>(items: &mut [I], elements: usize, f: impl Fn(&mut I) + 
     items.iter_mut().for_each(f);
 }
 
+/// Whether `f` holds for every item; on several threads if `elements` is large enough.
+pub fn all<I: Sync>(items: &[I], elements: usize, f: impl Fn(&I) -> bool + Sync + Send) -> bool {
+    #[cfg(feature = "rayon")]
+    if elements >= SERIAL_BELOW && items.len() > 1 && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        return items.par_iter().all(f);
+    }
+    let _ = elements;
+    items.iter().all(f)
+}
+
 /// Whether `f` holds for every piece of `piece` items; on several threads if there are enough.
 pub fn all_chunks<I: Sync>(
     items: &[I],

@@ -13,12 +13,19 @@ const PIECE: usize = 65_536;
 
 /// Finds out whether every scaled gradient is finite.
 pub(super) fn check<T: Element>(isa: Isa, grads: &GradVisitor<'_, T>) -> Result<()> {
-    for (leaf, gradient) in grads.leaves.iter().enumerate() {
-        if !gradient.finite && !is_finite(isa, gradient) {
-            return Err(first_non_finite(grads.manifest.name(leaf), gradient));
-        }
+    let good = |leaf: &GradientLeaf<'_, T>| leaf.finite || is_finite(isa, leaf);
+    let elements = grads.leaves.iter().map(|leaf| match &leaf.kind {
+        GradientKind::Slice(slice) => slice.len(),
+        _ => 0,
+    });
+    // threads are woken once for all leaves, not once per leaf
+    if parallel::all(&grads.leaves, elements.sum(), good) {
+        return Ok(());
     }
-    Ok(())
+    match grads.leaves.iter().enumerate().find(|(_, leaf)| !good(leaf)) {
+        Some((leaf, gradient)) => Err(first_non_finite(grads.manifest.name(leaf), gradient)),
+        None => Ok(()),
+    }
 }
 
 fn is_finite<T: Element>(isa: Isa, gradient: &GradientLeaf<'_, T>) -> bool {
