@@ -224,10 +224,13 @@ impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
     }
 }
 
+/// One tensor in one round of a rule.
+type RuleJob<'u, U, T> = Job<'u, T, ElementState<T>, <Elementwise<U> as TensorMethod<T>>::Prepared>;
+
 /// Cuts a tensor into chunks of [`CHUNK`] elements.
 pub(super) fn split<'u, U: Rule, T: Element>(
     rule: &U,
-    job: Job<'u, T, ElementState<T>, Prepared<U::Coefficients<T::Compute>, T::Compute>>,
+    job: RuleJob<'u, U, T>,
     mut push: impl FnMut(ElementUnit<'u, U, T>),
 ) {
     const {
