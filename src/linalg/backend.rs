@@ -214,12 +214,12 @@ impl Task {
         Error::Decomposition { what: self.what, rows, cols, problem }
     }
 
-    fn square(self) -> Result<()> {
+    pub(super) fn square(self) -> Result<()> {
         if self.dim.0 == self.dim.1 { Ok(()) } else { Err(self.fails(NOT_SQUARE)) }
     }
 
     /// max |aᵢⱼ|, or an error if one is not finite.
-    fn largest<R: Real>(self, a: &ArrayRef2<R>) -> Result<R> {
+    pub(super) fn largest<R: Real>(self, a: &ArrayRef2<R>) -> Result<R> {
         let largest = a.fold(R::default().magnitude_bits(), |m, x| m.max(x.magnitude_bits()));
         self.finite(R::from_magnitude_bits(largest))
     }
@@ -240,7 +240,7 @@ impl Task {
     }
 
     /// Finite input whose result is not: it lies outside the number type.
-    fn check<'a, R: Real>(self, result: impl IntoIterator<Item = &'a R>) -> Result<()> {
+    pub(super) fn check<'a, R: Real>(self, result: impl IntoIterator<Item = &'a R>) -> Result<()> {
         let finite = result.into_iter().all(|x| x.is_finite());
         if finite { Ok(()) } else { Err(self.fails(OVERFLOW)) }
     }

@@ -3,6 +3,11 @@
 //! The functions of this module use the default [`Backend`]: faer with the feature `faer`, else
 //! plain Rust. Each is also a method of [`Backend`], so that one can be checked against another.
 //!
+//! On them stand the pieces of preconditioners: inverse roots ([`InverseRoot`]), polar factors
+//! ([`NewtonSchulz`], [`bjorck()`]), eigenbases that follow a changing matrix
+//! ([`orthogonal_iteration()`], [`qr_algorithm`]), shapes and blocks ([`merge_small_dims`],
+//! [`blocks`]), and a measure of Kronecker products ([`Kronecker`]).
+//!
 //! # Promises
 //!
 //! * **Conventions do not depend on the backend.** Eigenvalues ascend, singular values descend,
@@ -33,12 +38,32 @@
 //! ```
 
 mod backend;
+mod bjorck;
+mod coupled;
+mod damping;
 #[cfg(feature = "faer")]
 mod faer;
+mod inverse_root;
+mod kronecker;
 #[cfg(feature = "lapack")]
 mod lapack;
 mod native;
+mod newton_schulz;
+mod norms;
+mod orthogonal_iteration;
+mod partition;
 mod routines;
+
+pub use bjorck::{bjorck, orthogonality_error};
+pub use damping::Damping;
+pub use inverse_root::{InverseRoot, eigen_inverse_root};
+pub use kronecker::Kronecker;
+pub use newton_schulz::{NewtonSchulz, NewtonSchulzScratch};
+pub use norms::spectral_norm;
+pub use orthogonal_iteration::{
+    eigenbasis_error, orthogonal_iteration, qr_algorithm, rayleigh_quotients,
+};
+pub use partition::{blocks, matrix_blocks, matrix_shape, merge_leading_dims, merge_small_dims};
 
 use crate::error::Result;
 use crate::numeric::Real;

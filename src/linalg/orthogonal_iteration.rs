@@ -1,0 +1,194 @@
+//! Eigenvectors of a matrix that changes slowly, from those it had before.
+
+use super::backend::Task;
+use super::norms::frobenius;
+use super::{Eigh, matmul, qr, sorted};
+use crate::error::Result;
+use crate::numeric::Real;
+use ndarray::{Array1, Array2, ArrayRef2, Axis};
+
+/// Orthogonal iteration from a known basis, and the Rayleigh quotients of the new one.
+///
+/// ```text
+/// repeat:  P ← Q of QR(A P), Rᵢᵢ ≥ 0
+/// λ = diag(Pᵀ A P)
+/// ```
+///
+/// `a`: n × n, symmetric positive semidefinite; `p`: n × k, k ≤ n, of full column rank (nearly
+/// orthogonal is enough). Returns λ (k) and P (n × k) in the order of the given columns, not
+/// sorted. No iteration gives the quotients of `p` as it is.
+///
+/// Column i converges to an eigenvector of the i-th largest |λ| with the ratio |λᵢ₊₁/λᵢ| per
+/// iteration; until then Σλ = tr A holds for k = n, and P is only *an* orthonormal basis. Because
+/// Rᵢᵢ ≥ 0, columns follow the given ones continuously. A singular A leaves the columns of its
+/// null space arbitrary, yet orthonormal. λ may come out negative by rounding.
+///
+/// # Errors
+/// `a` is not square, `p` does not have its rows, one of them holds a NaN or an infinity, or a
+/// product overflows.
+///
+/// # Examples
+/// ```
+/// use eigenstep::linalg::orthogonal_iteration;
+/// use ndarray::{Array2, array};
+///
+/// let a = array![[2.0_f64, 1.0], [1.0, 2.0]];
+/// let start = array![[1.0, 0.0], [0.0, 1.0]];
+/// let (values, basis) = orthogonal_iteration(&a, &start, 20)?;
+/// assert!((values[0] - 3.0).abs() < 1e-12 && (values[1] - 1.0).abs() < 1e-12);
+/// assert!((basis[(0, 0)] - 0.5_f64.sqrt()).abs() < 1e-9);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// Golub & Van Loan, Matrix Computations, 4th ed., section 8.2.4; one iteration per update as in
+/// S. Wang, P. Zhou, J. Li, H. Huang, "4-bit Shampoo for Memory-Efficient Network Training",
+/// NeurIPS 2024.
+pub fn orthogonal_iteration<R: Real>(
+    a: &ArrayRef2<R>,
+    p: &ArrayRef2<R>,
+    iterations: usize,
+) -> Result<Eigh<R>> {
+    let mut p = checked("orthogonal iteration", a, p)?;
+    for _ in 0..iterations {
+        (p, _) = qr(&matmul(a, &p)?)?;
+    }
+    Ok((rayleigh_quotients(a, &p)?, p))
+}
+
+/// The Rayleigh quotients of orthonormal columns: diag(Pᵀ A P).
+///
+/// `a`: n × n; `p`: n × k. Returns k numbers. For symmetric A and orthonormal P they are majorised
+/// by its eigenvalues, and for k = n they add up to its trace.
+///
+/// # Errors
+/// As [`orthogonal_iteration`].
+///
+/// # Examples
+/// ```
+/// use eigenstep::linalg::rayleigh_quotients;
+/// use ndarray::array;
+///
+/// let quotients = rayleigh_quotients(&array![[2.0, 1.0], [1.0, 5.0]], &array![[0.0], [1.0]])?;
+/// assert_eq!(quotients, array![5.0]);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+pub fn rayleigh_quotients<R: Real>(a: &ArrayRef2<R>, p: &ArrayRef2<R>) -> Result<Array1<R>> {
+    let p = checked("Rayleigh quotients", a, p)?;
+    let image = matmul(a, &p)?;
+    let columns = p.columns().into_iter().zip(image.columns());
+    let quotients: Array1<R> =
+        columns.map(|(p, ap)| p.iter().zip(ap).map(|(&x, &y)| x * y).sum()).collect();
+    Task::new("Rayleigh quotients", a).check(&quotients)?;
+    Ok(quotients)
+}
+
+/// The QR algorithm from a known basis: eigenvalues ascending, and eigenvectors.
+///
+/// ```text
+/// B = Qᵀ A Q
+/// while ‖B − diag B‖ > tolerance · ‖B‖, and at most max_iterations times:
+///     (q, r) = QR(B);  B ← r q;  Q ← Q q
+/// sort diag B ascending, and the columns of Q with it
+/// ```
+///
+/// `a`: n × n, symmetric; `q`: n × n, orthogonal. Returns diag B (n) and Q (n × n). It stops at
+/// `max_iterations` without an error: one iteration per call keeps up with a matrix that changes
+/// slowly. Q stays orthogonal throughout. Unshifted, it separates neighbours with the ratio
+/// |λᵢ₊₁/λᵢ| per iteration; with equal |λ| of both signs it never does.
+///
+/// # Errors
+/// As [`orthogonal_iteration`], or `q` is not square.
+///
+/// # Examples
+/// ```
+/// use eigenstep::linalg::qr_algorithm;
+/// use ndarray::{Array2, array};
+///
+/// let a = array![[2.0_f64, 1.0], [1.0, 2.0]];
+/// let (values, _) = qr_algorithm(&a, &Array2::eye(2), 1e-9, 100)?;
+/// assert!((values[0] - 1.0).abs() < 1e-12 && (values[1] - 3.0).abs() < 1e-12);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// Golub & Van Loan, section 8.3.1; warm-started in R. Eschenhagen, A. Defazio, T.-H. Lee, R. E.
+/// Turner, H.-J. M. Shi, "Purifying Shampoo", 2025.
+pub fn qr_algorithm<R: Real>(
+    a: &ArrayRef2<R>,
+    q: &ArrayRef2<R>,
+    tolerance: f64,
+    max_iterations: usize,
+) -> Result<Eigh<R>> {
+    let task = Task::new("QR algorithm", a);
+    let mut basis = checked("QR algorithm", a, q)?;
+    if q.ncols() != q.nrows() {
+        return Err(task.fails("the basis must be square"));
+    }
+    let mut b = matmul(&basis.t(), &matmul(a, &basis)?)?;
+    for _ in 0..max_iterations {
+        if off_diagonal(&b) <= tolerance {
+            break;
+        }
+        let (q, r) = qr(&b)?;
+        b = matmul(&r, &q)?;
+        basis = matmul(&basis, &q)?;
+    }
+    let values = b.diag().to_owned();
+    let order = sorted(&values, |x, y| x < y);
+    let (values, basis) = (values.select(Axis(0), &order), basis.select(Axis(1), &order));
+    task.check(values.iter().chain(&basis))?;
+    Ok((values, basis))
+}
+
+/// How far an orthogonal basis is from diagonalising a symmetric matrix.
+///
+/// ```text
+/// ‖B − diag B‖ / ‖B‖,  B = Qᵀ A Q        0 if B = 0
+/// ```
+///
+/// `a`: n × n, symmetric; `q`: n × n, orthogonal. Returns a number in [0, 1]. It is also the
+/// relative error of Q diag(B) Qᵀ as an approximation of A, so it tells at the cost of two products
+/// whether a basis needs to be refreshed.
+///
+/// # Errors
+/// As [`orthogonal_iteration`].
+///
+/// # Examples
+/// ```
+/// use eigenstep::linalg::{eigenbasis_error, eigh};
+/// use ndarray::{Array2, array};
+///
+/// let a = array![[2.0_f64, 1.0], [1.0, 2.0]];
+/// assert!((eigenbasis_error(&a, &Array2::eye(2))? - 0.2_f64.sqrt()).abs() < 1e-15);
+/// assert!(eigenbasis_error(&a, &eigh(&a)?.1)? < 1e-15);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+pub fn eigenbasis_error<R: Real>(a: &ArrayRef2<R>, q: &ArrayRef2<R>) -> Result<f64> {
+    let q = checked("eigenbasis error", a, q)?;
+    let b = matmul(&q.t(), &matmul(a, &q)?)?;
+    Task::new("eigenbasis error", a).check(&b)?;
+    Ok(off_diagonal(&b))
+}
+
+/// ‖B − diag B‖ / ‖B‖
+fn off_diagonal<R: Real>(b: &Array2<R>) -> f64 {
+    let mut rest = b.clone();
+    rest.diag_mut().fill(R::zero());
+    let norm = frobenius(b);
+    if norm == 0.0 { 0.0 } else { frobenius(&rest) / norm }
+}
+
+/// A row-major copy of `p` if A P can be formed.
+fn checked<R: Real>(what: &'static str, a: &ArrayRef2<R>, p: &ArrayRef2<R>) -> Result<Array2<R>> {
+    let task = Task::new(what, a);
+    task.square()?;
+    task.largest(a)?;
+    if p.nrows() != a.nrows() || p.ncols() > p.nrows() {
+        return Err(task.fails("the basis must have as many rows, and not more columns"));
+    }
+    if p.iter().any(|x| !x.is_finite()) {
+        return Err(task.fails("the basis holds a NaN or an infinity"));
+    }
+    Ok(p.as_standard_layout().into_owned())
+}
