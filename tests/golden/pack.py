@@ -34,6 +34,15 @@ FAMILIES = {
             "kernel_kahan_bf16",
         ],
     },
+    "second_order": {
+        "kernels_linalg": [
+            "kernel_bjorck",
+            "kernel_inverse_root",
+            "kernel_kronecker_caspr",
+            "kernel_newton_schulz",
+            "kernel_qr_iteration",
+        ],
+    },
     "schedulers": {
         # all but the averages of parameters
         "all": [

@@ -1,7 +1,7 @@
 //! Kernel cases: code tables, codes and scales, roundings.
 
 use super::compare::{equal, identical};
-use super::{Outcome, fail, json, skip};
+use super::{Outcome, fail, json, second_order, skip};
 use eigenstep::kernel::Isa;
 use eigenstep::quant::{
     Blockwise, QuantMap, QuantizedTensor, Rank1Codec, Rank1Scales, Ties, code_table, unpack_nibbles,
@@ -14,6 +14,11 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "codebook" => codebook,
         "blockwise_quantize" => blockwise,
         "rank1_quantize_4bit" => rank1,
+        "bjorck" => second_order::bjorck,
+        "inverse_pth_root" => second_order::inverse_root,
+        "kronecker_power_iteration / caspr" => second_order::kronecker,
+        "newton_schulz_quintic" => second_order::newton_schulz,
+        "orthogonal_iteration" => second_order::orthogonal_iteration,
         #[cfg(feature = "half")]
         "bf16_stochastic_round" => super::rounding::stochastic,
         #[cfg(feature = "half")]
@@ -26,7 +31,7 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
     };
     json::only(case, &["kernel", "origin", "dtype", "cases", "notes"])?;
     for (index, input) in json::list(case, "cases")?.iter().enumerate() {
-        json::only(input, &["input", "config", "expect"])
+        json::only(input, &["input", "config", "expect", "singular_values"])
             .and_then(|()| one(input))
             .map_err(|stop| stop.at(format!("case {index}")))?;
     }
@@ -65,7 +70,7 @@ pub fn unpack(codes: &[u8], bits: u8, numel: usize) -> Vec<u32> {
 }
 
 /// Reads every key of the config `known`, and refuses others.
-fn config<'c>(input: &'c Value, known: &[&str]) -> Outcome<&'c Value> {
+pub fn config<'c>(input: &'c Value, known: &[&str]) -> Outcome<&'c Value> {
     let config = json::field(input, "config")?;
     let unknown = json::object(input, "config")?.keys().find(|key| !known.contains(&key.as_str()));
     match unknown {

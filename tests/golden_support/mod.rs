@@ -12,6 +12,7 @@ pub mod report;
 pub mod rounding;
 pub mod scheduler_cases;
 pub mod schedulers;
+pub mod second_order;
 pub mod trajectory;
 
 /// Why a case did not pass.
