@@ -153,7 +153,9 @@ impl InverseRoot {
     }
 
     /// The same with the stopping rule of Scalable Shampoo: when the error grows by more than 1.2
-    /// times, the iterate before it is the result.
+    /// times, the iterate before it is the result. Where eigenvalues of zA lie on both sides of 1
+    /// the error can rise once though all goes well; the rule then stops too early, and the root
+    /// is refused.
     pub const fn scalable(damping: Damping) -> Self {
         Self::CoupledNewton {
             damping,

@@ -139,16 +139,17 @@ impl NewtonSchulz {
         if polar.dim() != g.dim() {
             return Err(task.fails("the destination does not have the shape of the matrix"));
         }
-        let norm = frobenius(g).max(self.eps);
-        if !norm.is_finite() {
-            return Err(task.fails("its norm is too large"));
-        }
         let tall = g.nrows() > g.ncols();
         let wide = if tall { g.t() } else { g.view() };
         let NewtonSchulzScratch { x, next, gram, polynomial } = scratch.fit(wide.dim());
-        // a norm of zero, with eps = 0, is that of the zero matrix
-        let scaled = |g: R| if norm == 0.0 { g } else { R::of(g.widen() / norm) };
-        x.zip_mut_with(&wide, |x, &g| *x = scaled(g));
+        x.assign(&wide);
+        let norm = frobenius(x).max(self.eps);
+        if !norm.is_finite() {
+            return Err(task.fails("its norm is too large"));
+        }
+        if norm > 0.0 {
+            x.mapv_inplace(|x| R::of(x.widen() / norm));
+        }
         for &[a, b, c] in &self.coefficients {
             matmul_into(R::one(), x, &x.t(), R::zero(), gram)?;
             polynomial.assign(gram);
