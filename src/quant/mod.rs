@@ -12,6 +12,10 @@
 //! [`Precision`] names the formats, [`StatePolicy`] says which tensors use them, [`Codec`] encodes
 //! and decodes the chunks of the optimizer engine, [`QuantizedTensor`] owns a coded tensor.
 //!
+//! Matrices have formats of their own, with blocks inside a column or row: [`MatrixCodec`] and its
+//! maps, [`QuantizedColumns`] for eigenvectors, [`QuantizedSymmetric`] for inverse roots,
+//! [`QuantizedTriangular`] for Cholesky factors.
+//!
 //! # Bytes per element
 //! | format | signed slot | unsigned slot |
 //! |---|---|---|
@@ -42,6 +46,7 @@ mod code_table;
 mod codec;
 mod dynamic;
 mod linear;
+mod matrix;
 mod nibble;
 mod pack;
 mod rank1;
@@ -50,6 +55,9 @@ mod tensor;
 pub use bf16::{decode_bf16, encode_bf16};
 pub use code_table::code_table;
 pub use codec::Codec;
+pub use matrix::{
+    MatrixCodec, MatrixMap, QuantizedColumns, QuantizedSymmetric, QuantizedTriangular,
+};
 pub use pack::{pack_nibbles, unpack_nibbles};
 pub use rank1::{Rank1Codec, Rank1Maxima, Rank1Scales};
 pub use tensor::QuantizedTensor;

@@ -1,0 +1,226 @@
+//! Coded lines: what all formats of matrices share. A line is a column or a row, or a part of it.
+
+use super::MatrixCodec;
+use super::kernels::{Decode, Encode};
+use super::table::table;
+use crate::error::{Error, Result};
+use crate::kernel::finite::max_magnitude;
+use crate::kernel::isa::Isa;
+use crate::kernel::scratch::with_scratch;
+use crate::numeric::Real;
+use ndarray::{ArrayRef2, ArrayView2, ArrayViewMut2, s};
+use std::ops::Range;
+
+/// Lines that are gathered at a time: a cache line of every row, where the lines are columns.
+const PANEL: usize = 16;
+
+/// How long the lines are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// All of them so long.
+    Same(usize),
+    /// As long as the index of the line: the rows of a strictly lower triangle.
+    Index,
+}
+
+impl Length {
+    fn of(self, line: usize) -> usize {
+        match self {
+            Self::Same(length) => length,
+            Self::Index => line,
+        }
+    }
+
+    fn longest(self, lines: usize) -> usize {
+        self.of(lines.saturating_sub(1))
+    }
+}
+
+/// Codes and scales, line by line; every line begins with a byte and a block of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Lines<R> {
+    codec: MatrixCodec,
+    count: usize,
+    length: Length,
+    codes: Vec<u8>,
+    scales: Vec<R>,
+}
+
+impl<R: Real> Lines<R> {
+    /// Lines of zeros.
+    pub(super) fn zeros(codec: MatrixCodec, count: usize, length: Length) -> Result<Self> {
+        codec.validate()?;
+        let [codes, scales] = sizes(codec, count, length);
+        let (codes, scales) = (vec![0; codes], vec![R::zero(); scales]);
+        let mut lines = Self { codec, count, length, codes, scales };
+        lines.encode(|_, mut panel| panel.fill(R::zero()));
+        Ok(lines)
+    }
+
+    /// From codes and scales as [`Lines::codes`] and [`Lines::scales`] give them.
+    pub(super) fn from_parts(
+        codec: MatrixCodec,
+        (count, length): (usize, Length),
+        codes: Vec<u8>,
+        scales: Vec<R>,
+    ) -> Result<Self> {
+        codec.validate()?;
+        let [expected_codes, expected_scales] = sizes(codec, count, length);
+        let shape = [count, length.longest(count)];
+        check_length("codes", &shape, expected_codes, codes.len())?;
+        check_length("scales", &shape, expected_scales, scales.len())?;
+        check_finite("a scale", scales.iter())?;
+        Ok(Self { codec, count, length, codes, scales })
+    }
+
+    pub(super) fn codec(&self) -> MatrixCodec {
+        self.codec
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    pub(super) fn scales(&self) -> &[R] {
+        &self.scales
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.codes.len() + size_of_val(self.scales.as_slice())
+    }
+
+    /// Codes all lines anew: `load(lines, panel)` writes the lines `lines` into the rows of `panel`.
+    /// They must be finite.
+    pub(super) fn encode(&mut self, load: impl Fn(Range<usize>, ArrayViewMut2<'_, R>)) {
+        self.encode_as(Isa::detect(), load);
+    }
+
+    /// [`Lines::encode`] as compiled for `isa`.
+    pub(super) fn encode_as(
+        &mut self,
+        isa: Isa,
+        load: impl Fn(Range<usize>, ArrayViewMut2<'_, R>),
+    ) {
+        let Self { codec, count, length, .. } = *self;
+        let (mut codes, mut scales) = (self.codes.as_mut_slice(), self.scales.as_mut_slice());
+        panels(count, length.longest(count), |lines, mut panel| {
+            load(lines.clone(), panel.view_mut());
+            for (line, mut y) in lines.zip(panel.rows_mut()) {
+                let length = length.of(line);
+                let y = y.as_slice_mut().and_then(|y| y.get_mut(..length)).unwrap_or_default();
+                isa.run(Encode {
+                    table: table(codec),
+                    bits: codec.bits,
+                    block_size: codec.block_size,
+                    y,
+                    codes: codes.split_off_mut(..codec.bytes_of(length)).unwrap_or_default(),
+                    scales: scales.split_off_mut(..codec.blocks_of(length)).unwrap_or_default(),
+                });
+            }
+        });
+    }
+
+    /// Decodes all lines: `store(lines, panel)` takes the lines `lines` out of the rows of `panel`.
+    /// Behind the end of a line that is shorter than the longest stands anything.
+    pub(super) fn decode(&self, store: impl FnMut(Range<usize>, ArrayView2<'_, R>)) {
+        self.decode_as(Isa::detect(), store);
+    }
+
+    /// [`Lines::decode`] as compiled for `isa`.
+    pub(super) fn decode_as(
+        &self,
+        isa: Isa,
+        mut store: impl FnMut(Range<usize>, ArrayView2<'_, R>),
+    ) {
+        let Self { codec, count, length, .. } = *self;
+        let (mut codes, mut scales) = (self.codes.as_slice(), self.scales.as_slice());
+        panels(count, length.longest(count), |lines, mut panel| {
+            for (line, mut out) in lines.clone().zip(panel.rows_mut()) {
+                let length = length.of(line);
+                let out = out.as_slice_mut().and_then(|y| y.get_mut(..length)).unwrap_or_default();
+                isa.run(Decode {
+                    table: table(codec),
+                    bits: codec.bits,
+                    block_size: codec.block_size,
+                    codes: codes.split_off(..codec.bytes_of(length)).unwrap_or_default(),
+                    scales: scales.split_off(..codec.blocks_of(length)).unwrap_or_default(),
+                    out,
+                });
+            }
+            store(lines, panel.view());
+        });
+    }
+}
+
+/// Bytes of codes, and number of scales.
+fn sizes(codec: MatrixCodec, count: usize, length: Length) -> [usize; 2] {
+    let total = |of: &dyn Fn(usize) -> usize| match length {
+        Length::Same(length) => count * of(length),
+        Length::Index => (0..count).map(of).sum(),
+    };
+    [total(&|length| codec.bytes_of(length)), total(&|length| codec.blocks_of(length))]
+}
+
+/// Calls `f(lines, panel)` for every [`PANEL`] lines, with room for them in the rows of `panel`.
+fn panels<R: Real>(
+    count: usize,
+    length: usize,
+    mut f: impl FnMut(Range<usize>, ArrayViewMut2<'_, R>),
+) {
+    // lines that begin a power of two apart would share few places of the cache
+    let stride = length + PANEL;
+    with_scratch(PANEL * stride, |buffer: &mut [R]| {
+        for first in (0..count).step_by(PANEL) {
+            let lines = PANEL.min(count - first);
+            let buffer = buffer.get_mut(..lines * stride).unwrap_or_default();
+            if let Ok(mut panel) = ArrayViewMut2::from_shape((lines, stride), buffer) {
+                f(first..first + lines, panel.slice_mut(s![.., ..length]));
+            }
+        }
+    });
+}
+
+/// Refuses a matrix of another shape.
+pub(super) fn check_shape<R>(matrix: &ArrayRef2<R>, (rows, cols): (usize, usize)) -> Result<()> {
+    if matrix.dim() == (rows, cols) {
+        return Ok(());
+    }
+    let (expected, found) = (vec![rows, cols], matrix.shape().to_vec());
+    Err(Error::ShapeMismatch { name: "matrix".to_owned(), expected, found })
+}
+
+/// Refuses a matrix that holds a NaN or an infinity.
+pub(super) fn check_matrix<R: Real>(matrix: &ArrayRef2<R>) -> Result<()> {
+    match matrix.as_slice_memory_order() {
+        Some(entries) if max_magnitude(Isa::detect(), entries).is_finite() => Ok(()),
+        _ => check_finite("an entry of the matrix", matrix.iter()),
+    }
+}
+
+/// Refuses a NaN or an infinity, and names the first.
+pub(super) fn check_finite<'x, R: Real>(
+    what: &'static str,
+    mut numbers: impl Iterator<Item = &'x R>,
+) -> Result<()> {
+    match numbers.find(|x| !x.is_finite()) {
+        Some(x) => Err(Error::NonFinite { what, value: x.widen() }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a buffer of another length.
+pub(super) fn check_length(
+    name: &str,
+    shape: &[usize],
+    expected: usize,
+    found: usize,
+) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::LengthMismatch { name: name.to_owned(), shape: shape.to_vec(), expected, found })
+}

@@ -1,0 +1,161 @@
+use super::MatrixCodec;
+use super::lines::{Length, Lines, check_finite, check_length, check_matrix, check_shape};
+use crate::error::Result;
+use crate::numeric::Real;
+use ndarray::{Array1, Array2, ArrayRef2, s};
+
+/// A square matrix with an exact diagonal; made for symmetric ones, such as inverse roots.
+///
+/// The diagonal is kept as it is, and counts as 0 where the rows are coded:
+///
+/// ```text
+/// X̂ = D(Q(X − Diag(diag X))) + Diag(diag X)            Q codes rows in blocks, D decodes
+/// bytes of n × n, b bits, blocks of B:   n·⌈bn/8⌉ + sizeof(R)·(n·⌈n/B⌉ + n)
+/// ```
+///
+/// Row `i` and column `i` have scales of their own, so the matrix that comes back is not symmetric,
+/// and the authors' code uses it so. [`symmetrize`](Self::symmetrize) replaces it by `(X̂ + X̂ᵀ)/2`.
+///
+/// # Examples
+/// ```
+/// use eigenstep::quant::{MatrixCodec, QuantizedSymmetric};
+/// use ndarray::{Array2, array};
+///
+/// let mut root = QuantizedSymmetric::<f64>::identity(MatrixCodec::default(), 2)?;
+/// root.encode(&array![[31.4, 0.25], [0.25, 2.7]])?;
+/// assert_eq!(root.decode(), array![[31.4, 0.25], [0.25, 2.7]]); // one number a block is exact
+/// assert_eq!(root.diagonal()[1], 2.7);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// S. Wang, P. Zhou, J. Li, H. Huang, "4-bit Shampoo for Memory-Efficient Network Training", 2024.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedSymmetric<R> {
+    lines: Lines<R>,
+    diagonal: Array1<R>,
+    symmetrize: bool,
+}
+
+impl<R: Real> QuantizedSymmetric<R> {
+    /// Zeros of order `n`.
+    ///
+    /// # Errors
+    /// Those of [`MatrixCodec::validate`].
+    pub fn zeros(codec: MatrixCodec, n: usize) -> Result<Self> {
+        let lines = Lines::zeros(codec, n, Length::Same(n))?;
+        Ok(Self { lines, diagonal: Array1::zeros(n), symmetrize: false })
+    }
+
+    /// The identity of order `n`.
+    ///
+    /// # Errors
+    /// Those of [`MatrixCodec::validate`].
+    pub fn identity(codec: MatrixCodec, n: usize) -> Result<Self> {
+        Ok(Self { diagonal: Array1::ones(n), ..Self::zeros(codec, n)? })
+    }
+
+    /// From codes, scales and a diagonal as [`codes`](Self::codes), [`scales`](Self::scales) and
+    /// [`diagonal`](Self::diagonal) give them.
+    ///
+    /// # Errors
+    /// Those of [`MatrixCodec::validate`]; [`Error::LengthMismatch`](crate::Error::LengthMismatch)
+    /// for `codes` or `scales` of another length; [`Error::NonFinite`](crate::Error::NonFinite) for a
+    /// scale or an entry of the diagonal that is not finite.
+    pub fn from_parts(
+        codec: MatrixCodec,
+        n: usize,
+        codes: Vec<u8>,
+        scales: Vec<R>,
+        diagonal: Vec<R>,
+    ) -> Result<Self> {
+        let lines = Lines::from_parts(codec, (n, Length::Same(n)), codes, scales)?;
+        check_length("diagonal", &[n], n, diagonal.len())?;
+        check_finite("an entry of the diagonal", diagonal.iter())?;
+        Ok(Self { lines, diagonal: diagonal.into(), symmetrize: false })
+    }
+
+    /// Whether decoding returns `(X̂ + X̂ᵀ)/2` instead of `X̂`; by default it does not.
+    pub fn symmetrize(self, symmetrize: bool) -> Self {
+        Self { symmetrize, ..self }
+    }
+
+    /// Codes `matrix` in place of the old one, without allocating.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another shape,
+    /// [`Error::NonFinite`](crate::Error::NonFinite) for an entry that is not finite.
+    pub fn encode(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
+        check_shape(matrix, (self.order(), self.order()))?;
+        check_matrix(matrix)?;
+        self.diagonal.assign(&matrix.diag());
+        self.lines.encode(|lines, mut panel| {
+            panel.assign(&matrix.slice(s![lines.clone(), ..]));
+            panel.slice_mut(s![.., lines]).diag_mut().fill(R::zero());
+        });
+        Ok(())
+    }
+
+    /// Writes the matrix to `out`.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another shape.
+    pub fn decode_into(&self, out: &mut ArrayRef2<R>) -> Result<()> {
+        check_shape(out, (self.order(), self.order()))?;
+        self.fill(out);
+        Ok(())
+    }
+
+    /// The matrix.
+    pub fn decode(&self) -> Array2<R> {
+        let mut out = Array2::zeros((self.order(), self.order()));
+        self.fill(&mut out);
+        out
+    }
+
+    fn fill(&self, out: &mut ArrayRef2<R>) {
+        self.lines.decode(|lines, panel| {
+            out.slice_mut(s![lines, ..]).assign(&panel);
+        });
+        if self.symmetrize {
+            let half = R::of(0.5);
+            for i in 0..self.order() {
+                for j in 0..i {
+                    let mean = (out[(i, j)] + out[(j, i)]) * half;
+                    (out[(i, j)], out[(j, i)]) = (mean, mean);
+                }
+            }
+        }
+        out.diag_mut().assign(&self.diagonal);
+    }
+
+    /// Number of rows, and of columns.
+    pub fn order(&self) -> usize {
+        self.diagonal.len()
+    }
+
+    /// The format.
+    pub fn codec(&self) -> MatrixCodec {
+        self.lines.codec()
+    }
+
+    /// The codes, row after row; those of the diagonal stand for 0.
+    pub fn codes(&self) -> &[u8] {
+        self.lines.codes()
+    }
+
+    /// The scale of every block, row after row.
+    pub fn scales(&self) -> &[R] {
+        self.lines.scales()
+    }
+
+    /// The exact diagonal.
+    pub fn diagonal(&self) -> &[R] {
+        self.diagonal.as_slice().unwrap_or_default()
+    }
+
+    /// Bytes of memory held by codes, scales and diagonal.
+    pub fn bytes(&self) -> usize {
+        self.lines.bytes() + size_of_val(self.diagonal())
+    }
+}
