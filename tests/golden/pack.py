@@ -42,6 +42,11 @@ FAMILIES = {
             "kernel_newton_schulz",
             "kernel_qr_iteration",
         ],
+        "kernels_codecs": [
+            "kernel_codebooks",
+            "kernel_quantize_",
+            "kernel_error_metrics",
+        ],
     },
     "schedulers": {
         # all but the averages of parameters

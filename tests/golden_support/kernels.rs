@@ -1,7 +1,7 @@
 //! Kernel cases: code tables, codes and scales, roundings.
 
 use super::compare::{equal, identical};
-use super::{Outcome, fail, json, second_order, skip};
+use super::{Outcome, fail, json, matrix_codecs, second_order, skip};
 use eigenstep::kernel::Isa;
 use eigenstep::quant::{
     Blockwise, QuantMap, QuantizedTensor, Rank1Codec, Rank1Scales, Ties, code_table, unpack_nibbles,
@@ -19,6 +19,9 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "kronecker_power_iteration / caspr" => second_order::kronecker,
         "newton_schulz_quintic" => second_order::newton_schulz,
         "orthogonal_iteration" => second_order::orthogonal_iteration,
+        "quantize_blockwise" => matrix_codecs::vector,
+        "quantize_eigenvectors / quantize_offdiagonal" => matrix_codecs::matrices,
+        "nre_ae" => matrix_codecs::error_metrics,
         #[cfg(feature = "half")]
         "bf16_stochastic_round" => super::rounding::stochastic,
         #[cfg(feature = "half")]
@@ -31,7 +34,7 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
     };
     json::only(case, &["kernel", "origin", "dtype", "cases", "notes"])?;
     for (index, input) in json::list(case, "cases")?.iter().enumerate() {
-        json::only(input, &["input", "config", "expect", "singular_values"])
+        json::only(input, &["label", "input", "config", "expect", "singular_values"])
             .and_then(|()| one(input))
             .map_err(|stop| stop.at(format!("case {index}")))?;
     }
@@ -80,9 +83,10 @@ pub fn config<'c>(input: &'c Value, known: &[&str]) -> Outcome<&'c Value> {
 }
 
 fn codebook(input: &Value) -> Outcome {
-    // other families name their tables by an object
-    let name = json::field(input, "input")?;
-    let name = name.as_str().ok_or_else(|| skip(format!("the crate has no code table {name}")))?;
+    // the tables of matrices are named by an object
+    let Some(name) = json::field(input, "input")?.as_str() else {
+        return matrix_codecs::levels(input);
+    };
     let (map, bits, signed) = map(name)?;
     identical(name, code_table(map, bits, signed)?, &json::reals::<f32>(input, "expect")?)
 }

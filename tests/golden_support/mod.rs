@@ -6,6 +6,7 @@ pub mod dispatch;
 pub mod json;
 pub mod kernels;
 pub mod lowbit;
+pub mod matrix_codecs;
 pub mod options;
 pub mod report;
 #[cfg(feature = "half")]

@@ -74,7 +74,8 @@ impl<R: Real> QuantizedColumns<R> {
         codes: Vec<u8>,
         scales: Vec<R>,
     ) -> Result<Self> {
-        let lines = Lines::from_parts(codec, (cols, Length::Same(rows)), codes, scales)?;
+        let lines =
+            Lines::from_parts(codec, [rows, cols], (cols, Length::Same(rows)), codes, scales)?;
         Ok(Self { rows, lines })
     }
 

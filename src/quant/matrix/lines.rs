@@ -57,16 +57,17 @@ impl<R: Real> Lines<R> {
         Ok(lines)
     }
 
-    /// From codes and scales as [`Lines::codes`] and [`Lines::scales`] give them.
+    /// From codes and scales as [`Lines::codes`] and [`Lines::scales`] give them; errors name the
+    /// `shape` of the matrix.
     pub(super) fn from_parts(
         codec: MatrixCodec,
+        shape: [usize; 2],
         (count, length): (usize, Length),
         codes: Vec<u8>,
         scales: Vec<R>,
     ) -> Result<Self> {
         codec.validate()?;
         let [expected_codes, expected_scales] = sizes(codec, count, length);
-        let shape = [count, length.longest(count)];
         check_length("codes", &shape, expected_codes, codes.len())?;
         check_length("scales", &shape, expected_scales, scales.len())?;
         check_finite("a scale", scales.iter())?;
@@ -223,4 +224,41 @@ pub(super) fn check_length(
         return Ok(());
     }
     Err(Error::LengthMismatch { name: name.to_owned(), shape: shape.to_vec(), expected, found })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::MatrixMap;
+    use super::*;
+
+    fn same_bits<R: Real>(x: impl Fn(usize, usize) -> f64) {
+        let (count, length) = (19, 300);
+        let x = ndarray::Array2::from_shape_fn((count, length), |(i, j)| R::of(x(i, j)));
+        for map in [MatrixMap::Linear2, MatrixMap::DynamicTree] {
+            for (bits, block_size) in [(3, 64), (4, 7), (4, 64), (8, 300)] {
+                let codec = MatrixCodec { bits, block_size, map };
+                let run = |isa| {
+                    let mut lines = Lines::zeros(codec, count, Length::Same(length)).unwrap();
+                    lines.encode_as(isa, |rows, mut panel| panel.assign(&x.slice(s![rows, ..])));
+                    let mut decoded = Vec::new();
+                    lines.decode_as(isa, |_, panel| {
+                        decoded.extend(panel.iter().map(|x| x.widen().to_bits()));
+                    });
+                    (lines, decoded)
+                };
+                let expected = run(Isa::portable());
+                for isa in Isa::available() {
+                    assert!(run(isa) == expected, "{codec}, {}", isa.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let x = |i: usize, j: usize| ((i * 300 + j) as f64).sin().powi(3);
+        same_bits::<f32>(x);
+        same_bits::<f64>(x);
+    }
 }

@@ -69,7 +69,7 @@ impl<R: Real> QuantizedSymmetric<R> {
         scales: Vec<R>,
         diagonal: Vec<R>,
     ) -> Result<Self> {
-        let lines = Lines::from_parts(codec, (n, Length::Same(n)), codes, scales)?;
+        let lines = Lines::from_parts(codec, [n, n], (n, Length::Same(n)), codes, scales)?;
         check_length("diagonal", &[n], n, diagonal.len())?;
         check_finite("an entry of the diagonal", diagonal.iter())?;
         Ok(Self { lines, diagonal: diagonal.into(), symmetrize: false })

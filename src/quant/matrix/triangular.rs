@@ -67,7 +67,7 @@ impl<R: Real> QuantizedTriangular<R> {
         scales: Vec<R>,
         diagonal: Vec<R>,
     ) -> Result<Self> {
-        let lines = Lines::from_parts(codec, (n, Length::Index), codes, scales)?;
+        let lines = Lines::from_parts(codec, [n, n], (n, Length::Index), codes, scales)?;
         check_length("diagonal", &[n], n, diagonal.len())?;
         check_finite("an entry of the diagonal", diagonal.iter())?;
         Ok(Self { lines, diagonal: diagonal.into() })
