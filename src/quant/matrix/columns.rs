@@ -87,9 +87,12 @@ impl<R: Real> QuantizedColumns<R> {
     pub fn encode(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
         check_shape(matrix, self.dim())?;
         check_matrix(matrix)?;
-        let columns = matrix.t();
         self.lines.encode(|lines, mut panel| {
-            panel.assign(&columns.slice(s![lines, ..]));
+            // a row at a time, in whole cache lines
+            let rows = matrix.slice(s![.., lines]);
+            for (mut entries, row) in panel.columns_mut().into_iter().zip(rows.rows()) {
+                entries.assign(&row);
+            }
         });
         Ok(())
     }
@@ -100,19 +103,24 @@ impl<R: Real> QuantizedColumns<R> {
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another shape.
     pub fn decode_into(&self, out: &mut ArrayRef2<R>) -> Result<()> {
         check_shape(out, self.dim())?;
-        self.lines.decode(|lines, panel| {
-            out.slice_mut(s![.., lines]).assign(&panel.t());
-        });
+        self.fill(out);
         Ok(())
     }
 
     /// The matrix.
     pub fn decode(&self) -> Array2<R> {
         let mut out = Array2::zeros(self.dim());
-        self.lines.decode(|lines, panel| {
-            out.slice_mut(s![.., lines]).assign(&panel.t());
-        });
+        self.fill(&mut out);
         out
+    }
+
+    fn fill(&self, out: &mut ArrayRef2<R>) {
+        self.lines.decode(|lines, panel| {
+            let mut rows = out.slice_mut(s![.., lines]);
+            for (mut row, entries) in rows.rows_mut().into_iter().zip(panel.columns()) {
+                row.assign(&entries);
+            }
+        });
     }
 
     /// Rows and columns.

@@ -75,7 +75,8 @@ fn count<R: Real, const N: usize>(table: &Table<R>, y: &[R; TILE], codes: &mut [
     }
 }
 
-/// The same for 255 thresholds, halving the range eight times.
+/// The same for 255 thresholds, halving the range eight times; all numbers of the tile in step, so
+/// that no number waits for the loads of its own last comparison.
 #[inline(always)]
 fn search<R: Real>(table: &Table<R>, y: &[R; TILE], codes: &mut [u8; TILE]) {
     let mut found = [0_u8; TILE];

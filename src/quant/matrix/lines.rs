@@ -11,8 +11,8 @@ use crate::numeric::Real;
 use ndarray::{ArrayRef2, ArrayView2, ArrayViewMut2, s};
 use std::ops::Range;
 
-/// Lines that are gathered at a time: a cache line of every row, where the lines are columns.
-const PANEL: usize = 16;
+/// Lines that are gathered at a time: whole cache lines of every row, where the lines are columns.
+const PANEL: usize = 32;
 
 /// How long the lines are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
