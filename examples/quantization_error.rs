@@ -8,7 +8,7 @@
 //! NRE is `‖f(A) − f(Â)‖/‖f(A)‖` with `f(A) = |A|^(−1/4)`, AE the angle between the two in degrees.
 
 use eigenstep::Result;
-use eigenstep::linalg::{eigh, matmul, qr};
+use eigenstep::linalg::{bjorck, eigh, matmul, qr};
 use eigenstep::quant::{MatrixCodec, MatrixMap, QuantizedColumns, QuantizedSymmetric};
 use ndarray::{Array1, Array2};
 
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         for bits in [3, 4, 8] {
             let codec = MatrixCodec { bits, map, ..MatrixCodec::default() };
             let v = columns(codec, &u)?;
-            let rectified = bjorck(&v)?;
+            let rectified = bjorck(&v, 1)?;
             let root_of = |v: &Array2<f64>| inverse_root(&rebuild(v, &values)?);
             for (name, found) in [
                 ("A", inverse_root(&symmetric(codec, &a)?)?),
@@ -64,11 +64,6 @@ fn symmetric(codec: MatrixCodec, x: &Array2<f64>) -> Result<Array2<f64>> {
     let mut coded = QuantizedSymmetric::zeros(codec, x.nrows())?;
     coded.encode(x)?;
     Ok(coded.decode())
-}
-
-/// One of Björck's iterations towards the nearest orthogonal matrix.
-fn bjorck(v: &Array2<f64>) -> Result<Array2<f64>> {
-    Ok(1.5 * v - 0.5 * matmul(v, &matmul(&v.t(), v)?)?)
 }
 
 /// `V Diag(λ) Vᵀ`.
