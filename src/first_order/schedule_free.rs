@@ -135,6 +135,10 @@ pub struct ScheduleFreeCoefficients<R> {
     c: R,
     /// `γ·(β₁·(1 − c) − 1)`.
     pull: R,
+    /// `1 − β₁`: how far `y` lies from `x` towards `z`.
+    to_train: R,
+    /// `1 − 1/β₁`: how far `x` lies from `y` towards `z`.
+    to_eval: R,
 }
 
 impl Rule for ScheduleFreeAdamW {
@@ -159,6 +163,8 @@ impl Rule for ScheduleFreeAdamW {
             weight_decay: R::of(self.weight_decay),
             c: R::of(scalars.c),
             pull: R::of(scalars.scheduled_lr * (beta1 * (1.0 - scalars.c) - 1.0)),
+            to_train: R::of(1.0 - beta1),
+            to_eval: R::of(1.0 - 1.0 / beta1),
         }
     }
 
@@ -208,12 +214,11 @@ impl Rule for ScheduleFreeAdamW {
     }
 
     #[inline(always)]
-    fn switch<R: Real>(&self, to: Mode, p: R, [_, z]: [R; 2]) -> R {
-        let beta1 = self.betas.0;
+    fn switch<R: Real>(c: &ScheduleFreeCoefficients<R>, to: Mode, p: R, [_, z]: [R; 2]) -> R {
         let weight = match to {
-            Mode::Train => 1.0 - beta1,
-            Mode::Eval => 1.0 - 1.0 / beta1,
+            Mode::Train => c.to_train,
+            Mode::Eval => c.to_eval,
         };
-        p + R::of(weight) * (z - p)
+        p + weight * (z - p)
     }
 }

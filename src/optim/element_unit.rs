@@ -41,7 +41,7 @@ impl<'u, T: Element> Shadow<'u, T> {
 /// One chunk of one tensor.
 #[derive(Debug)]
 pub struct ElementUnit<'u, U: Rule, T: Element> {
-    pub(super) rule: U,
+    pub(super) measure_stride: usize,
     pub(super) stage: Stage,
     pub(super) isa: Isa,
     pub(super) prepared: Prepared<U::Coefficients<T::Compute>, T::Compute>,
@@ -98,17 +98,17 @@ impl<U: Rule, R: Real> ElementMeasure<R, U::State<R>> for Measure<U, R> {
 }
 
 /// [`Rule::switch`] as a function of one element.
-struct Switch<'u, U>(Mode, &'u U);
-impl<U> Copy for Switch<'_, U> {}
-impl<U> Clone for Switch<'_, U> {
+struct Switch<U: Rule, R: Real>(Mode, U::Coefficients<R>);
+impl<U: Rule, R: Real> Copy for Switch<U, R> {}
+impl<U: Rule, R: Real> Clone for Switch<U, R> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<U: Rule, R: Real> ElementUpdate<R, U::State<R>> for Switch<'_, U> {
+impl<U: Rule, R: Real> ElementUpdate<R, U::State<R>> for Switch<U, R> {
     #[inline(always)]
     fn update(&self, p: R, _: R, s: U::State<R>) -> (R, U::State<R>) {
-        (self.1.switch(self.0, p, s), s)
+        (U::switch(&self.1, self.0, p, s), s)
     }
 }
 
@@ -124,8 +124,7 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
             Stage::Switch(mode) => {
                 // decided by the compiler: most rules have no second point, and get no loops for it
                 if const { U::TWO_POINTS } {
-                    let rule = self.rule.clone();
-                    let switch = Switch(mode, &rule);
+                    let switch = Switch::<U, _>(mode, self.prepared.coefficients);
                     self.each_block(|unit, block| unit.update_block(switch, block));
                 }
             }
@@ -309,7 +308,7 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
         mut block: Block<'_, T::Compute>,
     ) -> Sums {
         self.load(&mut block);
-        let stride = self.rule.measure_stride().max(1);
+        let stride = self.measure_stride;
         let kept = if stride == 1 { block.p.len() } else { self.thin(stride, &mut block) };
         let empty: &[T::Compute] = &[];
         let mut slots = [empty; MAX_SLOTS];

@@ -262,7 +262,7 @@ pub(super) fn split<'u, U: Rule, T: Element>(
             _ => SlotChunk::Off,
         });
         push(ElementUnit {
-            rule: rule.clone(),
+            measure_stride: rule.measure_stride().max(1),
             stage: job.stage,
             isa: job.isa,
             prepared: job.prepared,

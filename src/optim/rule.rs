@@ -241,8 +241,8 @@ pub trait Rule: Hyperparameters {
     }
 
     /// The parameter of one element at the other point, for methods with [`Rule::TWO_POINTS`].
-    fn switch<R: Real>(&self, to: Mode, p: R, s: Self::State<R>) -> R {
-        let _ = (to, s);
+    fn switch<R: Real>(c: &Self::Coefficients<R>, to: Mode, p: R, s: Self::State<R>) -> R {
+        let _ = (c, to, s);
         p
     }
 
