@@ -189,4 +189,16 @@ pub enum Error {
         /// Why it failed.
         problem: &'static str,
     },
+    /// A decomposition of one block has failed several times in a row; the last good root is in use.
+    #[error("parameter `{name}`, block {block}: {failures} failures in a row, the last: {problem}")]
+    RepeatedFailure {
+        /// Path of the parameter.
+        name: String,
+        /// Number of the block, in row-major order.
+        block: usize,
+        /// How often in a row.
+        failures: u64,
+        /// Why it failed the last time.
+        problem: &'static str,
+    },
 }

@@ -96,6 +96,7 @@ pub mod params;
 pub mod prelude;
 pub mod quant;
 pub mod schedule;
+pub mod second_order;
 pub mod state;
 
 pub use error::{Error, Result};

@@ -4,8 +4,12 @@ pub use crate::error::{Error, Result};
 pub use crate::first_order::*;
 pub use crate::gradient::{clip_grad_norm, clip_grad_value};
 pub use crate::numeric::Real;
-pub use crate::optim::{ClosureOptimizer, NonFinite, Optim, Optimizer, Rule, Slot, WeightDecay};
+pub use crate::optim::{
+    ClosureOptimizer, MatrixMethod, NonFinite, Optim, Optimizer, Rule, Slot, WeightDecay,
+};
 pub use crate::params::{Gradients, Parameters, Select};
 pub use crate::quant::Precision;
 pub use crate::schedule::{CosineAnnealing, LrScheduler, OneCycle, WarmupCosine};
+pub use crate::second_order::factor::FactorStorage;
+pub use crate::second_order::{Muon, Shampoo};
 pub use crate::state::{Rounding, StateDict};

@@ -52,10 +52,10 @@ static ALLOCATOR: Counting = Counting;
 fn state_takes_what_it_says<U: Subject>() {
     let shapes: [&[usize]; 2] = [&[512, 1024], &[70_000]];
     let units = 32 + 5;
-    for config in [U::default(), busy()] {
+    for config in [U::subject(), busy()] {
         for precision in PRECISIONS {
             for rounding in [Rounding::Master, Rounding::Kahan] {
-                let opt: Opt<U, f32> = config.clone().build().unwrap();
+                let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
                 let opt = opt.with_state_precision(precision).unwrap();
                 let mut opt = opt.with_rounding(rounding).unwrap();
                 let mut params = leaves(1, &shapes);
@@ -85,8 +85,8 @@ fn settles<U: Subject, P: Parameters<f32>, G: Gradients<f32>>(
     params: &mut P,
     grads: &G,
 ) {
-    for config in [U::default(), busy()] {
-        let opt: Opt<U, f32> = config.clone().build().unwrap();
+    for config in [U::subject(), busy()] {
+        let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
         let mut opt = opt.with_state_precision(precision).unwrap();
         let (mut quiet, mut steps, mut last) = (0, 0, 0);
         while quiet < 5 {

@@ -18,8 +18,8 @@ use model::*;
 const ROUNDINGS: [Rounding; 4] =
     [Rounding::Nearest, Rounding::Stochastic { seed: 7 }, Rounding::Kahan, Rounding::Master];
 
-fn build<U: Rule, T: Element>(config: &U, rounding: Rounding) -> Opt<U, T> {
-    let opt: Opt<U, T> = config.clone().build().unwrap();
+fn build<U: Subject, T: Element>(config: &U, rounding: Rounding) -> Opt<U, T> {
+    let opt: Opt<U, T> = config.clone().optimizer().unwrap();
     opt.with_rounding(rounding).unwrap()
 }
 
@@ -105,7 +105,7 @@ fn reload<U: Subject, T: Element>() {
             let fresh = |config: &U| -> Opt<U, T> {
                 build(config, rounding).with_state_precision(precision).unwrap()
             };
-            let (mut opt, mut again) = (fresh(&busy()), fresh(&U::default()));
+            let (mut opt, mut again) = (fresh(&busy()), fresh(&U::subject()));
             let mut params = leaves(1, &SHAPES);
             train(&mut opt, &mut params, 0..3);
             let mut copy = params.clone();

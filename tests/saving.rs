@@ -11,7 +11,7 @@ use eigenstep::Error;
 use eigenstep::hyper::Hyperparameters;
 use eigenstep::optim::Optimizer;
 use eigenstep::params::Select;
-use eigenstep::prelude::{Precision, Prodigy, Rule, ScheduleFreeAdamW, Sgd, StateDict};
+use eigenstep::prelude::{Precision, Prodigy, ScheduleFreeAdamW, Sgd, StateDict};
 use eigenstep::state::{Dtype, Scalar};
 use model::*;
 
@@ -32,7 +32,7 @@ impl<U: Subject> Case<U> {
     }
 
     fn build(&self) -> Opt<U, f32> {
-        let opt: Opt<U, f32> = self.config.clone().build().unwrap();
+        let opt: Opt<U, f32> = self.config.clone().optimizer().unwrap();
         opt.with_state_precision(self.precision).unwrap()
     }
 
@@ -185,6 +185,7 @@ macro_rules! every_rule {
 }
 mod each {
     eigenstep::for_each_first_order!(every_rule);
+    eigenstep::for_each_second_order!(every_rule);
 }
 
 #[test]
@@ -212,7 +213,7 @@ fn counters_of_a_group_hold_counts() {
 fn precisions_meet() {
     let momentum = Sgd { momentum: 0.9, ..Sgd::default() };
     let (full, mut params) = trained::<_, f32>(&momentum, 2);
-    let build = || -> Opt<Sgd, f32> { momentum.clone().build().unwrap() };
+    let build = || -> Opt<Sgd, f32> { momentum.clone().optimizer().unwrap() };
     let mut coded = build().with_state_precision(Precision::INT8_LINEAR).unwrap();
     coded.load_state_dict(&full.state_dict()).unwrap();
     assert!(coded.state_bytes().total() < full.state_bytes().total() / 3);
@@ -224,7 +225,7 @@ fn precisions_meet() {
          found Linear signed, 8 bits, blocks of 256, ties Even"
     );
     // another element type
-    let mut double: Opt<Sgd, f64> = momentum.clone().build().unwrap();
+    let mut double: Opt<Sgd, f64> = momentum.clone().optimizer().unwrap();
     double.load_state_dict(&full.state_dict()).unwrap();
     assert_eq!(double.state_bytes().total(), 2 * full.state_bytes().total());
 }
@@ -236,9 +237,9 @@ fn parameters_may_have_any_name() {
     let tree = || -> std::collections::BTreeMap<String, Leaf<f32>> {
         names.iter().map(|name| (name.to_string(), leaves(1, &[&[3]]).remove(0))).collect()
     };
-    let mut opt: Opt<Sgd, f32> = Sgd { momentum: 0.9, ..Sgd::default() }.build().unwrap();
+    let mut opt: Opt<Sgd, f32> = Sgd { momentum: 0.9, ..Sgd::default() }.optimizer().unwrap();
     opt = opt.with_group(Select::name("a.*"), |group| group.lr = 0.5).unwrap();
-    let mut again: Opt<Sgd, f32> = Sgd::default().build().unwrap();
+    let mut again: Opt<Sgd, f32> = Sgd::default().optimizer().unwrap();
     again = again.with_group(Select::name("a.*"), |_| {}).unwrap();
     let mut params = tree();
     opt.step(&mut params, &tree()).unwrap();

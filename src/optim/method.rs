@@ -14,7 +14,7 @@ use std::ops::Range;
 /// What one round of units does to the tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Takes sums; writes nothing.
+    /// Takes sums. Rules write nothing; matrix methods prepare their direction.
     Measure(usize),
     /// Looks at the new state before it is written: rank-1 scales need the maxima of whole rows.
     Preview,
@@ -26,7 +26,7 @@ pub enum Stage {
 
 /// A gradient as methods see it: row-major, whatever the user's layout.
 #[derive(Clone, Copy, Debug)]
-pub struct GradSlice<'u, T> {
+pub struct GradSlice<'u, T: Element> {
     /// Factor on every element.
     pub scale: f64,
     /// Elements are clamped to `[-bound, bound]` after scaling; infinite for no clamp.
@@ -37,13 +37,15 @@ pub struct GradSlice<'u, T> {
 
 /// Where the elements of a gradient come from.
 #[derive(Clone, Copy, Debug)]
-pub enum GradSource<'u, T> {
+pub enum GradSource<'u, T: Element> {
     /// A row-major slice.
     Dense(&'u [T]),
     /// Some rows; the others are zero.
     Rows(&'u RowGradient<T>),
     /// Produced on demand.
     Generated(&'u dyn Generate<T>),
+    /// A direction that takes the place of the gradient, in the arithmetic type.
+    Direction(&'u [T::Compute]),
 }
 
 impl<T: Element> GradSlice<'_, T> {
@@ -54,6 +56,7 @@ impl<T: Element> GradSlice<'_, T> {
             GradSource::Dense(g) if self.bound == f64::INFINITY => {
                 T::as_compute(g)?.get(offset..offset + len)
             }
+            GradSource::Direction(u) if self.bound == f64::INFINITY => u.get(offset..offset + len),
             _ => None,
         }
     }
@@ -64,6 +67,11 @@ impl<T: Element> GradSlice<'_, T> {
             GradSource::Dense(g) => {
                 for (x, g) in out.iter_mut().zip(g.get(offset..).unwrap_or_default()) {
                     *x = g.load();
+                }
+            }
+            GradSource::Direction(u) => {
+                for (x, &u) in out.iter_mut().zip(u.get(offset..).unwrap_or_default()) {
+                    *x = u;
                 }
             }
             GradSource::Rows(rows) => {
@@ -100,7 +108,7 @@ impl<T: Element> GradSlice<'_, T> {
 
 /// One tensor in one round of units.
 #[derive(Debug)]
-pub struct Job<'u, T, S, P> {
+pub struct Job<'u, T: Element, S, P> {
     /// What to do.
     pub stage: Stage,
     /// Instruction set to compile loops for.
@@ -133,7 +141,8 @@ pub trait TensorState: Debug + Send + 'static {
 
 /// What an optimizer does to one tensor.
 ///
-/// [`Elementwise`](super::Elementwise) makes one of every [`Rule`](super::Rule).
+/// [`Elementwise`](super::Elementwise) makes one of every [`Rule`](super::Rule),
+/// [`Blocked`](super::Blocked) of every [`MatrixMethod`](super::MatrixMethod).
 pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// The options.
     type Config: Hyperparameters;
@@ -150,6 +159,9 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
         T: 'u;
     /// Whether training and evaluation happen at different points.
     const TWO_POINTS: bool;
+    /// Operations per element, roughly, as multiples of an element-wise rule's: what makes threads
+    /// worth waking.
+    const INTENSITY: usize = 1;
 
     /// The options.
     fn config(&self) -> &Self::Config;
@@ -167,6 +179,14 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
     fn check_storage(&self, storage: &Storage) -> Result<()>;
+    /// Whether the state of the parameter `name` can take another step.
+    ///
+    /// # Errors
+    /// A numerical failure that has repeated too often.
+    fn check_state(&self, name: &str, state: &Self::State) -> Result<()> {
+        let _ = (name, state);
+        Ok(())
+    }
     /// The state of a parameter before its first step.
     fn init(&self, shape: &[usize], param: &[T], storage: &Storage) -> Self::State;
     /// Makes room for slots that an option switched on after the first step.

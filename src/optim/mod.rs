@@ -1,5 +1,7 @@
 //! Floor 3: the engine, and the traits that methods implement.
 
+mod block_unit;
+mod blocked;
 mod closure;
 mod dict;
 mod element_unit;
@@ -7,18 +9,24 @@ mod elementwise;
 mod engine;
 mod finite;
 mod group;
+mod matrix;
 mod method;
+mod partition;
 mod plan;
 mod rounds;
 mod rule;
 mod scalars;
 mod step;
 
+pub use block_unit::{BlockUnit, FilterUnit, FilterWeights, MatrixUnit};
+pub use blocked::{Blocked, BlockedPrepared, BlockedState};
 pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem};
 pub use element_unit::{ElementUnit, kahan_add};
 pub use elementwise::{ElementState, Elementwise, Prepared};
 pub use engine::Optim;
+pub use matrix::{BlockState, Filter, Graft, MatrixMethod};
 pub use method::{GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
+pub use partition::{Partition, Tile};
 pub use rule::{Apply, Measured, Mode, Rule, Slot, WeightDecay};
 pub use scalars::Scalars;
 

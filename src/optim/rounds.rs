@@ -10,12 +10,15 @@ use crate::params::recycle;
 use crate::state::Storage;
 use std::mem::take;
 
+/// Most measuring passes of a method: two of a matrix method and two of its rule.
+const MAX_PASSES: usize = 4;
+
 fn add(total: &mut Sums, terms: &Sums) {
     total.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
 }
 
 /// A parameter that this step changes.
-pub(super) struct Work<'j, T, S> {
+pub(super) struct Work<'j, T: Element, S> {
     group: usize,
     t: u64,
     key: u64,
@@ -23,14 +26,23 @@ pub(super) struct Work<'j, T, S> {
     data: &'j mut [T],
     grad: GradSlice<'j, T>,
     state: &'j mut S,
-    /// The last measuring pass, and what it found.
-    measured: Option<(usize, Measured)>,
+    /// What every measuring pass found.
+    measured: [Option<Measured>; MAX_PASSES],
 }
 
-impl<'j, T, S> Work<'j, T, S> {
+impl<'j, T: Element, S> Work<'j, T, S> {
     pub fn new(tracked: &'j mut Tracked<S>, data: &'j mut [T], grad: GradSlice<'j, T>) -> Self {
         let Tracked { group, t, key, shape, state, .. } = tracked;
-        Self { group: *group, t: *t, key: *key, shape, data, grad, state, measured: None }
+        Self {
+            group: *group,
+            t: *t,
+            key: *key,
+            shape,
+            data,
+            grad,
+            state,
+            measured: [None; MAX_PASSES],
+        }
     }
 }
 
@@ -96,10 +108,12 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
                     _ => group.method.prepare(work.t, &group.scalars),
                 };
                 last = Some((key, prepared));
-                if let Some((pass, measured)) = &work.measured {
-                    group.method.refine(*pass, measured, &mut prepared);
+                for (pass, measured) in work.measured.iter().enumerate() {
+                    if let Some(measured) = measured {
+                        group.method.refine(pass, measured, &mut prepared);
+                    }
                 }
-                elements += work.data.len();
+                elements += work.data.len() * M::INTENSITY;
                 let job = Job {
                     stage,
                     isa: self.isa,
@@ -131,9 +145,9 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
             let mut own = Sums::default();
             sums.by_ref().take(count).for_each(|unit| add(&mut own, unit));
             add(&mut total, &own);
-            if count > 0 {
+            if let Some(measured) = work.measured.get_mut(pass).filter(|_| count > 0) {
                 let (numel, ndim) = (work.data.len(), work.shape.len());
-                work.measured = Some((pass, Measured { sums: own, numel, ndim }));
+                *measured = Some(Measured { sums: own, numel, ndim });
             }
         }
         total

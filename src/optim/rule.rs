@@ -61,6 +61,15 @@ pub struct Apply<R> {
     pub shrink: R,
 }
 
+impl<R: Real> Apply<R> {
+    /// Multiplies the step size alone: decay keeps the learning rate that was asked for.
+    pub(super) fn scale_lr(&mut self, factor: f64) {
+        if factor != 1.0 {
+            self.lr *= R::of(factor);
+        }
+    }
+}
+
 /// Two points that a method may keep the parameters at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {

@@ -132,6 +132,11 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
             }
             check?;
         }
+        for tracked in &self.tracked {
+            if let Some(group) = self.groups.get(tracked.group) {
+                group.method.check_state(&tracked.name, &tracked.state)?;
+            }
+        }
         if grads.leaves.is_empty() {
             // without any gradient it is no step, for group counters neither
             return Ok(());

@@ -18,6 +18,11 @@ impl<'d> Record<'d> {
         Self { prefix: prefix.into(), dict }
     }
 
+    /// A record for the keys `{prefix}.{name}.…`.
+    pub fn nested(&mut self, name: &str) -> Record<'_> {
+        Record { prefix: format!("{}.{name}", self.prefix), dict: self.dict }
+    }
+
     /// Writes `{prefix}.{name}`.
     pub fn tensor(&mut self, name: &str, tensor: StateTensor) {
         self.dict.tensors.insert(format!("{}.{name}", self.prefix), tensor);
@@ -45,6 +50,11 @@ impl<'d> Lookup<'d> {
         used: &'d RefCell<BTreeSet<String>>,
     ) -> Self {
         Self { prefix: prefix.into(), dict, used }
+    }
+
+    /// A lookup of the keys `{prefix}.{name}.…`.
+    pub fn nested(&self, name: &str) -> Self {
+        Self { prefix: self.key(name), dict: self.dict, used: self.used }
     }
 
     /// The full key of `name`.

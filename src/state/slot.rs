@@ -329,6 +329,22 @@ pub(crate) fn read_exact<T: Element>(
     Ok(T::read_le(&tensor.bytes))
 }
 
+/// Reads codes, of whatever number.
+pub(crate) fn read_codes(name: &str, lookup: &Lookup<'_>) -> Result<Vec<u8>> {
+    let tensor = lookup.tensor(name).ok_or_else(|| lookup.problem(name, "is missing"))?;
+    if tensor.dtype != Dtype::U8 {
+        return Err(lookup.problem(name, format!("expected U8, found {:?}", tensor.dtype)));
+    }
+    check_tensor(tensor, &[tensor.bytes.len()], name, lookup)?;
+    Ok(tensor.bytes.clone())
+}
+
+/// Reads a list of numbers, however long, in the element type `T` itself.
+pub(crate) fn read_list<T: Element>(name: &str, lookup: &Lookup<'_>) -> Result<Vec<T>> {
+    let len = lookup.tensor(name).and_then(StateTensor::numel).unwrap_or(0);
+    read_exact(name, &[len], lookup)
+}
+
 /// Reads a tensor of `shape` in any floating-point type.
 fn read_floats<R: Real>(
     tensor: &StateTensor,

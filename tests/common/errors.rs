@@ -29,10 +29,10 @@ fn refused<U: Subject>(
     expected: &str,
     wrong: impl Fn(&mut Opt<U, f32>, &mut Vec<Leaf<f32>>) -> Result<(), Error>,
 ) {
-    for config in [U::default(), busy()] {
+    for config in [U::subject(), busy()] {
         for precision in [Precision::Full, Precision::INT4_LPMM] {
             let build = || -> Opt<U, f32> {
-                let opt: Opt<U, f32> = config.clone().build().unwrap();
+                let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
                 opt.with_state_precision(precision).unwrap()
             };
             let (mut opt, mut twin) = (build(), build());
@@ -113,13 +113,13 @@ pub fn errors_change_nothing<U: Subject>() {
     });
     refused::<U>("parameter group 1 (`nothing`) matches no parameter", |opt, params| {
         // a group cannot be taken back: the step is tried on a copy of everything
-        let mut copy: Opt<U, f32> = U::default().build()?;
+        let mut copy: Opt<U, f32> = U::subject().optimizer()?;
         copy.add_group(Select::name("nothing"), |_| {})?;
         let _ = opt;
         let grads = gradients(9, params);
         copy.step(params, &grads)
     });
-    let (mut opt, mut params) = trained::<U, f32>(&U::default(), 2);
+    let (mut opt, mut params) = trained::<U, f32>(&U::subject(), 2);
     let (state, before) = (opt.state_dict(), all_bits(&params));
     params[1] = Leaf { shape: vec![2], values: vec![0.0; 2] };
     let grads = gradients(9, &params);
@@ -162,7 +162,7 @@ pub fn skipped_steps_change_nothing<U: Subject>() {
 pub fn propagated_nan_stays_visible<U: Subject>() {
     for config in variants::<U>() {
         for precision in [Precision::Full, Precision::INT8_LINEAR, Precision::INT4_LPMM] {
-            let opt: Opt<U, f32> = config.clone().build().unwrap();
+            let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
             let opt = opt.with_state_precision(precision).unwrap();
             let mut opt = opt.with_non_finite(NonFinite::Propagate);
             let mut params = leaves::<f32>(1, &SHAPES);
@@ -182,14 +182,14 @@ fn outside(range: Range) -> Vec<f64> {
 }
 
 pub fn options_out_of_range_are_named<U: Subject>() {
-    let (mut opt, _) = trained::<U, f32>(&U::default(), 1);
-    for (name, range, value) in options(&U::default()) {
+    let (mut opt, _) = trained::<U, f32>(&U::subject(), 1);
+    for (name, range, value) in options(&U::subject()) {
         assert!(range.contains(value), "the default of `{name}`");
         assert!(!outside(range).is_empty(), "`{name}` admits everything");
         for bad in outside(range) {
             let (expected, found) = (range.describe(), bad.to_string());
             let text = format!("{}: `{name}` must be {expected}, got {found}", U::NAME);
-            let mut config = U::default();
+            let mut config = U::subject();
             assert_eq!(config.set_option(name, bad).unwrap_err().to_string(), text);
             assert_eq!(opt.set_option(0, name, bad).unwrap_err().to_string(), text);
             assert_eq!(opt.option(0, name).map(f64::to_bits), Some(value.to_bits()), "{text}");
@@ -201,15 +201,15 @@ pub fn options_out_of_range_are_named<U: Subject>() {
             });
             let held = config.option(name).unwrap();
             if held == bad || held.is_nan() && bad.is_nan() {
-                let error = config.clone().build::<f32>().unwrap_err().to_string();
+                let error = config.clone().optimizer::<f32>().unwrap_err().to_string();
                 assert_eq!(error, text);
-                let group = U::default().build::<f32>().unwrap();
+                let group = U::subject().optimizer::<f32>().unwrap();
                 let error = group.with_group(Select::all(), |c| *c = config).unwrap_err();
                 assert_eq!(error.to_string(), text);
             }
         }
     }
-    let known: Vec<_> = options(&U::default()).iter().map(|option| option.0).collect();
+    let known: Vec<_> = options(&U::subject()).iter().map(|option| option.0).collect();
     let error = opt.set_option(0, "no_such", 1.0).unwrap_err().to_string();
     assert_eq!(error, format!("{} has no option `no_such`; it has {}", U::NAME, known.join(", ")));
     let error = opt.set_option(1, "lr", 1.0).unwrap_err().to_string();
@@ -218,15 +218,15 @@ pub fn options_out_of_range_are_named<U: Subject>() {
 }
 
 pub fn storage_is_chosen_before_the_first_step<U: Subject>() {
-    let opt = || trained::<U, f32>(&U::default(), 1).0;
+    let opt = || trained::<U, f32>(&U::subject(), 1).0;
     let error = opt().with_state_precision(Precision::Bf16).unwrap_err();
     let text = "the precision of the state can only be changed before the first step";
     assert_eq!(error.to_string(), text);
     let error = opt().with_rounding(Rounding::Kahan).unwrap_err();
     assert_eq!(error.to_string(), "the rounding can only be changed before the first step");
-    let fresh: Opt<U, f32> = U::default().build().unwrap();
+    let fresh: Opt<U, f32> = U::subject().optimizer().unwrap();
     let error = fresh.with_slot_precision("no_such", Precision::Bf16).unwrap_err().to_string();
-    let slots: Vec<_> = U::SLOTS.iter().map(|slot| slot.name).collect();
+    let slots: Vec<_> = U::slots().iter().map(|slot| slot.name).collect();
     let expected =
         format!("{}: `slot` must be one of {}, got `no_such`", U::NAME, slots.join(", "));
     assert_eq!(error, expected);

@@ -19,7 +19,7 @@ fn run<U: Subject, P: Parameters<f32>, G: Gradients<f32>>(
     params: &mut P,
     grad: impl Fn(u64) -> G,
 ) -> Opt<U, f32> {
-    let mut opt: Opt<U, f32> = config.clone().build().unwrap();
+    let mut opt: Opt<U, f32> = config.clone().optimizer().unwrap();
     for step in 0..3 {
         opt.step(params, &grad(100 + step)).unwrap();
     }
@@ -105,7 +105,7 @@ pub fn empty_arrays<U: Subject>() {
         let opt = run(&config, &mut with_empty, |seed| (grad(seed), empty()));
         assert_eq!(array_bits(&with_empty.0), array_bits(&alone), "{config:?}");
         assert_eq!(opt.steps("1.1"), Some(3));
-        let mut again: Opt<U, f32> = config.clone().build().unwrap();
+        let mut again: Opt<U, f32> = config.clone().optimizer().unwrap();
         again.load_state_dict(&opt.state_dict()).unwrap();
         assert_eq!(again.state_dict(), opt.state_dict(), "{config:?}");
     }
@@ -118,7 +118,7 @@ pub fn low_bits_of_any_shape<U: Subject>() {
     for precision in PRECISIONS {
         let build = || -> Opt<U, f32> {
             let policy = StatePolicy { precision, min_numel: 0, whole_blocks: false };
-            let opt: Opt<U, f32> = busy::<U>().build().unwrap();
+            let opt: Opt<U, f32> = busy::<U>().optimizer().unwrap();
             opt.with_state_policy(policy).unwrap()
         };
         let (mut opt, mut again) = (build(), build());

@@ -1,16 +1,78 @@
 //! Configurations, data and runs that the promises share.
 
-use eigenstep::hyper::Range;
+use eigenstep::Result;
+use eigenstep::hyper::{Hyperparameters, Range};
 use eigenstep::numeric::{Element, Real};
-use eigenstep::optim::{Elementwise, Optim, Optimizer, Rule};
+use eigenstep::optim::{
+    Blocked, Elementwise, MatrixMethod, Optim, Optimizer, Rule, Slot, TensorMethod,
+};
 use eigenstep::params::{GradVisitor, Gradients, ParamVisitor, Parameters};
 use eigenstep::quant::Precision;
 
-pub type Opt<U, T> = Optim<Elementwise<U>, T>;
+pub type Opt<U, T> = Optim<<U as Subject>::Method<T>, T>;
 
-/// A rule that the list of promises can be run for.
-pub trait Subject: Rule + Default {}
-impl<U: Rule + Default> Subject for U {}
+/// A configuration that the list of promises can be run for.
+pub trait Subject: Hyperparameters {
+    /// What runs it.
+    type Method<T: Element>: TensorMethod<T, Config = Self>;
+    /// Whether training and evaluation happen at different points.
+    const TWO_POINTS: bool;
+
+    /// The default, but for intervals too long for a test.
+    fn subject() -> Self;
+    /// The slots that can have a precision of their own.
+    fn slots() -> Vec<Slot>;
+    /// The optimizer.
+    fn optimizer<T: Element>(self) -> Result<Opt<Self, T>>;
+}
+
+macro_rules! rule {
+    ($rule:ident) => {
+        impl Subject for eigenstep::prelude::$rule {
+            type Method<T: Element> = Elementwise<Self>;
+            const TWO_POINTS: bool = <Self as Rule>::TWO_POINTS;
+
+            fn subject() -> Self {
+                Self::default()
+            }
+            fn slots() -> Vec<Slot> {
+                Self::SLOTS.to_vec()
+            }
+            fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
+                self.build()
+            }
+        }
+    };
+}
+eigenstep::for_each_first_order!(rule);
+
+macro_rules! matrix_method {
+    ($method:ident) => {
+        impl Subject for eigenstep::prelude::$method {
+            type Method<T: Element> = Blocked<Self>;
+            const TWO_POINTS: bool = false;
+
+            fn subject() -> Self {
+                let mut method = Self::default();
+                // roots within a few steps, and a ridge well above what f32 rounds away
+                let eager = [("update_factors_every", 1.0), ("update_roots_every", 2.0)];
+                for (name, value) in eager.into_iter().chain([("damping.relative", 0.01)]) {
+                    let _ = method.set_option(name, value);
+                }
+                method
+            }
+            fn slots() -> Vec<Slot> {
+                let filter = Self::default().filter().map(|filter| Slot::signed(filter.slot));
+                let slots = <<Self as MatrixMethod>::Plain as Rule>::SLOTS.iter().copied();
+                filter.into_iter().chain(slots).collect()
+            }
+            fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
+                self.build()
+            }
+        }
+    };
+}
+eigenstep::for_each_second_order!(matrix_method);
 
 /// Every format that a state dict can hold.
 pub const PRECISIONS: [Precision; 7] = [
@@ -24,7 +86,7 @@ pub const PRECISIONS: [Precision; 7] = [
 ];
 
 /// Name, range and value of every option.
-pub fn options<U: Rule>(config: &U) -> Vec<(&'static str, Range, f64)> {
+pub fn options<U: Hyperparameters>(config: &U) -> Vec<(&'static str, Range, f64)> {
     let mut options = Vec::new();
     config.clone().visit_options(&mut |o| options.push((o.name, o.range, o.value.get())));
     options
@@ -44,9 +106,9 @@ fn switched_on(range: Range, value: f64) -> Option<f64> {
 
 /// The default, the default with each option switched on, and with all of them switched on.
 pub fn variants<U: Subject>() -> Vec<U> {
-    let mut variants = vec![U::default()];
-    for (name, range, value) in options(&U::default()) {
-        let mut variant = U::default();
+    let mut variants = vec![U::subject()];
+    for (name, range, value) in options(&U::subject()) {
+        let mut variant = U::subject();
         // Nesterov needs momentum: such options are covered by the last variant
         if switched_on(range, value).is_some_and(|on| variant.set_option(name, on).is_ok()) {
             variants.push(variant);
@@ -58,9 +120,9 @@ pub fn variants<U: Subject>() -> Vec<U> {
 
 /// Everything switched on that can be at the same time.
 pub fn busy<U: Subject>() -> U {
-    let mut config = U::default();
+    let mut config = U::subject();
     for _ in 0..2 {
-        for (name, range, value) in options(&U::default()) {
+        for (name, range, value) in options(&U::subject()) {
             if let Some(on) = switched_on(range, value) {
                 let _ = config.set_option(name, on);
             }
@@ -134,8 +196,8 @@ pub fn all_values<T: Element>(leaves: &[Leaf<T>]) -> Vec<f64> {
 pub const SHAPES: [&[usize]; 4] = [&[61, 70], &[4100], &[2, 3, 4], &[]];
 
 /// Steps with gradients that depend on the step's number alone.
-pub fn train<U: Rule, T: Element>(
-    opt: &mut Opt<U, T>,
+pub fn train<T: Element>(
+    opt: &mut dyn Optimizer<T>,
     mut params: &mut [Leaf<T>],
     steps: std::ops::Range<u64>,
 ) {
@@ -146,8 +208,8 @@ pub fn train<U: Rule, T: Element>(
 }
 
 /// A fresh optimizer and its parameters after `n` steps.
-pub fn trained<U: Rule, T: Element>(config: &U, n: u64) -> (Opt<U, T>, Vec<Leaf<T>>) {
-    let mut opt = config.clone().build().unwrap();
+pub fn trained<U: Subject, T: Element>(config: &U, n: u64) -> (Opt<U, T>, Vec<Leaf<T>>) {
+    let mut opt = config.clone().optimizer().unwrap();
     let mut params = leaves(1, &SHAPES);
     train(&mut opt, &mut params, 0..n);
     (opt, params)

@@ -3,7 +3,7 @@
 use crate::model::*;
 use eigenstep::kernel::Isa;
 use eigenstep::numeric::Element;
-use eigenstep::optim::{Optimizer, Rule};
+use eigenstep::optim::Optimizer;
 use eigenstep::prelude::{Precision, Rounding, StateDict};
 
 /// At some learning rate, 200 steps take a badly scaled quadratic to a hundredth.
@@ -11,9 +11,9 @@ pub fn decreases_a_quadratic<U: Subject>() {
     let curvature = [1.0, 3.0, 10.0];
     let loss = |w: &[f64]| -> f64 { w.iter().zip(curvature).map(|(w, c)| c * w * w / 2.0).sum() };
     let attempt = |lr: f64| {
-        let mut config = U::default();
+        let mut config = U::subject();
         config.set_option("lr", lr).unwrap();
-        let mut opt: Opt<U, f64> = config.build().unwrap();
+        let mut opt: Opt<U, f64> = config.optimizer().unwrap();
         let mut w = vec![Leaf { shape: vec![3], values: vec![1.0, -1.0, 1.0] }];
         let before = loss(&w[0].values);
         for _ in 0..200 {
@@ -32,7 +32,7 @@ pub fn decreases_a_quadratic<U: Subject>() {
 pub fn single_and_double_precision_agree<U: Subject>() {
     for config in variants::<U>() {
         let (_, single) = trained::<U, f32>(&config, 10);
-        let mut opt: Opt<U, f64> = config.clone().build().unwrap();
+        let mut opt: Opt<U, f64> = config.clone().optimizer().unwrap();
         // the same numbers: those of the other run, widened
         let widen = |leaves: Vec<Leaf<f32>>| -> Vec<Leaf<f64>> {
             let leaf = |leaf: Leaf<f32>| Leaf {
@@ -57,13 +57,13 @@ pub fn single_and_double_precision_agree<U: Subject>() {
 const LARGE: [&[usize]; 5] = [&[16_383], &[16_384], &[16_385], &[100_003], &[129, 131]];
 
 /// Bits of parameters and state after three steps.
-fn outcome<U: Rule>(
+fn outcome<U: Subject>(
     config: &U,
     precision: Precision,
     isa: Isa,
     shapes: &[&[usize]],
 ) -> (Vec<Vec<u8>>, StateDict) {
-    let opt: Opt<U, f32> = config.clone().build().unwrap();
+    let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
     let mut opt = opt.with_state_precision(precision).unwrap().with_isa(isa);
     let mut params = leaves(1, shapes);
     train(&mut opt, &mut params, 0..3);
@@ -76,7 +76,7 @@ pub fn threads_do_not_change_bits<U: Subject>() {
         pool.install(|| outcome(config, precision, Isa::detect(), &LARGE))
     };
     let cases = [
-        (U::default(), Precision::Full),
+        (U::subject(), Precision::Full),
         (busy(), Precision::Full),
         (busy(), Precision::INT8_LINEAR),
         (busy(), Precision::INT4_LPMM),
@@ -91,7 +91,7 @@ pub fn threads_do_not_change_bits<U: Subject>() {
 
 pub fn instruction_sets_do_not_change_bits<U: Subject>() {
     for precision in PRECISIONS {
-        for config in [U::default(), busy()] {
+        for config in [U::subject(), busy()] {
             let expected = outcome(&config, precision, Isa::portable(), &SHAPES);
             for isa in Isa::available() {
                 let found = outcome(&config, precision, isa, &SHAPES);
@@ -103,7 +103,7 @@ pub fn instruction_sets_do_not_change_bits<U: Subject>() {
 
 fn reload<U: Subject, T: Element>(config: &U, precision: Precision, rounding: Rounding) {
     let build = |config: &U| -> Opt<U, T> {
-        let opt: Opt<U, T> = config.clone().build().unwrap();
+        let opt: Opt<U, T> = config.clone().optimizer().unwrap();
         opt.with_state_precision(precision).unwrap().with_rounding(rounding).unwrap()
     };
     let mut opt = build(config);
@@ -111,7 +111,7 @@ fn reload<U: Subject, T: Element>(config: &U, precision: Precision, rounding: Ro
     train(&mut opt, &mut params, 0..3);
     let saved = opt.state_dict();
     // the options come out of the dict
-    let (mut again, mut copy) = (build(&U::default()), params.clone());
+    let (mut again, mut copy) = (build(&U::subject()), params.clone());
     again.load_state_dict(&saved).unwrap();
     assert_eq!(again.state_dict(), saved, "{precision:?}: {config:?}");
     assert_eq!(again.state_bytes(), opt.state_bytes(), "{precision:?}: {config:?}");
@@ -128,16 +128,16 @@ pub fn reload_continues_bit_for_bit<U: Subject>() {
         reload::<U, f64>(&config, Precision::Full, Rounding::Kahan);
     }
     for precision in PRECISIONS {
-        reload::<U, f32>(&U::default(), precision, Rounding::default());
+        reload::<U, f32>(&U::subject(), precision, Rounding::default());
         reload::<U, f32>(&busy(), precision, Rounding::default());
         reload::<U, f64>(&busy(), precision, Rounding::default());
     }
 }
 
 /// Distance from the full-precision run, as a share of the way that run has gone.
-fn deviation<U: Rule>(config: &U, precision: Precision) -> f64 {
+fn deviation<U: Subject>(config: &U, precision: Precision) -> f64 {
     let run = |precision| {
-        let opt: Opt<U, f32> = config.clone().build().unwrap();
+        let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
         let mut opt = opt.with_state_precision(precision).unwrap();
         let mut params = leaves::<f32>(1, &SHAPES);
         let signal = gradients::<f32>(7, &params);
@@ -168,7 +168,7 @@ pub fn low_bits_stay_near_full_precision<U: Subject>() {
             Precision::INT4 | Precision::INT4_LPMM => 0.7,
             _ => 0.2,
         };
-        let found = deviation(&U::default(), precision);
+        let found = deviation(&U::subject(), precision);
         assert!(found <= bound, "{} with {precision:?}: {found}, not {bound}", U::NAME);
     }
 }
@@ -178,7 +178,7 @@ pub fn maximize_is_minimize_of_the_opposite<U: Subject>() {
         let Some(flag) = config.option("maximize") else { continue };
         let (_, expected) = trained::<U, f32>(&config, 5);
         config.set_option("maximize", 1.0 - flag).unwrap();
-        let mut opt: Opt<U, f32> = config.clone().build().unwrap();
+        let mut opt: Opt<U, f32> = config.clone().optimizer().unwrap();
         let mut params = leaves::<f32>(1, &SHAPES);
         for step in 0..5 {
             let mut grads = gradients(step, &params);

@@ -1,12 +1,12 @@
 //! Gradients that are absent, zero, generated, sparse or seen through a factor; other doors to a step.
 
 use crate::model::*;
-use eigenstep::optim::{Mode, Optimizer, Rule};
+use eigenstep::optim::{Mode, Optimizer};
 use eigenstep::params::{Generate, GradVisitor, Gradients, RowGradient, Scaled, Select};
 use ndarray::Array2;
 
 /// Entries of the state dict that belong to parameter `name`.
-fn entries<U: Rule>(opt: &Opt<U, f32>, name: &str) -> Vec<String> {
+fn entries(opt: &dyn Optimizer<f32>, name: &str) -> Vec<String> {
     let (dict, prefix) = (opt.state_dict(), format!("state.{name}."));
     let scalars = dict.scalars.iter().map(|(key, x)| (key, format!("{x:?}")));
     let tensors = dict.tensors.iter().map(|(key, x)| (key, format!("{:?}", x.bytes)));
@@ -16,7 +16,7 @@ fn entries<U: Rule>(opt: &Opt<U, f32>, name: &str) -> Vec<String> {
 
 pub fn absent_gradients_change_nothing<U: Subject>() {
     for config in variants::<U>() {
-        let mut opt: Opt<U, f32> = config.clone().build().unwrap();
+        let mut opt: Opt<U, f32> = config.clone().optimizer().unwrap();
         let mut params = leaves::<f32>(1, &[&[40], &[5, 6]]);
         let some = |step: u64, params: &[Leaf<f32>]| {
             let mut grads: Vec<_> = gradients(step, params).into_iter().map(Some).collect();
@@ -58,7 +58,7 @@ pub fn zero_gradients_are_steps<U: Subject>() {
         assert_ne!(opt.state_dict(), state, "{config:?}");
         assert!(all_values(&params).iter().all(|x| x.is_finite()), "{config:?}");
         // from the start: finite, and the state exists
-        let mut opt: Opt<U, f32> = config.clone().build().unwrap();
+        let mut opt: Opt<U, f32> = config.clone().optimizer().unwrap();
         opt.step(&mut params, &grads).unwrap();
         assert_eq!(opt.steps("0"), Some(1));
         assert!(all_values(&params).iter().all(|x| x.is_finite()), "{config:?}");
@@ -87,11 +87,11 @@ fn same<U: Subject, P: Gradients<f32>, G: Gradients<f32>>(
     plain: impl Fn(u64, &[Leaf<f32>]) -> P,
     with: impl Fn(u64, &[Leaf<f32>]) -> G,
 ) {
-    for config in [U::default(), busy()] {
+    for config in [U::subject(), busy()] {
         let mut params = leaves::<f32>(1, shapes);
         let mut copy = params.clone();
         let (mut opt, mut other): (Opt<U, f32>, Opt<U, f32>) =
-            (config.clone().build().unwrap(), config.clone().build().unwrap());
+            (config.clone().optimizer().unwrap(), config.clone().optimizer().unwrap());
         for step in 0..3 {
             let (plain, with) = (plain(step, &params), with(step, &params));
             opt.step(&mut params, &plain).unwrap();
@@ -178,8 +178,8 @@ pub fn scaled_and_clamped_are_explicit<U: Subject>() {
         Times(0.25, Times(0.5, chunked))
     });
     // the ready-made view
-    let (mut opt, mut params) = trained::<U, f32>(&U::default(), 0);
-    let (mut other, mut copy) = trained::<U, f32>(&U::default(), 0);
+    let (mut opt, mut params) = trained::<U, f32>(&U::subject(), 0);
+    let (mut other, mut copy) = trained::<U, f32>(&U::subject(), 0);
     for step in 0..3 {
         let grads = gradients(step, &params);
         opt.step(&mut params, &Times(0.7, grads.clone())).unwrap();
@@ -191,7 +191,8 @@ pub fn scaled_and_clamped_are_explicit<U: Subject>() {
 pub fn a_boxed_optimizer_is_the_optimizer<U: Subject>() {
     for config in variants::<U>() {
         let (opt, expected) = trained::<U, f32>(&config, 4);
-        let mut boxed: Box<dyn Optimizer<f32>> = Box::new(config.clone().build::<f32>().unwrap());
+        let mut boxed: Box<dyn Optimizer<f32>> =
+            Box::new(config.clone().optimizer::<f32>().unwrap());
         let mut params = leaves::<f32>(1, &SHAPES);
         for step in 0..4 {
             let grads = gradients(step, &params);
@@ -217,7 +218,7 @@ pub fn groups_are_optimizers<U: Subject>() {
             let lr = config.option("lr").unwrap();
             config.set_option("lr", lr / 2.0).unwrap();
         };
-        let opt: Opt<U, f32> = config.clone().build().unwrap();
+        let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
         let mut opt = opt.with_group(Select::name("1"), halve).unwrap();
         let mut params = leaves::<f32>(1, &SHAPES);
         train(&mut opt, &mut params, 0..4);
@@ -232,7 +233,7 @@ pub fn groups_are_optimizers<U: Subject>() {
 
 /// A rate of zero moves nothing, and what was set is what is read.
 pub fn options_change_from_the_next_step<U: Subject>() {
-    let (mut opt, mut params) = trained::<U, f64>(&U::default(), 3);
+    let (mut opt, mut params) = trained::<U, f64>(&U::subject(), 3);
     let before = all_bits(&params);
     opt.set_lr(0, 0.0).unwrap();
     assert_eq!(opt.lr(0), 0.0);
@@ -252,8 +253,8 @@ pub fn options_change_from_the_next_step<U: Subject>() {
 /// Going to the point of evaluation and back changes no state, however coarse its codes are.
 pub fn evaluation_leaves_the_state_alone<U: Subject>() {
     for precision in PRECISIONS {
-        let mut opt: Opt<U, f32> = U::default().build().unwrap();
-        for slot in U::SLOTS {
+        let mut opt: Opt<U, f32> = U::subject().optimizer().unwrap();
+        for slot in U::slots() {
             opt = opt.with_slot_precision(slot.name, precision).unwrap();
         }
         let mut params = leaves(1, &SHAPES);

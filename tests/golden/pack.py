@@ -25,6 +25,7 @@ FAMILIES = {
         "prodigy": ["prodigy_"],
         "schedule_free": ["schedulefreeadamw_"],
         "classp": ["classp_"],
+        "muon": ["muon_0", "muonexact_"],
         "lowbit": ["adam_lowbit_"],
         "kernels": [
             "kernel_codebooks",
@@ -35,6 +36,8 @@ FAMILIES = {
         ],
     },
     "second_order": {
+        "muon": ["muon_"],
+        "shampoo4bit": ["shampoo4bit_"],
         "kernels_linalg": [
             "kernel_bjorck",
             "kernel_inverse_root",

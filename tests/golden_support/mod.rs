@@ -7,6 +7,7 @@ pub mod json;
 pub mod kernels;
 pub mod lowbit;
 pub mod matrix_codecs;
+pub mod matrix_runs;
 pub mod options;
 pub mod report;
 #[cfg(feature = "half")]

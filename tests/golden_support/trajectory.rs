@@ -125,7 +125,8 @@ impl<U: Rule + Default, R: Real> Trajectory<U, R> {
         }
         let tolerance = Tolerance::of::<R>();
         if case.get("final_state").is_some() {
-            self.check_state(json::object(case, "final_state")?)
+            let expected = json::object(case, "final_state")?;
+            check_state(&self.optimizer.state_dict(), &self.params, expected)
                 .map_err(|stop| stop.at("final_state"))?;
         }
         if case.get("expect_eval").is_some() {
@@ -186,35 +187,38 @@ impl<U: Rule + Default, R: Real> Trajectory<U, R> {
         }
         Ok(())
     }
+}
 
-    /// Compares the state of every parameter: the slots of the reference, and no others.
-    fn check_state(&self, expected: &serde_json::Map<String, Value>) -> Outcome {
-        let dict = self.optimizer.state_dict();
-        let nothing = serde_json::Map::new();
-        for param in self.params.keys() {
-            let slots = match expected.get(param) {
-                Some(slots) => slots.as_object().ok_or_else(|| fail("is no object"))?,
-                None => &nothing,
-            };
-            let prefix = format!("state.{param}.");
-            let mut own = dict.tensors.keys().filter_map(|key| key.strip_prefix(&prefix));
-            if let Some(slot) = own.find(|slot| !slots.contains_key(*slot)) {
-                return Err(fail(format!("parameter `{param}`: the reference has no `{slot}`")));
-            }
-            for (slot, value) in slots {
-                let key = format!("{prefix}{slot}");
-                let found = match (dict.tensors.get(&key), dict.scalars.get(&key)) {
-                    (Some(tensor), _) => elements(tensor)?,
-                    (None, Some(scalar)) => scalar.as_f64().into_iter().collect(),
-                    (None, None) => return Err(fail(format!("the crate has no `{key}`"))),
-                };
-                let data = value.get("data").unwrap_or(value);
-                let what = format!("parameter `{param}`, slot `{slot}`");
-                Tolerance::of::<R>().slice(&what, &found, &json::numbers(data)?)?;
-            }
+/// Compares the state of every parameter: the slots of the reference, and no others.
+pub fn check_state<R: Real>(
+    dict: &StateDict,
+    params: &Tree<ArrayD<R>>,
+    expected: &serde_json::Map<String, Value>,
+) -> Outcome {
+    let nothing = serde_json::Map::new();
+    for param in params.keys() {
+        let slots = match expected.get(param) {
+            Some(slots) => slots.as_object().ok_or_else(|| fail("is no object"))?,
+            None => &nothing,
+        };
+        let prefix = format!("state.{param}.");
+        let mut own = dict.tensors.keys().filter_map(|key| key.strip_prefix(&prefix));
+        if let Some(slot) = own.find(|slot| !slots.contains_key(*slot)) {
+            return Err(fail(format!("parameter `{param}`: the reference has no `{slot}`")));
         }
-        Ok(())
+        for (slot, value) in slots {
+            let key = format!("{prefix}{slot}");
+            let found = match (dict.tensors.get(&key), dict.scalars.get(&key)) {
+                (Some(tensor), _) => elements(tensor)?,
+                (None, Some(scalar)) => scalar.as_f64().into_iter().collect(),
+                (None, None) => return Err(fail(format!("the crate has no `{key}`"))),
+            };
+            let data = value.get("data").unwrap_or(value);
+            let what = format!("parameter `{param}`, slot `{slot}`");
+            Tolerance::of::<R>().slice(&what, &found, &json::numbers(data)?)?;
+        }
     }
+    Ok(())
 }
 
 /// Names of the parameters and options of a group.

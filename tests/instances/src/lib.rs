@@ -5,28 +5,40 @@
 //! uses them by naming this crate: `use eigenstep_instances as _;`.
 
 use eigenstep::numeric::Element;
-use eigenstep::optim::{ClosureOptimizer, Elementwise, Optim, Optimizer, Rule};
+use eigenstep::optim::{Blocked, ClosureOptimizer, Elementwise, Optim, Optimizer, TensorMethod};
 use eigenstep::prelude::*;
 
 /// Mentions whatever the tests call.
-fn instance<U: Rule + Default, T: Element>() -> Option<(Box<dyn Optimizer<T>>, usize)> {
-    let opt: Optim<Elementwise<U>, T> = U::default().build().ok()?;
+fn instance<M: TensorMethod<T>, T: Element>(method: M) -> Option<(Box<dyn Optimizer<T>>, usize)> {
+    let opt = Optim::new(method).ok()?;
     let opt = opt.with_state_precision(Precision::Full).ok()?;
     let opt = opt.with_rounding(Rounding::Nearest).ok()?;
     let opt = opt.with_group(Select::all(), |_| {}).ok()?.with_non_finite(NonFinite::Error);
-    let step_problem: fn(&mut Optim<Elementwise<U>, T>, _) -> _ = ClosureOptimizer::step_problem;
+    let step_problem: fn(&mut Optim<M, T>, _) -> _ = ClosureOptimizer::step_problem;
     Some((Box::new(opt), step_problem as usize))
 }
 
-/// Instances of all rules.
+/// Instances of all methods.
 pub fn instances() -> usize {
     let mut made = 0;
     macro_rules! each {
-        ($rule:ident) => {
-            made += usize::from(instance::<$rule, f32>().is_some());
-            made += usize::from(instance::<$rule, f64>().is_some());
+        ($as_method:ident, $config:ident) => {
+            let config: $config = $config::default();
+            made += usize::from(instance::<_, f32>($as_method(config.clone())).is_some());
+            made += usize::from(instance::<_, f64>($as_method(config)).is_some());
         };
     }
-    eigenstep::for_each_first_order!(each);
+    macro_rules! rule {
+        ($rule:ident) => {
+            each!(Elementwise, $rule);
+        };
+    }
+    macro_rules! matrix_method {
+        ($method:ident) => {
+            each!(Blocked, $method);
+        };
+    }
+    eigenstep::for_each_first_order!(rule);
+    eigenstep::for_each_second_order!(matrix_method);
     made
 }

@@ -1,0 +1,136 @@
+//! How a matrix method is written: the mathematics of one block, nothing else.
+
+use super::engine::Optim;
+use super::partition::Partition;
+use super::{Blocked, Rule};
+use crate::error::Result;
+use crate::hyper::Hyperparameters;
+use crate::numeric::{Element, Real};
+use crate::state::{Lookup, Record, StateBytes};
+use ndarray::{ArrayViewD, ArrayViewMutD};
+use std::fmt::Debug;
+
+/// An average of the gradients that is preconditioned in their place.
+///
+/// ```text
+/// ḡ = (β₃·m + (1 − β₃)·g)/(1 − β₃·β₁ᵗ⁻¹)       without correction: the numerator
+/// m ← β₁·m + (1 − β₁)·g
+/// ```
+/// With `β₃ = β₁` it is the plain moving average, with `β₃ = β₁²` Nesterov's look ahead.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Filter {
+    /// Name of the slot, as in state dicts.
+    pub slot: &'static str,
+    /// Decay rate `β₁` of the average.
+    pub beta: f64,
+    /// Weight `β₃` of the old average in what is preconditioned.
+    pub weight: f64,
+    /// Whether the start at zero is corrected for.
+    pub bias_correction: bool,
+}
+
+/// How long the preconditioned direction of a whole tensor is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Graft {
+    /// As long as it is; a block may have rescaled its own part.
+    None,
+    /// As long as the gradient: `D·‖G‖/(‖D‖ + 1e-12)`, norms over the whole tensor.
+    #[default]
+    Gradient,
+}
+
+/// What is remembered of one block.
+pub trait BlockState: Debug + Send + 'static {
+    /// Adds the bytes held, slot by slot.
+    fn count(&self, bytes: &mut StateBytes);
+    /// Writes the state under the record's keys.
+    fn save(&self, record: &mut Record<'_>);
+    /// How often in a row a decomposition has failed, and the latest reason.
+    fn failures(&self) -> Option<(u64, &'static str)> {
+        None
+    }
+}
+
+/// A method that sees a tensor as blocks: matrices, or of any number of dimensions.
+///
+/// One step of a tensor that [`MatrixMethod::partition`] cuts is, in this order:
+/// ```text
+/// ḡ ← filter(g)                      if there is a filter; else g
+/// D ← precondition(g, ḡ)             block by block
+/// D ← D·‖G‖/(‖D‖ + 1e-12)            with Graft::Gradient
+/// p, s ← rule(p, D, s)               element by element; decay, lr and rounding are the rule's
+/// ```
+/// Other tensors get `p, s ← plain(p, g, s)`. The engine copies blocks in and out, so that a method
+/// sees row-major arrays and neither threads nor layouts.
+pub trait MatrixMethod: Hyperparameters {
+    /// What is done with the direction.
+    type Rule: Rule;
+    /// What is done with the gradient of tensors that are not cut into blocks.
+    type Plain: Rule<Scalars = <Self::Rule as Rule>::Scalars>;
+    /// What is remembered of one block.
+    type Block<R: Real>: BlockState;
+
+    /// The rule of tensors that are cut into blocks.
+    fn rule(&self) -> Self::Rule;
+
+    /// The rule of all other tensors.
+    fn plain(&self) -> Self::Plain;
+
+    /// How a tensor of this shape is cut; `None`: it gets the plain rule. Blocks are not empty.
+    fn partition(&self, shape: &[usize]) -> Option<Partition>;
+
+    /// Average of gradients to precondition in place of the gradient.
+    fn filter(&self) -> Option<Filter> {
+        None
+    }
+
+    /// Length of the direction at step `t`.
+    fn graft(&self, t: u64) -> Graft {
+        let _ = t;
+        Graft::None
+    }
+
+    /// Factor on the learning rate of a tensor of this shape.
+    fn lr_factor(&self, shape: &[usize]) -> f64 {
+        let _ = shape;
+        1.0
+    }
+
+    /// Whether state made under these options fits `changed` ones.
+    fn keeps_layout(&self, changed: &Self) -> bool;
+
+    /// The state of a block of this shape before its first step.
+    fn init<R: Real>(&self, shape: &[usize]) -> Self::Block<R>;
+
+    /// The state of a block of this shape from a state dict.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`](crate::Error::StateDict) names the key.
+    fn load<R: Real>(&self, shape: &[usize], lookup: &Lookup<'_>) -> Result<Self::Block<R>>;
+
+    /// Absorbs the gradient, and turns `direction`, which holds the filtered gradient, into the
+    /// preconditioned direction. Cannot fail: a decomposition that does not converge leaves the
+    /// last good root in place and is counted.
+    fn precondition<R: Real>(
+        &self,
+        t: u64,
+        gradient: ArrayViewD<'_, R>,
+        block: &mut Self::Block<R>,
+        direction: ArrayViewMutD<'_, R>,
+    );
+
+    /// Failures in a row of one block that are still borne.
+    fn tolerated_failures(&self) -> u64 {
+        3
+    }
+
+    /// An optimizer of this method, for parameters of element type `T`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is
+    /// out of range or contradicts another.
+    fn build<T: Element>(self) -> Result<Optim<Blocked<Self>, T>> {
+        Optim::new(Blocked(self))
+    }
+}

@@ -1,0 +1,248 @@
+//! One side of a Kronecker preconditioner: a statistic, its inverse root, and how both are stored.
+
+mod dense;
+mod eigen;
+mod stored;
+
+pub use dense::DenseFactor;
+pub use eigen::EigenFactor;
+pub use stored::{Basis, Symmetric};
+
+use crate::error::Result;
+use crate::linalg::{Damping, InverseRoot};
+use crate::numeric::Real;
+use crate::quant::{MatrixCodec, MatrixMap};
+use crate::state::{Lookup, Record, StateBytes};
+use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
+
+/// How the factors of a Kronecker preconditioner are stored.
+///
+/// Factors with fewer than 64 rows (n² < `min_numel`) keep full precision whatever is chosen: they
+/// cost little and hurt most.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum FactorStorage {
+    /// The statistic and its root in full precision: 8n² bytes in `f32`. The root is that of the
+    /// statistic itself.
+    #[default]
+    Dense,
+    /// The statistic and its root as codes with an exact diagonal. For comparison: small eigenvalues
+    /// drown in the rounding of large ones.
+    Naive(MatrixCodec),
+    /// Eigenvalues and eigenvectors in full precision: 8n² bytes. An update is one orthogonal
+    /// iteration from the old basis, far cheaper than a decomposition and not quite as exact.
+    Eigen,
+    /// Eigenvalues in full precision, eigenvectors and root as codes: about 1.125n² bytes in 4 bits.
+    QuantizedEigen {
+        /// Format of the codes.
+        codec: MatrixCodec,
+        /// Björck iterations on decoded eigenvectors before an update.
+        rectify_update: usize,
+        /// Björck iterations on decoded eigenvectors before a root is made of them.
+        rectify_root: usize,
+    },
+}
+
+impl FactorStorage {
+    /// 4-bit eigenvectors with orthogonality rectification, linear-2 codes in blocks of 64.
+    pub const EIGEN4: Self = Self::QuantizedEigen {
+        codec: MatrixCodec { bits: 4, block_size: 64, map: MatrixMap::Linear2 },
+        rectify_update: 1,
+        rectify_root: 4,
+    };
+
+    /// The codes, if there are any.
+    pub fn codec(&self) -> Option<MatrixCodec> {
+        match self {
+            Self::Dense | Self::Eigen => None,
+            Self::Naive(codec) | Self::QuantizedEigen { codec, .. } => Some(*codec),
+        }
+    }
+
+    /// The same storage without codes, for small factors.
+    fn in_full(self) -> Self {
+        match self {
+            Self::Dense | Self::Naive(_) => Self::Dense,
+            Self::Eigen | Self::QuantizedEigen { .. } => Self::Eigen,
+        }
+    }
+}
+
+/// What a factor is told about the optimizer's options.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FactorOptions {
+    /// How it is stored.
+    pub storage: FactorStorage,
+    /// Smallest n² that is coded.
+    pub min_numel: usize,
+    /// Weight β of the old statistic; with 1 gradients are summed up.
+    pub beta: f64,
+    /// First statistic ε₀I.
+    pub initial: f64,
+    /// Ridge of the root.
+    pub damping: Damping,
+    /// How the root is computed.
+    pub root: RootSolver,
+    /// The root is the statistic to the power of minus this.
+    pub exponent: f64,
+}
+
+/// The statistic of one side, and its inverse root.
+#[derive(Clone, Debug)]
+pub enum Factor<R> {
+    /// Statistics themselves.
+    Dense(DenseFactor<R>),
+    /// Eigenvalues and eigenvectors.
+    Eigen(EigenFactor<R>),
+}
+
+impl<R: Real> Factor<R> {
+    /// The factor of order `n` before its first step: statistic εI, root I.
+    pub fn new(n: usize, options: &FactorOptions) -> Self {
+        let storage = options.stored(n);
+        match storage {
+            FactorStorage::Dense | FactorStorage::Naive(_) => {
+                Self::Dense(DenseFactor::new(n, storage.codec(), options))
+            }
+            FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. } => {
+                Self::Eigen(EigenFactor::new(n, storage.codec(), options))
+            }
+        }
+    }
+
+    /// `A ← β·A + (1 − β)·M` for a Gram matrix M; with β = 1, `A ← A + M`.
+    ///
+    /// # Errors
+    /// A decomposition failed, or the result is not finite; the factor is as it was.
+    pub fn accumulate(&mut self, gram: &ArrayRef2<R>, options: &FactorOptions) -> Result<()> {
+        match self {
+            Self::Dense(factor) => factor.accumulate(gram, options),
+            Self::Eigen(factor) => factor.accumulate(gram, options),
+        }
+    }
+
+    /// Makes the root of the statistic as it stands.
+    ///
+    /// # Errors
+    /// A decomposition failed, or the root is not finite; the old root stays.
+    pub fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {
+        match self {
+            Self::Dense(factor) => factor.refresh_root(options),
+            Self::Eigen(factor) => factor.refresh_root(options),
+        }
+    }
+
+    /// The root, decoded.
+    pub fn root(&self) -> CowArray<'_, R, Ix2> {
+        match self {
+            Self::Dense(factor) => factor.root(),
+            Self::Eigen(factor) => factor.root(),
+        }
+    }
+
+    /// The statistic, rebuilt from what is stored.
+    pub fn statistic(&self) -> Array2<R> {
+        match self {
+            Self::Dense(factor) => factor.statistic(),
+            Self::Eigen(factor) => factor.statistic(),
+        }
+    }
+
+    /// Adds the bytes held.
+    pub fn count(&self, bytes: &mut StateBytes) {
+        match self {
+            Self::Dense(factor) => factor.count(bytes),
+            Self::Eigen(factor) => factor.count(bytes),
+        }
+    }
+
+    /// Writes the factor under the record's keys.
+    pub fn save(&self, record: &mut Record<'_>) {
+        match self {
+            Self::Dense(factor) => factor.save(record),
+            Self::Eigen(factor) => factor.save(record),
+        }
+    }
+
+    /// The factor of order `n` from a state dict.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`](crate::Error::StateDict) names the key.
+    pub fn load(n: usize, options: &FactorOptions, lookup: &Lookup<'_>) -> Result<Self> {
+        let storage = options.stored(n);
+        Ok(match storage {
+            FactorStorage::Dense | FactorStorage::Naive(_) => {
+                Self::Dense(DenseFactor::load(n, storage.codec(), lookup)?)
+            }
+            FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. } => {
+                Self::Eigen(EigenFactor::load(n, storage.codec(), lookup)?)
+            }
+        })
+    }
+}
+
+impl FactorOptions {
+    /// How a factor of order `n` is stored.
+    fn stored(&self, n: usize) -> FactorStorage {
+        let large = n.saturating_mul(n) >= self.min_numel;
+        if large { self.storage } else { self.storage.in_full() }
+    }
+
+    /// Weights of the old statistic and of the new term.
+    fn weights<R: Real>(&self) -> (R, R) {
+        let new = if self.beta == 1.0 { 1.0 } else { 1.0 - self.beta };
+        (R::of(self.beta), R::of(new))
+    }
+
+    /// The inverse root of a matrix, computed in `f64`: the ridge is as small as what `f32` loses.
+    fn root_of<R: Real>(&self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
+        let damping = self.damping;
+        let method = match self.root {
+            RootSolver::Eigen => InverseRoot::Eigh { damping, perturb_before: false },
+            RootSolver::CoupledNewton { tolerance, max_iterations } => InverseRoot::CoupledNewton {
+                damping,
+                tolerance,
+                max_iterations,
+                max_growth: Some(1.2),
+                accept: None,
+            },
+            RootSolver::CoupledHigherOrder { order, tolerance, max_iterations } => {
+                let accept = Some(0.1);
+                InverseRoot::CoupledHigherOrder {
+                    damping,
+                    order,
+                    tolerance,
+                    max_iterations,
+                    accept,
+                }
+            }
+        };
+        let root = method.root(&a.mapv(R::widen), self.exponent)?;
+        Ok(root.mapv(R::of))
+    }
+}
+
+/// How the inverse root of a statistic is computed; [`InverseRoot`] has the equations.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum RootSolver {
+    /// From eigenvalues and eigenvectors: those stored, else those of a decomposition.
+    #[default]
+    Eigen,
+    /// Products only; stops when the error grows by 1.2 times, and keeps the iterate before.
+    CoupledNewton {
+        /// Largest |M − I| at which to stop.
+        tolerance: f64,
+        /// Largest number of iterations.
+        max_iterations: usize,
+    },
+    /// Products only, fewer iterations.
+    CoupledHigherOrder {
+        /// Terms of the series, at least 2.
+        order: usize,
+        /// Largest |M − I| at which to stop.
+        tolerance: f64,
+        /// Largest number of iterations.
+        max_iterations: usize,
+    },
+}

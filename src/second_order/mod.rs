@@ -1,0 +1,28 @@
+//! Floor 5: methods that see a weight as a matrix.
+//!
+//! | method | state, bytes per `f32` parameter of a square matrix | good for |
+//! |---|---|---|
+//! | [`Muon`] | 4, in 8 bits 1 | hidden matrices of networks, large learning rates |
+//! | [`Shampoo`] | 16, in 4 bits 2.25, and the base's | fewer, better steps; any base rule behind it |
+//!
+//! All of them run through one engine, [`Blocked`](crate::optim::Blocked): it cuts tensors into
+//! blocks, copies them in and out, grafts, and hands the direction to an element-wise rule, so that
+//! groups, schedules, state precision, threads and checkpoints are those of every other method.
+
+mod descent;
+pub mod factor;
+mod muon;
+mod shampoo;
+
+pub use descent::Descent;
+pub use muon::{LrAdjustment, Muon, MuonBlock, Orthogonalization};
+pub use shampoo::{Combination, Shampoo, ShampooBlock};
+
+/// Calls `$macro!(Type)` for every matrix method: the list that the common tests read.
+#[macro_export]
+macro_rules! for_each_second_order {
+    ($macro:ident) => {
+        $macro!(Muon);
+        $macro!(Shampoo);
+    };
+}

@@ -1,0 +1,278 @@
+use super::Descent;
+use crate::error::Result;
+use crate::first_order::AdamW;
+use crate::linalg::{NewtonSchulz, matmul, matrix_shape, svd};
+use crate::numeric::Real;
+use crate::optim::{BlockState, Filter, MatrixMethod, Partition};
+use crate::state::{Lookup, Record, StateBytes};
+use ndarray::{Array2, ArrayRef2, ArrayViewD, ArrayViewMutD, Ix2};
+
+/// Muon: momentum, made orthogonal.
+///
+/// *Use it when* most parameters are hidden matrices of a network: every singular direction of the
+/// momentum gets the same step, so learning rates can be large. *Not when* a matrix is an embedding
+/// or an output head: put those into a group with `orthogonalize = false`. Vectors, scalars and such
+/// groups are updated by AdamW in the same optimizer, so that one schedule drives both.
+///
+/// ```text
+/// B ← μ·B + (1 − μ)·G
+/// U = μ·B + (1 − μ)·G        nesterov; else U = B
+/// O = NS(U)                  U V Sᵀ ↦ about U Sᵀ, by Newton–Schulz steps
+/// W ← W·(1 − γλ) − γ·s·O     s: see LrAdjustment, for rows × columns
+/// ```
+/// A tensor of more than two dimensions is seen as (first, all others).
+///
+/// | field | default | whose |
+/// |---|---|---|
+/// | `lr` γ | 1e-3 | PyTorch |
+/// | `momentum` μ | 0.95 | paper, PyTorch |
+/// | `nesterov` | true | paper, PyTorch |
+/// | `weight_decay` λ | 0.1 | PyTorch |
+/// | `orthogonalization` | `Quintic` | paper |
+/// | `ns_steps` | 5 | paper |
+/// | `eps` | 1e-7 | paper |
+/// | `adjust_lr` | `Original` | paper |
+/// | `orthogonalize` | true | false: this group is AdamW's |
+/// | `rest_lr_ratio` | 1 | AdamW's learning rate is `lr` times this |
+/// | `rest_betas`, `rest_eps`, `rest_weight_decay` | (0.9, 0.999), 1e-8, 0.01 | PyTorch's AdamW |
+///
+/// State: `momentum_buffer` (B), 4 bytes per `f32` parameter; `with_state_precision` codes it like
+/// any slot, 1.03 bytes with `INT8_LINEAR`. AdamW's parameters have AdamW's slots.
+///
+/// # Errors
+/// `build` refuses options out of range. A step fails if the momentum of one matrix could not be
+/// orthogonalised four times in a row, which takes entries near the largest number; such a matrix
+/// stands still until then.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{prelude::*, second_order::Muon};
+/// use ndarray::{Array2, array};
+///
+/// let target = array![[1.0f64, 2.0], [3.0, 4.0]];
+/// let mut w = Array2::zeros((2, 2));
+/// let mut opt = Muon { lr: 0.05, weight_decay: 0.0, ..Muon::default() }.build()?;
+/// for _ in 0..200 {
+///     let grad = &w - &target;
+///     opt.step(&mut w, &grad)?;
+/// }
+/// assert!((w - target).iter().all(|x| x.abs() < 0.1));
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Differences
+/// PyTorch iterates in bfloat16; here the type is the parameter's, or `f32`.
+///
+/// # Source
+/// K. Jordan, Y. Jin, V. Boza, J. You, F. Cesista, L. Newhouse, J. Bernstein, "Muon: An optimizer for
+/// hidden layers in neural networks", 2024; J. Liu et al., "Muon is Scalable for LLM Training", 2025;
+/// N. Amsel, D. Persson, C. Musco, R. M. Gower, "The Polar Express", 2025.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+pub struct Muon {
+    /// Learning rate `γ >= 0` of the matrices.
+    pub lr: f64,
+    /// Decay rate `μ` of the momentum, in `[0, 1)`.
+    pub momentum: f64,
+    /// Look ahead along the gradient.
+    pub nesterov: bool,
+    /// Decoupled weight decay `λ >= 0` of the matrices.
+    pub weight_decay: f64,
+    /// The polynomials of the iteration.
+    pub orthogonalization: Orthogonalization,
+    /// Number of iterations, at least 1.
+    pub ns_steps: usize,
+    /// Norm below which a momentum is not scaled up any more.
+    pub eps: f64,
+    /// How the learning rate depends on the shape.
+    pub adjust_lr: LrAdjustment,
+    /// Whether matrices of this group are Muon's; else they are AdamW's.
+    pub orthogonalize: bool,
+    /// Learning rate of AdamW for all that is no matrix, as a multiple of `lr`; at least 0. With
+    /// [`LrAdjustment::MatchRmsAdamW`] the same rate serves both.
+    pub rest_lr_ratio: f64,
+    /// AdamW's decay rates, each in `[0, 1)`.
+    pub rest_betas: (f64, f64),
+    /// AdamW's stabiliser `>= 0`.
+    pub rest_eps: f64,
+    /// AdamW's decoupled weight decay `>= 0`.
+    pub rest_weight_decay: f64,
+}
+
+/// The polynomials of the Newton–Schulz iteration.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Orthogonalization {
+    /// Muon's: (3.4445, −4.7750, 2.0315) in every step. Singular values end in about 0.68 … 1.13.
+    #[default]
+    Quintic,
+    /// Another triple (a, b, c) in every step, each the best for what the last one left: after six
+    /// steps within 0.3 % of 1.
+    PolarExpress,
+    /// This triple in every step.
+    Custom([f64; 3]),
+    /// No iteration: U Vᵀ of the singular value decomposition. Slow; for comparison.
+    Exact,
+}
+
+/// Factor `s` on the learning rate of a matrix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum LrAdjustment {
+    /// `√max(1, rows/columns)`.
+    #[default]
+    Original,
+    /// `0.2·√max(rows, columns)`: updates as large as AdamW's, so that its learning rate serves.
+    MatchRmsAdamW,
+    /// `√(rows/columns)`: the spectral norm that keeps features of equal size.
+    Spectral,
+}
+
+impl Default for Muon {
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            momentum: 0.95,
+            nesterov: true,
+            weight_decay: 0.1,
+            orthogonalization: Orthogonalization::default(),
+            ns_steps: 5,
+            eps: 1e-7,
+            adjust_lr: LrAdjustment::default(),
+            orthogonalize: true,
+            rest_lr_ratio: 1.0,
+            rest_betas: (0.9, 0.999),
+            rest_eps: 1e-8,
+            rest_weight_decay: 0.01,
+        }
+    }
+}
+
+crate::hyperparameters!(Muon, "Muon", {
+    "lr": NonNegative = lr;
+    "momentum": UnitHalfOpen = momentum;
+    "nesterov": Flag = nesterov;
+    "weight_decay": NonNegative = weight_decay;
+    "ns_steps": CountFrom(1) = ns_steps;
+    "eps": NonNegative = eps;
+    "orthogonalize": Flag = orthogonalize;
+    "rest_lr_ratio": NonNegative = rest_lr_ratio;
+    "rest_betas.0": UnitHalfOpen = rest_betas.0;
+    "rest_betas.1": UnitHalfOpen = rest_betas.1;
+    "rest_eps": NonNegative = rest_eps;
+    "rest_weight_decay": NonNegative = rest_weight_decay;
+});
+
+/// What Muon remembers of a matrix besides its momentum: whether the iteration failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MuonBlock {
+    failures: u64,
+}
+
+impl BlockState for MuonBlock {
+    fn count(&self, _: &mut StateBytes) {}
+
+    fn save(&self, _: &mut Record<'_>) {}
+
+    fn failures(&self) -> Option<(u64, &'static str)> {
+        (self.failures > 0).then_some((self.failures, "the momentum cannot be orthogonalised"))
+    }
+}
+
+impl Muon {
+    /// The orthogonal factor of a momentum, or what the iteration makes of it; of nothing, nothing.
+    fn polar<R: Real>(&self, momentum: &ArrayRef2<R>) -> Result<Array2<R>> {
+        let iteration = match self.orthogonalization {
+            Orthogonalization::Quintic => NewtonSchulz::muon(self.ns_steps),
+            Orthogonalization::PolarExpress => NewtonSchulz::polar_express(self.ns_steps),
+            Orthogonalization::Custom(triple) => NewtonSchulz::repeated(triple, self.ns_steps),
+            Orthogonalization::Exact if momentum.iter().all(R::is_zero) => {
+                return Ok(momentum.to_owned());
+            }
+            Orthogonalization::Exact => {
+                let (u, _, vt) = svd(momentum)?;
+                return matmul(&u, &vt);
+            }
+        };
+        NewtonSchulz { eps: self.eps, ..iteration }.orthogonalize(momentum)
+    }
+}
+
+impl MatrixMethod for Muon {
+    type Rule = Descent;
+    type Plain = AdamW;
+    type Block<R: Real> = MuonBlock;
+
+    fn rule(&self) -> Descent {
+        Descent { lr: self.lr, weight_decay: self.weight_decay }
+    }
+
+    fn plain(&self) -> AdamW {
+        AdamW {
+            lr: self.lr * self.rest_lr_ratio,
+            betas: self.rest_betas,
+            eps: self.rest_eps,
+            weight_decay: self.rest_weight_decay,
+            ..AdamW::default()
+        }
+    }
+
+    fn partition(&self, shape: &[usize]) -> Option<Partition> {
+        let (rows, columns) = matrix_shape(shape).filter(|_| self.orthogonalize)?;
+        Some(Partition::new(vec![rows, columns], usize::MAX))
+    }
+
+    /// `μB⁺ + (1 − μ)G = μ²B + (1 − μ²)G` for `B⁺ = μB + (1 − μ)G`.
+    fn filter(&self) -> Option<Filter> {
+        let mu = self.momentum;
+        Some(Filter {
+            slot: "momentum_buffer",
+            beta: mu,
+            weight: if self.nesterov { mu * mu } else { mu },
+            bias_correction: false,
+        })
+    }
+
+    fn lr_factor(&self, shape: &[usize]) -> f64 {
+        let (rows, columns) = matrix_shape(shape).unwrap_or((1, 1));
+        let (rows, columns) = (rows as f64, columns as f64);
+        match self.adjust_lr {
+            LrAdjustment::Original => (rows / columns).max(1.0).sqrt(),
+            LrAdjustment::MatchRmsAdamW => 0.2 * rows.max(columns).sqrt(),
+            LrAdjustment::Spectral => (rows / columns).sqrt(),
+        }
+    }
+
+    fn keeps_layout(&self, changed: &Self) -> bool {
+        self.orthogonalize == changed.orthogonalize
+    }
+
+    fn init<R: Real>(&self, _: &[usize]) -> MuonBlock {
+        MuonBlock::default()
+    }
+
+    fn load<R: Real>(&self, _: &[usize], _: &Lookup<'_>) -> Result<MuonBlock> {
+        Ok(MuonBlock::default())
+    }
+
+    fn precondition<R: Real>(
+        &self,
+        _: u64,
+        _: ArrayViewD<'_, R>,
+        block: &mut MuonBlock,
+        direction: ArrayViewMutD<'_, R>,
+    ) {
+        // the partition makes matrices only
+        let Ok(mut momentum) = direction.into_dimensionality::<Ix2>() else { return };
+        match self.polar(&momentum) {
+            Ok(orthogonal) => {
+                block.failures = 0;
+                momentum.assign(&orthogonal);
+            }
+            Err(_) => {
+                block.failures += 1;
+                momentum.fill(R::zero());
+            }
+        }
+    }
+}
