@@ -40,6 +40,8 @@
 //! | [`Prodigy`](first_order::Prodigy) | 16; `8 + 8/k` with `slice_p = k` | one pass more; one `lr` for all groups | no learning rate to tune |
 //! | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | no schedule, open-ended training |
 //! | [`Classp`](first_order::Classp) | 4 | – | one task after another |
+//! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
+//! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; its base's | two matrix products a step, roots now and then | fewer, better steps |
 //!
 //! Every one of them runs with its state in fewer bits:
 //! [`with_state_precision`](optim::Optim::with_state_precision) takes a [`Precision`](quant::Precision).
@@ -53,6 +55,8 @@
 //! - **A rule is the mathematics of one element** ([`Rule`](optim::Rule)): gradient and state in,
 //!   direction and state out. Threads, instruction sets, groups, bits and files are the engine's, so
 //!   a rule of your own has all of them from the start.
+//! - **A matrix method is the mathematics of one block** ([`MatrixMethod`](optim::MatrixMethod)), and
+//!   any rule stands behind it: `Shampoo { base: Lion::default(), .. }`.
 //! - **Precision is storage.** Any rule takes any state precision; `bf16` and `f16` parameters keep
 //!   small steps through [`Rounding`](state::Rounding).
 //! - **One optimizer type**, [`Optim`](optim::Optim), holds groups, step counts and state, and is
@@ -70,18 +74,18 @@
 //! |---|---|---|
 //! | `std` | yes | nothing; reserved, the crate needs the standard library |
 //! | `rayon` | yes | threads; the same bits without |
-//! | `faer` | yes | fast decompositions in [`linalg`]; the optimizers do not use them yet |
+//! | `faer` | yes | fast decompositions in [`linalg`], for [`Shampoo`](second_order::Shampoo) |
 //! | `half` | no | `bf16` and `f16` parameters |
 //! | `safetensors` | no | files of state dicts |
 //! | `serde` | no | configurations and state dicts as JSON and the like |
 //! | `lapack-…` | no | LAPACK as a second opinion in [`linalg`]; slow, for checking |
 //!
-//! faer is most of the time of a first build. The optimizers do without it:
+//! faer is most of the time of a first build. Everything works without it, `Shampoo` slower:
 //! `default-features = false, features = ["std", "rayon"]`.
 //!
 //! # Guide
 //! In the folder `docs/` of the repository: `start.md` (from zero to a training loop), `choosing.md`,
-//! `groups.md`, `precision.md`, `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
+//! `groups.md`, `precision.md`, `second_order.md`, `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
 //! (old call → our call) and `benchmarks.md`.
 
 pub mod error;
@@ -119,6 +123,7 @@ mod guide {
         Checkpoints = "../docs/checkpoints.md";
         Determinism = "../docs/determinism.md";
         Extending = "../docs/extending.md";
+        SecondOrder = "../docs/second_order.md";
         Pytorch = "../docs/pytorch.md";
         Benchmarks = "../docs/benchmarks.md";
     }

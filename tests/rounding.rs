@@ -11,7 +11,6 @@ mod model;
 
 use eigenstep::numeric::{Element, bf16, f16};
 use eigenstep::optim::Optimizer;
-use eigenstep::optim::Rule;
 use eigenstep::prelude::{Precision, Rounding, Sgd};
 use model::*;
 
@@ -123,7 +122,7 @@ fn threads<U: Subject>() {
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let mut opt: Opt<U, bf16> = build(&busy(), rounding);
+                let mut opt: Opt<U, bf16> = build(&busy::<U>(), rounding);
                 let mut params = leaves(1, &[&[16_385], &[60_001]]);
                 train(&mut opt, &mut params, 0..2);
                 (all_bits(&params), opt.state_dict())

@@ -1,5 +1,6 @@
 //! The methods that can be compared: one line each.
 
+use eigenstep::linalg::Damping;
 use eigenstep::prelude::*;
 
 /// An optimizer of any method.
@@ -40,6 +41,9 @@ pub fn table() -> Vec<Method> {
         method("schedule-free", |p| boxed(ScheduleFreeAdamW { lr: 1e-2, warmup_steps: 50, ..ScheduleFreeAdamW::default() }, p)).constant_lr(),
         method("adamw-8bit", adamw).stored_in(Precision::INT8_LINEAR),
         method("adamw-4bit", adamw).stored_in(Precision::INT4),
+        method("shampoo", |p| shampoo(FactorStorage::Dense, p)),
+        method("shampoo-4bit", |p| shampoo(FactorStorage::EIGEN4, p)),
+        method("muon", |p| matrix(Muon { lr: 0.02, rest_lr_ratio: 0.25, weight_decay: 0.01, ..Muon::default() }, p)),
         method("adamw-8bit-dynamic", adamw).stored_in(Precision::INT8_DYNAMIC).on_request(),
         method("adamw-4bit-lpmm", adamw).stored_in(Precision::INT4_LPMM).on_request(),
         method("adamw-bf16", adamw).stored_in(Precision::Bf16).on_request(),
@@ -53,6 +57,25 @@ pub fn table() -> Vec<Method> {
 
 fn adamw(precision: Precision) -> Result<Boxed> {
     boxed(AdamW { lr: 5e-3, weight_decay: 0.01, ..AdamW::default() }, precision)
+}
+
+fn shampoo(storage: FactorStorage, precision: Precision) -> Result<Boxed> {
+    let base = AdamW { lr: 5e-3, weight_decay: 0.01, ..AdamW::default() };
+    let (update_factors_every, update_roots_every) = (5, 10);
+    let damping = Damping::relative(1e-4);
+    let shampoo = Shampoo {
+        base,
+        storage,
+        damping,
+        update_factors_every,
+        update_roots_every,
+        ..Shampoo::default()
+    };
+    matrix(shampoo, precision)
+}
+
+fn matrix<M: MatrixMethod>(method: M, precision: Precision) -> Result<Boxed> {
+    Ok(Box::new(method.build()?.with_state_precision(precision)?))
 }
 
 fn boxed<R: Rule>(rule: R, precision: Precision) -> Result<Boxed> {

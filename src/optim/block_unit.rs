@@ -59,8 +59,11 @@ pub struct FilterUnit<'u, T: Element> {
     /// Where the filtered gradient goes.
     pub(super) out: &'u mut [T::Compute],
     /// The average, and its weights at this step.
-    pub(super) average: Option<(SlotChunk<'u, T::Compute>, FilterWeights<T::Compute>)>,
+    pub(super) average: Option<Average<'u, T::Compute>>,
 }
+
+/// A chunk of the average, and its weights.
+type Average<'u, R> = (SlotChunk<'u, R>, FilterWeights<R>);
 
 /// Weights of a [`Filter`] at one step.
 #[derive(Clone, Copy, Debug)]
