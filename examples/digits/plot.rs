@@ -165,7 +165,7 @@ pub fn loss(runs: &[Run]) -> String {
 /// The bytes of state, as bars.
 pub fn bytes(runs: &[Run]) -> String {
     const BARS: f64 = LEFT + 100.0;
-    const RIGHT: f64 = WIDTH - 200.0;
+    const RIGHT: f64 = WIDTH - 230.0;
     const ROW: f64 = 34.0;
     let bottom = TOP + ROW * runs.len() as f64 + 8.0;
     let params = runs.first().map_or(0, |run| run.params);
@@ -188,7 +188,9 @@ pub fn bytes(runs: &[Run]) -> String {
     for (i, run) in runs.iter().enumerate() {
         let top = TOP + 8.0 + ROW * i as f64;
         let width = x(run.state_bytes as f64 / 1000.0) - BARS;
-        let fill = if precision_name(run.precision) == "full" { "#0072b2" } else { "#e69f00" };
+        // factors have a precision of their own, which is part of the method's name
+        let full = precision_name(run.precision) == "full" && !run.method.ends_with("bit");
+        let fill = if full { "#0072b2" } else { "#e69f00" };
         svg.push(format!(
             r#"<rect x="{BARS}" y="{top:.1}" width="{width:.1}" height="22" fill="{fill}"/>"#
         ));

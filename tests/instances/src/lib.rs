@@ -2,7 +2,10 @@
 //!
 //! Optimizers are generic, so each test program would compile every rule anew. Debug builds link
 //! against instances of the crates below instead, if these have them; here they are. A test program
-//! uses them by naming this crate: `use eigenstep_instances as _;`.
+//! uses them by naming this crate: `use eigenstep_instances as _;`. Release builds share no instances,
+//! so there this crate is empty.
+
+#![cfg(debug_assertions)]
 
 use eigenstep::numeric::Element;
 use eigenstep::optim::{Blocked, ClosureOptimizer, Elementwise, Optim, Optimizer, TensorMethod};
