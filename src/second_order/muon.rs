@@ -50,13 +50,15 @@ use ndarray::{Array2, ArrayRef2, ArrayViewD, ArrayViewMutD, Ix2};
 /// use ndarray::{Array2, array};
 ///
 /// let target = array![[1.0f64, 2.0], [3.0, 4.0]];
-/// let mut w = Array2::zeros((2, 2));
-/// let mut opt = Muon { lr: 0.05, weight_decay: 0.0, ..Muon::default() }.build()?;
-/// for _ in 0..200 {
+/// let mut w = Array2::<f64>::zeros((2, 2));
+/// let mut opt = Muon { weight_decay: 0.0, ..Muon::default() }.build()?;
+/// for step in 0..200 {
+///     // every step has the length of the learning rate, which has to shrink
+///     opt.set_lr(0, 0.1 * (1.0 - f64::from(step) / 200.0))?;
 ///     let grad = &w - &target;
 ///     opt.step(&mut w, &grad)?;
 /// }
-/// assert!((w - target).iter().all(|x| x.abs() < 0.1));
+/// assert!((w - target).iter().all(|x: &f64| x.abs() < 0.1));
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 ///

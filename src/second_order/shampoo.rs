@@ -53,14 +53,14 @@ use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Ix2};
 ///
 /// # Examples
 /// ```
-/// use eigenstep::prelude::*;
-/// use eigenstep::second_order::{Shampoo, factor::FactorStorage};
+/// use eigenstep::{linalg::Damping, prelude::*};
 /// use ndarray::Array2;
 ///
-/// let mut w = Array2::<f32>::ones((128, 64));
+/// let mut w = Array2::from_shape_fn((96, 64), |(i, j)| (i * j) as f32).sin();
 /// let mut opt = Shampoo {
 ///     base: Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() },
 ///     storage: FactorStorage::EIGEN4,
+///     damping: Damping::relative(1e-4),
 ///     update_factors_every: 2,
 ///     update_roots_every: 4,
 ///     ..Shampoo::default()

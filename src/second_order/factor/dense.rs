@@ -27,8 +27,8 @@ pub struct DenseFactor<R> {
 impl<R: Real> DenseFactor<R> {
     pub(super) fn new(n: usize, codec: Option<MatrixCodec>, options: &FactorOptions) -> Self {
         Self {
-            statistic: Symmetric::scaled_identity(n, R::of(options.initial), codec),
-            root: Symmetric::scaled_identity(n, R::one(), codec),
+            statistic: Symmetric::new(Array2::from_diag_elem(n, R::of(options.initial)), codec),
+            root: Symmetric::new(Array2::eye(n), codec),
         }
     }
 

@@ -38,8 +38,8 @@ impl<R: Real> EigenFactor<R> {
     pub(super) fn new(n: usize, codec: Option<MatrixCodec>, options: &FactorOptions) -> Self {
         Self {
             values: Array1::from_elem(n, R::of(options.initial)),
-            vectors: Basis::identity(n, codec),
-            root: Symmetric::scaled_identity(n, R::one(), codec),
+            vectors: Basis::new(Array2::eye(n), codec),
+            root: Symmetric::new(Array2::eye(n), codec),
         }
     }
 

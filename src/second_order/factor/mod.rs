@@ -6,7 +6,7 @@ mod stored;
 
 pub use dense::DenseFactor;
 pub use eigen::EigenFactor;
-pub use stored::{Basis, Symmetric};
+pub use stored::{Basis, Codes, Stored, Symmetric};
 
 use crate::error::Result;
 use crate::linalg::{Damping, InverseRoot};

@@ -7,86 +7,53 @@ use crate::state::slot::{read_codes, read_exact, read_list};
 use crate::state::{Lookup, Record, Scalar, StateTensor};
 use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
 
-/// Eigenvectors in columns.
+/// A square matrix in full precision, or as codes of the kind `Q`.
 #[derive(Clone, Debug)]
-pub enum Basis<R> {
+pub enum Stored<R, Q> {
     /// In full precision.
     Exact(Array2<R>),
-    /// As codes, blocks inside one column.
-    Coded(QuantizedColumns<R>),
+    /// As codes.
+    Coded(Q),
 }
 
-/// A symmetric matrix.
-#[derive(Clone, Debug)]
-pub enum Symmetric<R> {
-    /// In full precision.
-    Exact(Array2<R>),
-    /// As codes with an exact diagonal. What is decoded need not be symmetric.
-    Coded(QuantizedSymmetric<R>),
-}
+/// Eigenvectors in columns; blocks of codes lie inside one column.
+pub type Basis<R> = Stored<R, QuantizedColumns<R>>;
 
-impl<R: Real> Basis<R> {
-    /// The unit vectors.
-    pub(super) fn identity(n: usize, codec: Option<MatrixCodec>) -> Self {
-        // a codec was checked when the optimizer was built
-        let coded = codec.and_then(|codec| QuantizedColumns::identity(codec, n).ok());
-        coded.map_or_else(|| Self::Exact(Array2::eye(n)), Self::Coded)
-    }
+/// A symmetric matrix; codes keep an exact diagonal, and what is decoded need not be symmetric.
+pub type Symmetric<R> = Stored<R, QuantizedSymmetric<R>>;
 
-    /// The matrix, decoded.
-    pub fn load(&self) -> CowArray<'_, R, Ix2> {
-        match self {
-            Self::Exact(matrix) => matrix.into(),
-            Self::Coded(codes) => codes.decode().into(),
-        }
-    }
-
-    pub(super) fn store(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
-        match self {
-            Self::Exact(own) => assign(own, matrix),
-            Self::Coded(codes) => codes.encode(matrix),
-        }
-    }
-
+/// Codes of a square matrix: what [`Stored`] asks of them.
+pub trait Codes<R: Real>: Sized {
+    /// All zeros.
+    ///
+    /// # Errors
+    /// The codec does not exist.
+    fn zeros(codec: MatrixCodec, n: usize) -> Result<Self>;
+    /// Takes over a matrix.
+    ///
+    /// # Errors
+    /// An entry is not finite; nothing has changed.
+    fn encode(&mut self, matrix: &ArrayRef2<R>) -> Result<()>;
+    /// The matrix.
+    fn decode(&self) -> Array2<R>;
     /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Exact(matrix) => matrix.len() * size_of::<R>(),
-            Self::Coded(codes) => codes.bytes(),
-        }
-    }
-
-    pub(super) fn save(&self, name: &str, record: &mut Record<'_>) {
-        match self {
-            Self::Exact(matrix) => save_exact(name, matrix, record),
-            Self::Coded(codes) => {
-                save_codes(name, &codes.codec(), (codes.codes(), codes.scales()), record);
-            }
-        }
-    }
-
-    pub(super) fn load_from(
-        name: &str,
-        n: usize,
-        codec: Option<MatrixCodec>,
-        lookup: &Lookup<'_>,
-    ) -> Result<Self> {
-        let Some(codec) = codec else { return load_exact(name, n, lookup).map(Self::Exact) };
-        let (codes, scales) = load_codes(name, &codec, lookup)?;
-        QuantizedColumns::from_parts(codec, (n, n), codes, scales)
-            .map(Self::Coded)
-            .map_err(|error| misfit(name, &error, lookup))
-    }
+    fn bytes(&self) -> usize;
+    /// Writes the codes as `{name}.codec`, `.codes`, `.scales` and whatever else there is.
+    fn save(&self, name: &str, record: &mut Record<'_>);
+    /// Reads what [`Codes::save`] wrote, for the codec and order asked for.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`] names the key.
+    fn load(name: &str, n: usize, codec: MatrixCodec, lookup: &Lookup<'_>) -> Result<Self>;
 }
 
-impl<R: Real> Symmetric<R> {
-    /// `scale · I`.
-    pub(super) fn scaled_identity(n: usize, scale: R, codec: Option<MatrixCodec>) -> Self {
-        let matrix = Array2::from_diag_elem(n, scale);
+impl<R: Real, Q: Codes<R>> Stored<R, Q> {
+    /// Stores `matrix`; `codec` was checked when the optimizer was built.
+    pub(super) fn new(matrix: Array2<R>, codec: Option<MatrixCodec>) -> Self {
         let coded = codec.and_then(|codec| {
-            let mut coded = QuantizedSymmetric::zeros(codec, n).ok()?;
-            coded.encode(&matrix).ok()?;
-            Some(coded)
+            let mut codes = Q::zeros(codec, matrix.nrows()).ok()?;
+            codes.encode(&matrix).ok()?;
+            Some(codes)
         });
         coded.map_or(Self::Exact(matrix), Self::Coded)
     }
@@ -99,10 +66,15 @@ impl<R: Real> Symmetric<R> {
         }
     }
 
+    /// Takes over a matrix whose entries are all finite.
     pub(super) fn store(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
-        match self {
-            Self::Exact(own) => assign(own, matrix),
-            Self::Coded(codes) => codes.encode(matrix),
+        match (self, matrix.iter().find(|x| !x.is_finite())) {
+            (Self::Coded(codes), _) => codes.encode(matrix),
+            (Self::Exact(own), None) => {
+                own.assign(matrix);
+                Ok(())
+            }
+            (_, Some(x)) => Err(Error::NonFinite { what: "a factor", value: x.widen() }),
         }
     }
 
@@ -116,12 +88,11 @@ impl<R: Real> Symmetric<R> {
 
     pub(super) fn save(&self, name: &str, record: &mut Record<'_>) {
         match self {
-            Self::Exact(matrix) => save_exact(name, matrix, record),
-            Self::Coded(codes) => {
-                save_codes(name, &codes.codec(), (codes.codes(), codes.scales()), record);
-                let diagonal = StateTensor::new(&[codes.order()], codes.diagonal());
-                record.tensor(&format!("{name}.diagonal"), diagonal);
+            Self::Exact(matrix) => {
+                let values: Vec<R> = matrix.iter().copied().collect();
+                record.tensor(name, StateTensor::new(matrix.shape(), &values));
             }
+            Self::Coded(codes) => codes.save(name, record),
         }
     }
 
@@ -131,34 +102,62 @@ impl<R: Real> Symmetric<R> {
         codec: Option<MatrixCodec>,
         lookup: &Lookup<'_>,
     ) -> Result<Self> {
-        let Some(codec) = codec else { return load_exact(name, n, lookup).map(Self::Exact) };
+        if let Some(codec) = codec {
+            return Q::load(name, n, codec, lookup).map(Self::Coded);
+        }
+        let values = read_exact(name, &[n, n], lookup)?;
+        let matrix = Array2::from_shape_vec((n, n), values);
+        matrix.map(Self::Exact).map_err(|error| lookup.problem(name, error.to_string()))
+    }
+}
+
+impl<R: Real> Codes<R> for QuantizedColumns<R> {
+    fn zeros(codec: MatrixCodec, n: usize) -> Result<Self> {
+        Self::zeros(codec, (n, n))
+    }
+    fn encode(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
+        self.encode(matrix)
+    }
+    fn decode(&self) -> Array2<R> {
+        self.decode()
+    }
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+    fn save(&self, name: &str, record: &mut Record<'_>) {
+        save_codes(name, &self.codec(), (self.codes(), self.scales()), record);
+    }
+    fn load(name: &str, n: usize, codec: MatrixCodec, lookup: &Lookup<'_>) -> Result<Self> {
+        let (codes, scales) = load_codes(name, &codec, lookup)?;
+        Self::from_parts(codec, (n, n), codes, scales)
+            .map_err(|error| lookup.problem(name, error.to_string()))
+    }
+}
+
+impl<R: Real> Codes<R> for QuantizedSymmetric<R> {
+    fn zeros(codec: MatrixCodec, n: usize) -> Result<Self> {
+        Self::zeros(codec, n)
+    }
+    fn encode(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
+        self.encode(matrix)
+    }
+    fn decode(&self) -> Array2<R> {
+        self.decode()
+    }
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+    fn save(&self, name: &str, record: &mut Record<'_>) {
+        save_codes(name, &self.codec(), (self.codes(), self.scales()), record);
+        let diagonal = StateTensor::new(&[self.order()], self.diagonal());
+        record.tensor(&format!("{name}.diagonal"), diagonal);
+    }
+    fn load(name: &str, n: usize, codec: MatrixCodec, lookup: &Lookup<'_>) -> Result<Self> {
         let (codes, scales) = load_codes(name, &codec, lookup)?;
         let diagonal = read_exact(&format!("{name}.diagonal"), &[n], lookup)?;
-        QuantizedSymmetric::from_parts(codec, n, codes, scales, diagonal)
-            .map(Self::Coded)
-            .map_err(|error| misfit(name, &error, lookup))
+        Self::from_parts(codec, n, codes, scales, diagonal)
+            .map_err(|error| lookup.problem(name, error.to_string()))
     }
-}
-
-/// Takes over a matrix whose entries are all finite.
-fn assign<R: Real>(own: &mut Array2<R>, matrix: &ArrayRef2<R>) -> Result<()> {
-    match matrix.iter().find(|x| !x.is_finite()) {
-        None => {
-            own.assign(matrix);
-            Ok(())
-        }
-        Some(x) => Err(Error::NonFinite { what: "a factor", value: x.widen() }),
-    }
-}
-
-fn save_exact<R: Real>(name: &str, matrix: &Array2<R>, record: &mut Record<'_>) {
-    let values: Vec<R> = matrix.iter().copied().collect();
-    record.tensor(name, StateTensor::new(matrix.shape(), &values));
-}
-
-fn load_exact<R: Real>(name: &str, n: usize, lookup: &Lookup<'_>) -> Result<Array2<R>> {
-    let values = read_exact(name, &[n, n], lookup)?;
-    Array2::from_shape_vec((n, n), values).map_err(|error| lookup.problem(name, error.to_string()))
 }
 
 fn save_codes<R: Real>(
@@ -185,8 +184,4 @@ fn load_codes<R: Real>(
     }
     let codes = read_codes(&format!("{name}.codes"), lookup)?;
     Ok((codes, read_list(&format!("{name}.scales"), lookup)?))
-}
-
-fn misfit(name: &str, error: &Error, lookup: &Lookup<'_>) -> Error {
-    lookup.problem(name, error.to_string())
 }
