@@ -163,6 +163,18 @@ fn another_storage_is_refused_by_key() {
     );
 }
 
+/// A state dict that claims an enormous shape is refused, not believed.
+#[test]
+fn claimed_shapes_cost_no_memory() {
+    let mut opt = Muon::default().build::<f64>().unwrap();
+    opt.step(&mut Array2::zeros((3, 2)), &matrix(0, 3, 2)).unwrap();
+    let mut dict = opt.state_dict();
+    let shape = eigenstep::state::Scalar::Text("1000000000,1000000".into());
+    dict.scalars.insert("state.param.shape".into(), shape);
+    let error = Muon::default().build::<f64>().unwrap().load_state_dict(&dict).unwrap_err();
+    assert!(error.to_string().starts_with("state dict: `state.param.momentum_buffer`"), "{error}");
+}
+
 /// Without roots of its own it is the base, on gradients as long as they were.
 #[test]
 fn until_the_first_root_it_is_its_base() {

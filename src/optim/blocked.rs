@@ -102,8 +102,10 @@ impl<C: MatrixMethod> Blocked<C> {
             .0
             .filter()
             .map(|filter| slot(filter_shape(&filter, shape)).map(|buffer| (filter.slot, buffer)));
+        // a shape that a state dict only claims fails before memory is asked for
+        let filter = filter.transpose()?;
         let direction = vec![R::zero(); shape.iter().product()];
-        Ok(Some(Cut { partition, blocks, filter: filter.transpose()?, direction }))
+        Ok(Some(Cut { partition, blocks, filter, direction }))
     }
 }
 
