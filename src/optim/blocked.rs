@@ -201,7 +201,8 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
         // most methods have one rule for both
         let others = plain.iter().filter(|slot| !rule.contains(slot));
         let slots = rule.iter().chain(others).map(|slot| slot.name);
-        storage.check(C::NAME, filter.into_iter().chain(slots))
+        let blocks = self.0.block_slots().iter().copied();
+        storage.check(C::NAME, filter.into_iter().chain(blocks).chain(slots))
     }
 
     fn check_state(&self, name: &str, state: &Self::State) -> Result<()> {
@@ -219,7 +220,7 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     }
 
     fn init(&self, shape: &[usize], param: &[T], storage: &Storage) -> Self::State {
-        let block = |_, shape: &[usize]| Ok(self.0.init(shape));
+        let block = |_, shape: &[usize]| Ok(self.0.init(shape, storage));
         // new memory cannot fail
         let cut = self.cut(shape, block, |slot| Ok(SlotBuffer::new(&slot, param, storage)));
         let cut = cut.unwrap_or_default();
@@ -239,8 +240,9 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     }
 
     fn load(&self, shape: &[usize], storage: &Storage, lookup: &Lookup<'_>) -> Result<Self::State> {
-        let block =
-            |i: usize, shape: &[usize]| self.0.load(shape, &lookup.nested(&format!("block{i}")));
+        let block = |i: usize, shape: &[usize]| {
+            self.0.load(shape, storage, &lookup.nested(&format!("block{i}")))
+        };
         let slot = |slot: SlotShape<'_>| {
             let buffer = SlotBuffer::load(&slot, storage, lookup)?;
             buffer.ok_or_else(|| lookup.problem(slot.name, "is missing"))

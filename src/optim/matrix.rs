@@ -6,7 +6,7 @@ use super::{Blocked, Rule};
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::numeric::{Element, Real};
-use crate::state::{Lookup, Record, StateBytes};
+use crate::state::{Lookup, Record, StateBytes, Storage};
 use ndarray::{ArrayViewD, ArrayViewMutD};
 use std::fmt::Debug;
 
@@ -80,6 +80,11 @@ pub trait MatrixMethod: Hyperparameters {
     /// How a tensor of this shape is cut; `None`: it gets the plain rule. Blocks are not empty.
     fn partition(&self, shape: &[usize]) -> Option<Partition>;
 
+    /// Slots of a block's state, which [`Storage`] may give a precision by name.
+    fn block_slots(&self) -> &[&'static str] {
+        &[]
+    }
+
     /// Average of gradients to precondition in place of the gradient.
     fn filter(&self) -> Option<Filter> {
         None
@@ -100,14 +105,19 @@ pub trait MatrixMethod: Hyperparameters {
     /// Whether state made under these options fits `changed` ones.
     fn keeps_layout(&self, changed: &Self) -> bool;
 
-    /// The state of a block of this shape before its first step.
-    fn init<R: Real>(&self, shape: &[usize]) -> Self::Block<R>;
+    /// The state of a block of this shape before its first step; `storage` says how slots are held.
+    fn init<R: Real>(&self, shape: &[usize], storage: &Storage) -> Self::Block<R>;
 
     /// The state of a block of this shape from a state dict.
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key.
-    fn load<R: Real>(&self, shape: &[usize], lookup: &Lookup<'_>) -> Result<Self::Block<R>>;
+    fn load<R: Real>(
+        &self,
+        shape: &[usize],
+        storage: &Storage,
+        lookup: &Lookup<'_>,
+    ) -> Result<Self::Block<R>>;
 
     /// Absorbs the gradient, and turns `direction`, which holds the filtered gradient, into the
     /// preconditioned direction. Cannot fail: a decomposition that does not converge leaves the

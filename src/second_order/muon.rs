@@ -4,7 +4,7 @@ use crate::first_order::AdamW;
 use crate::linalg::{NewtonSchulz, matmul, matrix_shape, svd};
 use crate::numeric::Real;
 use crate::optim::{BlockState, Filter, MatrixMethod, Partition};
-use crate::state::{Lookup, Record, StateBytes};
+use crate::state::{Lookup, Record, StateBytes, Storage};
 use ndarray::{Array2, ArrayRef2, ArrayViewD, ArrayViewMutD, Ix2};
 
 /// Muon: momentum, made orthogonal.
@@ -249,11 +249,11 @@ impl MatrixMethod for Muon {
         self.orthogonalize == changed.orthogonalize
     }
 
-    fn init<R: Real>(&self, _: &[usize]) -> MuonBlock {
+    fn init<R: Real>(&self, _: &[usize], _: &Storage) -> MuonBlock {
         MuonBlock::default()
     }
 
-    fn load<R: Real>(&self, _: &[usize], _: &Lookup<'_>) -> Result<MuonBlock> {
+    fn load<R: Real>(&self, _: &[usize], _: &Storage, _: &Lookup<'_>) -> Result<MuonBlock> {
         Ok(MuonBlock::default())
     }
 

@@ -6,7 +6,7 @@ use crate::kernel::scratch::with_scratch;
 use crate::linalg::{Damping, gram_left, gram_right, matrix_shape};
 use crate::numeric::Real;
 use crate::optim::{BlockState, Graft, MatrixMethod, Partition, Rule};
-use crate::state::{Lookup, Record, Scalar, StateBytes};
+use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Ix2};
 
@@ -312,7 +312,7 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
         layout(self) == layout(changed)
     }
 
-    fn init<R: Real>(&self, shape: &[usize]) -> ShampooBlock<R> {
+    fn init<R: Real>(&self, shape: &[usize], _: &Storage) -> ShampooBlock<R> {
         let (options, [rows, columns]) = (self.factor_options(), orders(shape));
         ShampooBlock {
             left: Factor::new(rows, &options),
@@ -322,7 +322,12 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
         }
     }
 
-    fn load<R: Real>(&self, shape: &[usize], lookup: &Lookup<'_>) -> Result<ShampooBlock<R>> {
+    fn load<R: Real>(
+        &self,
+        shape: &[usize],
+        _: &Storage,
+        lookup: &Lookup<'_>,
+    ) -> Result<ShampooBlock<R>> {
         let (options, [rows, columns]) = (self.factor_options(), orders(shape));
         let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
         Ok(ShampooBlock {
