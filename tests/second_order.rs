@@ -6,7 +6,7 @@ use eigenstep_instances as _;
 
 use eigenstep::Error;
 use eigenstep::linalg::Damping;
-use eigenstep::optim::Graft;
+use eigenstep::second_order::Graft;
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep::second_order::Combination;

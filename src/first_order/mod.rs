@@ -11,6 +11,7 @@
 //! | [`Lamb`] | 8 | very large batches |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
+//! | [`PrimalAveraging`] | 4 | the same for directions that need no moments |
 //! | [`Classp`] | 4 | one task after another |
 
 mod adagrad;
@@ -20,6 +21,7 @@ mod classp;
 mod lamb;
 mod lion;
 mod moments;
+mod primal_averaging;
 mod prodigy;
 mod rmsprop;
 mod schedule_free;
@@ -31,6 +33,7 @@ pub use adamw::AdamW;
 pub use classp::{Classp, ClasspVariant};
 pub use lamb::Lamb;
 pub use lion::Lion;
+pub use primal_averaging::{Averaging, PrimalAveraging, PrimalAveragingScalars};
 pub use prodigy::{Prodigy, ProdigyScalars};
 pub use rmsprop::RmsProp;
 pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeScalars};
@@ -49,6 +52,7 @@ macro_rules! for_each_first_order {
         $macro!(Lamb);
         $macro!(Prodigy);
         $macro!(ScheduleFreeAdamW);
+        $macro!(PrimalAveraging);
         $macro!(Classp);
     };
 }

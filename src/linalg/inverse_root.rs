@@ -1,7 +1,7 @@
 use super::backend::Task;
 use super::coupled::{Coupled, Fraction};
 use super::norms::{frobenius, max_row_sum, symmetrized};
-use super::{Damping, eigh, gram_left, spectral_norm};
+use super::{Damping, eigh, gram_left, qr_algorithm, spectral_norm};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2};
@@ -236,7 +236,8 @@ impl InverseRoot {
         Ok(root)
     }
 
-    fn validate(&self) -> Result<()> {
+    /// Checks the options.
+    pub(crate) fn validate(&self) -> Result<()> {
         let damping = |Damping { relative, absolute }| {
             not_negative("damping.relative", relative)?;
             not_negative("damping.absolute", absolute)
@@ -318,6 +319,32 @@ pub fn eigen_inverse_root<R: Real>(
     Ok(root)
 }
 
+/// A^(−`exponent`) from an approximate eigenbasis, which is turned further by the QR algorithm.
+///
+/// `a`: n × n, symmetric positive semidefinite; `basis`: n × n, orthogonal, of a matrix like `a`.
+/// Returns the root of A + εI and the better basis. As [`InverseRoot::Eigh`] with `perturb_before`,
+/// as far as [`qr_algorithm`] gets within `max_iterations` or to `tolerance`.
+///
+/// # Errors
+/// As [`InverseRoot::root`], and [`qr_algorithm`].
+pub fn qr_inverse_root<R: Real>(
+    a: &ArrayRef2<R>,
+    basis: &ArrayRef2<R>,
+    (tolerance, max_iterations): (f64, usize),
+    exponent: f64,
+    damping: Damping,
+) -> Result<(Array2<R>, Array2<R>)> {
+    let task = Task::new("inverse root by the QR algorithm", a);
+    task.square()?;
+    task.largest(a)?;
+    positive("exponent", exponent)?;
+    let (a, ridge) = damped(a, damping, largest_eigenvalue)?;
+    let (values, vectors) = qr_algorithm(&a, basis, tolerance, max_iterations)?;
+    let root = power(task, &lifted(values, ridge), &vectors, exponent)?;
+    task.check(&root)?;
+    Ok((root, vectors))
+}
+
 fn eigh_before<R: Real>(
     task: Task,
     a: &ArrayRef2<R>,
@@ -325,12 +352,17 @@ fn eigh_before<R: Real>(
     exponent: f64,
 ) -> Result<Array2<R>> {
     let (a, ridge) = damped(a, damping, largest_eigenvalue)?;
-    let (mut values, vectors) = eigh(&a)?;
+    let (values, vectors) = eigh(&a)?;
+    power(task, &lifted(values, ridge), &vectors, exponent)
+}
+
+/// Eigenvalues of a damped matrix of which rounding has left none below the ridge.
+fn lifted<R: Real>(mut values: Array1<R>, ridge: f64) -> Array1<R> {
     let low = ends(&values).0;
     if low < ridge {
         values.mapv_inplace(|x| (x - R::of(low)) + R::of(ridge));
     }
-    power(task, &values, &vectors, exponent)
+    values
 }
 
 /// ½(A + Aᵀ) + εI, and ε.

@@ -47,6 +47,7 @@ mod inverse_root;
 mod kronecker;
 #[cfg(feature = "lapack")]
 mod lapack;
+mod modes;
 mod native;
 mod newton_schulz;
 mod norms;
@@ -56,8 +57,9 @@ mod routines;
 
 pub use bjorck::{bjorck, orthogonality_error};
 pub use damping::Damping;
-pub use inverse_root::{InverseRoot, eigen_inverse_root};
+pub use inverse_root::{InverseRoot, eigen_inverse_root, qr_inverse_root};
 pub use kronecker::Kronecker;
+pub use modes::{mode_gram, mode_product};
 pub use newton_schulz::{NewtonSchulz, NewtonSchulzScratch};
 pub use norms::spectral_norm;
 pub use orthogonal_iteration::{

@@ -2,7 +2,7 @@
 //! chunks that apply a rule.
 
 use super::element_unit::ElementUnit;
-use super::matrix::{Filter, MatrixMethod};
+use super::matrix::{BlockStep, Filter, MatrixMethod};
 use super::method::GradSlice;
 use super::partition::Tile;
 use crate::kernel::Isa;
@@ -41,10 +41,44 @@ impl<C: MatrixMethod, T: Element> MatrixUnit<'_, C, T> {
 
     pub(super) fn sums(&self) -> Sums {
         match self {
-            Self::Filter(_) => Sums::default(),
+            Self::Filter(unit) => unit.sums,
             Self::Block(unit) => unit.sums,
             Self::Rule(unit) => unit.sums,
             Self::Plain(unit) => unit.sums,
+        }
+    }
+}
+
+/// The gradient with the parameter's share in it: `g + λp`.
+#[derive(Clone, Copy, Debug)]
+pub struct Decayed<'u, T: Element> {
+    pub(super) grad: GradSlice<'u, T>,
+    /// The parameter.
+    pub(super) param: &'u [T],
+    /// `λ`.
+    pub(super) decay: T::Compute,
+}
+
+impl<T: Element> Decayed<'_, T> {
+    /// Writes the elements `offset .. offset + out.len()`.
+    fn load(&self, offset: usize, out: &mut [T::Compute]) {
+        self.grad.load(offset, out);
+        // without decay the parameter is not read: zero times infinity is NaN
+        if self.decay != T::Compute::of(0.0) {
+            for (g, p) in out.iter_mut().zip(self.param.get(offset..).unwrap_or_default()) {
+                *g += self.decay * p.load();
+            }
+        }
+    }
+
+    /// Copies a block of a tensor of shape `shape`, row by row.
+    fn load_tile(&self, shape: &[usize], tile: &Tile, out: &mut [T::Compute]) {
+        if tile.shape() == shape {
+            return self.load(0, out);
+        }
+        let width = tile.shape().last().copied().unwrap_or(1).max(1);
+        for (row, out) in out.chunks_mut(width).enumerate() {
+            self.load(tile.row_offset(shape, row), out);
         }
     }
 }
@@ -55,11 +89,13 @@ pub struct FilterUnit<'u, T: Element> {
     pub(super) isa: Isa,
     /// Where the chunk begins in the flattened tensor.
     pub(super) offset: usize,
-    pub(super) grad: GradSlice<'u, T>,
+    pub(super) grad: Decayed<'u, T>,
     /// Where the filtered gradient goes.
     pub(super) out: &'u mut [T::Compute],
     /// The average, and its weights at this step.
     pub(super) average: Option<Average<'u, T::Compute>>,
+    /// `‖G‖²` of the chunk.
+    pub(super) sums: Sums,
 }
 
 /// A chunk of the average, and its weights.
@@ -91,6 +127,7 @@ impl<R: Real> FilterWeights<R> {
 impl<T: Element> FilterUnit<'_, T> {
     fn run(&mut self) {
         self.grad.load(self.offset, self.out);
+        self.sums = [sum_of_squares(self.out), 0.0, 0.0, 0.0];
         let Some((slot, weights)) = &mut self.average else { return };
         let FilterWeights { beta, one_minus_beta, old, new } = *weights;
         with_scratch::<T::Compute, _>(BLOCK, |scratch| {
@@ -113,14 +150,16 @@ impl<T: Element> FilterUnit<'_, T> {
 pub struct BlockUnit<'u, C: MatrixMethod, T: Element> {
     pub(super) method: &'u C,
     pub(super) t: u64,
-    pub(super) grad: GradSlice<'u, T>,
+    /// `‖G‖` of the whole tensor.
+    pub(super) gradient_norm: f64,
+    pub(super) grad: Decayed<'u, T>,
     /// Shape of the tensor that the block is cut from.
     pub(super) shape: &'u [usize],
     pub(super) tile: &'u Tile,
     pub(super) block: &'u mut C::Block<T::Compute>,
     /// The block of the filtered gradient, which becomes the direction.
     pub(super) direction: ArrayViewMutD<'u, T::Compute>,
-    /// `‖G‖²` and `‖D‖²` of the block.
+    /// The squared length that is asked for, and the one that is there.
     pub(super) sums: Sums,
 }
 
@@ -128,20 +167,22 @@ impl<C: MatrixMethod, T: Element> BlockUnit<'_, C, T> {
     fn run(&mut self) {
         let numel = self.tile.numel();
         with_scratch::<T::Compute, _>(numel, |gradient| {
-            load_tile(&self.grad, self.shape, self.tile, gradient);
-            let squares = sum_of_squares(gradient);
+            self.grad.load_tile(self.shape, self.tile, gradient);
             // the scratch has exactly the elements of the block
-            if let Ok(gradient) = ArrayViewD::from_shape(IxDyn(self.tile.shape()), &*gradient) {
-                let direction = self.direction.view_mut();
-                self.method.precondition(self.t, gradient, self.block, direction);
-            }
-            self.sums = [squares, norm_squared(&self.direction), 0.0, 0.0];
+            let Ok(gradient) = ArrayViewD::from_shape(IxDyn(self.tile.shape()), &*gradient) else {
+                return;
+            };
+            let (t, gradient_norm) = (self.t, self.gradient_norm);
+            let step = BlockStep { t, gradient, gradient_norm };
+            let direction = self.direction.view_mut();
+            let wanted = self.method.precondition(&step, self.block, direction);
+            self.sums = [wanted, norm_squared(&self.direction.view()), 0.0, 0.0];
         });
     }
 }
 
-/// Row by row, so that the order depends on the shape alone.
-fn norm_squared<R: Real>(array: &ArrayViewMutD<'_, R>) -> f64 {
+/// `Σ x²`, row by row, so that the order depends on the shape alone.
+pub(crate) fn norm_squared<R: Real>(array: &ArrayViewD<'_, R>) -> f64 {
     match array.as_slice() {
         Some(slice) => sum_of_squares(slice),
         None => array
@@ -152,22 +193,6 @@ fn norm_squared<R: Real>(array: &ArrayViewMutD<'_, R>) -> f64 {
                 None => row.iter().map(|x| x.widen() * x.widen()).sum(),
             })
             .sum(),
-    }
-}
-
-/// Copies a block of the gradient, scaled and clamped, row by row.
-fn load_tile<T: Element>(
-    grad: &GradSlice<'_, T>,
-    shape: &[usize],
-    tile: &Tile,
-    out: &mut [T::Compute],
-) {
-    if tile.shape() == shape {
-        return grad.load(0, out);
-    }
-    let width = tile.shape().last().copied().unwrap_or(1).max(1);
-    for (row, out) in out.chunks_mut(width).enumerate() {
-        grad.load(tile.row_offset(shape, row), out);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Makes a [`MatrixMethod`] a [`TensorMethod`]: blocks, filter, grafting, and the rule behind them.
 
-use super::block_unit::{BlockUnit, FilterUnit, FilterWeights, MatrixUnit, split_tiles};
+use super::block_unit::{BlockUnit, Decayed, FilterUnit, FilterWeights, MatrixUnit, split_tiles};
 use super::elementwise::{self, ElementState, Elementwise, Prepared};
-use super::matrix::{BlockState, Filter, Graft, MatrixMethod};
+use super::matrix::{BlockState, Filter, MatrixMethod};
 use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
 use super::partition::Partition;
 use super::rule::{Measured, Rule};
@@ -46,9 +46,12 @@ struct Cut<B, R> {
 pub struct BlockedPrepared<C, D, R> {
     rule: Prepared<C, R>,
     plain: Prepared<D, R>,
-    /// Factor that makes the direction as long as it is to be.
+    /// `‖G‖`.
+    gradient_norm: f64,
+    /// Whether the length of the direction is that which the blocks ask for.
+    grafts: bool,
+    /// Factor that makes it so.
     ratio: f64,
-    graft: Graft,
 }
 
 impl<C: Copy, D: Copy, R: Copy> Copy for BlockedPrepared<C, D, R> {}
@@ -115,7 +118,7 @@ impl<B, R: Real> Cut<B, R> {
         filter: Option<Filter>,
         t: u64,
         isa: Isa,
-        grad: GradSlice<'u, T>,
+        grad: Decayed<'u, T>,
         units: &mut Vec<MatrixUnit<'u, C, T>>,
     ) where
         C: MatrixMethod<Block<R> = B>,
@@ -128,15 +131,16 @@ impl<B, R: Real> Cut<B, R> {
                 .as_mut()
                 .map(|(slot, filter)| (slot.take(out.len()), FilterWeights::new(filter, t)));
             let offset = chunk * CHUNK;
-            units.push(MatrixUnit::Filter(FilterUnit { isa, offset, grad, out, average }));
+            let sums = Sums::default();
+            units.push(MatrixUnit::Filter(FilterUnit { isa, offset, grad, out, average, sums }));
         }
     }
 
     fn split_blocks<'u, C, T>(
         &'u mut self,
         method: &'u C,
-        t: u64,
-        grad: GradSlice<'u, T>,
+        (t, gradient_norm): (u64, f64),
+        grad: Decayed<'u, T>,
         units: &mut Vec<MatrixUnit<'u, C, T>>,
     ) where
         C: MatrixMethod<Block<R> = B>,
@@ -149,9 +153,17 @@ impl<B, R: Real> Cut<B, R> {
         let mut parts = partition.tiles().iter().zip(&mut self.blocks);
         split_tiles(direction, partition.cuts(), &mut |direction| {
             if let Some((tile, block)) = parts.next() {
-                let sums = Sums::default();
-                let unit = BlockUnit { method, t, grad, shape, tile, block, direction, sums };
-                units.push(MatrixUnit::Block(unit));
+                units.push(MatrixUnit::Block(BlockUnit {
+                    method,
+                    t,
+                    gradient_norm,
+                    grad,
+                    shape,
+                    tile,
+                    block,
+                    direction,
+                    sums: Sums::default(),
+                }));
             }
         });
     }
@@ -278,8 +290,9 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
         BlockedPrepared {
             rule: TensorMethod::<T>::prepare(&Elementwise(self.0.rule()), t, scalars),
             plain: TensorMethod::<T>::prepare(&Elementwise(self.0.plain()), t, scalars),
+            gradient_norm: 0.0,
+            grafts: self.0.grafts(t),
             ratio: 1.0,
-            graft: self.0.graft(t),
         }
     }
 
@@ -289,9 +302,13 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
                 self.0.rule().refine(pass, measured, &mut prepared.rule.coefficients);
                 self.0.plain().refine(pass, measured, &mut prepared.plain.coefficients);
             }
-            None if pass == PRECONDITION && prepared.graft == Graft::Gradient => {
-                let [gradient, direction, ..] = measured.sums;
-                prepared.ratio = gradient.sqrt() / (direction.sqrt() + 1e-12);
+            None if pass == FILTER => {
+                let [squares, ..] = measured.sums;
+                prepared.gradient_norm = squares.sqrt();
+            }
+            None if prepared.grafts => {
+                let [wanted, direction, ..] = measured.sums;
+                prepared.ratio = wanted.sqrt() / (direction.sqrt() + 1e-12);
             }
             None => {}
         }
@@ -304,15 +321,22 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     ) {
         let Job { stage, isa, storage, prepared, t, key, shape, data, grad, state } = job;
         let BlockedState { cut, element } = state;
+        let rule = self.0.rule();
+        // an ascent turns the direction later
+        let sign = if rule.maximize() { -1.0 } else { 1.0 };
+        let decay = T::Compute::of(sign * self.0.gradient_decay());
         let stage = match stage {
             Stage::Measure(FILTER) => {
                 let filter = self.0.filter();
+                let grad = Decayed { grad, param: data, decay };
                 return cut.iter_mut().for_each(|cut| {
                     cut.split_filter(filter, t, isa, grad, units);
                 });
             }
             Stage::Measure(PRECONDITION) => {
-                return cut.iter_mut().for_each(|cut| cut.split_blocks(&self.0, t, grad, units));
+                let grad = Decayed { grad, param: data, decay };
+                let step = (t, prepared.gradient_norm);
+                return cut.iter_mut().for_each(|cut| cut.split_blocks(&self.0, step, grad, units));
             }
             Stage::Measure(pass) => Stage::Measure(pass - RULE),
             stage => stage,
@@ -325,7 +349,7 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
                 prepared.apply.scale_lr(self.0.lr_factor(shape));
                 let state = element;
                 let job = Job { stage, isa, storage, prepared, t, key, shape, data, grad, state };
-                elementwise::split(&self.0.rule(), job, |unit| units.push(MatrixUnit::Rule(unit)));
+                elementwise::split(&rule, job, |unit| units.push(MatrixUnit::Rule(unit)));
             }
             None => {
                 let (prepared, state) = (prepared.plain, element);

@@ -29,17 +29,6 @@ pub struct Filter {
     pub bias_correction: bool,
 }
 
-/// How long the preconditioned direction of a whole tensor is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Graft {
-    /// As long as it is; a block may have rescaled its own part.
-    None,
-    /// As long as the gradient: `D·‖G‖/(‖D‖ + 1e-12)`, norms over the whole tensor.
-    #[default]
-    Gradient,
-}
-
 /// What is remembered of one block.
 pub trait BlockState: Debug + Send + 'static {
     /// Adds the bytes held, slot by slot.
@@ -52,13 +41,25 @@ pub trait BlockState: Debug + Send + 'static {
     }
 }
 
+/// One block's part of one step.
+#[derive(Clone, Debug)]
+pub struct BlockStep<'a, R> {
+    /// Step number of the tensor, from 1.
+    pub t: u64,
+    /// The gradient `G` of the block, row-major.
+    pub gradient: ArrayViewD<'a, R>,
+    /// `‖G‖` of the whole tensor.
+    pub gradient_norm: f64,
+}
+
 /// A method that sees a tensor as blocks: matrices, or of any number of dimensions.
 ///
 /// One step of a tensor that [`MatrixMethod::partition`] cuts is, in this order:
 /// ```text
-/// ḡ ← filter(g)                      if there is a filter; else g
-/// D ← precondition(g, ḡ)             block by block
-/// D ← D·‖G‖/(‖D‖ + 1e-12)            with Graft::Gradient
+/// G ← g + λp                         λ: MatrixMethod::gradient_decay
+/// Ḡ ← filter(G)                      if there is a filter; else G
+/// D, n² ← precondition(G, Ḡ)         block by block
+/// D ← D·√(Σn²)/(‖D‖ + 1e-12)         if MatrixMethod::grafts; norms over the whole tensor
 /// p, s ← rule(p, D, s)               element by element; decay, lr and rounding are the rule's
 /// ```
 /// Other tensors get `p, s ← plain(p, g, s)`. The engine copies blocks in and out, so that a method
@@ -90,10 +91,15 @@ pub trait MatrixMethod: Hyperparameters {
         None
     }
 
-    /// Length of the direction at step `t`.
-    fn graft(&self, t: u64) -> Graft {
+    /// Weight `λ` of the parameter in the gradient, before anything else: L2 regularisation.
+    fn gradient_decay(&self) -> f64 {
+        0.0
+    }
+
+    /// Whether the direction of a whole tensor gets the length that the blocks ask for at step `t`.
+    fn grafts(&self, t: u64) -> bool {
         let _ = t;
-        Graft::None
+        false
     }
 
     /// Factor on the learning rate of a tensor of this shape.
@@ -120,15 +126,15 @@ pub trait MatrixMethod: Hyperparameters {
     ) -> Result<Self::Block<R>>;
 
     /// Absorbs the gradient, and turns `direction`, which holds the filtered gradient, into the
-    /// preconditioned direction. Cannot fail: a decomposition that does not converge leaves the
+    /// preconditioned direction. Returns the square of the length that it should have, which counts
+    /// if [`MatrixMethod::grafts`]. Cannot fail: a decomposition that does not converge leaves the
     /// last good root in place and is counted.
     fn precondition<R: Real>(
         &self,
-        t: u64,
-        gradient: ArrayViewD<'_, R>,
+        step: &BlockStep<'_, R>,
         block: &mut Self::Block<R>,
         direction: ArrayViewMutD<'_, R>,
-    );
+    ) -> f64;
 
     /// Failures in a row of one block that are still borne.
     fn tolerated_failures(&self) -> u64 {

@@ -3,6 +3,7 @@
 mod block_unit;
 mod blocked;
 mod closure;
+mod decay;
 mod dict;
 mod element_unit;
 mod elementwise;
@@ -18,13 +19,15 @@ mod rule;
 mod scalars;
 mod step;
 
-pub use block_unit::{BlockUnit, FilterUnit, FilterWeights, MatrixUnit};
+pub(crate) use block_unit::norm_squared;
+pub use block_unit::{BlockUnit, Decayed, FilterUnit, FilterWeights, MatrixUnit};
 pub use blocked::{Blocked, BlockedPrepared, BlockedState};
 pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem};
+pub use decay::DecaySchedule;
 pub use element_unit::{ElementUnit, kahan_add};
 pub use elementwise::{ElementState, Elementwise, Prepared};
 pub use engine::Optim;
-pub use matrix::{BlockState, Filter, Graft, MatrixMethod};
+pub use matrix::{BlockState, BlockStep, Filter, MatrixMethod};
 pub use method::{GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
 pub use partition::{Partition, Tile};
 pub use rule::{Apply, Measured, Mode, Rule, Slot, WeightDecay};

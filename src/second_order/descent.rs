@@ -1,23 +1,37 @@
 use crate::numeric::Real;
-use crate::optim::{Rule, Slot, WeightDecay};
+use crate::optim::{DecaySchedule, Rule, Slot, WeightDecay};
 
-/// The plainest rule: a step along the direction, with decoupled weight decay.
+/// A step along the direction that a matrix method found, with decay and momentum behind it.
 ///
 /// ```text
-/// p ← p·(1 − γλ) − γ·u
+/// u ← u + α·p                                   α: see below
+/// m ← μ·m + (1 − τ)·u
+/// u = (1 − τ)·u + μ·m with nesterov, m with momentum, u without
+/// p ← p − γ·u
 /// ```
-/// *Use it when* a matrix method has done all the work, as in [`Muon`](super::Muon). *Not when* a
-/// momentum is wanted: take [`Sgd`](crate::first_order::Sgd), whose decay is coupled.
+/// | `decay` | α | |
+/// |---|---|---|
+/// | `WithLr` | λ | decay falls with the learning rate |
+/// | `Corrected` | λ·γ/γ₀ | decay falls with its square: the norm of weights stays where it is |
+/// | `Independent` | λ/γ₀ | λ is what a step at the highest learning rate γ₀ takes away |
+///
+/// *Use it when* a matrix method has done all the work, as in [`Muon`](super::Muon) and
+/// [`Shampoo::distributed`](super::Shampoo::distributed). *Not when* decay is to act before the
+/// direction is made: that is [`Sgd`](crate::first_order::Sgd)'s on plain gradients.
 ///
 /// | field | default | whose |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | PyTorch's SGD |
+/// | `momentum` μ | 0 | Distributed Shampoo: none, or 0.5 |
+/// | `dampening` τ | 0 | Distributed Shampoo |
+/// | `nesterov` | false | Distributed Shampoo |
 /// | `weight_decay` λ | 0 | – |
+/// | `decay` | `WithLr` | Distributed Shampoo |
 ///
-/// State: none.
+/// State: `momentum_buffer` (m) with momentum, 4 bytes per `f32` parameter; else none.
 ///
 /// # Errors
-/// `build` refuses `lr` or `weight_decay` below 0.
+/// `build` refuses options out of range, and a `peak_lr` that is not above 0.
 ///
 /// # Examples
 /// ```
@@ -25,51 +39,118 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// use ndarray::array;
 ///
 /// let mut w = array![1.0f64];
-/// Descent { lr: 0.5, weight_decay: 0.5 }.build()?.step(&mut w, &array![1.0])?;
+/// let mut opt = Descent { lr: 0.5, weight_decay: 0.5, ..Descent::default() }.build()?;
+/// opt.step(&mut w, &array![1.0])?;
 /// assert_eq!(w[0], 1.0 * (1.0 - 0.25) - 0.5);
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 ///
+/// # Differences
+/// From [`Sgd`](crate::first_order::Sgd) and PyTorch's: dampening acts from the first step on, and on
+/// the direction in Nesterov's form.
+///
 /// # Source
-/// Decay: I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+/// Decay: I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; corrected: A.
+/// Defazio, "Why Gradients Rapidly Increase Near the End of Training", 2025. The order of decay and
+/// momentum is that of Distributed Shampoo.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Descent {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
-    /// Decoupled weight decay `λ >= 0`.
+    /// Momentum `μ` in `[0, 1)`.
+    pub momentum: f64,
+    /// Dampening `τ` in `[0, 1)` of the direction in the momentum.
+    pub dampening: f64,
+    /// Look ahead along the momentum.
+    pub nesterov: bool,
+    /// Weight decay `λ >= 0`.
     pub weight_decay: f64,
+    /// How decay depends on the learning rate.
+    pub decay: DecaySchedule,
 }
 
 impl Default for Descent {
     fn default() -> Self {
-        Self { lr: 1e-3, weight_decay: 0.0 }
+        Self {
+            lr: 1e-3,
+            momentum: 0.0,
+            dampening: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+            decay: DecaySchedule::default(),
+        }
     }
 }
 
 crate::hyperparameters!(Descent, "Descent", {
     "lr": NonNegative = lr;
+    "momentum": UnitHalfOpen = momentum;
+    "dampening": UnitHalfOpen = dampening;
+    "nesterov": Flag = nesterov;
     "weight_decay": NonNegative = weight_decay;
+}, |config| {
+    match config.decay.wrong() {
+        Some(lr) => Err(Descent::invalid("decay.peak_lr", "finite and > 0", lr.to_string())),
+        None => Ok(()),
+    }
 });
 
-impl Rule for Descent {
-    type Coefficients<R: Real> = ();
-    type State<R: Real> = [R; 0];
-    type Scalars = ();
-    const SLOTS: &'static [Slot] = &[];
+/// Scalars of one step.
+#[derive(Clone, Copy, Debug)]
+pub struct DescentCoefficients<R> {
+    /// `μ`.
+    momentum: R,
+    /// `1 − τ`.
+    gain: R,
+    /// `u = take_u·u + take_m·m`.
+    take_u: R,
+    take_m: R,
+}
 
-    fn coefficients<R: Real>(&self, _: u64, _: &()) {}
+impl Rule for Descent {
+    type Coefficients<R: Real> = DescentCoefficients<R>;
+    type State<R: Real> = [R; 1];
+    type Scalars = ();
+    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
+
+    fn coefficients<R: Real>(&self, _: u64, _: &()) -> DescentCoefficients<R> {
+        let gain = 1.0 - self.dampening;
+        let (take_u, take_m) = match (self.momentum == 0.0, self.nesterov) {
+            (true, _) => (1.0, 0.0),
+            (false, true) => (gain, self.momentum),
+            (false, false) => (0.0, 1.0),
+        };
+        DescentCoefficients {
+            momentum: R::of(self.momentum),
+            gain: R::of(gain),
+            take_u: R::of(take_u),
+            take_m: R::of(take_m),
+        }
+    }
 
     #[inline(always)]
-    fn direction<R: Real>(_: &(), _p: R, u: R, s: [R; 0]) -> (R, [R; 0]) {
-        (u, s)
+    fn direction<R: Real>(c: &DescentCoefficients<R>, _p: R, u: R, [m]: [R; 1]) -> (R, [R; 1]) {
+        let m = c.momentum * m + c.gain * u;
+        (c.take_u * u + c.take_m * m, [m])
     }
 
     fn step_size(&self, _: u64, _: &()) -> f64 {
         self.lr
     }
 
+    /// Behind a momentum decay cannot be told from the direction; else it is a factor, which rounds
+    /// once.
     fn decay(&self) -> WeightDecay {
-        WeightDecay::Decoupled(self.weight_decay)
+        let factor = self.decay.factor(self.weight_decay, self.lr);
+        if self.momentum == 0.0 {
+            WeightDecay::Decoupled(factor)
+        } else {
+            WeightDecay::Coupled(factor)
+        }
+    }
+
+    fn uses_slot(&self, _: usize) -> bool {
+        self.momentum != 0.0
     }
 }

@@ -10,13 +10,21 @@
 //! groups, schedules, state precision, threads and checkpoints are those of every other method.
 
 mod descent;
+mod graft;
 pub mod factor;
 mod muon;
+mod polar;
 mod shampoo;
+mod steepest;
 
 pub use descent::Descent;
-pub use muon::{LrAdjustment, Muon, MuonBlock, Orthogonalization};
-pub use shampoo::{Combination, Shampoo, ShampooBlock};
+pub use graft::{Graft, GraftMoment};
+pub use muon::Muon;
+pub use polar::{LrAdjustment, Orthogonalization, PolarBlock};
+pub use steepest::{Norm, SteepestDescent};
+pub use shampoo::{
+    Combination, Exponent, Exponents, GraftScope, Pipeline, Shampoo, ShampooBlock, Statistic, View,
+};
 
 /// Calls `$macro!(Type)` for every matrix method: the list that the common tests read.
 #[macro_export]
@@ -24,5 +32,6 @@ macro_rules! for_each_second_order {
     ($macro:ident) => {
         $macro!(Muon);
         $macro!(Shampoo);
+        $macro!(SteepestDescent);
     };
 }

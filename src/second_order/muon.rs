@@ -1,11 +1,12 @@
-use super::Descent;
+use super::polar::PolarBlock;
+use super::{Descent, LrAdjustment, Orthogonalization};
 use crate::error::Result;
 use crate::first_order::AdamW;
-use crate::linalg::{NewtonSchulz, matmul, matrix_shape, svd};
+use crate::linalg::matrix_shape;
 use crate::numeric::Real;
-use crate::optim::{BlockState, Filter, MatrixMethod, Partition};
-use crate::state::{Lookup, Record, StateBytes, Storage};
-use ndarray::{Array2, ArrayRef2, ArrayViewD, ArrayViewMutD, Ix2};
+use crate::optim::{BlockStep, Filter, MatrixMethod, Partition};
+use crate::state::{Lookup, Storage};
+use ndarray::{ArrayViewMutD, Ix2};
 
 /// Muon: momentum, made orthogonal.
 ///
@@ -101,35 +102,6 @@ pub struct Muon {
     pub rest_weight_decay: f64,
 }
 
-/// The polynomials of the Newton–Schulz iteration.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Orthogonalization {
-    /// Muon's: (3.4445, −4.7750, 2.0315) in every step. Singular values end in about 0.68 … 1.13.
-    #[default]
-    Quintic,
-    /// Another triple (a, b, c) in every step, each the best for what the last one left: after six
-    /// steps within 0.3 % of 1.
-    PolarExpress,
-    /// This triple in every step.
-    Custom([f64; 3]),
-    /// No iteration: U Vᵀ of the singular value decomposition. Slow; for comparison.
-    Exact,
-}
-
-/// Factor `s` on the learning rate of a matrix.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum LrAdjustment {
-    /// `√max(1, rows/columns)`.
-    #[default]
-    Original,
-    /// `0.2·√max(rows, columns)`: updates as large as AdamW's, so that its learning rate serves.
-    MatchRmsAdamW,
-    /// `√(rows/columns)`: the spectral norm that keeps features of equal size.
-    Spectral,
-}
-
 impl Default for Muon {
     fn default() -> Self {
         Self {
@@ -165,48 +137,13 @@ crate::hyperparameters!(Muon, "Muon", {
     "rest_weight_decay": NonNegative = rest_weight_decay;
 });
 
-/// What Muon remembers of a matrix besides its momentum: whether the iteration failed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct MuonBlock {
-    failures: u64,
-}
-
-impl BlockState for MuonBlock {
-    fn count(&self, _: &mut StateBytes) {}
-
-    fn save(&self, _: &mut Record<'_>) {}
-
-    fn failures(&self) -> Option<(u64, &'static str)> {
-        (self.failures > 0).then_some((self.failures, "the momentum cannot be orthogonalised"))
-    }
-}
-
-impl Muon {
-    /// The orthogonal factor of a momentum, or what the iteration makes of it; of nothing, nothing.
-    fn polar<R: Real>(&self, momentum: &ArrayRef2<R>) -> Result<Array2<R>> {
-        let iteration = match self.orthogonalization {
-            Orthogonalization::Quintic => NewtonSchulz::muon(self.ns_steps),
-            Orthogonalization::PolarExpress => NewtonSchulz::polar_express(self.ns_steps),
-            Orthogonalization::Custom(triple) => NewtonSchulz::repeated(triple, self.ns_steps),
-            Orthogonalization::Exact if momentum.iter().all(R::is_zero) => {
-                return Ok(momentum.to_owned());
-            }
-            Orthogonalization::Exact => {
-                let (u, _, vt) = svd(momentum)?;
-                return matmul(&u, &vt);
-            }
-        };
-        NewtonSchulz { eps: self.eps, ..iteration }.orthogonalize(momentum)
-    }
-}
-
 impl MatrixMethod for Muon {
     type Rule = Descent;
     type Plain = AdamW;
-    type Block<R: Real> = MuonBlock;
+    type Block<R: Real> = PolarBlock;
 
     fn rule(&self) -> Descent {
-        Descent { lr: self.lr, weight_decay: self.weight_decay }
+        Descent { lr: self.lr, weight_decay: self.weight_decay, ..Descent::default() }
     }
 
     fn plain(&self) -> AdamW {
@@ -237,44 +174,30 @@ impl MatrixMethod for Muon {
 
     fn lr_factor(&self, shape: &[usize]) -> f64 {
         let (rows, columns) = matrix_shape(shape).unwrap_or((1, 1));
-        let (rows, columns) = (rows as f64, columns as f64);
-        match self.adjust_lr {
-            LrAdjustment::Original => (rows / columns).max(1.0).sqrt(),
-            LrAdjustment::MatchRmsAdamW => 0.2 * rows.max(columns).sqrt(),
-            LrAdjustment::Spectral => (rows / columns).sqrt(),
-        }
+        self.adjust_lr.factor(rows, columns)
     }
 
     fn keeps_layout(&self, changed: &Self) -> bool {
         self.orthogonalize == changed.orthogonalize
     }
 
-    fn init<R: Real>(&self, _: &[usize], _: &Storage) -> MuonBlock {
-        MuonBlock::default()
+    fn init<R: Real>(&self, _: &[usize], _: &Storage) -> PolarBlock {
+        PolarBlock::default()
     }
 
-    fn load<R: Real>(&self, _: &[usize], _: &Storage, _: &Lookup<'_>) -> Result<MuonBlock> {
-        Ok(MuonBlock::default())
+    fn load<R: Real>(&self, _: &[usize], _: &Storage, _: &Lookup<'_>) -> Result<PolarBlock> {
+        Ok(PolarBlock::default())
     }
 
     fn precondition<R: Real>(
         &self,
-        _: u64,
-        _: ArrayViewD<'_, R>,
-        block: &mut MuonBlock,
+        _: &BlockStep<'_, R>,
+        block: &mut PolarBlock,
         direction: ArrayViewMutD<'_, R>,
-    ) {
+    ) -> f64 {
         // the partition makes matrices only
-        let Ok(mut momentum) = direction.into_dimensionality::<Ix2>() else { return };
-        match self.polar(&momentum) {
-            Ok(orthogonal) => {
-                block.failures = 0;
-                momentum.assign(&orthogonal);
-            }
-            Err(_) => {
-                block.failures += 1;
-                momentum.fill(R::zero());
-            }
-        }
+        let Ok(mut momentum) = direction.into_dimensionality::<Ix2>() else { return 0.0 };
+        block.replace(&mut momentum, &self.orthogonalization, (self.ns_steps, self.eps));
+        0.0
     }
 }

@@ -7,10 +7,14 @@ use super::storage::Storage;
 use crate::error::Result;
 use crate::kernel::Isa;
 use crate::kernel::pages::filled;
+use crate::kernel::scratch::with_scratch;
 use crate::numeric::{Element, Real};
 use crate::quant::{
     Codec, Rank1Codec, Rank1Maxima, Rank1Scales, SlotFormat, decode_bf16, encode_bf16,
 };
+
+/// Elements that a whole slot is decoded by at a time: every block of codes divides it.
+const PART: usize = 4096;
 
 /// What a state slot holds; the codec picks its code table from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +216,40 @@ impl<R: Real> SlotBuffer<R> {
             }
         };
         SlotCursor { rest }
+    }
+
+    /// Changes a slot of `numel` elements that one thread holds as a whole: decodes part after part,
+    /// calls `f(start, values)`, encodes. `f` may be called twice for a part, and must then do the
+    /// same.
+    pub fn rewrite(&mut self, isa: Isa, numel: usize, f: impl Fn(usize, &mut [R])) {
+        let passes = if self.wants_preview() { &[false, true][..] } else { &[true] };
+        for &update in passes {
+            let mut chunk = self.cursor(update).take(numel);
+            with_scratch::<R, _>(PART, |scratch| {
+                for start in (0..numel).step_by(PART) {
+                    let values = scratch.get_mut(..PART.min(numel - start)).unwrap_or_default();
+                    chunk.load(isa, start, values);
+                    f(start, values);
+                    if update {
+                        chunk.store(isa, start, values);
+                    } else {
+                        chunk.preview(isa, start, values);
+                    }
+                }
+            });
+        }
+    }
+
+    /// Decodes a slot that one thread holds as a whole, and calls `f(start, values)` part by part.
+    pub fn read(&mut self, isa: Isa, numel: usize, mut f: impl FnMut(usize, &[R])) {
+        let chunk = self.cursor(false).take(numel);
+        with_scratch::<R, _>(PART, |scratch| {
+            for start in (0..numel).step_by(PART) {
+                let values = scratch.get_mut(..PART.min(numel - start)).unwrap_or_default();
+                chunk.load(isa, start, values);
+                f(start, values);
+            }
+        });
     }
 
     /// Writes the slot into a state dict.

@@ -1,7 +1,7 @@
 //! Which part of the runner, and of the crate, a case is for.
 
 use super::options::Spelling;
-use super::{Outcome, Stop, fail, kernels, lowbit, matrix_runs, schedulers, skip, trajectory};
+use super::{Outcome, Stop, distributed, fail, kernels, lowbit, matrix_runs, schedulers, skip, trajectory};
 use eigenstep::prelude::*;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,6 +51,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "AdamW-lowbit" => lowbit::run::<AdamW>(case),
         "Adam-lowbit" => lowbit::run::<Adam>(case),
         "Muon" | "MuonExact" => matrix_runs::muon(case),
+        "DistributedShampoo" => distributed::run(case),
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
         "LAMB" => Err(skip("pytorch_optimizer's LAMB; the crate's is the paper's, `LAMBPaper`")),
         _ => Err(Stop::Skip(format!("the crate has no optimizer `{name}`"))),

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod data;
 pub mod dispatch;
+pub mod distributed;
 pub mod json;
 pub mod kernels;
 pub mod lowbit;

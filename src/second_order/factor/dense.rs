@@ -1,7 +1,8 @@
 //! Statistics themselves, in full precision or as codes.
 
-use super::{FactorOptions, Symmetric};
+use super::{Basis, FactorOptions, RootSolver, Symmetric};
 use crate::error::Result;
+use crate::linalg::qr_inverse_root;
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
 use crate::state::{Lookup, Record, StateBytes};
@@ -22,6 +23,8 @@ use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
 pub struct DenseFactor<R> {
     statistic: Symmetric<R>,
     root: Symmetric<R>,
+    /// Eigenvectors at the last root, where the next one begins; see [`RootSolver::Qr`].
+    basis: Option<Basis<R>>,
 }
 
 impl<R: Real> DenseFactor<R> {
@@ -29,6 +32,7 @@ impl<R: Real> DenseFactor<R> {
         Self {
             statistic: Symmetric::new(Array2::from_diag_elem(n, R::of(options.initial)), codec),
             root: Symmetric::new(Array2::eye(n), codec),
+            basis: options.root.keeps_basis().then(|| Basis::new(Array2::eye(n), None)),
         }
     }
 
@@ -44,7 +48,20 @@ impl<R: Real> DenseFactor<R> {
     }
 
     pub(super) fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {
-        let root = options.root_of(&self.statistic.load())?;
+        let root = match (&mut self.basis, options.root) {
+            (Some(basis), RootSolver::Qr { tolerance, max_iterations }) => {
+                let a = self.statistic.load();
+                let scale = options.scale(a.diag().iter().map(|x| x.widen()).sum());
+                let a = a.mapv(|x| R::of(scale * x.widen()));
+                let limits = (tolerance, max_iterations);
+                let (exponent, damping) = (options.exponent, options.damping);
+                let (root, vectors) =
+                    qr_inverse_root(&a, &basis.load(), limits, exponent, damping)?;
+                basis.store(&vectors)?;
+                root
+            }
+            _ => options.root_of(&self.statistic.load())?,
+        };
         self.root.store(&root)
     }
 
@@ -59,15 +76,28 @@ impl<R: Real> DenseFactor<R> {
     pub(super) fn count(&self, bytes: &mut StateBytes) {
         bytes.add("statistic", self.statistic.bytes());
         bytes.add("root", self.root.bytes());
+        if let Some(basis) = &self.basis {
+            bytes.add("eigenvectors", basis.bytes());
+        }
     }
 
     pub(super) fn save(&self, record: &mut Record<'_>) {
         self.statistic.save("statistic", record);
         self.root.save("root", record);
+        if let Some(basis) = &self.basis {
+            basis.save("eigenvectors", record);
+        }
     }
 
-    pub(super) fn load(n: usize, codec: Option<MatrixCodec>, lookup: &Lookup<'_>) -> Result<Self> {
+    pub(super) fn load(
+        n: usize,
+        codec: Option<MatrixCodec>,
+        options: &FactorOptions,
+        lookup: &Lookup<'_>,
+    ) -> Result<Self> {
+        let basis = || Basis::load_from("eigenvectors", n, None, lookup);
         Ok(Self {
+            basis: options.root.keeps_basis().then(basis).transpose()?,
             statistic: Symmetric::load_from("statistic", n, codec, lookup)?,
             root: Symmetric::load_from("root", n, codec, lookup)?,
         })

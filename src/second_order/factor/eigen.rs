@@ -61,8 +61,10 @@ impl<R: Real> EigenFactor<R> {
     pub(super) fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {
         let v = self.rectified(|_, root| root, options)?;
         let root = match options.root {
-            RootSolver::Eigen => {
-                eigen_inverse_root(&self.values, &v, options.exponent, options.damping)?
+            RootSolver::Eigen | RootSolver::DampedEigen | RootSolver::Qr { .. } => {
+                let scale = options.scale(self.values.iter().map(|x| x.widen()).sum());
+                let values = self.values.mapv(|x| R::of(scale * x.widen()));
+                eigen_inverse_root(&values, &v, options.exponent, options.damping)?
             }
             _ => options.root_of(&matmul(&(&v * &self.values), &v.t())?)?,
         };

@@ -75,10 +75,16 @@ pub struct FactorOptions {
     pub storage: FactorStorage,
     /// Smallest n² that is coded.
     pub min_numel: usize,
-    /// Weight β of the old statistic; with 1 gradients are summed up.
+    /// Weight β of the old statistic.
     pub beta: f64,
+    /// Weight of a new term: 1 − β, or 1.
+    pub weight: f64,
     /// First statistic ε₀I.
     pub initial: f64,
+    /// The statistic is divided by this before its root: 1 − βᵘ, or 1.
+    pub bias: f64,
+    /// It is then multiplied by max(trace, ε) to the power of minus this.
+    pub trace_scaling: f64,
     /// Ridge of the root.
     pub damping: Damping,
     /// How the root is computed.
@@ -110,7 +116,7 @@ impl<R: Real> Factor<R> {
         }
     }
 
-    /// `A ← β·A + (1 − β)·M` for a Gram matrix M; with β = 1, `A ← A + M`.
+    /// `A ← β·A + weight·M` for a Gram matrix M.
     ///
     /// # Errors
     /// A decomposition failed, or the result is not finite; the factor is as it was.
@@ -172,7 +178,7 @@ impl<R: Real> Factor<R> {
         let storage = options.stored(n);
         Ok(match storage {
             FactorStorage::Dense | FactorStorage::Naive(_) => {
-                Self::Dense(DenseFactor::load(n, storage.codec(), lookup)?)
+                Self::Dense(DenseFactor::load(n, storage.codec(), options, lookup)?)
             }
             FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. } => {
                 Self::Eigen(EigenFactor::load(n, storage.codec(), lookup)?)
@@ -190,34 +196,25 @@ impl FactorOptions {
 
     /// Weights of the old statistic and of the new term.
     fn weights<R: Real>(&self) -> (R, R) {
-        let new = if self.beta == 1.0 { 1.0 } else { 1.0 - self.beta };
-        (R::of(self.beta), R::of(new))
+        (R::of(self.beta), R::of(self.weight))
     }
 
-    /// The inverse root of a matrix, computed in `f64`: the ridge is as small as what `f32` loses.
-    fn root_of<R: Real>(&self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
-        let damping = self.damping;
-        let method = match self.root {
-            RootSolver::Eigen => InverseRoot::Eigh { damping, perturb_before: false },
-            RootSolver::CoupledNewton { tolerance, max_iterations } => InverseRoot::CoupledNewton {
-                damping,
-                tolerance,
-                max_iterations,
-                max_growth: Some(1.2),
-                accept: None,
-            },
-            RootSolver::CoupledHigherOrder { order, tolerance, max_iterations } => {
-                let accept = Some(0.1);
-                InverseRoot::CoupledHigherOrder {
-                    damping,
-                    order,
-                    tolerance,
-                    max_iterations,
-                    accept,
-                }
-            }
+    /// What a statistic of this trace is multiplied by before its root is taken.
+    fn scale(&self, trace: f64) -> f64 {
+        let trace = trace / self.bias;
+        let by_trace = match self.trace_scaling {
+            0.0 => 1.0,
+            power => trace.max(self.damping.ridge(trace)).powf(-power),
         };
-        let root = method.root(&a.mapv(R::widen), self.exponent)?;
+        by_trace / self.bias
+    }
+
+    /// The inverse root of a statistic, computed in `f64`: the ridge is as small as what `f32`
+    /// loses.
+    fn root_of<R: Real>(&self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
+        let scale = self.scale(a.diag().iter().map(|x| x.widen()).sum());
+        let method = self.root.inverse_root(self.damping);
+        let root = method.root(&a.mapv(|x| scale * x.widen()), self.exponent)?;
         Ok(root.mapv(R::of))
     }
 }
@@ -226,15 +223,36 @@ impl FactorOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RootSolver {
-    /// From eigenvalues and eigenvectors: those stored, else those of a decomposition.
+    /// From eigenvalues and eigenvectors, those stored or those of a decomposition; the ridge is
+    /// added to the eigenvalues.
     #[default]
     Eigen,
-    /// Products only; stops when the error grows by 1.2 times, and keeps the iterate before.
+    /// The same with the ridge added to the matrix before it is decomposed.
+    DampedEigen,
+    /// Eigenvalues that count as zero stay zero. The damping plays no part.
+    PseudoInverse {
+        /// Relative to the largest eigenvalue; `None` is n times the machine epsilon.
+        rtol: Option<f64>,
+        /// Absolute.
+        atol: f64,
+    },
+    /// From eigenvectors that are kept, 4n² bytes more in `f32`, and turned a little further by the
+    /// QR algorithm: far cheaper than a decomposition, and not quite as exact. For dense factors;
+    /// stored eigenvectors serve by themselves.
+    Qr {
+        /// Off-diagonal part, relative to the whole, below which a basis is good enough.
+        tolerance: f64,
+        /// Largest number of iterations.
+        max_iterations: usize,
+    },
+    /// Products only.
     CoupledNewton {
         /// Largest |M − I| at which to stop.
         tolerance: f64,
         /// Largest number of iterations.
         max_iterations: usize,
+        /// Stop when the error grows by more than this factor, and keep the iterate before.
+        max_growth: Option<f64>,
     },
     /// Products only, fewer iterations.
     CoupledHigherOrder {
@@ -245,4 +263,40 @@ pub enum RootSolver {
         /// Largest number of iterations.
         max_iterations: usize,
     },
+}
+
+impl RootSolver {
+    /// Whether a dense factor keeps eigenvectors for the next root.
+    pub(super) fn keeps_basis(&self) -> bool {
+        matches!(self, Self::Qr { .. })
+    }
+
+    /// The method for a matrix of which nothing is known.
+    pub(super) fn inverse_root(&self, damping: Damping) -> InverseRoot {
+        match *self {
+            Self::Eigen => InverseRoot::Eigh { damping, perturb_before: false },
+            Self::DampedEigen | Self::Qr { .. } => {
+                InverseRoot::Eigh { damping, perturb_before: true }
+            }
+            Self::PseudoInverse { rtol, atol } => InverseRoot::PseudoInverse { rtol, atol },
+            Self::CoupledNewton { tolerance, max_iterations, max_growth } => {
+                InverseRoot::CoupledNewton {
+                    damping,
+                    tolerance,
+                    max_iterations,
+                    max_growth,
+                    accept: None,
+                }
+            }
+            Self::CoupledHigherOrder { order, tolerance, max_iterations } => {
+                InverseRoot::CoupledHigherOrder {
+                    damping,
+                    order,
+                    tolerance,
+                    max_iterations,
+                    accept: Some(0.1),
+                }
+            }
+        }
+    }
 }

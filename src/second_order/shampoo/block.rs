@@ -1,0 +1,206 @@
+//! The factors of one block, and what they do to a gradient.
+
+use super::super::graft::GraftState;
+use super::{Combination, Shampoo, Statistic};
+use crate::error::{Error, Result};
+use crate::kernel::scratch::with_scratch;
+use crate::linalg::{mode_gram, mode_product};
+use crate::numeric::Real;
+use crate::optim::{BlockState, BlockStep};
+use crate::second_order::factor::Factor;
+use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
+use ndarray::{ArrayViewD, ArrayViewMutD, CowArray, IxDyn};
+
+/// What Shampoo remembers of one block.
+#[derive(Debug)]
+pub struct ShampooBlock<R> {
+    shape: Vec<usize>,
+    /// One per dimension; `None`: its exponent is 0.
+    factors: Vec<Option<Factor<R>>>,
+    pub(super) graft: GraftState<R>,
+    failures: u64,
+    problem: &'static str,
+}
+
+impl<R: Real> ShampooBlock<R> {
+    pub(super) fn new<U>(method: &Shampoo<U>, shape: &[usize], storage: &Storage) -> Self {
+        let factor = |(axis, &size): (usize, &usize)| {
+            let options = method.factor_options(shape.len(), axis, 0);
+            (options.exponent > 0.0).then(|| Factor::new(size, &options))
+        };
+        Self {
+            shape: shape.to_vec(),
+            factors: shape.iter().enumerate().map(factor).collect(),
+            graft: GraftState::new(&method.graft, shape, storage),
+            failures: 0,
+            problem: "",
+        }
+    }
+
+    pub(super) fn load<U>(
+        method: &Shampoo<U>,
+        shape: &[usize],
+        storage: &Storage,
+        lookup: &Lookup<'_>,
+    ) -> Result<Self> {
+        let factor = |(axis, &size): (usize, &usize)| {
+            let options = method.factor_options(shape.len(), axis, 0);
+            let load = || Factor::load(size, &options, &lookup.nested(&format!("factor{axis}")));
+            (options.exponent > 0.0).then(load).transpose()
+        };
+        let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
+        Ok(Self {
+            shape: shape.to_vec(),
+            factors: shape.iter().enumerate().map(factor).collect::<Result<_>>()?,
+            graft: GraftState::load(&method.graft, shape, storage, lookup)?,
+            failures: failures.ok_or_else(|| lookup.problem("failures", "is not a count"))?,
+            problem: "a decomposition failed before the state was saved",
+        })
+    }
+
+    /// The factors, one per dimension; `None` where the exponent is 0.
+    pub fn factors(&self) -> &[Option<Factor<R>>] {
+        &self.factors
+    }
+
+    /// Statistics and roots as far as they are due.
+    pub(super) fn refresh<U>(&mut self, step: &BlockStep<'_, R>, method: &Shampoo<U>) {
+        let (factors_due, roots_due) = method.due(step.t);
+        if !factors_due && !roots_due {
+            return;
+        }
+        let accumulated = if factors_due { self.accumulate(step, method) } else { Ok(()) };
+        let done = accumulated.and_then(|()| match roots_due {
+            true => self.refresh_roots(step.t, method),
+            false => Ok(()),
+        });
+        match done {
+            Ok(()) => self.failures = 0,
+            Err(error) => {
+                self.failures += 1;
+                self.problem = reason(&error);
+            }
+        }
+    }
+
+    fn accumulate<U>(&mut self, step: &BlockStep<'_, R>, method: &Shampoo<U>) -> Result<()> {
+        let order = self.factors.len();
+        let grams: Vec<_> = match method.statistic {
+            Statistic::Gradient => vec![None; order],
+            // all of them before any factor changes
+            Statistic::KullbackLeibler => {
+                (0..order).map(|axis| Some(self.without(axis, &step.gradient))).collect()
+            }
+        };
+        for (axis, (factor, whitened)) in self.factors.iter_mut().zip(grams).enumerate() {
+            let Some(factor) = factor else { continue };
+            let options = method.factor_options(order, axis, step.t);
+            let gram = match &whitened {
+                None => mode_gram(&step.gradient, axis),
+                Some(whitened) => mode_gram(&whitened.view(), axis),
+            };
+            factor.accumulate(&gram, &options)?;
+        }
+        Ok(())
+    }
+
+    fn refresh_roots<U>(&mut self, t: u64, method: &Shampoo<U>) -> Result<()> {
+        let order = self.factors.len();
+        for (axis, factor) in self.factors.iter_mut().enumerate() {
+            if let Some(factor) = factor {
+                factor.refresh_root(&method.factor_options(order, axis, t))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradient preconditioned along all dimensions but one.
+    fn without<'g>(&self, axis: usize, g: &ArrayViewD<'g, R>) -> CowArray<'g, R, IxDyn> {
+        let mut g = CowArray::from(g.clone());
+        let others = self.factors.iter().enumerate().filter(|(other, _)| *other != axis);
+        for (other, factor) in others {
+            if let Some(factor) = factor {
+                let mut product = g.to_owned();
+                mode_product(&factor.root(), other, &g.view(), product.view_mut());
+                g = product.into();
+            }
+        }
+        g
+    }
+
+    /// The preconditioned direction, for the filtered gradient in `out`.
+    pub(super) fn apply(&self, combination: Combination, mut out: ArrayViewMutD<'_, R>) {
+        if out.ndim() > 2 && !out.is_standard_layout() {
+            // a block of a larger tensor: products along inner dimensions want it in one piece
+            let mut whole = out.to_owned();
+            self.apply(combination, whole.view_mut());
+            return out.assign(&whole);
+        }
+        with_scratch::<R, _>(out.len(), |scratch| {
+            let Ok(scratch) = ArrayViewMutD::from_shape(IxDyn(&self.shape), scratch) else { return };
+            match combination {
+                Combination::Product => self.multiply(out, scratch),
+                Combination::Caspr => {
+                    self.add_up(&mut out, scratch);
+                }
+            }
+        });
+    }
+
+    /// `out ← out ×₀ P₀ ×₁ P₁ …`, back and forth between `out` and `scratch`.
+    fn multiply<'a>(&self, mut out: ArrayViewMutD<'a, R>, mut scratch: ArrayViewMutD<'a, R>) {
+        let mut in_out = true;
+        for (axis, factor) in self.factors.iter().enumerate() {
+            let Some(factor) = factor else { continue };
+            let (from, to) = if in_out { (&out, &mut scratch) } else { (&scratch, &mut out) };
+            mode_product(&factor.root(), axis, &from.view(), to.view_mut());
+            in_out = !in_out;
+        }
+        if !in_out {
+            out.assign(&scratch);
+        }
+    }
+
+    /// Twice `out ← Σᵢ out ×ᵢ Pᵢ`.
+    fn add_up(&self, out: &mut ArrayViewMutD<'_, R>, mut product: ArrayViewMutD<'_, R>) {
+        for _ in 0..2 {
+            let from = out.to_owned();
+            out.fill(R::zero());
+            for (axis, factor) in self.factors.iter().enumerate() {
+                if let Some(factor) = factor {
+                    mode_product(&factor.root(), axis, &from.view(), product.view_mut());
+                    *out += &product;
+                }
+            }
+        }
+    }
+}
+
+/// Why a decomposition failed, in words that need no memory.
+fn reason(error: &Error) -> &'static str {
+    match error {
+        Error::Decomposition { problem, .. } => problem,
+        _ => "a factor is not finite",
+    }
+}
+
+impl<R: Real> BlockState for ShampooBlock<R> {
+    fn count(&self, bytes: &mut StateBytes) {
+        self.factors.iter().flatten().for_each(|factor| factor.count(bytes));
+        self.graft.count(bytes);
+    }
+
+    fn save(&self, record: &mut Record<'_>) {
+        for (axis, factor) in self.factors.iter().enumerate() {
+            if let Some(factor) = factor {
+                factor.save(&mut record.nested(&format!("factor{axis}")));
+            }
+        }
+        self.graft.save(&self.shape, record);
+        record.scalar("failures", Scalar::Int(i64::try_from(self.failures).unwrap_or(i64::MAX)));
+    }
+
+    fn failures(&self) -> Option<(u64, &'static str)> {
+        (self.failures > 0).then_some((self.failures, self.problem))
+    }
+}

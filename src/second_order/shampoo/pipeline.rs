@@ -1,0 +1,176 @@
+//! What differs between the public implementations of Shampoo.
+
+use crate::linalg::{matrix_shape, merge_leading_dims, merge_small_dims};
+use crate::optim::Partition;
+
+/// What surrounds the preconditioner, as a public implementation has it.
+///
+/// | | [`LOW_BIT`](Self::LOW_BIT) | [`SCALABLE`](Self::SCALABLE) | [`DISTRIBUTED`](Self::DISTRIBUTED) |
+/// |---|---|---|---|
+/// | whose | 4-bit Shampoo | Google's Scalable Shampoo | Meta's Distributed Shampoo |
+/// | tensors | matrices | all | all |
+/// | graft | whole tensor | whole tensor | block by block |
+/// | first root | at the interval | at the interval | at `start` |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Pipeline {
+    /// What tensors are seen as.
+    pub view: View,
+    /// What gets the length that grafting asks for.
+    pub graft_scope: GraftScope,
+    /// Whether the first roots are made at step `start`; else whenever the interval says so.
+    pub roots_at_start: bool,
+}
+
+impl Pipeline {
+    /// As the code of 4-bit Shampoo: matrices, everything else by the base alone.
+    pub const LOW_BIT: Self =
+        Self { view: View::Matrix, graft_scope: GraftScope::Tensor, roots_at_start: false };
+    /// As Google's code: dimensions are merged from the first to the last, vectors have a factor.
+    pub const SCALABLE: Self =
+        Self { view: View::Leading, graft_scope: GraftScope::Tensor, roots_at_start: false };
+    /// As Meta's code with matrices kept as matrices. Meta's own default merges further, down to
+    /// one dimension: a matrix of no more than `max_dim` elements then becomes a vector.
+    pub const DISTRIBUTED: Self = Self {
+        view: View::Merged { dims: 2 },
+        graft_scope: GraftScope::Block,
+        roots_at_start: true,
+    };
+
+    /// How a tensor of this shape is cut into blocks with factors of at most `max_dim` rows.
+    pub(super) fn partition(&self, shape: &[usize], max_dim: usize) -> Option<Partition> {
+        if shape.contains(&0) {
+            return None;
+        }
+        let view = match self.view {
+            View::Matrix => {
+                let (rows, columns) = matrix_shape(shape)?;
+                vec![rows, columns]
+            }
+            View::Leading => merge_leading_dims(shape, max_dim),
+            View::Merged { dims } => merge_small_dims(shape, max_dim, Some(dims)),
+            View::AsIs if shape.is_empty() => vec![1],
+            View::AsIs => shape.to_vec(),
+        };
+        Some(Partition::new(view, max_dim))
+    }
+}
+
+/// What a tensor is seen as before it is cut into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum View {
+    /// A matrix: the first dimension against all others, ones dropped. What is no matrix has no
+    /// factors, and is the base's alone.
+    Matrix,
+    /// Dimensions merged from the last to the first while the product is at most `max_dim` and more
+    /// than `dims` would be left; see [`merge_small_dims`](crate::linalg::merge_small_dims).
+    /// Vectors and scalars have one factor.
+    Merged {
+        /// Number of dimensions at which merging ends, at least 1.
+        dims: usize,
+    },
+    /// Dimensions merged from the first to the last while the product is at most `max_dim`; see
+    /// [`merge_leading_dims`](crate::linalg::merge_leading_dims).
+    Leading,
+    /// As it is, with one factor for every dimension, those of size 1 included.
+    AsIs,
+}
+
+/// What gets the length that grafting asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum GraftScope {
+    /// The tensor: `D·‖A‖/(‖D‖ + 1e-12)`.
+    Tensor,
+    /// Every block: `D·‖A‖/(‖D‖ + 1e-16)`.
+    Block,
+}
+
+/// The powers that factors are taken to, as positive numbers: `L^(−exponent)`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Exponents {
+    /// `1/(2k)` for a tensor of `k` dimensions: 1/4 for matrices.
+    #[default]
+    Standard,
+    /// The same for all: 1/2 is Shampoo², the square root of the best Kronecker product's step.
+    Same(f64),
+    /// By number of dimensions, and by dimension; the first entry that fits counts, and where none
+    /// does the standard.
+    Table(Vec<Exponent>),
+}
+
+/// One entry of [`Exponents::Table`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Exponent {
+    /// Number of dimensions of the block.
+    pub order: usize,
+    /// Which dimension, from 0; `None`: all.
+    pub dim: Option<usize>,
+    /// The exponent `>= 0`; with 0 the dimension has no factor.
+    pub exponent: f64,
+}
+
+impl Exponents {
+    /// The exponent of dimension `dim` of a block with `order` dimensions.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::second_order::Exponents;
+    ///
+    /// assert_eq!(Exponents::Standard.of(2, 0), 0.25);
+    /// assert_eq!(Exponents::Same(0.5).of(2, 1), 0.5);
+    /// ```
+    pub fn of(&self, order: usize, dim: usize) -> f64 {
+        let standard = 0.5 / order.max(1) as f64;
+        match self {
+            Self::Standard => standard,
+            Self::Same(exponent) => *exponent,
+            Self::Table(entries) => entries
+                .iter()
+                .find(|entry| entry.order == order && entry.dim.is_none_or(|own| own == dim))
+                .map_or(standard, |entry| entry.exponent),
+        }
+    }
+
+    /// An exponent that is no finite number `>= 0`.
+    pub(super) fn wrong(&self) -> Option<f64> {
+        let right = |exponent: f64| exponent >= 0.0 && exponent.is_finite();
+        match self {
+            Self::Standard => None,
+            Self::Same(exponent) => Some(*exponent).filter(|e| !right(*e)),
+            Self::Table(entries) => {
+                entries.iter().map(|entry| entry.exponent).find(|e| !right(*e))
+            }
+        }
+    }
+}
+
+/// What the factors are statistics of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Statistic {
+    /// Of the gradient: `L ← β·L + (1 − β)·G Gᵀ`.
+    #[default]
+    Gradient,
+    /// KL-Shampoo: of the gradient preconditioned along all other dimensions by their present
+    /// roots, `L ← β·L + (1 − β)·(G R̂)(G R̂)ᵀ`. With exponent 1/2 the factors descend the
+    /// Kullback–Leibler divergence between the gradients' covariance and a Kronecker product.
+    ///
+    /// Source: W. Lin and others, "Understanding and Improving Shampoo and SOAP via
+    /// Kullback-Leibler Minimization", 2025.
+    KullbackLeibler,
+}
+
+/// How the roots of all sides act on a gradient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Combination {
+    /// `L̂ G R̂`: the Kronecker product.
+    #[default]
+    Product,
+    /// CASPR: `L̂ J + J R̂` with `J = L̂ G + G R̂`, the square of the Kronecker sum.
+    Caspr,
+}

@@ -1,0 +1,232 @@
+use super::polar::PolarBlock;
+use super::{Descent, LrAdjustment, Orthogonalization};
+use crate::error::Result;
+use crate::hyper::{Hyper, Hyperparameters, Range};
+use crate::linalg::matrix_shape;
+use crate::numeric::Real;
+use crate::optim::{BlockStep, Filter, MatrixMethod, Partition, Rule};
+use crate::state::{Lookup, Storage};
+use ndarray::{ArrayViewMutD, Ix2};
+
+/// Steepest descent under a norm of your choice, into any element-wise rule.
+///
+/// *Use it when* you want Muon's step, or a step by signs, behind a momentum, decay or average of
+/// your own. *Not when* the usual split between matrices and the rest is wanted: that is
+/// [`Muon`](super::Muon).
+///
+/// ```text
+/// Ḡ = average of gradients                      filter_beta β₁; see Filter
+/// D = U Vᵀ for Ḡ = U S Vᵀ                       norm Spectral: the matrix of norm 1 most like Ḡ
+/// D = scale·sign(Ḡ)                             norm Max
+/// p, s ← base(p, D, s)
+/// ```
+/// Of all D with ‖D‖ = 1 these are the ones along which the loss falls fastest. A tensor of more than
+/// two dimensions is, for `Spectral`, seen as (first, all others); what is no matrix is the base's
+/// alone, without the average.
+///
+/// | field | default | whose |
+/// |---|---|---|
+/// | `base` | `Descent::default()` | Distributed Shampoo |
+/// | `norm` | `Spectral`, five steps of Muon's polynomial | Distributed Shampoo |
+/// | `filter_beta` β₁ | 0.9 | Distributed Shampoo |
+/// | `filter_weight` β₃ | β₁ | Distributed Shampoo |
+/// | `bias_correction` | true | Distributed Shampoo |
+/// | `gradient_decay` | 0 | L2 regularisation |
+///
+/// State: `filtered_grad` with a filter, 4 bytes per `f32` parameter; the base's slots.
+///
+/// # Errors
+/// `build` refuses options out of range. A step fails if a matrix could not be made orthogonal four
+/// times in a row.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{prelude::*, second_order::{Descent, Norm, SteepestDescent}};
+/// use ndarray::array;
+///
+/// let mut w = array![[1.0f64, -2.0], [0.5, 0.0]];
+/// let base = Descent { lr: 0.5, ..Descent::default() };
+/// let method = SteepestDescent { base, norm: Norm::Max { scale: 1.0 }, ..SteepestDescent::default() };
+/// let grad = w.clone();
+/// method.build()?.step(&mut w, &grad)?;
+/// assert_eq!(w, array![[0.5, -1.5], [0.0, 0.0]]);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// J. Bernstein, L. Newhouse, "Old Optimizer, New Norm: An Anthology", 2024; D. Carlson, V. Cevher,
+/// L. Carin, "Stochastic Spectral Descent for Restricted Boltzmann Machines", AISTATS 2015.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SteepestDescent<U = Descent> {
+    /// What is done with the direction.
+    pub base: U,
+    /// The norm.
+    pub norm: Norm,
+    /// Decay rate `β₁` in `[0, 1)` of the average; 0: the gradient itself.
+    pub filter_beta: f64,
+    /// Weight `β₃` in `[0, 1)` of the old average in what is used.
+    pub filter_weight: Option<f64>,
+    /// Correct the average for its start at zero.
+    pub bias_correction: bool,
+    /// Weight `>= 0` of the parameter in the gradient.
+    pub gradient_decay: f64,
+}
+
+/// The norm that steps are measured by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Norm {
+    /// The largest singular value, of matrices.
+    Spectral {
+        /// How the orthogonal factor is found.
+        orthogonalization: Orthogonalization,
+        /// Number of iterations, at least 1.
+        steps: usize,
+        /// Norm below which a matrix is not scaled up any more.
+        eps: f64,
+        /// Factor on the learning rate.
+        adjust_lr: LrAdjustment,
+    },
+    /// The largest entry: descent by signs.
+    Max {
+        /// Length of every entry of the step.
+        scale: f64,
+    },
+}
+
+impl Default for Norm {
+    /// Five steps of Muon's polynomial, norms below 1e-8 left alone, no factor.
+    fn default() -> Self {
+        Self::Spectral {
+            orthogonalization: Orthogonalization::Quintic,
+            steps: 5,
+            eps: 1e-8,
+            adjust_lr: LrAdjustment::None,
+        }
+    }
+}
+
+impl<U: Default> Default for SteepestDescent<U> {
+    fn default() -> Self {
+        Self {
+            base: U::default(),
+            norm: Norm::default(),
+            filter_beta: 0.9,
+            filter_weight: None,
+            bias_correction: true,
+            gradient_decay: 0.0,
+        }
+    }
+}
+
+impl<U: Rule> Hyperparameters for SteepestDescent<U> {
+    const NAME: &'static str = "SteepestDescent";
+
+    /// The base's options under their own names, then the direction's.
+    fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        self.base.visit_options(visitor);
+        let mut option = |name, range, value| visitor(Hyper { name, range, value });
+        option("filter_beta", Range::UnitHalfOpen, &mut self.filter_beta);
+        option("filter_weight", Range::OptionalUnitHalfOpen, &mut self.filter_weight);
+        option("bias_correction", Range::Flag, &mut self.bias_correction);
+        option("gradient_decay", Range::NonNegative, &mut self.gradient_decay);
+        match &mut self.norm {
+            Norm::Spectral { steps, eps, .. } => {
+                option("norm.steps", Range::CountFrom(1), steps);
+                option("norm.eps", Range::NonNegative, eps);
+            }
+            Norm::Max { scale } => option("norm.scale", Range::Positive, scale),
+        }
+    }
+
+    fn validate_together(&self) -> Result<()> {
+        self.base.validate_together()
+    }
+}
+
+impl<U: Rule> MatrixMethod for SteepestDescent<U> {
+    type Rule = U;
+    type Plain = U;
+    type Block<R: Real> = PolarBlock;
+
+    fn rule(&self) -> U {
+        self.base.clone()
+    }
+
+    fn plain(&self) -> U {
+        self.base.clone()
+    }
+
+    fn partition(&self, shape: &[usize]) -> Option<Partition> {
+        match self.norm {
+            _ if shape.contains(&0) => None,
+            Norm::Spectral { .. } => {
+                let (rows, columns) = matrix_shape(shape)?;
+                Some(Partition::new(vec![rows, columns], usize::MAX))
+            }
+            Norm::Max { .. } => Some(Partition::new(vec![shape.iter().product()], usize::MAX)),
+        }
+    }
+
+    fn filter(&self) -> Option<Filter> {
+        let beta = self.filter_beta;
+        (beta > 0.0).then(|| Filter {
+            slot: "filtered_grad",
+            beta,
+            weight: self.filter_weight.unwrap_or(beta),
+            bias_correction: self.bias_correction,
+        })
+    }
+
+    fn gradient_decay(&self) -> f64 {
+        self.gradient_decay
+    }
+
+    fn lr_factor(&self, shape: &[usize]) -> f64 {
+        match self.norm {
+            Norm::Spectral { adjust_lr, .. } => {
+                let (rows, columns) = matrix_shape(shape).unwrap_or((1, 1));
+                adjust_lr.factor(rows, columns)
+            }
+            Norm::Max { .. } => 1.0,
+        }
+    }
+
+    fn keeps_layout(&self, changed: &Self) -> bool {
+        let layout = |method: &Self| {
+            (matches!(method.norm, Norm::Spectral { .. }), method.filter_beta > 0.0)
+        };
+        layout(self) == layout(changed)
+    }
+
+    fn init<R: Real>(&self, _: &[usize], _: &Storage) -> PolarBlock {
+        PolarBlock::default()
+    }
+
+    fn load<R: Real>(&self, _: &[usize], _: &Storage, _: &Lookup<'_>) -> Result<PolarBlock> {
+        Ok(PolarBlock::default())
+    }
+
+    fn precondition<R: Real>(
+        &self,
+        _: &BlockStep<'_, R>,
+        block: &mut PolarBlock,
+        mut direction: ArrayViewMutD<'_, R>,
+    ) -> f64 {
+        match &self.norm {
+            Norm::Spectral { orthogonalization, steps, eps, .. } => {
+                // the partition makes matrices only
+                if let Ok(mut matrix) = direction.into_dimensionality::<Ix2>() {
+                    block.replace(&mut matrix, orthogonalization, (*steps, *eps));
+                }
+            }
+            Norm::Max { scale } => {
+                let scale = R::of(*scale);
+                let sign = |x: R| if x == R::zero() { x } else { scale * x.signum() };
+                direction.mapv_inplace(sign);
+            }
+        }
+        0.0
+    }
+}
