@@ -4,12 +4,15 @@
 
 use eigenstep_instances as _;
 
+#[path = "second_order/distributed.rs"]
+mod distributed;
+
 use eigenstep::Error;
 use eigenstep::linalg::Damping;
-use eigenstep::second_order::Graft;
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep::second_order::Combination;
+use eigenstep::second_order::Graft;
 use ndarray::{Array1, Array2, Array4, ArrayD, IxDyn};
 
 type Method = Shampoo<Sgd>;
@@ -153,12 +156,12 @@ fn another_storage_is_refused_by_key() {
     };
     assert_eq!(
         refused(FactorStorage::Eigen),
-        "state dict: `state.param.block0.left.eigenvectors`: is missing"
+        "state dict: `state.param.block0.factor0.eigenvectors`: is missing"
     );
     let codec = MatrixCodec { bits: 8, block_size: 64, map: MatrixMap::Linear2 };
     assert_eq!(
         refused(FactorStorage::QuantizedEigen { codec, rectify_update: 1, rectify_root: 4 }),
-        "state dict: `state.param.block0.left.eigenvectors.codec`: expected linear-2, 8 bits, \
+        "state dict: `state.param.block0.factor0.eigenvectors.codec`: expected linear-2, 8 bits, \
          blocks of 64, found linear-2, 4 bits, blocks of 64"
     );
 }

@@ -66,10 +66,8 @@ pub fn mode_product<R: Real>(
         return;
     }
     // matrices of any layout in place
-    let matrices = (
-        x.view().into_dimensionality::<Ix2>(),
-        out.view_mut().into_dimensionality::<Ix2>(),
-    );
+    let matrices =
+        (x.view().into_dimensionality::<Ix2>(), out.view_mut().into_dimensionality::<Ix2>());
     if let (Ok(x), Ok(mut out)) = matrices {
         return match axis {
             0 => general_mat_mul(R::one(), p, &x, R::zero(), &mut out),

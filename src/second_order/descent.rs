@@ -28,7 +28,7 @@ use crate::optim::{DecaySchedule, Rule, Slot, WeightDecay};
 /// | `weight_decay` λ | 0 | – |
 /// | `decay` | `WithLr` | Distributed Shampoo |
 ///
-/// State: `momentum_buffer` (m) with momentum, 4 bytes per `f32` parameter; else none.
+/// State: `momentum` (m) with momentum, 4 bytes per `f32` parameter; else none.
 ///
 /// # Errors
 /// `build` refuses options out of range, and a `peak_lr` that is not above 0.
@@ -112,7 +112,7 @@ impl Rule for Descent {
     type Coefficients<R: Real> = DescentCoefficients<R>;
     type State<R: Real> = [R; 1];
     type Scalars = ();
-    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
+    const SLOTS: &'static [Slot] = &[Slot::signed("momentum")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> DescentCoefficients<R> {
         let gain = 1.0 - self.dampening;

@@ -10,8 +10,8 @@
 //! groups, schedules, state precision, threads and checkpoints are those of every other method.
 
 mod descent;
-mod graft;
 pub mod factor;
+mod graft;
 mod muon;
 mod polar;
 mod shampoo;
@@ -21,10 +21,10 @@ pub use descent::Descent;
 pub use graft::{Graft, GraftMoment};
 pub use muon::Muon;
 pub use polar::{LrAdjustment, Orthogonalization, PolarBlock};
-pub use steepest::{Norm, SteepestDescent};
 pub use shampoo::{
     Combination, Exponent, Exponents, GraftScope, Pipeline, Shampoo, ShampooBlock, Statistic, View,
 };
+pub use steepest::{Norm, SteepestDescent};
 
 /// Calls `$macro!(Type)` for every matrix method: the list that the common tests read.
 #[macro_export]

@@ -38,6 +38,13 @@ FAMILIES = {
     "second_order": {
         "muon": ["muon_"],
         "shampoo4bit": ["shampoo4bit_"],
+        "distributed_shampoo": [
+            *(f"fb_shampoo_{name}" for name in (
+                *("beta", "conv_", "default_", "drop_", "eigendecomposed_", "ema_", "exponent_"),
+                *("gpa", "graft_", "kl_", "merged_", "momentum_", "root_", "schedule_free"),
+                *("shampoo_squared_", "sign_", "spectral_", "trace_", "wd_"),
+            )),
+        ],
         "kernels_linalg": [
             "kernel_bjorck",
             "kernel_inverse_root",

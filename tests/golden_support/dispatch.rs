@@ -1,7 +1,9 @@
 //! Which part of the runner, and of the crate, a case is for.
 
 use super::options::Spelling;
-use super::{Outcome, Stop, distributed, fail, kernels, lowbit, matrix_runs, schedulers, skip, trajectory};
+use super::{
+    Outcome, Stop, distributed, fail, kernels, lowbit, matrix_runs, schedulers, skip, trajectory,
+};
 use eigenstep::prelude::*;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};

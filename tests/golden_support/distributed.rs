@@ -273,7 +273,16 @@ fn steps<C: MatrixMethod>(
 ) -> Outcome {
     json::only(
         case,
-        &["optimizer", "origin", "dtype", "config", "params", "steps", "notes", "final_eval_params"],
+        &[
+            "optimizer",
+            "origin",
+            "dtype",
+            "config",
+            "params",
+            "steps",
+            "notes",
+            "final_eval_params",
+        ],
     )?;
     if json::text(case, "dtype")? != "f64" {
         return Err(skip("Distributed Shampoo is compared in `f64`"));

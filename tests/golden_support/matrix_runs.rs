@@ -216,11 +216,7 @@ fn shampoo<U: Rule + Default>(
         initial: matrix_eps,
         damping: Damping::relative(matrix_eps),
         root: if newton {
-            RootSolver::CoupledNewton {
-                tolerance: 1e-6,
-                max_iterations: 10,
-                max_growth: Some(1.2),
-            }
+            RootSolver::CoupledNewton { tolerance: 1e-6, max_iterations: 10, max_growth: Some(1.2) }
         } else {
             RootSolver::Eigen
         },

@@ -137,7 +137,9 @@ impl<R: Real> ShampooBlock<R> {
             return out.assign(&whole);
         }
         with_scratch::<R, _>(out.len(), |scratch| {
-            let Ok(scratch) = ArrayViewMutD::from_shape(IxDyn(&self.shape), scratch) else { return };
+            let Ok(scratch) = ArrayViewMutD::from_shape(IxDyn(&self.shape), scratch) else {
+                return;
+            };
             match combination {
                 Combination::Product => self.multiply(out, scratch),
                 Combination::Caspr => {

@@ -4,9 +4,7 @@ mod block;
 mod pipeline;
 
 pub use block::ShampooBlock;
-pub use pipeline::{
-    Combination, Exponent, Exponents, GraftScope, Pipeline, Statistic, View,
-};
+pub use pipeline::{Combination, Exponent, Exponents, GraftScope, Pipeline, Statistic, View};
 
 use super::Descent;
 use super::factor::{FactorOptions, FactorStorage, RootSolver};

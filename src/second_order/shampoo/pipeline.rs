@@ -141,9 +141,7 @@ impl Exponents {
         match self {
             Self::Standard => None,
             Self::Same(exponent) => Some(*exponent).filter(|e| !right(*e)),
-            Self::Table(entries) => {
-                entries.iter().map(|entry| entry.exponent).find(|e| !right(*e))
-            }
+            Self::Table(entries) => entries.iter().map(|entry| entry.exponent).find(|e| !right(*e)),
         }
     }
 }
