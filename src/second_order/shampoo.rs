@@ -3,7 +3,7 @@ use crate::error::{Error, Result};
 use crate::first_order::AdamW;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::kernel::scratch::with_scratch;
-use crate::linalg::{Damping, gram_left, gram_right, matrix_shape};
+use crate::linalg::{Damping, QrSigns, gram_left, gram_right, matrix_shape};
 use crate::numeric::Real;
 use crate::optim::{BlockState, Graft, MatrixMethod, Partition, Rule};
 use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
@@ -35,6 +35,7 @@ use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Ix2};
 /// | `root` | `Eigen` | – ; see [`RootSolver`] |
 /// | `exponent` | 1/4 | paper; 1/2 is Shampoo² |
 /// | `combination` | `Product` | Shampoo; or CASPR |
+/// | `qr_signs` | `Positive` | – ; `Lapack` for the numbers of the authors' code |
 /// | `graft` | `Gradient` | paper's code |
 /// | `start` | 1 | paper |
 /// | `update_factors_every` | 100 | paper |
@@ -76,8 +77,8 @@ use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Ix2};
 ///
 /// # Differences
 /// As the published code of 4-bit Shampoo. Where that leaves the signs of eigenvectors to LAPACK,
-/// here R of every QR decomposition has a diagonal ≥ 0, so that eigenvectors turn continuously. Its
-/// 1-D tensors are grafted on themselves, a factor ‖g‖/(‖g‖ + 1e-12) that is left out here.
+/// here R of every QR decomposition has a diagonal ≥ 0, so that eigenvectors turn continuously;
+/// with [`QrSigns::Lapack`] the numbers are those of the published code. Its 1-D tensors are grafted on themselves, a factor ‖g‖/(‖g‖ + 1e-12) that is left out here.
 ///
 /// # Source
 /// V. Gupta, T. Koren, Y. Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", ICML
@@ -103,6 +104,8 @@ pub struct Shampoo<U = AdamW> {
     pub exponent: f64,
     /// How both sides are combined.
     pub combination: Combination,
+    /// Signs of the eigenvectors of `Eigen` and `QuantizedEigen`.
+    pub qr_signs: QrSigns,
     /// Length of the direction.
     pub graft: Graft,
     /// First step that preconditions, at least 1.
@@ -141,6 +144,7 @@ impl<U: Default> Default for Shampoo<U> {
             root: RootSolver::default(),
             exponent: 0.25,
             combination: Combination::default(),
+            qr_signs: QrSigns::default(),
             graft: Graft::default(),
             start: 1,
             update_factors_every: 100,
@@ -202,6 +206,7 @@ impl<U> Shampoo<U> {
             damping: self.damping,
             root: self.root,
             exponent: self.exponent,
+            qr_signs: self.qr_signs,
         }
     }
 }

@@ -38,6 +38,7 @@ FAMILIES = {
     "second_order": {
         "muon": ["muon_"],
         "shampoo4bit": ["shampoo4bit_"],
+        "shampoo4bit_authors": ["official_shampoo4bit_"],
         "kernels_linalg": [
             "kernel_bjorck",
             "kernel_inverse_root",

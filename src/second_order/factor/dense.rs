@@ -44,7 +44,10 @@ impl<R: Real> DenseFactor<R> {
     }
 
     pub(super) fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {
-        let root = options.root_of(&self.statistic.load())?;
+        let root = match &self.statistic {
+            Symmetric::Exact(statistic) => options.root_of(statistic)?,
+            Symmetric::Coded(codes) => options.root_as_given(&codes.decode())?,
+        };
         self.root.store(&root)
     }
 

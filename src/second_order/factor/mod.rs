@@ -9,7 +9,7 @@ pub use eigen::EigenFactor;
 pub use stored::{Basis, Codes, Stored, Symmetric};
 
 use crate::error::Result;
-use crate::linalg::{Damping, InverseRoot};
+use crate::linalg::{Damping, InverseRoot, QrSigns};
 use crate::numeric::Real;
 use crate::quant::{MatrixCodec, MatrixMap};
 use crate::state::{Lookup, Record, StateBytes};
@@ -85,6 +85,8 @@ pub struct FactorOptions {
     pub root: RootSolver,
     /// The root is the statistic to the power of minus this.
     pub exponent: f64,
+    /// Signs of eigenvectors that follow a statistic by QR decompositions.
+    pub qr_signs: QrSigns,
 }
 
 /// The statistic of one side, and its inverse root.
@@ -196,8 +198,19 @@ impl FactorOptions {
 
     /// The inverse root of a matrix, computed in `f64`: the ridge is as small as what `f32` loses.
     fn root_of<R: Real>(&self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
+        let root = self.inverse_root().root(&a.mapv(R::widen), self.exponent)?;
+        Ok(root.mapv(R::of))
+    }
+
+    /// The same of a matrix that rounding has made unsymmetric, without making it symmetric again.
+    fn root_as_given<R: Real>(&self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
+        let root = self.inverse_root().root_as_given(&a.mapv(R::widen), self.exponent)?;
+        Ok(root.mapv(R::of))
+    }
+
+    fn inverse_root(&self) -> InverseRoot {
         let damping = self.damping;
-        let method = match self.root {
+        match self.root {
             RootSolver::Eigen => InverseRoot::Eigh { damping, perturb_before: false },
             RootSolver::CoupledNewton { tolerance, max_iterations } => InverseRoot::CoupledNewton {
                 damping,
@@ -216,9 +229,7 @@ impl FactorOptions {
                     accept,
                 }
             }
-        };
-        let root = method.root(&a.mapv(R::widen), self.exponent)?;
-        Ok(root.mapv(R::of))
+        }
     }
 }
 
