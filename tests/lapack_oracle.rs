@@ -100,6 +100,22 @@ fn unique_factors() {
     }
 }
 
+/// The backend makes R positive, so LAPACK is asked directly.
+#[test]
+fn signs_of_qr() {
+    use eigenstep::linalg::{QrSigns, qr_with};
+    use ndarray_linalg::QR;
+    for (m, n) in [(1, 1), (2, 2), (9, 4), (4, 9), (33, 33), (130, 65)] {
+        for seed in 0..5 {
+            let a = random::<f64>(m, n, seed);
+            let (q, r) = a.qr().unwrap();
+            let (found_q, found_r) = qr_with(&a, QrSigns::Lapack).unwrap();
+            let close = |x: &Array2<f64>, y: &Array2<f64>| norm(&(x - y)) <= 1e-9 * norm(y);
+            assert!(close(&found_q, &q) && close(&found_r, &r), "{m} x {n}, seed {seed}");
+        }
+    }
+}
+
 /// Eigenvectors of separated eigenvalues, signs included.
 #[test]
 fn eigenvectors() {

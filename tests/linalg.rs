@@ -262,6 +262,58 @@ fn only_the_promised_entries_are_read() {
     }
 }
 
+/// A Householder sweep as `geqrf` does it, with the signs of `larfg`: which Rⱼⱼ are negative.
+fn householder_signs(a: &Array2<f64>) -> Vec<bool> {
+    let (rows, cols) = a.dim();
+    let mut a = a.clone();
+    (0..rows.min(cols))
+        .map(|j| {
+            let x = a.slice(s![j.., j]).to_owned();
+            if x.iter().skip(1).all(|&x| x == 0.0) {
+                return x[0].is_sign_negative();
+            }
+            let beta = -norm(&x.clone().insert_axis(ndarray::Axis(1))).copysign(x[0]);
+            let mut v = x;
+            v[0] -= beta;
+            let tau = 2.0 / v.dot(&v);
+            let mut rest = a.slice_mut(s![j.., j..]);
+            let projection = v.dot(&rest) * tau;
+            for (i, mut row) in rest.rows_mut().into_iter().enumerate() {
+                row.scaled_add(-v[i], &projection);
+            }
+            beta < 0.0
+        })
+        .collect()
+}
+
+#[test]
+fn signs_of_lapack_are_those_of_its_reflectors() {
+    let upper = Array2::from_shape_fn((6, 6), |(i, j)| match (i <= j, (i + j) % 3) {
+        (true, 0) => -1.0 - j as f64,
+        (true, _) => 2.0 + i as f64,
+        _ => 0.0,
+    });
+    let mut blocks = Array2::zeros((7, 7));
+    blocks.slice_mut(s![..3, ..3]).assign(&random::<f64>(3, 3, 4));
+    blocks.slice_mut(s![3.., 3..]).assign(&random::<f64>(4, 4, 5));
+    let shapes = [(1, 1), (2, 2), (5, 5), (9, 4), (4, 9), (40, 40), (65, 33)];
+    let random = shapes.into_iter().flat_map(|(m, n)| (0..6).map(move |seed| random(m, n, seed)));
+    let special = [Array2::eye(4), -Array2::<f64>::eye(4), upper, blocks, Array2::zeros((3, 3))];
+    for a in random.chain(special) {
+        let (q, r) = linalg::qr_with(&a, linalg::QrSigns::Lapack).unwrap();
+        let (q0, r0) = linalg::qr_with(&a, linalg::QrSigns::Positive).unwrap();
+        assert_eq!((q0.mapv(f64::abs), r0.mapv(f64::abs)), (q.mapv(f64::abs), r.mapv(f64::abs)));
+        assert_eq!((&q0, &r0), (&linalg::qr(&a).unwrap().0, &linalg::qr(&a).unwrap().1));
+        assert!(norm(&(q.dot(&r) - &a)) <= 1e-13 * norm(&a));
+        let signs: Vec<bool> = r.diag().iter().map(|x| x.is_sign_negative()).collect();
+        let expected = householder_signs(&a);
+        let zero: Vec<bool> = r.diag().iter().map(|x| *x == 0.0).collect();
+        for j in (0..signs.len()).filter(|&j| !zero[j]) {
+            assert_eq!(signs[j], expected[j], "column {j} of {a:?}");
+        }
+    }
+}
+
 #[test]
 fn entries_that_span_more_than_the_digits() {
     // faer's own iteration gives up on this one

@@ -9,10 +9,10 @@ mod distributed;
 
 use eigenstep::Error;
 use eigenstep::linalg::Damping;
+use eigenstep::optim::MatrixMethod;
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
-use eigenstep::second_order::Combination;
-use eigenstep::second_order::Graft;
+use eigenstep::second_order::{Combination, Graft};
 use ndarray::{Array1, Array2, Array4, ArrayD, IxDyn};
 
 type Method = Shampoo<Sgd>;
@@ -166,16 +166,41 @@ fn another_storage_is_refused_by_key() {
     );
 }
 
-/// A state dict that claims an enormous shape is refused, not believed.
+/// A state dict that claims an enormous shape is refused, not believed: neither memory nor time is
+/// spent on it, and no product overflows.
 #[test]
 fn claimed_shapes_cost_no_memory() {
-    let mut opt = Muon::default().build::<f64>().unwrap();
-    opt.step(&mut Array2::zeros((3, 2)), &matrix(0, 3, 2)).unwrap();
-    let mut dict = opt.state_dict();
-    let shape = eigenstep::state::Scalar::Text("1000000000,1000000".into());
-    dict.scalars.insert("state.param.shape".into(), shape);
-    let error = Muon::default().build::<f64>().unwrap().load_state_dict(&dict).unwrap_err();
-    assert!(error.to_string().starts_with("state dict: `state.param.momentum_buffer`"), "{error}");
+    fn refusal<M: MatrixMethod>(method: &M, shape: &str) -> String {
+        let mut opt = method.clone().build::<f64>().unwrap();
+        opt.step(&mut Array2::zeros((3, 2)), &matrix(0, 3, 2)).unwrap();
+        let mut dict = opt.state_dict();
+        let claimed = eigenstep::state::Scalar::Text(shape.into());
+        dict.scalars.insert("state.param.shape".into(), claimed);
+        let error = method.clone().build::<f64>().unwrap().load_state_dict(&dict).unwrap_err();
+        error.to_string()
+    }
+    for shape in ["1000000000,1000000", "2,500000000000000000", "1000000000000000000,2"] {
+        let refused = refusal(&Muon::default(), shape);
+        assert!(refused.starts_with("state dict: `state.param.momentum_buffer`"), "{refused}");
+        for storage in STORAGES {
+            for max_dim in [1, 48, 1 << 52] {
+                let refused = refusal(&Shampoo { max_dim, ..eager(storage) }, shape);
+                // with blocks of one element the six that were saved are all right
+                let block = if max_dim == 1 { "block6" } else { "block0" };
+                let begins = format!("state dict: `state.param.{block}.factor0.");
+                assert!(refused.starts_with(&begins), "{storage:?}, {max_dim}: {refused}");
+            }
+        }
+    }
+    // more elements than there are addresses; and none, along an endless dimension
+    let shapes =
+        ["4294967295,4294967295,4294967295", "18446744073709551615,2", "0,900000000000000000"];
+    for shape in shapes {
+        for storage in STORAGES {
+            let refused = refusal(&Shampoo { max_dim: 1, ..eager(storage) }, shape);
+            assert!(refused.starts_with("state dict: `state.param."), "{refused}");
+        }
+    }
 }
 
 /// Without roots of its own it is the base, on gradients as long as they were.

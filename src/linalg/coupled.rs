@@ -38,10 +38,12 @@ pub(super) struct Coupled {
     pub(super) max_iterations: usize,
     pub(super) max_growth: f64,
     pub(super) accept: Option<f64>,
+    /// Whether A is symmetric, and its root to be so exactly.
+    pub(super) symmetric: bool,
 }
 
 impl Coupled {
-    /// A^(−q/p) for an exactly symmetric A, from X = z^(1/p) I.
+    /// A^(−q/p), from X = z^(1/p) I.
     pub(super) fn root<R: Real>(
         &self,
         task: Task,
@@ -52,7 +54,8 @@ impl Coupled {
         if z <= 0.0 || !z.is_finite() {
             return Err(task.fails("its scale is 0, negative or too large"));
         }
-        let x = symmetrized(&self.iterate(a, z, p)?);
+        let finish = |x: Array2<R>| if self.symmetric { symmetrized(&x) } else { x };
+        let x = finish(self.iterate(a, z, p)?);
         if let Some(bound) = self.accept {
             let mut error = matmul(a, &power(&x, p)?)?;
             error.diag_mut().mapv_inplace(|x| x - R::one());
@@ -63,7 +66,7 @@ impl Coupled {
                 return Err(task.fails(NO_CONVERGENCE));
             }
         }
-        Ok(symmetrized(&power(&x, q)?))
+        Ok(finish(power(&x, q)?))
     }
 
     fn iterate<R: Real>(&self, a: &Array2<R>, z: f64, p: u32) -> Result<Array2<R>> {

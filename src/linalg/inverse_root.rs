@@ -4,7 +4,7 @@ use super::norms::{frobenius, max_row_sum, symmetrized};
 use super::{Damping, eigh, gram_left, qr_algorithm, spectral_norm};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
-use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2};
+use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2, s};
 
 const SINGULAR: &str = "it is not positive definite, damping included";
 
@@ -188,6 +188,27 @@ impl InverseRoot {
     /// [`Error::InvalidHyperparameter`]: `exponent` is not a finite number above 0, or no fraction
     /// of small integers where the method needs one; an option is negative.
     pub fn root<R: Real>(&self, a: &ArrayRef2<R>, exponent: f64) -> Result<Array2<R>> {
+        self.root_of(a, exponent, true)
+    }
+
+    /// [`root`](Self::root) of a matrix that is symmetric only about, such as one that was decoded
+    /// from codes: coupled Newton iterates on it as it is, and its result is about symmetric, too.
+    ///
+    /// It is for the numbers of programs that do so; λ̄ is that of the lower triangle and its mirror
+    /// image. The other methods symmetrise as ever.
+    ///
+    /// # Errors
+    /// As [`root`](Self::root).
+    pub fn root_as_given<R: Real>(&self, a: &ArrayRef2<R>, exponent: f64) -> Result<Array2<R>> {
+        self.root_of(a, exponent, false)
+    }
+
+    fn root_of<R: Real>(
+        &self,
+        a: &ArrayRef2<R>,
+        exponent: f64,
+        symmetric: bool,
+    ) -> Result<Array2<R>> {
         let task = Task::new("inverse root", a);
         task.square()?;
         task.largest(a)?;
@@ -218,17 +239,25 @@ impl InverseRoot {
             }
             Self::CoupledNewton { damping, tolerance, max_iterations, max_growth, accept } => {
                 let fraction = Fraction::of(exponent)?;
-                let (a, _) = damped(a, damping, largest_eigenvalue)?;
+                let (a, _) = if symmetric {
+                    damped(symmetrized(a), damping, largest_eigenvalue)?
+                } else {
+                    damped(a.to_owned(), damping, |a| largest_eigenvalue(&mirrored(a)))?
+                };
                 let z = (1.0 + fraction.p as f64) / (2.0 * frobenius(&a));
                 let max_growth = max_growth.unwrap_or(f64::INFINITY);
-                let limits = Coupled { order: 2, tolerance, max_iterations, max_growth, accept };
+                let order = 2;
+                let limits =
+                    Coupled { order, tolerance, max_iterations, max_growth, accept, symmetric };
                 limits.root(task, &a, z, fraction)?
             }
             Self::CoupledHigherOrder { damping, order, tolerance, max_iterations, accept } => {
                 let fraction = Fraction::of(exponent)?;
-                let (a, _) = damped(a, damping, |a| Ok(max_row_sum(a)))?;
+                let (a, _) = damped(symmetrized(a), damping, |a| Ok(max_row_sum(a)))?;
                 let z = a.diag().iter().map(|x| x.widen()).sum::<f64>().recip();
-                let limits = Coupled { order, tolerance, max_iterations, max_growth: 1.2, accept };
+                let (max_growth, symmetric) = (1.2, true);
+                let limits =
+                    Coupled { order, tolerance, max_iterations, max_growth, accept, symmetric };
                 limits.root(task, &a, z, fraction)?
             }
         };
@@ -338,7 +367,7 @@ pub fn qr_inverse_root<R: Real>(
     task.square()?;
     task.largest(a)?;
     positive("exponent", exponent)?;
-    let (a, ridge) = damped(a, damping, largest_eigenvalue)?;
+    let (a, ridge) = damped(symmetrized(a), damping, largest_eigenvalue)?;
     let (values, vectors) = qr_algorithm(&a, basis, tolerance, max_iterations)?;
     let root = power(task, &lifted(values, ridge), &vectors, exponent)?;
     task.check(&root)?;
@@ -351,7 +380,7 @@ fn eigh_before<R: Real>(
     damping: Damping,
     exponent: f64,
 ) -> Result<Array2<R>> {
-    let (a, ridge) = damped(a, damping, largest_eigenvalue)?;
+    let (a, ridge) = damped(symmetrized(a), damping, largest_eigenvalue)?;
     let (values, vectors) = eigh(&a)?;
     power(task, &lifted(values, ridge), &vectors, exponent)
 }
@@ -365,13 +394,12 @@ fn lifted<R: Real>(mut values: Array1<R>, ridge: f64) -> Array1<R> {
     values
 }
 
-/// ½(A + Aᵀ) + εI, and ε.
+/// A + εI, and ε.
 fn damped<R: Real>(
-    a: &ArrayRef2<R>,
+    mut a: Array2<R>,
     damping: Damping,
     largest: impl Fn(&Array2<R>) -> Result<f64>,
 ) -> Result<(Array2<R>, f64)> {
-    let mut a = symmetrized(a);
     let largest = if damping.relative > 0.0 { largest(&a)? } else { 0.0 };
     let ridge = damping.ridge(largest);
     a.diag_mut().mapv_inplace(|x| x + R::of(ridge));
@@ -379,7 +407,18 @@ fn damped<R: Real>(
 }
 
 fn largest_eigenvalue<R: Real>(a: &Array2<R>) -> Result<f64> {
-    spectral_norm(a, 100, 1e-6)
+    // a product with a vector is cheap beside those of matrices that follow
+    spectral_norm(a, 300, R::epsilon().widen().max(1e-10))
+}
+
+/// The symmetric matrix with the lower triangle of A.
+fn mirrored<R: Real>(a: &Array2<R>) -> Array2<R> {
+    let mut a = a.clone();
+    for i in 0..a.nrows() {
+        let (row, mut column) = a.multi_slice_mut((s![i, ..i], s![..i, i]));
+        column.assign(&row);
+    }
+    a
 }
 
 /// The smallest and the largest of some numbers; zeros if there are none.

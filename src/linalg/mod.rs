@@ -54,6 +54,7 @@ mod norms;
 mod orthogonal_iteration;
 mod partition;
 mod routines;
+mod signs;
 
 pub use bjorck::{bjorck, orthogonality_error};
 pub use damping::Damping;
@@ -63,9 +64,11 @@ pub use modes::{mode_gram, mode_product};
 pub use newton_schulz::{NewtonSchulz, NewtonSchulzScratch};
 pub use norms::spectral_norm;
 pub use orthogonal_iteration::{
-    eigenbasis_error, orthogonal_iteration, qr_algorithm, rayleigh_quotients,
+    eigenbasis_error, orthogonal_iteration, orthogonal_iteration_with, qr_algorithm,
+    rayleigh_quotients,
 };
 pub use partition::{blocks, matrix_blocks, matrix_shape, merge_leading_dims, merge_small_dims};
+pub use signs::{QrSigns, qr_with};
 
 use crate::error::Result;
 use crate::numeric::Real;
@@ -129,7 +132,8 @@ pub fn eigh<R: Real>(a: &ArrayRef2<R>) -> Result<Eigh<R>> {
 ///
 /// `a`: m × n of any shape and rank. With k = min(m, n), returns Q (m × k) and R (k × n). Q is
 /// orthonormal even where A has dependent columns; only those columns of it are then arbitrary.
-/// For full column rank the sign rule makes both factors unique. (LAPACK leaves signs open.)
+/// For full column rank the sign rule makes both factors unique. (LAPACK leaves signs open;
+/// [`qr_with`] has those that it returns.)
 ///
 /// # Errors
 /// `a` holds a NaN or an infinity, or an entry of R overflows.

@@ -2,7 +2,7 @@
 
 use super::backend::Task;
 use super::norms::frobenius;
-use super::{Eigh, matmul, qr, sorted};
+use super::{Eigh, QrSigns, matmul, qr, qr_with, sorted};
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef2, Axis};
@@ -49,9 +49,37 @@ pub fn orthogonal_iteration<R: Real>(
     p: &ArrayRef2<R>,
     iterations: usize,
 ) -> Result<Eigh<R>> {
+    orthogonal_iteration_with(a, p, iterations, QrSigns::Positive)
+}
+
+/// [`orthogonal_iteration`] with the signs of QR asked for.
+///
+/// With [`QrSigns::Lapack`] columns may turn into their mirror images from one iteration to the
+/// next; λ does not depend on signs.
+///
+/// # Errors
+/// As [`orthogonal_iteration`].
+///
+/// # Examples
+/// ```
+/// use eigenstep::linalg::{QrSigns, orthogonal_iteration_with};
+/// use ndarray::{Array2, array};
+///
+/// let a = array![[2.0_f64, 1.0], [1.0, 2.0]];
+/// let (values, basis) = orthogonal_iteration_with(&a, &Array2::eye(2), 1, QrSigns::Lapack)?;
+/// assert!((values.sum() - 4.0).abs() < 1e-14);
+/// assert!(basis[(0, 0)] < 0.0);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+pub fn orthogonal_iteration_with<R: Real>(
+    a: &ArrayRef2<R>,
+    p: &ArrayRef2<R>,
+    iterations: usize,
+    signs: QrSigns,
+) -> Result<Eigh<R>> {
     let mut p = checked("orthogonal iteration", a, p)?;
     for _ in 0..iterations {
-        (p, _) = qr(&matmul(a, &p)?)?;
+        (p, _) = qr_with(&matmul(a, &p)?, signs)?;
     }
     Ok((rayleigh_quotients(a, &p)?, p))
 }

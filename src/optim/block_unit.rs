@@ -4,7 +4,7 @@
 use super::element_unit::ElementUnit;
 use super::matrix::{BlockStep, Filter, MatrixMethod};
 use super::method::GradSlice;
-use super::partition::Tile;
+use super::partition::{Partition, Tile};
 use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::sweep::Sums;
@@ -199,22 +199,24 @@ pub(crate) fn norm_squared<R: Real>(array: &ArrayViewD<'_, R>) -> f64 {
 /// Disjoint views of the tiles of an array, in row-major order of the tiles.
 pub(super) fn split_tiles<'a, R>(
     array: ArrayViewMutD<'a, R>,
-    cuts: &[Vec<usize>],
+    partition: &Partition,
     mut each: &mut dyn FnMut(ArrayViewMutD<'a, R>),
 ) {
     fn recurse<'a, R>(
         array: ArrayViewMutD<'a, R>,
         axis: usize,
-        cuts: &[Vec<usize>],
+        partition: &Partition,
         each: &mut dyn FnMut(ArrayViewMutD<'a, R>),
     ) {
-        let Some((lengths, rest)) = cuts.split_first() else { return each(array) };
+        if axis == array.ndim() {
+            return each(array);
+        }
         let mut remaining = array;
-        for &length in lengths {
+        for length in partition.lengths(axis) {
             let (head, tail) = remaining.split_at(Axis(axis), length);
-            recurse(head, axis + 1, rest, each);
+            recurse(head, axis + 1, partition, each);
             remaining = tail;
         }
     }
-    recurse(array, 0, cuts, &mut each);
+    recurse(array, 0, partition, &mut each);
 }

@@ -4,7 +4,7 @@ use super::block_unit::{BlockUnit, Decayed, FilterUnit, FilterWeights, MatrixUni
 use super::elementwise::{self, ElementState, Elementwise, Prepared};
 use super::matrix::{BlockState, Filter, MatrixMethod};
 use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
-use super::partition::Partition;
+use super::partition::{Partition, Tile};
 use super::rule::{Measured, Rule};
 use crate::error::{Error, Result};
 use crate::kernel::sweep::Sums;
@@ -35,7 +35,7 @@ pub struct BlockedState<B, T: Element> {
 #[derive(Debug)]
 struct Cut<B, R> {
     partition: Partition,
-    blocks: Vec<B>,
+    blocks: Vec<(Tile, B)>,
     filter: Option<(&'static str, SlotBuffer<R>)>,
     /// Room for the direction; its content does not outlive a step.
     direction: Vec<R>,
@@ -64,7 +64,7 @@ impl<C: Copy, D: Copy, R: Copy> Clone for BlockedPrepared<C, D, R> {
 impl<B: BlockState, T: Element> TensorState for BlockedState<B, T> {
     fn count(&self, bytes: &mut StateBytes) {
         if let Some(cut) = &self.cut {
-            cut.blocks.iter().for_each(|block| block.count(bytes));
+            cut.blocks.iter().for_each(|(_, block)| block.count(bytes));
             if let Some((name, slot)) = &cut.filter {
                 bytes.add(name, slot.bytes());
             }
@@ -75,7 +75,7 @@ impl<B: BlockState, T: Element> TensorState for BlockedState<B, T> {
 
     fn save(&self, shape: &[usize], record: &mut Record<'_>) {
         if let Some(cut) = &self.cut {
-            for (i, block) in cut.blocks.iter().enumerate() {
+            for (i, (_, block)) in cut.blocks.iter().enumerate() {
                 block.save(&mut record.nested(&format!("block{i}")));
             }
             if let Some((name, slot)) = &cut.filter {
@@ -99,8 +99,11 @@ impl<C: MatrixMethod> Blocked<C> {
         mut slot: impl FnMut(SlotShape<'_>) -> Result<SlotBuffer<R>>,
     ) -> Result<Option<Cut<B, R>>> {
         let Some(partition) = self.0.partition(shape) else { return Ok(None) };
-        let tiles = partition.tiles().iter().enumerate();
-        let blocks = tiles.map(|(i, tile)| block(i, tile.shape())).collect::<Result<_>>()?;
+        let mut blocks = Vec::new();
+        for (i, tile) in partition.tiles().enumerate() {
+            let block = block(i, tile.shape())?;
+            blocks.push((tile, block));
+        }
         let filter = self
             .0
             .filter()
@@ -150,8 +153,8 @@ impl<B, R: Real> Cut<B, R> {
         let shape = partition.shape();
         let direction = ArrayViewMutD::from_shape(IxDyn(shape), self.direction.as_mut_slice());
         let Ok(direction) = direction else { return };
-        let mut parts = partition.tiles().iter().zip(&mut self.blocks);
-        split_tiles(direction, partition.cuts(), &mut |direction| {
+        let mut parts = self.blocks.iter_mut();
+        split_tiles(direction, partition, &mut |direction| {
             if let Some((tile, block)) = parts.next() {
                 units.push(MatrixUnit::Block(BlockUnit {
                     method,
@@ -219,7 +222,7 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
 
     fn check_state(&self, name: &str, state: &Self::State) -> Result<()> {
         let blocks = state.cut.iter().flat_map(|cut| cut.blocks.iter().enumerate());
-        for (block, failed) in blocks {
+        for (block, (_, failed)) in blocks {
             match failed.failures() {
                 Some((failures, problem)) if failures > self.0.tolerated_failures() => {
                     let name = name.to_owned();

@@ -1,16 +1,13 @@
 //! A tensor cut into blocks.
 
-use crate::linalg::blocks;
-use std::ops::Range;
-
-/// A tensor's shape with small dimensions merged, and its cuts along every dimension.
+/// A tensor's shape with small dimensions merged, and how it is cut along every dimension.
 ///
-/// Blocks are in row-major order. The last one along a dimension may be shorter.
+/// Blocks are in row-major order. The last one along a dimension may be shorter. They are computed
+/// when they are asked for: a partition takes no memory, however many blocks it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     shape: Vec<usize>,
-    cuts: Vec<Vec<usize>>,
-    tiles: Vec<Tile>,
+    max_dim: usize,
 }
 
 /// One block: where it begins and how large it is.
@@ -28,20 +25,12 @@ impl Partition {
     /// use eigenstep::optim::Partition;
     ///
     /// let blocks = Partition::new(vec![5, 3], 4);
-    /// let shapes: Vec<_> = blocks.tiles().iter().map(|tile| tile.shape().to_vec()).collect();
+    /// let shapes: Vec<_> = blocks.tiles().map(|tile| tile.shape().to_vec()).collect();
     /// assert_eq!(shapes, [[4, 3], [1, 3]]);
+    /// assert_eq!(blocks.lengths(0).collect::<Vec<_>>(), [4, 1]);
     /// ```
     pub fn new(shape: Vec<usize>, max_dim: usize) -> Self {
-        let lengths = |&size: &usize| -> Vec<usize> {
-            blocks(&[size], max_dim).iter().flatten().map(ExactSizeIterator::len).collect()
-        };
-        let cuts = shape.iter().map(lengths).collect();
-        let tile = |ranges: Vec<Range<usize>>| Tile {
-            start: ranges.iter().map(|range| range.start).collect(),
-            shape: ranges.iter().map(ExactSizeIterator::len).collect(),
-        };
-        let tiles = blocks(&shape, max_dim).into_iter().map(tile).collect();
-        Self { shape, cuts, tiles }
+        Self { shape, max_dim: max_dim.max(1) }
     }
 
     /// The merged shape.
@@ -49,14 +38,42 @@ impl Partition {
         &self.shape
     }
 
-    /// The lengths of the blocks along every dimension.
-    pub fn cuts(&self) -> &[Vec<usize>] {
-        &self.cuts
+    /// The lengths of the blocks along a dimension; none beyond the last dimension.
+    pub fn lengths(&self, axis: usize) -> impl Iterator<Item = usize> + use<> {
+        let (max_dim, size) = (self.max_dim, self.shape.get(axis).copied().unwrap_or(0));
+        (0..size.div_ceil(max_dim)).map(move |i| max_dim.min(size - i * max_dim))
+    }
+
+    /// Number of blocks; `usize::MAX` if there are more than that.
+    pub fn len(&self) -> usize {
+        let counts = || self.shape.iter().map(|size| size.div_ceil(self.max_dim));
+        if counts().any(|count| count == 0) {
+            return 0;
+        }
+        counts().fold(1, usize::saturating_mul)
+    }
+
+    /// Whether there are no blocks, because there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The blocks.
-    pub fn tiles(&self) -> &[Tile] {
-        &self.tiles
+    pub fn tiles(&self) -> impl Iterator<Item = Tile> + '_ {
+        (0..self.len()).map(|index| self.tile(index))
+    }
+
+    /// Block number `index`.
+    fn tile(&self, mut index: usize) -> Tile {
+        let mut start = vec![0; self.shape.len()];
+        for (start, size) in start.iter_mut().zip(&self.shape).rev() {
+            let count = size.div_ceil(self.max_dim).max(1);
+            *start = index % count * self.max_dim;
+            index /= count;
+        }
+        let lengths = start.iter().zip(&self.shape).map(|(start, size)| size - start);
+        let shape = lengths.map(|length| length.min(self.max_dim)).collect();
+        Tile { start, shape }
     }
 }
 
@@ -85,5 +102,41 @@ impl Tile {
             stride *= dim;
         }
         offset
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::blocks;
+
+    /// Against the list of ranges that `linalg::blocks` makes.
+    #[test]
+    fn tiles_are_the_blocks_of_the_shape() {
+        for shape in [&[][..], &[0], &[1], &[7], &[5, 3], &[3, 0, 2], &[4, 9, 2], &[2, 3, 4, 5]] {
+            for max_dim in [0, 1, 2, 3, 4, 100, usize::MAX] {
+                let partition = Partition::new(shape.to_vec(), max_dim);
+                let expected: Vec<Tile> = blocks(shape, max_dim)
+                    .into_iter()
+                    .map(|ranges| Tile {
+                        start: ranges.iter().map(|range| range.start).collect(),
+                        shape: ranges.iter().map(ExactSizeIterator::len).collect(),
+                    })
+                    .collect();
+                assert_eq!(partition.tiles().collect::<Vec<_>>(), expected, "{shape:?}, {max_dim}");
+                assert_eq!(partition.len(), expected.len());
+                for (axis, size) in shape.iter().enumerate() {
+                    assert_eq!(partition.lengths(axis).sum::<usize>(), *size);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_enormous_shape_takes_no_time() {
+        let partition = Partition::new(vec![usize::MAX, usize::MAX], 1);
+        assert_eq!(partition.len(), usize::MAX);
+        assert_eq!(partition.tiles().next().map(|tile| tile.numel()), Some(1));
+        assert!(Partition::new(vec![usize::MAX, 0], 1).is_empty());
     }
 }

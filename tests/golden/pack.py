@@ -38,6 +38,7 @@ FAMILIES = {
     "second_order": {
         "muon": ["muon_"],
         "shampoo4bit": ["shampoo4bit_"],
+        "shampoo4bit_authors": ["official_shampoo4bit_"],
         "distributed_shampoo": [
             *(f"fb_shampoo_{name}" for name in (
                 *("beta", "conv_", "default_", "drop_", "eigendecomposed_", "ema_", "exponent_"),

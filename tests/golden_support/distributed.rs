@@ -178,6 +178,7 @@ fn shampoo<U: Rule + Default>(
         root: solver(kind, options)?,
         exponents: exponents(options)?,
         combination: distributed.combination,
+        qr_signs: distributed.qr_signs,
         graft: graft(options)?,
         filter_beta: distributed.filter_beta,
         filter_weight: None,

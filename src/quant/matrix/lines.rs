@@ -157,13 +157,28 @@ impl<R: Real> Lines<R> {
     }
 }
 
-/// Bytes of codes, and number of scales.
+/// Bytes of codes, and number of scales; `usize::MAX` where there are more. A state dict may claim any
+/// `count` and length, so nothing is counted one by one.
 fn sizes(codec: MatrixCodec, count: usize, length: Length) -> [usize; 2] {
-    let total = |of: &dyn Fn(usize) -> usize| match length {
-        Length::Same(length) => count * of(length),
-        Length::Index => (0..count).map(of).sum(),
-    };
-    [total(&|length| codec.bytes_of(length)), total(&|length| codec.blocks_of(length))]
+    match length {
+        Length::Same(length) => [codec.bytes_of(length), codec.blocks_of(length)]
+            .map(|of_line| count.saturating_mul(of_line)),
+        Length::Index => {
+            let (bits, block) = (u128::from(codec.bits), codec.block_size as u128);
+            // ⌈bi/8⌉ grows by b with every eight lines, ⌈i/B⌉ by 1 with every B
+            let first_eight =
+                |lines: u128| (0..lines).map(|i| (bits * i).div_ceil(8)).sum::<u128>();
+            let (whole, rest) = (count as u128 / 8, count as u128 % 8);
+            let codes = 8 * bits * (whole * whole.saturating_sub(1) / 2)
+                + whole * first_eight(8)
+                + rest * bits * whole
+                + first_eight(rest);
+            let (whole, rest) =
+                (count.saturating_sub(1) as u128 / block, count.saturating_sub(1) as u128 % block);
+            let scales = block * (whole * (whole + 1) / 2) + rest * (whole + 1);
+            [codes, scales].map(|size| usize::try_from(size).unwrap_or(usize::MAX))
+        }
+    }
 }
 
 /// Calls `f(lines, panel)` for every [`PANEL`] lines, with room for them in the rows of `panel`.
@@ -252,6 +267,20 @@ mod tests {
                     assert!(run(isa) == expected, "{codec}, {}", isa.name());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn sizes_of_triangles_are_sums_over_lines() {
+        for (bits, block_size) in [(3, 1), (3, 7), (4, 64), (8, 5), (4, 2)] {
+            let codec = MatrixCodec { bits, block_size, map: MatrixMap::Linear2 };
+            for count in 0..150 {
+                let sum = |of: &dyn Fn(usize) -> usize| (0..count).map(of).sum::<usize>();
+                let expected = [sum(&|i| codec.bytes_of(i)), sum(&|i| codec.blocks_of(i))];
+                assert_eq!(sizes(codec, count, Length::Index), expected, "{codec}, {count}");
+            }
+            assert_eq!(sizes(codec, usize::MAX, Length::Index)[0], usize::MAX);
+            assert_eq!(sizes(codec, usize::MAX, Length::Same(usize::MAX))[0], usize::MAX);
         }
     }
 

@@ -91,7 +91,7 @@ impl MatrixCodec {
 
     /// Bytes of the codes of one line of `length` entries: `⌈bits·length/8⌉`.
     fn bytes_of(&self, length: usize) -> usize {
-        (usize::from(self.bits) * length).div_ceil(8)
+        usize::from(self.bits).saturating_mul(length).div_ceil(8)
     }
 
     /// Scales of one line of `length` entries.

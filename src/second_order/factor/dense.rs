@@ -60,7 +60,10 @@ impl<R: Real> DenseFactor<R> {
                 basis.store(&vectors)?;
                 root
             }
-            _ => options.root_of(&self.statistic.load())?,
+            _ => match &self.statistic {
+                Symmetric::Exact(statistic) => options.root_of(statistic)?,
+                Symmetric::Coded(codes) => options.root_as_given(&codes.decode())?,
+            },
         };
         self.root.store(&root)
     }

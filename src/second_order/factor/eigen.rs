@@ -2,7 +2,7 @@
 
 use super::{Basis, FactorOptions, FactorStorage, RootSolver, Symmetric};
 use crate::error::Result;
-use crate::linalg::{bjorck, eigen_inverse_root, matmul, matmul_into, orthogonal_iteration};
+use crate::linalg::{bjorck, eigen_inverse_root, matmul, matmul_into, orthogonal_iteration_with};
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
 use crate::state::slot::read_exact;
@@ -52,7 +52,7 @@ impl<R: Real> EigenFactor<R> {
         let (old, new) = options.weights::<R>();
         let mut a = gram.to_owned();
         matmul_into(old, &(&v * &self.values), &v.t(), new, &mut a)?;
-        let (values, p) = orthogonal_iteration(&a, &v, 1)?;
+        let (values, p) = orthogonal_iteration_with(&a, &v, 1, options.qr_signs)?;
         self.vectors.store(&p)?;
         self.values = values;
         Ok(())

@@ -9,7 +9,7 @@ pub use eigen::EigenFactor;
 pub use stored::{Basis, Codes, Stored, Symmetric};
 
 use crate::error::Result;
-use crate::linalg::{Damping, InverseRoot};
+use crate::linalg::{Damping, InverseRoot, QrSigns};
 use crate::numeric::Real;
 use crate::quant::{MatrixCodec, MatrixMap};
 use crate::state::{Lookup, Record, StateBytes};
@@ -91,6 +91,8 @@ pub struct FactorOptions {
     pub root: RootSolver,
     /// The root is the statistic to the power of minus this.
     pub exponent: f64,
+    /// Signs of eigenvectors that follow a statistic by QR decompositions.
+    pub qr_signs: QrSigns,
 }
 
 /// The statistic of one side, and its inverse root.
@@ -209,13 +211,22 @@ impl FactorOptions {
         by_trace / self.bias
     }
 
-    /// The inverse root of a statistic, computed in `f64`: the ridge is as small as what `f32`
-    /// loses.
-    fn root_of<R: Real>(&self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
+    /// What the root is taken of, in `f64`: the ridge is as small as what `f32` loses.
+    fn scaled<R: Real>(&self, a: &ArrayRef2<R>) -> Array2<f64> {
         let scale = self.scale(a.diag().iter().map(|x| x.widen()).sum());
+        a.mapv(|x| scale * x.widen())
+    }
+
+    /// The inverse root of a statistic.
+    fn root_of<R: Real>(&self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
         let method = self.root.inverse_root(self.damping);
-        let root = method.root(&a.mapv(|x| scale * x.widen()), self.exponent)?;
-        Ok(root.mapv(R::of))
+        Ok(method.root(&self.scaled(a), self.exponent)?.mapv(R::of))
+    }
+
+    /// The same of a matrix that rounding has made unsymmetric, without making it symmetric again.
+    fn root_as_given<R: Real>(&self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
+        let method = self.root.inverse_root(self.damping);
+        Ok(method.root_as_given(&self.scaled(a), self.exponent)?.mapv(R::of))
     }
 }
 

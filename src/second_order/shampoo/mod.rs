@@ -12,7 +12,7 @@ use super::graft::{Graft, SLOT};
 use crate::error::Result;
 use crate::first_order::AdamW;
 use crate::hyper::{Hyper, Hyperparameters, Range};
-use crate::linalg::Damping;
+use crate::linalg::{Damping, QrSigns};
 use crate::numeric::Real;
 use crate::optim::{BlockStep, Filter, MatrixMethod, Partition, Rule, norm_squared};
 use crate::state::{Lookup, Storage};
@@ -54,6 +54,7 @@ use ndarray::ArrayViewMutD;
 /// | `root` | `Eigen` | – ; see [`RootSolver`] |
 /// | `exponents` | `Standard` | 1/4 for matrices; 1/2 is Shampoo² |
 /// | `combination` | `Product` | Shampoo; or CASPR |
+/// | `qr_signs` | `Positive` | – ; `Lapack` for the numbers of the authors' code |
 /// | `graft` | `Gradient` | paper's code |
 /// | `filter_beta` β₁ | 0 | no average; see [`Filter`] |
 /// | `filter_weight` β₃ | β₁ | |
@@ -100,8 +101,14 @@ use ndarray::ArrayViewMutD;
 ///
 /// # Differences
 /// As the published code of 4-bit Shampoo. Where that leaves the signs of eigenvectors to LAPACK,
-/// here R of every QR decomposition has a diagonal ≥ 0, so that eigenvectors turn continuously. Its
-/// 1-D tensors are grafted on themselves, a factor ‖g‖/(‖g‖ + 1e-12) that is left out here.
+/// here R of every QR decomposition has a diagonal ≥ 0, so that eigenvectors turn continuously;
+/// with [`QrSigns::Lapack`] the numbers are those of the published code. Its 1-D tensors are grafted
+/// on themselves, a factor ‖g‖/(‖g‖ + 1e-12) that is left out here.
+///
+/// Distributed Shampoo keeps learning rates and averages in 32 bits, here they have 64; its factors
+/// may be packed triangles, here they are whole. Scalable Shampoo runs a second momentum on the
+/// grafted direction and uses it until `start`, here one momentum sees both directions; a root that
+/// failed it tries again with a larger ridge, here the last good root stays.
 ///
 /// # Source
 /// V. Gupta, T. Koren, Y. Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", ICML
@@ -141,6 +148,8 @@ pub struct Shampoo<U = AdamW> {
     pub exponents: Exponents,
     /// How all sides are combined.
     pub combination: Combination,
+    /// Signs of the eigenvectors of `Eigen` and `QuantizedEigen`.
+    pub qr_signs: QrSigns,
     /// Length of the direction.
     pub graft: Graft,
     /// Decay rate `β₁` in `[0, 1)` of the average that is preconditioned; 0: the gradient is.
@@ -185,6 +194,7 @@ impl<U> Shampoo<U> {
             root: RootSolver::default(),
             exponents: Exponents::default(),
             combination: Combination::default(),
+            qr_signs: QrSigns::default(),
             graft: Graft::default(),
             filter_beta: 0.0,
             filter_weight: None,
@@ -339,6 +349,7 @@ impl<U> Shampoo<U> {
             damping: self.damping,
             root: self.root,
             exponent: self.exponents.of(order, axis),
+            qr_signs: self.qr_signs,
         }
     }
 }
