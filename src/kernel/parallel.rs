@@ -17,6 +17,27 @@ pub fn for_each<I: Send>(items: &mut [I], elements: usize, f: impl Fn(&mut I) + 
     items.iter_mut().for_each(f);
 }
 
+/// [`for_each`] for items of very different cost: the dearest begin first, so that no thread is left
+/// alone with one of them in the end.
+pub fn for_each_dearest_first<I: Send>(
+    items: &mut [I],
+    elements: usize,
+    cost: impl Fn(&I) -> f64,
+    f: impl Fn(&mut I) + Sync + Send,
+) {
+    #[cfg(feature = "rayon")]
+    if elements >= SERIAL_BELOW && items.len() > 2 && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        let mut sorted: Vec<(f64, &mut I)> =
+            items.iter_mut().map(|item| (cost(item), item)).collect();
+        sorted.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        sorted.into_iter().par_bridge().for_each(|(_, item)| f(item));
+        return;
+    }
+    let _ = cost;
+    for_each(items, elements, f);
+}
+
 /// Whether `f` holds for every item; on several threads if `elements` is large enough.
 pub fn all<I: Sync>(items: &[I], elements: usize, f: impl Fn(&I) -> bool + Sync + Send) -> bool {
     #[cfg(feature = "rayon")]

@@ -47,6 +47,16 @@ impl<C: MatrixMethod, T: Element> MatrixUnit<'_, C, T> {
             Self::Plain(unit) => unit.sums,
         }
     }
+
+    /// Operations, roughly.
+    pub(super) fn cost(&self) -> f64 {
+        match self {
+            Self::Filter(unit) => unit.out.len() as f64,
+            Self::Block(unit) => unit.method.cost(unit.t, unit.tile.shape()),
+            Self::Rule(unit) => unit.p.len() as f64,
+            Self::Plain(unit) => unit.p.len() as f64,
+        }
+    }
 }
 
 /// The gradient with the parameter's share in it: `g + λp`.

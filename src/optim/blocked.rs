@@ -188,6 +188,7 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     const TWO_POINTS: bool = <C::Rule as Rule>::TWO_POINTS;
     // a product of two matrices of order 64
     const INTENSITY: usize = 64;
+    const UNEVEN: bool = true;
 
     fn config(&self) -> &C {
         &self.0
@@ -369,5 +370,9 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
 
     fn sums(unit: &MatrixUnit<'_, C, T>) -> Sums {
         unit.sums()
+    }
+
+    fn cost(unit: &MatrixUnit<'_, C, T>) -> f64 {
+        unit.cost()
     }
 }

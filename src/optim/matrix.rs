@@ -136,6 +136,14 @@ pub trait MatrixMethod: Hyperparameters {
         direction: ArrayViewMutD<'_, R>,
     ) -> f64;
 
+    /// Operations of [`MatrixMethod::precondition`] at step `t`, roughly: blocks that cost most begin
+    /// first.
+    fn cost(&self, t: u64, shape: &[usize]) -> f64 {
+        let _ = t;
+        let (numel, dims) = (shape.iter().product::<usize>(), shape.iter().sum::<usize>());
+        2.0 * numel as f64 * dims as f64
+    }
+
     /// Failures in a row of one block that are still borne.
     fn tolerated_failures(&self) -> u64 {
         3

@@ -163,6 +163,9 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// worth waking.
     const INTENSITY: usize = 1;
 
+    /// Whether units differ so much in [`TensorMethod::cost`] that the dearest have to begin first.
+    const UNEVEN: bool = false;
+
     /// The options.
     fn config(&self) -> &Self::Config;
     /// The options, to change.
@@ -218,4 +221,9 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     fn run(unit: &mut Self::Unit<'_>);
     /// The sums that a unit took.
     fn sums(unit: &Self::Unit<'_>) -> Sums;
+    /// What a unit costs, in units of anything.
+    fn cost(unit: &Self::Unit<'_>) -> f64 {
+        let _ = unit;
+        1.0
+    }
 }

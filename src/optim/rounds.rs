@@ -130,7 +130,11 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
             }
             self.buffers.counts.push(units.len() - before);
         }
-        parallel::for_each(&mut units, elements, M::run);
+        if M::UNEVEN {
+            parallel::for_each_dearest_first(&mut units, elements, M::cost, M::run);
+        } else {
+            parallel::for_each(&mut units, elements, M::run);
+        }
         self.buffers.sums.clear();
         if matches!(stage, Stage::Measure(_)) {
             self.buffers.sums.extend(units.iter().map(M::sums));

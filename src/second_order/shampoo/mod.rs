@@ -442,6 +442,21 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
         wanted
     }
 
+    fn cost(&self, t: u64, shape: &[usize]) -> f64 {
+        let (factors_due, roots_due) = self.due(t);
+        let numel = shape.iter().product::<usize>() as f64;
+        let products = 2.0 * numel * shape.iter().sum::<usize>() as f64;
+        let cubes: f64 = shape.iter().map(|&d| (d as f64).powi(3)).sum();
+        let turned = matches!(
+            self.storage,
+            FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. }
+        );
+        let factors = products + if turned { 12.0 * cubes } else { 0.0 };
+        let roots = if turned { 18.0 } else { 11.0 } * cubes;
+        let if_due = |due, work| if due { work } else { 0.0 };
+        products + if_due(factors_due, factors) + if_due(roots_due, roots)
+    }
+
     fn tolerated_failures(&self) -> u64 {
         self.tolerated_failures
     }
