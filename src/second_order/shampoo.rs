@@ -28,7 +28,7 @@ use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Ix2};
 /// | field | default | whose |
 /// |---|---|---|
 /// | `base` | `AdamW::default()` | paper: also SGD with momentum |
-/// | `storage` | `Dense` | – ; [`FactorStorage::EIGEN4`] for 4 bits |
+/// | `storage` | `Dense` | – ; [`FactorStorage::EIGEN4`] or [`FactorStorage::CHOLESKY4`] for 4 bits |
 /// | `factor_beta` β | 0.95 | paper; with 1, a plain sum |
 /// | `initial` ε₀ | 1e-6 | paper: L = R = ε₀I before the first step |
 /// | `damping` ε | 1e-6·λmax | paper; 1e-4 is safer late in long runs |
@@ -44,8 +44,8 @@ use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Ix2};
 /// | `min_numel` | 4096 | paper's code: factors with n² below it keep full precision |
 /// | `tolerated_failures` | 3 | Distributed Shampoo |
 ///
-/// State of an m × n block in `f32`: `Dense` and `Eigen` 8(m² + n²) bytes, `EIGEN4` about
-/// 1.125(m² + n²); the base's slots; and room for the direction, 4 bytes per parameter.
+/// State of an m × n block in `f32`: `Dense` and `Eigen` 8(m² + n²) bytes, `EIGEN4` and `CHOLESKY4`
+/// about 1.13(m² + n²); the base's slots; and room for the direction, 4 bytes per parameter.
 ///
 /// # Errors
 /// `build` refuses options out of range and an impossible codec. A factor whose decomposition fails
@@ -178,7 +178,7 @@ impl<U: Rule> Hyperparameters for Shampoo<U> {
 
     fn validate_together(&self) -> Result<()> {
         self.base.validate_together()?;
-        self.storage.codec().map_or(Ok(()), |codec| codec.validate())
+        self.storage.validate()
     }
 }
 
