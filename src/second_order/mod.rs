@@ -13,10 +13,12 @@ mod descent;
 pub mod factor;
 mod muon;
 mod shampoo;
+mod width;
 
 pub use descent::Descent;
 pub use muon::{LrAdjustment, Muon, MuonBlock, Orthogonalization};
 pub use shampoo::{Combination, Shampoo, ShampooBlock};
+pub use width::{LayerRole, UpdateKind, WidthScales, mup_scales};
 
 /// Calls `$macro!(Type)` for every matrix method: the list that the common tests read.
 #[macro_export]
