@@ -8,8 +8,10 @@
 //! NRE is `‖f(A) − f(Â)‖/‖f(A)‖` with `f(A) = |A|^(−1/4)`, AE the angle between the two in degrees.
 
 use eigenstep::Result;
-use eigenstep::linalg::{bjorck, eigh, matmul, qr};
-use eigenstep::quant::{MatrixCodec, MatrixMap, QuantizedColumns, QuantizedSymmetric};
+use eigenstep::linalg::{bjorck, cholesky, eigh, gram_left, matmul, qr};
+use eigenstep::quant::{
+    MatrixCodec, MatrixMap, QuantizedColumns, QuantizedSymmetric, QuantizedTriangular,
+};
 use ndarray::{Array1, Array2};
 
 const RATIO: f64 = 1000.0;
@@ -29,7 +31,7 @@ fn main() -> Result<()> {
     let large = (LARGE * n as f64).round() as usize;
     let values = Array1::from_shape_fn(n, |i| if i < large { RATIO } else { 1.0 });
     let a = rebuild(&u, &values)?;
-    let root = inverse_root(&a)?;
+    let (root, factor) = (inverse_root(&a)?, cholesky(&a)?);
 
     println!("order {n}, blocks of {}", MatrixCodec::default().block_size);
     println!("map        bits  coded                NRE      AE");
@@ -41,6 +43,7 @@ fn main() -> Result<()> {
             let root_of = |v: &Array2<f64>| inverse_root(&rebuild(v, &values)?);
             for (name, found) in [
                 ("A", inverse_root(&symmetric(codec, &a)?)?),
+                ("Cholesky factor", inverse_root(&gram_left(&lower(codec, &factor)?))?),
                 ("U", root_of(&v)?),
                 ("U, rectified", root_of(&rectified)?),
                 ("root", symmetric(codec, &root)?),
@@ -62,6 +65,12 @@ fn columns(codec: MatrixCodec, x: &Array2<f64>) -> Result<Array2<f64>> {
 
 fn symmetric(codec: MatrixCodec, x: &Array2<f64>) -> Result<Array2<f64>> {
     let mut coded = QuantizedSymmetric::zeros(codec, x.nrows())?;
+    coded.encode(x)?;
+    Ok(coded.decode())
+}
+
+fn lower(codec: MatrixCodec, x: &Array2<f64>) -> Result<Array2<f64>> {
+    let mut coded = QuantizedTriangular::zeros(codec, x.nrows())?;
     coded.encode(x)?;
     Ok(coded.decode())
 }

@@ -11,7 +11,8 @@ mod model;
 
 use eigenstep::optim::Optimizer;
 use eigenstep::params::{Gradients, Parameters, Scaled};
-use eigenstep::prelude::{Precision, Rounding};
+use eigenstep::prelude::{FactorStorage, MatrixMethod, Precision, Rounding, Sgd, Shampoo};
+use eigenstep::quant::MatrixCodec;
 use model::*;
 use ndarray::{Array1, Array2};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -73,6 +74,45 @@ fn state_takes_what_it_says<U: Subject>() {
                 );
             }
         }
+    }
+}
+
+/// The same for matrix methods: factors, in every storage.
+fn factors_take_what_they_say() {
+    let codec = MatrixCodec::default();
+    let (m, n) = (300, 257);
+    let triangle =
+        |n: usize| (0..n).map(|i| i.div_ceil(2) + 4 * i.div_ceil(64)).sum::<usize>() + 4 * n;
+    let columns = |n: usize| n * n.div_ceil(2) + 4 * n * n.div_ceil(64);
+    let expected: [(FactorStorage, &dyn Fn(usize) -> usize); 6] = [
+        (FactorStorage::Dense, &|n| 8 * n * n),
+        (FactorStorage::Eigen, &|n| 8 * n * n + 4 * n),
+        (FactorStorage::Naive(codec), &|n| 2 * columns(n) + 8 * n),
+        (FactorStorage::EIGEN4, &|n| 2 * columns(n) + 8 * n),
+        (FactorStorage::CHOLESKY4, &|n| 2 * triangle(n) + columns(n) + 4 * n),
+        (FactorStorage::Cholesky { codec, error_beta: None }, &|n| {
+            triangle(n) + columns(n) + 4 * n
+        }),
+    ];
+    for (storage, factor) in expected {
+        let method = Shampoo {
+            base: Sgd::default(),
+            storage,
+            update_factors_every: 1,
+            update_roots_every: 1,
+            ..Shampoo::default()
+        };
+        let mut opt = method.build::<f32>().unwrap();
+        let mut w = Array2::<f32>::zeros((m, n));
+        let g = Array2::from_shape_fn((m, n), |(i, j)| ((i * n + j) as f32).sin());
+        (0..2).for_each(|_| opt.step(&mut w, &g).unwrap());
+        let said = opt.state_bytes().total();
+        assert_eq!(said, factor(m) + factor(n) + 4 * m * n, "{storage:?}");
+        let before = LIVE.load(Relaxed);
+        drop(opt);
+        let freed = before - LIVE.load(Relaxed);
+        let said = said as isize;
+        assert!((said..=said + 16_384).contains(&freed), "{storage:?}: said {said}, freed {freed}");
     }
 }
 
@@ -143,6 +183,7 @@ fn memory() {
     let block = std::hint::black_box(vec![1u8; 1000]);
     assert!(ALLOCATIONS.load(Relaxed) > allocations, "the counter does not count");
     assert!(LIVE.load(Relaxed) >= live + block.len() as isize);
+    factors_take_what_they_say();
     macro_rules! every_rule {
         ($rule:ident) => {
             state_takes_what_it_says::<eigenstep::prelude::$rule>();

@@ -32,8 +32,18 @@ fn eager(storage: FactorStorage) -> Method {
 
 const NAIVE4: FactorStorage =
     FactorStorage::Naive(MatrixCodec { bits: 4, block_size: 64, map: MatrixMap::Linear2 });
-const STORAGES: [FactorStorage; 4] =
-    [FactorStorage::Dense, NAIVE4, FactorStorage::Eigen, FactorStorage::EIGEN4];
+const CHOLESKY4_PLAIN: FactorStorage = FactorStorage::Cholesky {
+    codec: MatrixCodec { bits: 4, block_size: 64, map: MatrixMap::Linear2 },
+    error_beta: None,
+};
+const STORAGES: [FactorStorage; 6] = [
+    FactorStorage::Dense,
+    NAIVE4,
+    FactorStorage::Eigen,
+    FactorStorage::EIGEN4,
+    FactorStorage::CHOLESKY4,
+    CHOLESKY4_PLAIN,
+];
 
 /// Numbers without pattern in [-1, 1), that depend on `seed` and shape alone.
 fn waves(seed: usize, shape: &[usize]) -> ArrayD<f64> {
@@ -82,6 +92,13 @@ fn four_bits_hold_what_the_formula_says() {
     assert_eq!(coded.slot("eigenvalues"), 4 * (m + n));
     assert_eq!(coded.slot("eigenvectors"), codes(m) + codes(n));
     assert_eq!(coded.slot("root"), codes(m) + codes(n) + 4 * (m + n));
+    let cholesky = bytes(FactorStorage::CHOLESKY4, &mut w);
+    let triangle =
+        |n: usize| (0..n).map(|i| i.div_ceil(2) + 4 * i.div_ceil(64)).sum::<usize>() + 4 * n;
+    assert_eq!(cholesky.slot("cholesky"), triangle(m) + triangle(n));
+    assert_eq!(cholesky.slot("error"), triangle(m) + triangle(n));
+    assert_eq!(cholesky.slot("root"), coded.slot("root"));
+    assert_eq!(bytes(CHOLESKY4_PLAIN, &mut w).slot("error"), 0);
     let factors = |bytes: &eigenstep::state::StateBytes| bytes.total() - bytes.slot("direction");
     let dense = bytes(FactorStorage::Dense, &mut w);
     assert_eq!(factors(&dense), 8 * (m * m + n * n));
@@ -350,6 +367,11 @@ fn impossible_options_are_named() {
     assert!(message.contains("`bits` must be") && message.ends_with("got 5"), "{message}");
     let codec = MatrixCodec { block_size: 0, ..MatrixCodec::default() };
     assert!(refused(eager(FactorStorage::Naive(codec))).contains("`block_size`"));
+    let codec = MatrixCodec::default();
+    for beta in [1.0, -0.1, f64::NAN] {
+        let message = refused(eager(FactorStorage::Cholesky { codec, error_beta: Some(beta) }));
+        assert!(message.starts_with("FactorStorage: `error_beta` must be in [0, 1)"), "{message}");
+    }
     let message = refused(Shampoo { update_roots_every: 0, ..eager(FactorStorage::Dense) });
     assert_eq!(message, "Shampoo: `update_roots_every` must be an integer >= 1, got 0");
     let base = Sgd { nesterov: true, ..Sgd::default() };

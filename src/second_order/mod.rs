@@ -16,6 +16,7 @@ mod muon;
 mod polar;
 mod shampoo;
 mod steepest;
+mod width;
 
 pub use descent::Descent;
 pub use graft::{Graft, GraftMoment};
@@ -25,6 +26,7 @@ pub use shampoo::{
     Combination, Exponent, Exponents, GraftScope, Pipeline, Shampoo, ShampooBlock, Statistic, View,
 };
 pub use steepest::{Norm, SteepestDescent};
+pub use width::{LayerRole, UpdateKind, WidthScales, mup_scales};
 
 /// Calls `$macro!(Type)` for every matrix method: the list that the common tests read.
 #[macro_export]

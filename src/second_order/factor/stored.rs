@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::numeric::Real;
-use crate::quant::{MatrixCodec, QuantizedColumns, QuantizedSymmetric};
+use crate::quant::{MatrixCodec, QuantizedColumns, QuantizedSymmetric, QuantizedTriangular};
 use crate::state::slot::{read_codes, read_exact, read_list};
 use crate::state::{Lookup, Record, Scalar, StateTensor};
 use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
@@ -22,6 +22,9 @@ pub type Basis<R> = Stored<R, QuantizedColumns<R>>;
 /// A symmetric matrix; codes keep an exact diagonal, and what is decoded need not be symmetric.
 pub type Symmetric<R> = Stored<R, QuantizedSymmetric<R>>;
 
+/// A lower triangle; codes keep an exact diagonal.
+pub type Triangular<R> = Stored<R, QuantizedTriangular<R>>;
+
 /// Codes of a square matrix: what [`Stored`] asks of them.
 pub trait Codes<R: Real>: Sized {
     /// All zeros.
@@ -38,13 +41,34 @@ pub trait Codes<R: Real>: Sized {
     fn decode(&self) -> Array2<R>;
     /// Bytes held.
     fn bytes(&self) -> usize;
-    /// Writes the codes as `{name}.codec`, `.codes`, `.scales` and whatever else there is.
-    fn save(&self, name: &str, record: &mut Record<'_>);
-    /// Reads what [`Codes::save`] wrote, for the codec and order asked for.
+    /// What a state dict holds of it.
+    fn parts(&self) -> Parts<'_, R>;
+    /// From what a state dict holds; the diagonal is empty where [`Codes::parts`] has none.
     ///
     /// # Errors
-    /// [`Error::StateDict`] names the key.
-    fn load(name: &str, n: usize, codec: MatrixCodec, lookup: &Lookup<'_>) -> Result<Self>;
+    /// The parts do not fit together.
+    fn from_parts(
+        codec: MatrixCodec,
+        n: usize,
+        codes: Vec<u8>,
+        scales: Vec<R>,
+        diagonal: Vec<R>,
+    ) -> Result<Self>;
+    /// Whether there is an exact diagonal.
+    const DIAGONAL: bool;
+}
+
+/// The pieces of a coded matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a, R> {
+    /// The format.
+    pub codec: MatrixCodec,
+    /// The codes.
+    pub codes: &'a [u8],
+    /// The scales.
+    pub scales: &'a [R],
+    /// The exact diagonal; empty if there is none.
+    pub diagonal: &'a [R],
 }
 
 impl<R: Real, Q: Codes<R>> Stored<R, Q> {
@@ -92,7 +116,7 @@ impl<R: Real, Q: Codes<R>> Stored<R, Q> {
                 let values: Vec<R> = matrix.iter().copied().collect();
                 record.tensor(name, StateTensor::new(matrix.shape(), &values));
             }
-            Self::Coded(codes) => codes.save(name, record),
+            Self::Coded(codes) => save_codes(name, &codes.parts(), Q::DIAGONAL, record),
         }
     }
 
@@ -103,7 +127,7 @@ impl<R: Real, Q: Codes<R>> Stored<R, Q> {
         lookup: &Lookup<'_>,
     ) -> Result<Self> {
         if let Some(codec) = codec {
-            return Q::load(name, n, codec, lookup).map(Self::Coded);
+            return load_codes(name, n, codec, lookup).map(Self::Coded);
         }
         let values = read_exact(name, &[n, n], lookup)?;
         let matrix = Array2::from_shape_vec((n, n), values);
@@ -112,6 +136,7 @@ impl<R: Real, Q: Codes<R>> Stored<R, Q> {
 }
 
 impl<R: Real> Codes<R> for QuantizedColumns<R> {
+    const DIAGONAL: bool = false;
     fn zeros(codec: MatrixCodec, n: usize) -> Result<Self> {
         Self::zeros(codec, (n, n))
     }
@@ -124,58 +149,77 @@ impl<R: Real> Codes<R> for QuantizedColumns<R> {
     fn bytes(&self) -> usize {
         self.bytes()
     }
-    fn save(&self, name: &str, record: &mut Record<'_>) {
-        save_codes(name, &self.codec(), (self.codes(), self.scales()), record);
+    fn parts(&self) -> Parts<'_, R> {
+        let (codes, scales) = (self.codes(), self.scales());
+        Parts { codec: self.codec(), codes, scales, diagonal: &[] }
     }
-    fn load(name: &str, n: usize, codec: MatrixCodec, lookup: &Lookup<'_>) -> Result<Self> {
-        let (codes, scales) = load_codes(name, &codec, lookup)?;
+    fn from_parts(
+        codec: MatrixCodec,
+        n: usize,
+        codes: Vec<u8>,
+        scales: Vec<R>,
+        _: Vec<R>,
+    ) -> Result<Self> {
         Self::from_parts(codec, (n, n), codes, scales)
-            .map_err(|error| lookup.problem(name, error.to_string()))
     }
 }
 
-impl<R: Real> Codes<R> for QuantizedSymmetric<R> {
-    fn zeros(codec: MatrixCodec, n: usize) -> Result<Self> {
-        Self::zeros(codec, n)
-    }
-    fn encode(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
-        self.encode(matrix)
-    }
-    fn decode(&self) -> Array2<R> {
-        self.decode()
-    }
-    fn bytes(&self) -> usize {
-        self.bytes()
-    }
-    fn save(&self, name: &str, record: &mut Record<'_>) {
-        save_codes(name, &self.codec(), (self.codes(), self.scales()), record);
-        let diagonal = StateTensor::new(&[self.order()], self.diagonal());
-        record.tensor(&format!("{name}.diagonal"), diagonal);
-    }
-    fn load(name: &str, n: usize, codec: MatrixCodec, lookup: &Lookup<'_>) -> Result<Self> {
-        let (codes, scales) = load_codes(name, &codec, lookup)?;
-        let diagonal = read_exact(&format!("{name}.diagonal"), &[n], lookup)?;
-        Self::from_parts(codec, n, codes, scales, diagonal)
-            .map_err(|error| lookup.problem(name, error.to_string()))
-    }
+/// Codes of a square matrix with an exact diagonal, by their own methods of the same names.
+macro_rules! codes_with_diagonal {
+    ($($codes:ident)+) => {$(
+        impl<R: Real> Codes<R> for $codes<R> {
+            const DIAGONAL: bool = true;
+            fn zeros(codec: MatrixCodec, n: usize) -> Result<Self> {
+                Self::zeros(codec, n)
+            }
+            fn encode(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
+                self.encode(matrix)
+            }
+            fn decode(&self) -> Array2<R> {
+                self.decode()
+            }
+            fn bytes(&self) -> usize {
+                self.bytes()
+            }
+            fn parts(&self) -> Parts<'_, R> {
+                let (codes, scales, diagonal) = (self.codes(), self.scales(), self.diagonal());
+                Parts { codec: self.codec(), codes, scales, diagonal }
+            }
+            fn from_parts(
+                codec: MatrixCodec,
+                n: usize,
+                codes: Vec<u8>,
+                scales: Vec<R>,
+                diagonal: Vec<R>,
+            ) -> Result<Self> {
+                Self::from_parts(codec, n, codes, scales, diagonal)
+            }
+        }
+    )+};
 }
+codes_with_diagonal!(QuantizedSymmetric QuantizedTriangular);
 
-fn save_codes<R: Real>(
-    name: &str,
-    codec: &MatrixCodec,
-    (codes, scales): (&[u8], &[R]),
-    record: &mut Record<'_>,
-) {
+/// Writes `{name}.codec`, `.codes`, `.scales`, and `.diagonal` if there is one.
+fn save_codes<R: Real>(name: &str, parts: &Parts<'_, R>, diagonal: bool, record: &mut Record<'_>) {
+    let Parts { codec, codes, scales, diagonal: entries } = *parts;
     record.scalar(&format!("{name}.codec"), Scalar::Text(codec.to_string()));
     record.tensor(&format!("{name}.codes"), StateTensor::codes(codes));
-    record.tensor(&format!("{name}.scales"), StateTensor::new(&[scales.len()], scales));
+    let mut list = |part: &str, x: &[R]| {
+        record.tensor(&format!("{name}.{part}"), StateTensor::new(&[x.len()], x));
+    };
+    list("scales", scales);
+    if diagonal {
+        list("diagonal", entries);
+    }
 }
 
-fn load_codes<R: Real>(
+/// Reads what [`save_codes`] wrote, for the codec and order asked for.
+fn load_codes<R: Real, Q: Codes<R>>(
     name: &str,
-    codec: &MatrixCodec,
+    n: usize,
+    codec: MatrixCodec,
     lookup: &Lookup<'_>,
-) -> Result<(Vec<u8>, Vec<R>)> {
+) -> Result<Q> {
     let key = format!("{name}.codec");
     let (expected, found) = (codec.to_string(), lookup.scalar(&key).and_then(Scalar::as_text));
     if found != Some(expected.as_str()) {
@@ -183,5 +227,9 @@ fn load_codes<R: Real>(
         return Err(lookup.problem(&key, format!("expected {expected}, found {found}")));
     }
     let codes = read_codes(&format!("{name}.codes"), lookup)?;
-    Ok((codes, read_list(&format!("{name}.scales"), lookup)?))
+    let scales = read_list(&format!("{name}.scales"), lookup)?;
+    let key = format!("{name}.diagonal");
+    let diagonal = if Q::DIAGONAL { read_exact(&key, &[n], lookup)? } else { Vec::new() };
+    Q::from_parts(codec, n, codes, scales, diagonal)
+        .map_err(|error| lookup.problem(name, error.to_string()))
 }

@@ -43,7 +43,7 @@ use ndarray::ArrayViewMutD;
 /// |---|---|---|
 /// | `base` | `AdamW::default()` | paper: also SGD with momentum |
 /// | `pipeline` | `LOW_BIT` | 4-bit Shampoo |
-/// | `storage` | `Dense` | – ; [`FactorStorage::EIGEN4`] for 4 bits |
+/// | `storage` | `Dense` | – ; [`FactorStorage::EIGEN4`] or [`FactorStorage::CHOLESKY4`] for 4 bits |
 /// | `statistic` | `Gradient` | Shampoo; or KL-Shampoo |
 /// | `factor_beta` β | 0.95 | paper; with 1, a plain sum |
 /// | `sum_of_grams` | false | true: new terms weigh 1, not 1 − β |
@@ -66,8 +66,8 @@ use ndarray::ArrayViewMutD;
 /// | `min_numel` | 4096 | paper's code: factors with n² below it keep full precision |
 /// | `tolerated_failures` | 3 | Distributed Shampoo |
 ///
-/// State of an m × n block in `f32`: `Dense` and `Eigen` 8(m² + n²) bytes, `EIGEN4` about
-/// 1.125(m² + n²); `graft_moment` with a [`GraftMoment`](super::GraftMoment) and `filtered_grad`
+/// State of an m × n block in `f32`: `Dense` and `Eigen` 8(m² + n²) bytes, `EIGEN4` and `CHOLESKY4`
+/// about 1.13(m² + n²); `graft_moment` with a [`GraftMoment`](super::GraftMoment) and `filtered_grad`
 /// with a filter, 4 bytes per parameter each; the base's slots; and room for the direction, 4 bytes
 /// per parameter.
 ///
@@ -300,7 +300,7 @@ impl<U: Rule> Hyperparameters for Shampoo<U> {
 
     fn validate_together(&self) -> Result<()> {
         self.base.validate_together()?;
-        self.storage.codec().map_or(Ok(()), |codec| codec.validate())?;
+        self.storage.validate()?;
         self.root.inverse_root(self.damping).validate()?;
         if let Some(exponent) = self.exponents.wrong() {
             return Err(Self::invalid("exponents", "finite and >= 0", exponent.to_string()));
@@ -447,10 +447,8 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
         let numel = shape.iter().product::<usize>() as f64;
         let products = 2.0 * numel * shape.iter().sum::<usize>() as f64;
         let cubes: f64 = shape.iter().map(|&d| (d as f64).powi(3)).sum();
-        let turned = matches!(
-            self.storage,
-            FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. }
-        );
+        let turned =
+            matches!(self.storage, FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. });
         let factors = products + if turned { 12.0 * cubes } else { 0.0 };
         let roots = if turned { 18.0 } else { 11.0 } * cubes;
         let if_due = |due, work| if due { work } else { 0.0 };
