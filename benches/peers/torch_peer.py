@@ -28,21 +28,26 @@ def optimizer(params, variant):
     return torch.optim.AdamW(params, lr=1e-3, weight_decay=1e-2, fused=variant == "fused", foreach=variant == "foreach")
 
 
-case, threads, variant = sys.argv[1:]
-assert variant in ("fused", "foreach", "loop", "sgd-fused"), variant
-torch.set_num_threads(int(threads))
-torch.manual_seed(1)
-params = [torch.nn.Parameter(numbers(shape, 0.1)) for shape in shapes_of(case)]
-for p in params:
-    p.grad = numbers(p.shape, 0.01)
-opt = optimizer(params, variant)
+def main():
+    case, threads, variant = sys.argv[1:]
+    assert variant in ("fused", "foreach", "loop", "sgd-fused"), variant
+    torch.set_num_threads(int(threads))
+    torch.manual_seed(1)
+    params = [torch.nn.Parameter(numbers(shape, 0.1)) for shape in shapes_of(case)]
+    for p in params:
+        p.grad = numbers(p.shape, 0.01)
+    opt = optimizer(params, variant)
 
-print("ready", flush=True)
-for line in sys.stdin:
-    word, *n = line.split()
-    if word != "step":
-        break
-    start = time.perf_counter()
-    for _ in range(int(n[0])):
-        opt.step()
-    print(f"{time.perf_counter() - start:.9f}", flush=True)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        word, *n = line.split()
+        if word != "step":
+            break
+        start = time.perf_counter()
+        for _ in range(int(n[0])):
+            opt.step()
+        print(f"{time.perf_counter() - start:.9f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 //! The command line.
 
-use crate::Problem;
+use crate::common::Problem;
+use crate::common::args::{Options, listed};
 use crate::methods::{self, Method, PRECISIONS};
 use eigenstep::quant::Precision;
 use std::ffi::OsString;
@@ -46,54 +47,32 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Problem> {
         precision: None,
         json: false,
     };
-    let mut words = args.map(|word| {
-        word.into_string().map_err(|word| Problem(format!("expected UTF-8, found {word:?}")))
-    });
-    while let Some(word) = words.next().transpose()? {
-        let (option, attached) = match word.split_once('=') {
-            Some((option, value)) => (option, Some(value.to_owned())),
-            None => (word.as_str(), None),
-        };
-        let mut value = |expected: &str| {
-            let next =
-                attached.clone().map_or_else(|| words.next().transpose(), |v| Ok(Some(v)))?;
-            next.ok_or_else(|| Problem(format!("{option}: expected {expected}, found nothing")))
-        };
-        match option {
-            "--methods" => chosen = Some(value("method names separated by commas, or `all`")?),
-            "--epochs" => parsed.epochs = number(option, &value("an integer")?, 1, 10_000)?,
-            "--seed" => parsed.seed = number(option, &value("an integer")?, 0, u32::MAX)?,
-            "--data" => parsed.data = Some(value("a CSV file")?.into()),
-            "--out" => parsed.out = value("a folder")?.into(),
+    let mut options = Options::new(args);
+    while let Some(option) = options.next_option()? {
+        match option.as_str() {
+            "--methods" => {
+                chosen = Some(options.value("method names separated by commas, or `all`")?);
+            }
+            "--epochs" => parsed.epochs = options.number(1, 10_000)?,
+            "--seed" => parsed.seed = options.number(0, u32::MAX)?,
+            "--data" => parsed.data = Some(options.value("a CSV file")?.into()),
+            "--out" => parsed.out = options.value("a folder")?.into(),
             "--precision" => {
-                parsed.precision = Some(precision(&value("the name of a precision")?)?)
+                parsed.precision = Some(precision(&options.value("the name of a precision")?)?);
             }
-            "--json" | "--help" | "-h" if attached.is_some() => {
-                return Err(Problem(format!("{option}: expected no value, found `{word}`")));
+            "--json" => {
+                options.flag()?;
+                parsed.json = true;
             }
-            "--json" => parsed.json = true,
-            "--help" | "-h" => return Ok(Command::Help),
-            _ => {
-                let options = OPTIONS.map(|(option, ..)| option).join(", ");
-                return Err(Problem(format!("expected one of {options}; found `{word}`")));
+            "--help" | "-h" => {
+                options.flag()?;
+                return Ok(Command::Help);
             }
+            _ => return Err(options.unknown(&OPTIONS)),
         }
     }
     parsed.methods = choose(chosen.as_deref(), parsed.precision.is_some())?;
     Ok(Command::Run(parsed))
-}
-
-fn number<N>(option: &str, text: &str, least: N, most: N) -> Result<N, Problem>
-where
-    N: std::str::FromStr + PartialOrd + std::fmt::Display,
-{
-    match text.parse() {
-        Ok(number) if least <= number && number <= most => Ok(number),
-        _ => {
-            let expected = format!("an integer from {least} to {most}");
-            Err(Problem(format!("{option}: expected {expected}, found `{text}`")))
-        }
-    }
 }
 
 fn precision(name: &str) -> Result<Precision, Problem> {
@@ -146,9 +125,7 @@ pub fn help() -> String {
         "Trains one network on handwritten digits with many optimizers, and compares them.\n\n\
          Usage: cargo run --release --example digits -- [OPTIONS]\n\nOptions:\n",
     );
-    for (option, value, what) in OPTIONS {
-        text += &format!("  {:<18} {what}\n", format!("{option} {value}"));
-    }
+    text += &listed(&OPTIONS);
     text += "\nMethods (* by default):\n";
     for method in methods::table() {
         let star = if method.by_default { "*" } else { " " };
@@ -162,7 +139,7 @@ pub fn help() -> String {
 #[cfg(test)]
 mod tests {
     use super::{Command, parse};
-    use crate::Problem;
+    use crate::common::Problem;
 
     fn words(line: &str) -> Result<Command, Problem> {
         parse(line.split_whitespace().map(Into::into))

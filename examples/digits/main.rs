@@ -11,31 +11,18 @@
 //! To add a method, add a line to the table in `methods.rs`.
 
 mod args;
-mod data;
+#[path = "../common/mod.rs"]
+mod common;
 mod methods;
-mod network;
 mod plot;
-mod random;
 mod report;
 mod train;
 
 use args::{Args, Command};
+use common::{Problem, data, make_folder, write_plots};
 use std::error::Error;
-use std::fs;
 use std::io::Write;
 use std::process::ExitCode;
-
-/// What the caller has to put right: an argument, or the data file. The exit code is 2.
-#[derive(Debug)]
-struct Problem(String);
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Problem {}
 
 fn main() -> ExitCode {
     let Err(error) = run() else { return ExitCode::SUCCESS };
@@ -51,9 +38,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     };
     let Args { seed, epochs, out, .. } = &args;
     let digits = data::load(args.data.as_deref())?;
-    // before the training: a folder that cannot be made should not cost a minute
-    let denied = |error| Problem(format!("--out: expected a folder to write to, {out:?}: {error}"));
-    fs::create_dir_all(out).map_err(denied)?;
+    make_folder(out)?;
 
     let mut runs = Vec::new();
     for method in &args.methods {
@@ -68,10 +53,6 @@ fn run() -> Result<(), Box<dyn Error>> {
     if !args.json {
         write!(stdout, "{}", report::table(&runs, &digits, *epochs, *seed))?;
     }
-    for (name, svg) in [("loss.svg", plot::loss(&runs)), ("bytes.svg", plot::bytes(&runs))] {
-        let file = out.join(name);
-        fs::write(&file, svg).map_err(denied)?;
-        eprintln!("wrote {}", file.display());
-    }
+    write_plots(out, &[("loss.svg", plot::loss(&runs)), ("bytes.svg", plot::bytes(&runs))])?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What the terminal shows: progress, the table, JSON lines.
 
-use crate::data::Digits;
+use crate::common::data::Digits;
 use crate::methods::precision_name;
 use crate::train::Run;
 use std::io::{IsTerminal, Write};

@@ -1,14 +1,17 @@
 //! One run: the training loop.
 
-use crate::data::Digits;
+use crate::common::data::{CLASSES, Digits, PIXELS};
+use crate::common::network::Network;
+use crate::common::random::Random;
 use crate::methods::{Method, Schedule};
-use crate::network::Network;
-use crate::random::Random;
 use crate::report::Progress;
 use eigenstep::quant::Precision;
 use std::time::{Duration, Instant};
 
 const BATCH: usize = 64;
+/// Widths of the layers. Both hidden matrices have more than 4096 elements, below which state keeps
+/// full precision.
+const WIDTHS: [usize; 4] = [PIXELS, 256, 128, CLASSES];
 /// Share of the steps over which a cosine schedule rises from 0 first.
 const WARM_UP: f64 = 0.1;
 
@@ -38,7 +41,7 @@ pub fn train(
     epochs: usize,
     seed: u32,
 ) -> eigenstep::Result<Run> {
-    let mut network = Network::new(&mut Random::new(seed, 1));
+    let mut network = Network::new(&WIDTHS, &mut Random::new(seed, 1));
     let mut opt = (method.build)(precision)?;
     let lr = opt.lr(0);
     let mut run = Run {

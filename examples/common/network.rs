@@ -1,13 +1,9 @@
 //! The network: fully connected layers with ReLU between them, and its gradient by hand.
 
-use crate::data::{CLASSES, PIXELS, Set};
-use crate::random::Random;
+use super::data::Set;
+use super::random::Random;
 use eigenstep::parameters;
 use ndarray::{Array1, Array2, Axis};
-
-/// Widths of the layers. Both hidden matrices have more than 4096 elements, below which state keeps
-/// full precision.
-const WIDTHS: [usize; 4] = [PIXELS, 256, 128, CLASSES];
 
 /// `y = x·Wᵀ + b`, for rows `x`.
 pub struct Linear {
@@ -36,10 +32,10 @@ pub struct Network {
 parameters!(Network { layers }: f32);
 
 impl Network {
-    /// Random weights.
-    pub fn new(random: &mut Random) -> Self {
-        let widths = WIDTHS.iter().zip(WIDTHS.iter().skip(1));
-        Self { layers: widths.map(|(&from, &to)| Linear::new(from, to, random)).collect() }
+    /// Random weights; `widths` are those of the input, of what lies between, and of the output.
+    pub fn new(widths: &[usize], random: &mut Random) -> Self {
+        let layers = widths.iter().zip(widths.iter().skip(1));
+        Self { layers: layers.map(|(&from, &to)| Linear::new(from, to, random)).collect() }
     }
 
     /// Number of parameters.

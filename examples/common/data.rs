@@ -1,7 +1,7 @@
 //! The images: reading, checking, and the split into training and test set.
 
-use crate::Problem;
-use crate::random::Random;
+use super::Problem;
+use super::random::Random;
 use ndarray::{Array2, Axis};
 use std::path::Path;
 
@@ -47,14 +47,24 @@ pub struct Digits {
 
 /// Reads `file`, or the images that come with the example.
 pub fn load(file: Option<&Path>) -> Result<Digits, Problem> {
-    let Some(file) = file else {
-        return split(parse(include_str!("../data/digits.csv"), "digits.csv")?);
+    let all = match file {
+        None => parse(include_str!("../data/digits.csv"), "digits.csv")?,
+        Some(file) => {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                Problem(format!("--data: expected a readable CSV file, {name}: {error}"))
+            })?;
+            parse(&text, &name)?
+        }
     };
-    let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Problem(format!("--data: expected a readable CSV file, {name}: {error}"))
-    })?;
-    split(parse(&text, &name)?)
+    let (train, test) = split(&all, TEST_ONE_IN);
+    if train.len() == 0 {
+        let found = all.len();
+        return Err(Problem(format!(
+            "--data: expected at least two images of a digit among {found}"
+        )));
+    }
+    Ok(Digits { train, test })
 }
 
 fn parse(text: &str, name: &str) -> Result<Set, Problem> {
@@ -86,24 +96,19 @@ fn parse(text: &str, name: &str) -> Result<Set, Problem> {
     Ok(Set { images, labels })
 }
 
-/// The same split whatever the seed of the run, with every digit in the same proportion.
-fn split(all: Set) -> Result<Digits, Problem> {
+/// Takes one image in `one_in` of every class away: the others, and those taken. The choice depends
+/// on no seed.
+pub fn split(all: &Set, one_in: usize) -> (Set, Set) {
     let mut order: Vec<usize> = (0..all.len()).collect();
     Random::new(0, 0).shuffle(&mut order);
-    let (mut train, mut test) = (Vec::new(), Vec::new());
-    for digit in 0..CLASSES as u8 {
-        let of_digit = order.iter().filter(|&&i| all.labels.get(i) == Some(&digit));
-        for (rank, &i) in of_digit.enumerate() {
-            if rank % TEST_ONE_IN == 0 { test.push(i) } else { train.push(i) }
+    let (mut rest, mut taken) = (Vec::new(), Vec::new());
+    for class in 0..CLASSES as u8 {
+        let of_class = order.iter().filter(|&&i| all.labels.get(i) == Some(&class));
+        for (rank, &i) in of_class.enumerate() {
+            if rank % one_in == 0 { taken.push(i) } else { rest.push(i) }
         }
     }
-    if train.is_empty() {
-        let found = all.len();
-        return Err(Problem(format!(
-            "--data: expected at least two images of a digit among {found}"
-        )));
-    }
-    Ok(Digits { train: all.select(&train), test: all.select(&test) })
+    (all.select(&rest), all.select(&taken))
 }
 
 #[cfg(test)]
@@ -111,7 +116,7 @@ mod tests {
     use super::{load, parse};
 
     #[test]
-    fn split_keeps_every_image() -> Result<(), crate::Problem> {
+    fn split_keeps_every_image() -> Result<(), crate::common::Problem> {
         let digits = load(None)?;
         assert_eq!(digits.train.len() + digits.test.len(), 1797);
         for digit in 0..10 {

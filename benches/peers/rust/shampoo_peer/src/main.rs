@@ -1,0 +1,72 @@
+//! eigenstep's Shampoo, for `second_order.py`, with the options of Meta's.
+//! Variants: `shampoo`; `shampoo-qr` (eigenvectors kept, and turned by one QR iteration per root);
+//! `shampoo4` (4-bit eigenvectors; factors with the roots, every ten steps).
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use eigenstep::linalg::Damping;
+use eigenstep::prelude::*;
+use eigenstep::second_order::factor::RootSolver;
+use eigenstep::second_order::{Descent, Exponent, Exponents, Graft};
+use ndarray::{ArrayD, IxDyn};
+use protocol::{Args, Numbers, serve};
+
+/// Sets of gradients, used in turn: statistics are not those of one matrix.
+const GRADIENTS: usize = 8;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::read();
+    let mut numbers = Numbers::new(1);
+    let mut fill = |size| -> Result<Vec<ArrayD<f32>>, Box<dyn Error>> {
+        let array = |shape: Vec<usize>| {
+            let count = shape.iter().product();
+            Ok(ArrayD::from_shape_vec(IxDyn(&shape), numbers.take(count, size))?)
+        };
+        args.shapes().into_iter().map(array).collect()
+    };
+    let mut params = fill(0.1)?;
+    let gradients = (0..GRADIENTS).map(|_| fill(0.01)).collect::<Result<Vec<_>, _>>()?;
+    let mut opt = shampoo(&args.variant)?.build::<f32>()?;
+    let mut gradients = gradients.iter().cycle();
+
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
+    pool.install(|| {
+        serve(|steps| {
+            let mut elapsed = Duration::ZERO;
+            for gradients in gradients.by_ref().take(steps) {
+                let start = Instant::now();
+                opt.step(&mut params, gradients).expect("a step");
+                elapsed += start.elapsed();
+            }
+            elapsed
+        })
+    });
+    Ok(())
+}
+
+/// The options of `shampoo_peer.py`.
+fn shampoo(variant: &str) -> Result<Shampoo<Descent>, Box<dyn Error>> {
+    // vectors have no factors
+    let exponents = Exponents::Table(vec![Exponent { order: 1, dim: None, exponent: 0.0 }]);
+    let shampoo = Shampoo {
+        base: Descent { lr: 1e-3, weight_decay: 1e-2, ..Descent::default() },
+        graft: Graft::ADAM,
+        exponents,
+        factor_beta: 0.999,
+        damping: Damping::absolute(1e-8),
+        update_roots_every: 10,
+        start: 10,
+        ..Shampoo::distributed()
+    };
+    Ok(match variant {
+        "shampoo" => shampoo,
+        "shampoo-qr" => {
+            Shampoo { root: RootSolver::Qr { tolerance: 0.0, max_iterations: 1 }, ..shampoo }
+        }
+        "shampoo4" => {
+            Shampoo { storage: FactorStorage::EIGEN4, update_factors_every: 10, ..shampoo }
+        }
+        _ => return Err(format!("no variant {variant}").into()),
+    })
+}
