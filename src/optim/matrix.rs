@@ -119,6 +119,11 @@ pub trait MatrixMethod: Hyperparameters {
         lookup: &Lookup<'_>,
     ) -> Result<Self::Block<R>>;
 
+    /// Makes room for slots that an option switched on after the first step.
+    fn extend<R: Real>(&self, block: &mut Self::Block<R>, shape: &[usize], storage: &Storage) {
+        let _ = (block, shape, storage);
+    }
+
     /// Absorbs the gradient, and turns `direction`, which holds the filtered gradient, into the
     /// preconditioned direction. Cannot fail: a decomposition that does not converge leaves the
     /// last good root in place and is counted.

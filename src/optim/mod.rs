@@ -6,6 +6,7 @@ mod closure;
 mod dict;
 mod element_unit;
 mod elementwise;
+mod embedded;
 mod engine;
 mod finite;
 mod group;
