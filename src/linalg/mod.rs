@@ -224,11 +224,7 @@ pub fn gram_right<R: Real>(g: &ArrayRef2<R>) -> Array2<R> {
 ///
 /// # Errors
 /// `c` does not have the shape of the product; it is then untouched.
-pub fn add_gram_left<R: Real>(
-    g: &ArrayRef2<R>,
-    weights: (R, R),
-    c: &mut Array2<R>,
-) -> Result<()> {
+pub fn add_gram_left<R: Real>(g: &ArrayRef2<R>, weights: (R, R), c: &mut Array2<R>) -> Result<()> {
     Backend::default().add_gram_left(g, weights, c)
 }
 
@@ -236,11 +232,7 @@ pub fn add_gram_left<R: Real>(
 ///
 /// # Errors
 /// As [`add_gram_left`].
-pub fn add_gram_right<R: Real>(
-    g: &ArrayRef2<R>,
-    weights: (R, R),
-    c: &mut Array2<R>,
-) -> Result<()> {
+pub fn add_gram_right<R: Real>(g: &ArrayRef2<R>, weights: (R, R), c: &mut Array2<R>) -> Result<()> {
     Backend::default().add_gram_right(g, weights, c)
 }
 

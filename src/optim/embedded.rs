@@ -47,6 +47,11 @@ impl<U: Rule<Scalars = ()>> Elementwise<U> {
 }
 
 impl<R: Real> ElementState<R> {
+    /// Whether slot number `slot` has no memory.
+    pub fn lacks_slot(&self, slot: usize) -> bool {
+        self.slots.get(slot).is_none_or(Option::is_none)
+    }
+
     /// Hands every slot to `change` as numbers, whatever it is stored as; the state is that of
     /// `numel` elements.
     pub fn change_slots(&mut self, numel: usize, mut change: impl FnMut(&Slot, &mut [R])) {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`Muon`] | 4, in 8 bits 1 | hidden matrices of networks, large learning rates |
 //! | [`Shampoo`] | 16, in 4 bits 2.25, and the base's | fewer, better steps; any base rule behind it |
+//! | [`Soap`] | 16, in 4 bits 1.1, and the inner rule's 8 | the same, with a basis that may grow old |
 //!
 //! All of them run through one engine, [`Blocked`](crate::optim::Blocked): it cuts tensors into
 //! blocks, copies them in and out, grafts, and hands the direction to an element-wise rule, so that
@@ -13,10 +14,12 @@ mod descent;
 pub mod factor;
 mod muon;
 mod shampoo;
+pub mod soap;
 
 pub use descent::Descent;
 pub use muon::{LrAdjustment, Muon, MuonBlock, Orthogonalization};
 pub use shampoo::{Combination, Shampoo, ShampooBlock};
+pub use soap::Soap;
 
 /// Calls `$macro!(Type)` for every matrix method: the list that the common tests read.
 #[macro_export]
@@ -24,5 +27,6 @@ macro_rules! for_each_second_order {
     ($macro:ident) => {
         $macro!(Muon);
         $macro!(Shampoo);
+        $macro!(Soap);
     };
 }

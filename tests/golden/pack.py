@@ -38,6 +38,7 @@ FAMILIES = {
     "second_order": {
         "muon": ["muon_"],
         "shampoo4bit": ["shampoo4bit_"],
+        "soap": ["soap_", "fb_shampoo_soap_"],
         "kernels_linalg": [
             "kernel_bjorck",
             "kernel_inverse_root",

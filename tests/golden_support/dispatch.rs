@@ -1,7 +1,9 @@
 //! Which part of the runner, and of the crate, a case is for.
 
 use super::options::Spelling;
-use super::{Outcome, Stop, fail, kernels, lowbit, matrix_runs, schedulers, skip, trajectory};
+use super::{
+    Outcome, Stop, fail, kernels, lowbit, matrix_runs, schedulers, skip, soap_runs, trajectory,
+};
 use eigenstep::prelude::*;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +27,11 @@ pub fn run(folder: &str, case: &Value) -> Outcome {
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         Err(fail(format!("panicked: {}", text.unwrap_or("no message"))))
     })
+}
+
+/// The variant of Distributed Shampoo that a case is about.
+fn preconditioner(case: &Value) -> Option<&str> {
+    case.get("config")?.get("preconditioner")?.as_str()
 }
 
 /// The methods of the crate under the names of their references.
@@ -51,6 +58,11 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "AdamW-lowbit" => lowbit::run::<AdamW>(case),
         "Adam-lowbit" => lowbit::run::<Adam>(case),
         "Muon" | "MuonExact" => matrix_runs::muon(case),
+        "SOAP" => soap_runs::soap(case),
+        "DistributedShampoo" => match preconditioner(case) {
+            Some("eigenvalue_corrected") => soap_runs::fb_soap(case),
+            other => Err(skip(format!("the crate has no preconditioner {other:?}"))),
+        },
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
         "LAMB" => Err(skip("pytorch_optimizer's LAMB; the crate's is the paper's, `LAMBPaper`")),
         _ => Err(Stop::Skip(format!("the crate has no optimizer `{name}`"))),

@@ -13,49 +13,49 @@ use ndarray::ArrayD;
 use serde_json::{Map, Value};
 
 /// The options of a case; every one has to be read.
-struct Options<'v> {
+pub(super) struct Options<'v> {
     given: &'v Map<String, Value>,
     read: Vec<&'static str>,
 }
 
 impl<'v> Options<'v> {
-    fn new(case: &'v Value) -> Outcome<Self> {
+    pub(super) fn new(case: &'v Value) -> Outcome<Self> {
         Ok(Self { given: json::object(case, "config")?, read: Vec::new() })
     }
 
-    fn get(&mut self, name: &'static str) -> Option<&'v Value> {
+    pub(super) fn get(&mut self, name: &'static str) -> Option<&'v Value> {
         self.read.push(name);
         self.given.get(name)
     }
 
-    fn number(&mut self, name: &'static str) -> Outcome<f64> {
+    pub(super) fn number(&mut self, name: &'static str) -> Outcome<f64> {
         json::number(self.get(name).ok_or_else(|| fail(format!("config lacks `{name}`")))?)
     }
 
-    fn number_or(&mut self, name: &'static str, default: f64) -> Outcome<f64> {
+    pub(super) fn number_or(&mut self, name: &'static str, default: f64) -> Outcome<f64> {
         self.get(name).map_or(Ok(default), json::number)
     }
 
-    fn count(&mut self, name: &'static str) -> Outcome<usize> {
+    pub(super) fn count(&mut self, name: &'static str) -> Outcome<usize> {
         Ok(self.number(name)? as usize)
     }
 
-    fn flag(&mut self, name: &'static str) -> bool {
+    pub(super) fn flag(&mut self, name: &'static str) -> bool {
         self.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
-    fn text(&mut self, name: &'static str) -> &'v str {
+    pub(super) fn text(&mut self, name: &'static str) -> &'v str {
         self.get(name).and_then(Value::as_str).unwrap_or("")
     }
 
-    fn pair(&mut self, name: &'static str) -> Outcome<(f64, f64)> {
+    pub(super) fn pair(&mut self, name: &'static str) -> Outcome<(f64, f64)> {
         match json::numbers(self.get(name).unwrap_or(&Value::Null))?[..] {
             [a, b] => Ok((a, b)),
             _ => Err(fail(format!("`{name}` is no pair"))),
         }
     }
 
-    fn finish(self) -> Outcome {
+    pub(super) fn finish(self) -> Outcome {
         match self.given.keys().find(|key| !self.read.contains(&key.as_str())) {
             Some(key) => Err(fail(format!("config: `{key}` is not understood"))),
             None => Ok(()),
@@ -92,7 +92,7 @@ fn steps<R: Real>(
 }
 
 /// Runs a case in its own type of numbers.
-fn run<C: MatrixMethod>(
+pub(super) fn run<C: MatrixMethod>(
     case: &Value,
     method: C,
     tolerance: Tolerance,

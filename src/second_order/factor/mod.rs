@@ -2,10 +2,12 @@
 
 mod dense;
 mod eigen;
+mod pairs;
 mod stored;
 
 pub use dense::DenseFactor;
 pub use eigen::EigenFactor;
+pub use pairs::Eigenpairs;
 pub use stored::{Basis, Codes, Stored, Symmetric};
 
 use crate::error::Result;

@@ -1,0 +1,156 @@
+//! Products of a tensor with matrices along its dimensions; tensors are row-major slices.
+
+use crate::error::Result;
+use crate::kernel::scratch::with_scratch;
+use crate::linalg::{add_gram_left, add_gram_right};
+use crate::numeric::Real;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+
+/// Elements before dimension `axis`, along it, and behind it.
+fn parts(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+    let product = |dims: Option<&[usize]>| dims.unwrap_or_default().iter().product();
+    (
+        product(shape.get(..axis)),
+        shape.get(axis).copied().unwrap_or(1),
+        product(shape.get(axis + 1..)),
+    )
+}
+
+/// `x ← x ×ᵢ Mᵢᵀ` over all dimensions i that have a matrix: `x[.., j, ..] ← Σₖ x[.., k, ..]·M[k, j]`.
+pub(super) fn turn<'m, R: Real>(
+    x: &mut [R],
+    shape: &[usize],
+    matrix: impl Fn(usize) -> Option<ArrayView2<'m, R>>,
+) {
+    with_scratch::<R, _>(x.len(), |spare| {
+        let (mut from, mut to, mut swapped) = (x, spare, false);
+        for axis in 0..shape.len() {
+            let Some(matrix) = matrix(axis) else { continue };
+            product(from, parts(shape, axis), &matrix, to);
+            std::mem::swap(&mut from, &mut to);
+            swapped = !swapped;
+        }
+        if swapped {
+            to.copy_from_slice(from);
+        }
+    });
+}
+
+fn product<R: Real>(
+    x: &[R],
+    (before, size, after): (usize, usize, usize),
+    matrix: &ArrayView2<'_, R>,
+    out: &mut [R],
+) {
+    let (zero, one) = (R::zero(), R::one());
+    if after == 1 {
+        let x = ArrayView2::from_shape((before, size), x);
+        let out = ArrayViewMut2::from_shape((before, size), out);
+        if let (Ok(x), Ok(mut out)) = (x, out) {
+            general_mat_mul(one, &x, matrix, zero, &mut out);
+        }
+        return;
+    }
+    let slab = (size * after).max(1);
+    for (x, out) in x.chunks_exact(slab).zip(out.chunks_exact_mut(slab)) {
+        let x = ArrayView2::from_shape((size, after), x);
+        let out = ArrayViewMut2::from_shape((size, after), out);
+        if let (Ok(x), Ok(mut out)) = (x, out) {
+            general_mat_mul(one, &matrix.t(), &x, zero, &mut out);
+        }
+    }
+}
+
+/// `C ← old·C + new·(x, x)`, contracted over all dimensions but `axis`; the lower triangle.
+pub(super) fn add_gram<R: Real>(
+    x: &[R],
+    shape: &[usize],
+    axis: usize,
+    weights: (R, R),
+    c: &mut Array2<R>,
+) -> Result<()> {
+    let (before, size, after) = parts(shape, axis);
+    if before == 1 {
+        let x = ArrayView2::from_shape((size, after), x);
+        return x.map_or(Ok(()), |x| add_gram_left(&x, weights, c));
+    }
+    if after == 1 {
+        let x = ArrayView2::from_shape((before, size), x);
+        return x.map_or(Ok(()), |x| add_gram_right(&x, weights, c));
+    }
+    with_scratch::<R, _>(x.len(), |rows| {
+        // the dimension first, all others behind it
+        let slabs = || x.chunks_exact((size * after).max(1));
+        for (index, row) in rows.chunks_exact_mut((before * after).max(1)).enumerate() {
+            for (slab, part) in slabs().zip(row.chunks_exact_mut(after)) {
+                part.copy_from_slice(
+                    slab.get(index * after..).and_then(|s| s.get(..after)).unwrap_or_default(),
+                );
+            }
+        }
+        let rows = ArrayView2::from_shape((size, before * after), &*rows);
+        rows.map_or(Ok(()), |rows| add_gram_left(&rows, weights, c))
+    })
+}
+
+/// Reorders dimension `axis`: index `i` of the result is index `order[i]` of `x`.
+pub(super) fn permute<R: Real>(x: &mut [R], shape: &[usize], axis: usize, order: &[usize]) {
+    let (_, size, after) = parts(shape, axis);
+    let slab = (size * after).max(1);
+    with_scratch::<R, _>(slab, |old| {
+        for x in x.chunks_exact_mut(slab) {
+            old.copy_from_slice(x);
+            for (to, &from) in x.chunks_exact_mut(after.max(1)).zip(order) {
+                if let Some(from) = old.chunks_exact(after.max(1)).nth(from) {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array3, Axis, array};
+
+    /// Every dimension against tensors written out with ndarray.
+    #[test]
+    fn every_dimension_is_turned_measured_and_reordered() {
+        let x = Array3::from_shape_fn((2, 3, 4), |(i, j, k)| (1 + i * 12 + j * 4 + k) as f64);
+        let shape = [2, 3, 4];
+        for axis in 0..3 {
+            let n = shape[axis];
+            let m = Array2::from_shape_fn((n, n), |(i, j)| (i * n + j) as f64 - 1.5);
+            let mut turned = x.clone();
+            for (mut out, lane) in turned.lanes_mut(Axis(axis)).into_iter().zip(x.lanes(Axis(axis)))
+            {
+                out.assign(&m.t().dot(&lane));
+            }
+            let mut found = x.as_slice().unwrap().to_vec();
+            turn(&mut found, &shape, |i| (i == axis).then(|| m.view()));
+            assert_eq!(found, turned.as_slice().unwrap());
+
+            let mut gram = Array2::zeros((n, n));
+            for lane in x.lanes(Axis(axis)) {
+                gram += &Array2::from_shape_fn((n, n), |(i, j)| lane[i] * lane[j]);
+            }
+            let mut found = Array2::zeros((n, n));
+            let x_slice = x.as_slice().unwrap();
+            add_gram(x_slice, &shape, axis, (0.0, 1.0), &mut found).unwrap();
+            assert_eq!(crate::linalg::symmetric_from_lower(&found), gram);
+
+            let order: Vec<usize> = (0..n).rev().collect();
+            let mut found = x.as_slice().unwrap().to_vec();
+            permute(&mut found, &shape, axis, &order);
+            let expected = x.select(Axis(axis), &order);
+            assert!(found.iter().eq(expected.iter()));
+        }
+        // two matrices end where the tensor was
+        let (a, b) = (array![[0.0, 1.0], [1.0, 0.0]], array![[2.0, 0.0], [0.0, 3.0]]);
+        let mut x = vec![1.0, 2.0, 3.0, 4.0];
+        turn(&mut x, &[2, 2], |i| Some(if i == 0 { a.view() } else { b.view() }));
+        assert_eq!(x, [6.0, 12.0, 2.0, 6.0]);
+    }
+}
