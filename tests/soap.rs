@@ -214,24 +214,32 @@ fn codes_of_bases_and_slots_lead_to_the_minimum() {
         let off = w - &target;
         (&hessian.dot(&off) * &off).sum()
     };
-    let start = distance(&Array2::zeros((64, 48)));
-    for (storage, precision, limit) in [
-        (BasisStorage::Full, Precision::Full, 1e-3),
-        (BasisStorage::FOUR_BIT, Precision::Full, 1e-3),
-        (BasisStorage::FOUR_BIT, Precision::INT8_LINEAR, 2e-3),
-        (BasisStorage::Full, Precision::INT8_DYNAMIC, 2e-3),
-    ] {
-        let inner = AdamW { weight_decay: 0.0, ..Soap::default().inner };
-        let method = Soap { storage, min_numel: 0, ..Soap::with_inner(inner) };
-        let mut opt = method.build::<f64>().unwrap().with_state_precision(precision).unwrap();
+    let inner = AdamW { weight_decay: 0.0, ..Soap::default().inner };
+    let run = |mut opt: Box<dyn Optimizer<f64>>| {
         let mut w = Array2::zeros((64, 48));
         for step in 0..200 {
             opt.set_lr(0, 0.05 * (1.0 - f64::from(step) / 200.0)).unwrap();
             let gradient = hessian.dot(&(&w - &target));
             opt.step(&mut w, &gradient).unwrap();
         }
-        let left = distance(&w) / start;
-        assert!(left < limit, "{storage:?}, {precision:?}: {left:e}");
+        distance(&w)
+    };
+    let soap = |storage, precision| {
+        let method = Soap { storage, min_numel: 0, ..Soap::with_inner(inner.clone()) };
+        run(Box::new(method.build().unwrap().with_state_precision(precision).unwrap()))
+    };
+    let full = soap(BasisStorage::Full, Precision::Full);
+    let adamw = run(Box::new(inner.clone().build().unwrap()));
+    println!("{adamw:e} {full:e}");
+    assert!(full < 0.5 * adamw, "{full:e}, not below {adamw:e}");
+    for (storage, precision) in [
+        (BasisStorage::FOUR_BIT, Precision::Full),
+        (BasisStorage::FOUR_BIT, Precision::INT8_LINEAR),
+        (BasisStorage::Full, Precision::INT8_DYNAMIC),
+    ] {
+        let found = soap(storage, precision);
+        println!("{found:e}");
+        assert!(found < 1.5 * full, "{storage:?}, {precision:?}: {found:e}, not {full:e}");
     }
 }
 
@@ -283,8 +291,9 @@ fn failures_are_counted_and_named() {
 
 #[test]
 fn impossible_rules_and_options_are_named() {
-    let message = Soap::with_inner(Lamb::default()).build::<f32>().unwrap_err().to_string();
-    assert_eq!(message, "Soap: `inner` must be a rule that takes no sums over tensors, got Lamb");
+    let inner = Classp { variant: ClasspVariant::AsPublished, ..Classp::default() };
+    let message = Soap::with_inner(inner).build::<f32>().unwrap_err().to_string();
+    assert_eq!(message, "Soap: `inner` must be a rule that takes no sums over tensors, got Classp");
     let inner = Sgd { weight_decay: 0.5, ..Sgd::default() };
     let message = Soap::with_inner(inner).build::<f32>().unwrap_err().to_string();
     assert_eq!(
