@@ -62,7 +62,8 @@ use ndarray::{ArrayViewD, ArrayViewMutD};
 ///
 /// State of an m × n matrix in `f32`: statistics and bases 8(m² + n²) bytes, in 4 bits about
 /// 0.56(m² + n²); the inner rule's slots, which `with_state_precision` codes like any others; and
-/// room for the direction, 4 bytes per parameter.
+/// room for the direction, 4 bytes per parameter. Second moments spread over many orders of magnitude
+/// in the eigenbasis: take codes that do, too (`Precision::INT8_DYNAMIC`, not `INT8_LINEAR`).
 ///
 /// # Errors
 /// `build` refuses options out of range, an impossible codec, and an inner rule that takes sums over
@@ -84,7 +85,7 @@ use ndarray::{ArrayViewD, ArrayViewMutD};
 ///     ..Soap::default()
 /// }
 /// .build()?
-/// .with_state_precision(Precision::INT8_LINEAR)?;
+/// .with_state_precision(Precision::INT8_DYNAMIC)?;
 /// for _ in 0..200 {
 ///     let grad = &w - &target; // of ‖w − target‖²/2
 ///     opt.step(&mut w, &grad)?;

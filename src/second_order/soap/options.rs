@@ -78,6 +78,13 @@ impl BasisStorage {
         rectify: 1,
     };
 
+    /// 8-bit eigenvectors, as [`BasisStorage::FOUR_BIT`]: twice the bytes, and a basis as good as in
+    /// full precision.
+    pub const EIGHT_BIT: Self = Self::Quantized {
+        codec: MatrixCodec { bits: 8, block_size: 64, map: MatrixMap::Linear2 },
+        rectify: 1,
+    };
+
     /// The codes, if there are any.
     pub fn codec(&self) -> Option<MatrixCodec> {
         match self {

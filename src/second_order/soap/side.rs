@@ -150,7 +150,10 @@ impl<R: Real> Side<R> {
                 if pairs.values().iter().all(R::is_zero) {
                     let (_, weight) = renewal.weights;
                     let (values, vectors) = eigh(&gram)?;
-                    pairs.replace(values.mapv(|x| x * weight), &vectors)?;
+                    // the largest first: iterations keep what the first columns span
+                    let order: Vec<usize> = (0..values.len()).rev().collect();
+                    let values = values.select(Axis(0), &order).mapv(|x| x * weight);
+                    pairs.replace(values, &vectors.select(Axis(1), &order))?;
                 } else {
                     pairs.accumulate(&gram, renewal.weights, renewal.rectify)?;
                 }
