@@ -42,6 +42,7 @@
 //! | [`Classp`](first_order::Classp) | 4 | – | one task after another |
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; its base's | two matrix products a step, roots now and then | fewer, better steps |
+//! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, with bases that may grow old |
 //!
 //! Every one of them runs with its state in fewer bits:
 //! [`with_state_precision`](optim::Optim::with_state_precision) takes a [`Precision`](quant::Precision).
@@ -74,13 +75,13 @@
 //! |---|---|---|
 //! | `std` | yes | nothing; reserved, the crate needs the standard library |
 //! | `rayon` | yes | threads; the same bits without |
-//! | `faer` | yes | fast decompositions in [`linalg`], for [`Shampoo`](second_order::Shampoo) |
+//! | `faer` | yes | fast decompositions in [`linalg`], for [`Shampoo`](second_order::Shampoo) and [`Soap`](second_order::Soap) |
 //! | `half` | no | `bf16` and `f16` parameters |
 //! | `safetensors` | no | files of state dicts |
 //! | `serde` | no | configurations and state dicts as JSON and the like |
 //! | `lapack-…` | no | LAPACK as a second opinion in [`linalg`]; slow, for checking |
 //!
-//! faer is most of the time of a first build. Everything works without it, `Shampoo` slower:
+//! faer is most of the time of a first build. Everything works without it, `Shampoo` and `Soap` slower:
 //! `default-features = false, features = ["std", "rayon"]`.
 //!
 //! # Guide

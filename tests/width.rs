@@ -5,8 +5,8 @@
 use eigenstep_instances as _;
 
 use eigenstep::linalg::{Damping, Triangle, cholesky, gram_left, solve_triangular, svd};
-use eigenstep::optim::Graft;
 use eigenstep::prelude::*;
+use eigenstep::second_order::{Exponents, Graft};
 use eigenstep::second_order::{LayerRole, LrAdjustment, UpdateKind, WidthScales, mup_scales};
 use ndarray::Array2;
 
@@ -87,7 +87,7 @@ fn update(
                 factor_beta: 1.0,
                 initial: 0.0,
                 damping: Damping::absolute(0.1 * trace * scales.left_damping),
-                exponent,
+                exponents: Exponents::Same(exponent),
                 graft: Graft::None,
                 update_factors_every: 1,
                 update_roots_every: 1,

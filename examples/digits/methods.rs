@@ -2,6 +2,7 @@
 
 use eigenstep::linalg::Damping;
 use eigenstep::prelude::*;
+use eigenstep::second_order::soap::BasisStorage;
 
 /// An optimizer of any method.
 pub type Boxed = Box<dyn Optimizer<f32>>;
@@ -43,6 +44,8 @@ pub fn table() -> Vec<Method> {
         method("adamw-4bit", adamw).stored_in(Precision::INT4),
         method("shampoo", |p| shampoo(FactorStorage::Dense, p)),
         method("shampoo-4bit", |p| shampoo(FactorStorage::EIGEN4, p)),
+        method("soap", |p| soap(BasisStorage::Full, p)),
+        method("soap-4bit", |p| soap(BasisStorage::FOUR_BIT, p)),
         method("muon", |p| matrix(Muon { lr: 0.02, rest_lr_ratio: 0.25, weight_decay: 0.01, ..Muon::default() }, p)),
         method("adamw-8bit-dynamic", adamw).stored_in(Precision::INT8_DYNAMIC).on_request(),
         method("adamw-4bit-lpmm", adamw).stored_in(Precision::INT4_LPMM).on_request(),
@@ -72,6 +75,11 @@ fn shampoo(storage: FactorStorage, precision: Precision) -> Result<Boxed> {
         ..Shampoo::default()
     };
     matrix(shampoo, precision)
+}
+
+fn soap(storage: BasisStorage, precision: Precision) -> Result<Boxed> {
+    let inner = AdamW { lr: 5e-3, ..Soap::default().inner };
+    matrix(Soap { storage, ..Soap::with_inner(inner) }, precision)
 }
 
 fn matrix<M: MatrixMethod>(method: M, precision: Precision) -> Result<Boxed> {

@@ -1,4 +1,4 @@
-use super::moments::AdamCoefficients;
+use super::moments::{AdamCoefficients, Correction};
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, WeightDecay};
 
@@ -13,8 +13,9 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// m ← m + (1 − β₁)·(g − m)
 /// v ← β₂·v + (1 − β₂)·g²
 /// V = max over all steps of v, with amsgrad; else v
-/// p ← p − γ · m/(1 − β₁ᵗ) / (√V/√(1 − β₂ᵗ) + ε)
+/// p ← p − γ · m/(1 − β₁ᵗ) / (√V/√(1 − β₂ᵗ) + ε)       eps_hat: − γ·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m/(√V + ε)
 /// ```
+/// Without `bias_correction` `βᵗ` is 0 in both corrections.
 ///
 /// | field | default | whose |
 /// |---|---|---|
@@ -24,6 +25,10 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// | `weight_decay` λ | 1e-2 | PyTorch |
 /// | `amsgrad` | false | PyTorch |
 /// | `maximize` | false | PyTorch |
+/// | `bias_correction` | true | paper |
+/// | `eps_hat` | false | PyTorch; true: TensorFlow, and the paper's remark in section 2 |
+///
+/// The last two are no options to schedule: `set_option` and state dicts do not know them.
 ///
 /// State: `exp_avg` (m) and `exp_avg_sq` (v), 8 bytes per `f32` parameter; with `amsgrad` also
 /// `max_exp_avg_sq`, 12 bytes.
@@ -69,6 +74,10 @@ pub struct AdamW {
     pub amsgrad: bool,
     /// Ascend instead of descend.
     pub maximize: bool,
+    /// Correct the moments for their start at zero.
+    pub bias_correction: bool,
+    /// Add `ε` to the root of the *uncorrected* second moment (the paper's ε̂).
+    pub eps_hat: bool,
 }
 
 impl Default for AdamW {
@@ -80,6 +89,8 @@ impl Default for AdamW {
             weight_decay: 1e-2,
             amsgrad: false,
             maximize: false,
+            bias_correction: true,
+            eps_hat: false,
         }
     }
 }
@@ -101,7 +112,9 @@ impl Rule for AdamW {
     const SLOTS: &'static [Slot] = &AdamCoefficients::SLOTS;
 
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> AdamCoefficients<R> {
-        AdamCoefficients::new(self.betas, self.eps, t)
+        let Self { bias_correction, eps_hat, .. } = *self;
+        let correction = Correction { bias_correction, eps_hat };
+        AdamCoefficients::new(self.betas, self.eps, correction, t)
     }
 
     #[inline(always)]

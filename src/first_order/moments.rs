@@ -15,6 +15,13 @@ pub(crate) fn larger<R: Real>(a: R, b: R) -> R {
     if a > b { a } else { b }
 }
 
+/// Whether and where the moments' start at zero is corrected for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Correction {
+    pub bias_correction: bool,
+    pub eps_hat: bool,
+}
+
 /// Scalars of Adam's direction at one step.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamCoefficients<R> {
@@ -24,9 +31,9 @@ pub struct AdamCoefficients<R> {
     pub beta2: R,
     /// `1 − β₂`.
     pub one_minus_beta2: R,
-    /// `1 / (1 − β₁ᵗ)`.
+    /// `1 / (1 − β₁ᵗ)`; with `eps_hat` times `√(1 − β₂ᵗ)`.
     pub correction1: R,
-    /// `1 / √(1 − β₂ᵗ)`.
+    /// `1 / √(1 − β₂ᵗ)`; with `eps_hat` 1.
     pub correction2: R,
     /// `ε`.
     pub eps: R,
@@ -40,15 +47,21 @@ impl AdamCoefficients<()> {
 
 impl<R: Real> AdamCoefficients<R> {
     /// Scalars of step `t`, computed in `f64` and rounded once.
-    pub fn new(betas: (f64, f64), eps: f64, t: u64) -> Self {
+    pub(crate) fn new(betas: (f64, f64), eps: f64, correction: Correction, t: u64) -> Self {
         let (beta1, beta2) = betas;
-        let bias = |beta: f64| 1.0 - beta.powf(t as f64);
+        let Correction { bias_correction, eps_hat } = correction;
+        let bias = |beta: f64| if bias_correction { 1.0 - beta.powf(t as f64) } else { 1.0 };
+        let (correction1, correction2) = if eps_hat {
+            (bias(beta2).sqrt() / bias(beta1), 1.0)
+        } else {
+            (1.0 / bias(beta1), 1.0 / bias(beta2).sqrt())
+        };
         Self {
             one_minus_beta1: R::of(1.0 - beta1),
             beta2: R::of(beta2),
             one_minus_beta2: R::of(1.0 - beta2),
-            correction1: R::of(1.0 / bias(beta1)),
-            correction2: R::of(1.0 / bias(beta2).sqrt()),
+            correction1: R::of(correction1),
+            correction2: R::of(correction2),
             eps: R::of(eps),
         }
     }

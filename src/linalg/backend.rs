@@ -143,6 +143,50 @@ impl Backend {
         self.gram(g.as_standard_layout().t())
     }
 
+    /// [`add_gram_left`](super::add_gram_left) by this backend.
+    ///
+    /// # Errors
+    /// As [`add_gram_left`](super::add_gram_left).
+    pub fn add_gram_left<R: Real>(
+        self,
+        g: &ArrayRef2<R>,
+        weights: (R, R),
+        c: &mut Array2<R>,
+    ) -> Result<()> {
+        self.add_gram(g.as_standard_layout().view(), weights, c)
+    }
+
+    /// [`add_gram_right`](super::add_gram_right) by this backend.
+    ///
+    /// # Errors
+    /// As [`add_gram_right`](super::add_gram_right).
+    pub fn add_gram_right<R: Real>(
+        self,
+        g: &ArrayRef2<R>,
+        weights: (R, R),
+        c: &mut Array2<R>,
+    ) -> Result<()> {
+        self.add_gram(g.as_standard_layout().t(), weights, c)
+    }
+
+    fn add_gram<R: Real>(
+        self,
+        g: ArrayView2<'_, R>,
+        weights: (R, R),
+        c: &mut Array2<R>,
+    ) -> Result<()> {
+        let task = Task::new("Gram matrix", &g);
+        if c.dim() != (g.nrows(), g.nrows()) {
+            return Err(task.fails("the destination does not have the order of the product"));
+        }
+        if g.is_empty() {
+            c.mapv_inplace(|x| x * weights.0);
+        } else {
+            self.routines().add_gram(g, weights, c.view_mut());
+        }
+        Ok(())
+    }
+
     /// `g` is row-major or the transpose of such a matrix: faer sums in an order that depends on it.
     #[allow(clippy::indexing_slicing)] // i and j are below the order of c
     fn gram<R: Real>(self, g: ArrayView2<'_, R>) -> Array2<R> {

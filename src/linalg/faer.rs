@@ -20,8 +20,8 @@ use ::faer::linalg::{
 use ::faer::linalg::{svd, triangular_solve};
 use ::faer::prelude::default;
 use ::faer::traits::RealField;
-use ::faer::{Accum, Col, Conj, Mat, MatRef, Par};
-use ndarray::{Array1, Array2, ArrayView2};
+use ::faer::{Accum, Col, Conj, Mat, MatMut, MatRef, Par};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2};
 use num_traits::Float;
 
 /// The backend over faer.
@@ -101,6 +101,24 @@ impl<R: Real + RealField> Routines<R> for Faer {
             Par::Seq,
         );
         array(c.as_ref())
+    }
+
+    fn add_gram(&self, g: ArrayView2<'_, R>, (old, new): (R, R), mut c: ArrayViewMut2<'_, R>) {
+        let n = c.nrows();
+        let Some(c) = c.as_slice_mut() else { return Native.add_gram(g, (old, new), c) };
+        c.iter_mut().for_each(|x| *x *= old);
+        let g = view(g);
+        triangular::matmul(
+            MatMut::from_row_major_slice_mut(c, n, n),
+            BlockStructure::TriangularLower,
+            Accum::Add,
+            g,
+            BlockStructure::Rectangular,
+            g.transpose(),
+            BlockStructure::Rectangular,
+            new,
+            Par::Seq,
+        );
     }
 
     fn solve_triangular(

@@ -47,7 +47,7 @@ mod inverse_root;
 mod kronecker;
 #[cfg(feature = "lapack")]
 mod lapack;
-mod modes;
+pub(crate) mod modes;
 mod native;
 mod newton_schulz;
 mod norms;
@@ -222,6 +222,47 @@ pub fn gram_right<R: Real>(g: &ArrayRef2<R>) -> Array2<R> {
     Backend::default().gram_right(g)
 }
 
+/// C ← a·C + b·G Gᵀ in the lower triangle of C; what is above the diagonal afterwards is arbitrary.
+///
+/// `g`: m × n; `weights`: (a, b); `c`: m × m. An average that is renewed at every step and looked at
+/// now and then takes half of the operations of a full product and no memory;
+/// [`symmetric_from_lower`] makes a matrix of it. NaN and infinity propagate.
+///
+/// # Errors
+/// `c` does not have the shape of the product; it is then untouched.
+pub fn add_gram_left<R: Real>(g: &ArrayRef2<R>, weights: (R, R), c: &mut Array2<R>) -> Result<()> {
+    Backend::default().add_gram_left(g, weights, c)
+}
+
+/// C ← a·C + b·Gᵀ G in the lower triangle of C, as [`add_gram_left`].
+///
+/// # Errors
+/// As [`add_gram_left`].
+pub fn add_gram_right<R: Real>(g: &ArrayRef2<R>, weights: (R, R), c: &mut Array2<R>) -> Result<()> {
+    Backend::default().add_gram_right(g, weights, c)
+}
+
+/// The symmetric matrix with the lower triangle of `c`, diagonal included.
+///
+/// # Examples
+/// ```
+/// use eigenstep::linalg::{add_gram_left, symmetric_from_lower};
+/// use ndarray::{Array2, array};
+///
+/// let mut c = Array2::eye(2);
+/// add_gram_left(&array![[1.0, 2.0], [0.0, 1.0]], (0.5, 2.0), &mut c)?;
+/// assert_eq!(symmetric_from_lower(&c), array![[10.5, 4.0], [4.0, 2.5]]);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+pub fn symmetric_from_lower<R: Real>(c: &ArrayRef2<R>) -> Array2<R> {
+    let mut symmetric = c.to_owned();
+    for (i, row) in c.rows().into_iter().enumerate() {
+        let column = symmetric.column_mut(i);
+        column.into_iter().zip(row).take(i).for_each(|(above, &below)| *above = below);
+    }
+    symmetric
+}
+
 /// The solution X of T X = B, or of Tᵀ X = B if `transposed`, for a triangular T.
 ///
 /// `a`: n × n, of which only the `triangle` is read; `b`: n × k. Returns X (n × k).
@@ -252,7 +293,7 @@ fn reciprocal_power_of_two<R: Real>(x: R) -> R {
 }
 
 /// Indices that put `values` in the order of `before`; equal ones keep theirs.
-fn sorted<R: Real>(values: &Array1<R>, before: impl Fn(R, R) -> bool) -> Vec<usize> {
+pub(crate) fn sorted<R: Real>(values: &Array1<R>, before: impl Fn(R, R) -> bool) -> Vec<usize> {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let mut order: Vec<(usize, R)> = values.iter().copied().enumerate().collect();
     order.sort_by(|&(_, x), &(_, y)| match (before(x, y), before(y, x)) {

@@ -1,15 +1,20 @@
 //! Tensors seen along one dimension, the *mode*, at a time.
 
-use super::{gram_left, gram_right};
+use super::{add_gram_left, add_gram_right, symmetric_from_lower};
+use crate::error::Result;
+use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayRef2, ArrayView3, ArrayViewD, ArrayViewMut3, ArrayViewMutD, Axis, Ix2};
+use ndarray::{Array2, ArrayD, ArrayRef2, ArrayView2, ArrayViewD, ArrayViewMut2};
 
-/// The Gram matrix of a mode: M Mᵀ, where M has dimension `axis` of `x` as its rows and all others
-/// as its columns.
+/// The Gram matrix of a mode: M Mᵀ, where M has dimension `axis` of `x` as its rows and all others as
+/// its columns.
 ///
-/// `x`: any number of dimensions. Returns d × d for d = `x.shape()[axis]`, exactly symmetric; for
-/// a matrix these are X Xᵀ (mode 0) and Xᵀ X (mode 1). Without such a dimension it is 0 × 0.
+/// `x`: any number of dimensions. Returns d × d for d = `x.shape()[axis]`, exactly symmetric; for a
+/// matrix these are X Xᵀ (mode 0) and Xᵀ X (mode 1).
+///
+/// # Errors
+/// The result is not finite.
 ///
 /// # Examples
 /// ```
@@ -17,80 +22,186 @@ use ndarray::{Array2, ArrayRef2, ArrayView3, ArrayViewD, ArrayViewMut3, ArrayVie
 /// use ndarray::array;
 ///
 /// let x = array![[1.0, 2.0], [0.0, 3.0]].into_dyn();
-/// assert_eq!(mode_gram(&x.view(), 0), array![[5.0, 6.0], [6.0, 9.0]]);
-/// assert_eq!(mode_gram(&x.view(), 1), array![[1.0, 2.0], [2.0, 13.0]]);
+/// assert_eq!(mode_gram(&x.view(), 0)?, array![[5.0, 6.0], [6.0, 9.0]]);
+/// assert_eq!(mode_gram(&x.view(), 1)?, array![[1.0, 2.0], [2.0, 13.0]]);
+/// # Ok::<(), eigenstep::Error>(())
 /// ```
-pub fn mode_gram<R: Real>(x: &ArrayViewD<'_, R>, axis: usize) -> Array2<R> {
-    let (before, d, behind) = extents(x.shape(), axis);
-    let x = x.as_standard_layout();
-    let Ok(x) = ArrayView3::from_shape((before, d, behind), x.as_slice().unwrap_or_default())
-    else {
-        return Array2::zeros((0, 0));
-    };
-    match (before, behind) {
-        (1, _) => gram_left(&x.index_axis(Axis(0), 0)),
-        (_, 1) => gram_right(&x.index_axis(Axis(2), 0)),
-        _ => {
-            let rows: Vec<R> = x.permuted_axes([1, 0, 2]).iter().copied().collect();
-            let rows = Array2::from_shape_vec((d, before * behind), rows);
-            rows.map_or_else(|_| Array2::zeros((0, 0)), |rows| gram_left(&rows))
-        }
-    }
+pub fn mode_gram<R: Real>(x: &ArrayViewD<'_, R>, axis: usize) -> Result<Array2<R>> {
+    let (_, size, _) = parts(x.shape(), axis);
+    let mut gram = Array2::zeros((size, size));
+    let contiguous = x.as_standard_layout();
+    let slice = contiguous.as_slice().unwrap_or_default();
+    add_gram(slice, x.shape(), axis, (R::zero(), R::one()), &mut gram)?;
+    Ok(symmetric_from_lower(&gram))
 }
 
-/// Multiplies a tensor by a matrix along a mode.
+/// A tensor times a matrix along a mode: `y[.., j, ..] = Σₖ P[j, k]·x[.., k, ..]`.
 ///
-/// `p`: d × d for d = `x.shape()[axis]`; `out`: of the shape of `x`, and in row-major order unless it
-/// is a matrix. The last of several modes is multiplied from the right, X P, all others from the
-/// left, P X: a matrix that is symmetric only up to its rounding to few bits is used as it is
-/// stored, on both sides. What does not fit leaves `out` as it is.
+/// `p`: d × d for d = `x.shape()[axis]`; a matrix of another shape leaves the tensor as it is. For
+/// matrices these are P X (mode 0) and X Pᵀ (mode 1).
 ///
 /// # Examples
 /// ```
 /// use eigenstep::linalg::mode_product;
-/// use ndarray::{ArrayD, array};
+/// use ndarray::array;
 ///
 /// let x = array![[1.0, 2.0], [3.0, 4.0]].into_dyn();
-/// let mut out = ArrayD::zeros(vec![2, 2]);
-/// mode_product(&array![[2.0, 0.0], [0.0, 1.0]], 0, &x.view(), out.view_mut());
-/// assert_eq!(out, array![[2.0, 4.0], [3.0, 4.0]].into_dyn());
+/// let y = mode_product(&array![[2.0, 0.0], [0.0, 1.0]], 0, &x.view());
+/// assert_eq!(y, array![[2.0, 4.0], [3.0, 4.0]].into_dyn());
 /// ```
-pub fn mode_product<R: Real>(
-    p: &ArrayRef2<R>,
-    axis: usize,
-    x: &ArrayViewD<'_, R>,
-    mut out: ArrayViewMutD<'_, R>,
+pub fn mode_product<R: Real>(p: &ArrayRef2<R>, axis: usize, x: &ArrayViewD<'_, R>) -> ArrayD<R> {
+    let mut product = x.as_standard_layout().into_owned();
+    let (_, size, _) = parts(x.shape(), axis);
+    if let Some(slice) = product.as_slice_mut().filter(|_| p.dim() == (size, size)) {
+        turn(slice, x.shape(), |mode| (mode == axis).then(|| p.t()));
+    }
+    product
+}
+
+/// Elements before dimension `axis`, along it, and behind it.
+fn parts(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+    let product = |dims: Option<&[usize]>| dims.unwrap_or_default().iter().product();
+    (
+        product(shape.get(..axis)),
+        shape.get(axis).copied().unwrap_or(1),
+        product(shape.get(axis + 1..)),
+    )
+}
+
+/// `x ← x ×ᵢ Mᵢᵀ` over all dimensions i that have a matrix: `x[.., j, ..] ← Σₖ x[.., k, ..]·M[k, j]`.
+pub(crate) fn turn<'m, R: Real>(
+    x: &mut [R],
+    shape: &[usize],
+    matrix: impl Fn(usize) -> Option<ArrayView2<'m, R>>,
 ) {
-    let (before, d, behind) = extents(x.shape(), axis);
-    if p.dim() != (d, d) || x.shape() != out.shape() {
+    with_scratch::<R, _>(x.len(), |spare| {
+        let (mut from, mut to, mut swapped) = (x, spare, false);
+        for axis in 0..shape.len() {
+            let Some(matrix) = matrix(axis) else { continue };
+            product(from, parts(shape, axis), &matrix, to);
+            std::mem::swap(&mut from, &mut to);
+            swapped = !swapped;
+        }
+        if swapped {
+            to.copy_from_slice(from);
+        }
+    });
+}
+
+fn product<R: Real>(
+    x: &[R],
+    (before, size, after): (usize, usize, usize),
+    matrix: &ArrayView2<'_, R>,
+    out: &mut [R],
+) {
+    let (zero, one) = (R::zero(), R::one());
+    if after == 1 {
+        let x = ArrayView2::from_shape((before, size), x);
+        let out = ArrayViewMut2::from_shape((before, size), out);
+        if let (Ok(x), Ok(mut out)) = (x, out) {
+            general_mat_mul(one, &x, matrix, zero, &mut out);
+        }
         return;
     }
-    // matrices of any layout in place
-    let matrices =
-        (x.view().into_dimensionality::<Ix2>(), out.view_mut().into_dimensionality::<Ix2>());
-    if let (Ok(x), Ok(mut out)) = matrices {
-        return match axis {
-            0 => general_mat_mul(R::one(), p, &x, R::zero(), &mut out),
-            _ => general_mat_mul(R::one(), &x, p, R::zero(), &mut out),
-        };
-    }
-    let x = x.as_standard_layout();
-    let (Some(x), Some(slice)) = (x.as_slice(), out.as_slice_mut()) else { return };
-    let shape = (before, d, behind);
-    let (x, out) = (ArrayView3::from_shape(shape, x), ArrayViewMut3::from_shape(shape, slice));
-    let (Ok(x), Ok(mut out)) = (x, out) else { return };
-    if behind == 1 && before > 1 {
-        let (x, mut out) = (x.index_axis(Axis(2), 0), out.index_axis_mut(Axis(2), 0));
-        return general_mat_mul(R::one(), &x, p, R::zero(), &mut out);
-    }
-    for (x, mut out) in x.outer_iter().zip(out.outer_iter_mut()) {
-        general_mat_mul(R::one(), p, &x, R::zero(), &mut out);
+    let slab = (size * after).max(1);
+    for (x, out) in x.chunks_exact(slab).zip(out.chunks_exact_mut(slab)) {
+        let x = ArrayView2::from_shape((size, after), x);
+        let out = ArrayViewMut2::from_shape((size, after), out);
+        if let (Ok(x), Ok(mut out)) = (x, out) {
+            general_mat_mul(one, &matrix.t(), &x, zero, &mut out);
+        }
     }
 }
 
-/// Number of elements per index of the dimensions before `axis`, its size, and that of all behind.
-fn extents(shape: &[usize], axis: usize) -> (usize, usize, usize) {
-    let before = shape.iter().take(axis).product();
-    let behind = shape.iter().skip(axis + 1).product();
-    (before, shape.get(axis).copied().unwrap_or(0), behind)
+/// `C ← old·C + new·(x, x)`, contracted over all dimensions but `axis`; the lower triangle.
+pub(crate) fn add_gram<R: Real>(
+    x: &[R],
+    shape: &[usize],
+    axis: usize,
+    weights: (R, R),
+    c: &mut Array2<R>,
+) -> Result<()> {
+    let (before, size, after) = parts(shape, axis);
+    if before == 1 {
+        let x = ArrayView2::from_shape((size, after), x);
+        return x.map_or(Ok(()), |x| add_gram_left(&x, weights, c));
+    }
+    if after == 1 {
+        let x = ArrayView2::from_shape((before, size), x);
+        return x.map_or(Ok(()), |x| add_gram_right(&x, weights, c));
+    }
+    with_scratch::<R, _>(x.len(), |rows| {
+        // the dimension first, all others behind it
+        let slabs = || x.chunks_exact((size * after).max(1));
+        for (index, row) in rows.chunks_exact_mut((before * after).max(1)).enumerate() {
+            for (slab, part) in slabs().zip(row.chunks_exact_mut(after)) {
+                part.copy_from_slice(
+                    slab.get(index * after..).and_then(|s| s.get(..after)).unwrap_or_default(),
+                );
+            }
+        }
+        let rows = ArrayView2::from_shape((size, before * after), &*rows);
+        rows.map_or(Ok(()), |rows| add_gram_left(&rows, weights, c))
+    })
+}
+
+/// Reorders dimension `axis`: index `i` of the result is index `order[i]` of `x`.
+pub(crate) fn permute<R: Real>(x: &mut [R], shape: &[usize], axis: usize, order: &[usize]) {
+    let (_, size, after) = parts(shape, axis);
+    let slab = (size * after).max(1);
+    with_scratch::<R, _>(slab, |old| {
+        for x in x.chunks_exact_mut(slab) {
+            old.copy_from_slice(x);
+            for (to, &from) in x.chunks_exact_mut(after.max(1)).zip(order) {
+                if let Some(from) = old.chunks_exact(after.max(1)).nth(from) {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array3, Axis, array};
+
+    /// Every dimension against tensors written out with ndarray.
+    #[test]
+    fn every_dimension_is_turned_measured_and_reordered() {
+        let x = Array3::from_shape_fn((2, 3, 4), |(i, j, k)| (1 + i * 12 + j * 4 + k) as f64);
+        let shape = [2, 3, 4];
+        for axis in 0..3 {
+            let n = shape[axis];
+            let m = Array2::from_shape_fn((n, n), |(i, j)| (i * n + j) as f64 - 1.5);
+            let mut turned = x.clone();
+            for (mut out, lane) in turned.lanes_mut(Axis(axis)).into_iter().zip(x.lanes(Axis(axis)))
+            {
+                out.assign(&m.t().dot(&lane));
+            }
+            let mut found = x.as_slice().unwrap().to_vec();
+            turn(&mut found, &shape, |i| (i == axis).then(|| m.view()));
+            assert_eq!(found, turned.as_slice().unwrap());
+
+            let mut gram = Array2::zeros((n, n));
+            for lane in x.lanes(Axis(axis)) {
+                gram += &Array2::from_shape_fn((n, n), |(i, j)| lane[i] * lane[j]);
+            }
+            let mut found = Array2::zeros((n, n));
+            let x_slice = x.as_slice().unwrap();
+            add_gram(x_slice, &shape, axis, (0.0, 1.0), &mut found).unwrap();
+            assert_eq!(symmetric_from_lower(&found), gram);
+
+            let order: Vec<usize> = (0..n).rev().collect();
+            let mut found = x.as_slice().unwrap().to_vec();
+            permute(&mut found, &shape, axis, &order);
+            let expected = x.select(Axis(axis), &order);
+            assert!(found.iter().eq(expected.iter()));
+        }
+        // two matrices end where the tensor was
+        let (a, b) = (array![[0.0, 1.0], [1.0, 0.0]], array![[2.0, 0.0], [0.0, 3.0]]);
+        let mut x = vec![1.0, 2.0, 3.0, 4.0];
+        turn(&mut x, &[2, 2], |i| Some(if i == 0 { a.view() } else { b.view() }));
+        assert_eq!(x, [6.0, 12.0, 2.0, 6.0]);
+    }
 }

@@ -2,7 +2,8 @@
 
 use super::{Backend, Triangle};
 use crate::numeric::{ByReal, Real};
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2};
 
 /// A result, or why there is none; the façade adds what was computed and for which shape.
 pub(super) type Outcome<T> = Result<T, &'static str>;
@@ -29,6 +30,10 @@ pub(super) trait Routines<R: Real>: Sync {
     fn svd(&self, a: ArrayView2<'_, R>) -> Outcome<(Array2<R>, Array1<R>, Array2<R>)>;
     /// The lower triangle of G Gᵀ; what is above it is ignored.
     fn gram(&self, g: ArrayView2<'_, R>) -> Array2<R>;
+    /// The lower triangle of old·C + new·G Gᵀ into a row-major C; what is above it is ignored.
+    fn add_gram(&self, g: ArrayView2<'_, R>, (old, new): (R, R), mut c: ArrayViewMut2<'_, R>) {
+        general_mat_mul(new, &g, &g.t(), old, &mut c);
+    }
     /// X with T X = B for the given triangle T of `a`, whose diagonal holds no zero.
     fn solve_triangular(
         &self,

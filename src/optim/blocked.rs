@@ -249,8 +249,13 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
 
     fn extend(&self, state: &mut Self::State, shape: &[usize], param: &[T], storage: &Storage) {
         let element = &mut state.element;
-        match state.cut {
-            Some(_) => Elementwise(self.0.rule()).extend(element, shape, param, storage),
+        match &mut state.cut {
+            Some(cut) => {
+                for (tile, block) in &mut cut.blocks {
+                    self.0.extend(block, tile.shape(), storage);
+                }
+                Elementwise(self.0.rule()).extend(element, shape, param, storage);
+            }
             None => Elementwise(self.0.plain()).extend(element, shape, param, storage),
         }
     }

@@ -33,9 +33,9 @@ impl<C: Copy, R: Copy> Clone for Prepared<C, R> {
 /// The slots of one tensor, and what rounding its parameter remembers.
 #[derive(Debug)]
 pub struct ElementState<T: Element> {
-    layout: &'static [Slot],
+    pub(super) layout: &'static [Slot],
     /// `None`: switched off by the options.
-    slots: Vec<Option<SlotBuffer<T::Compute>>>,
+    pub(super) slots: Vec<Option<SlotBuffer<T::Compute>>>,
     shadow: ShadowBuffer<T>,
 }
 
@@ -190,11 +190,16 @@ impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
 
     fn prepare(&self, t: u64, scalars: &U::Scalars) -> Self::Prepared {
         let lr = self.0.step_size(t, scalars);
-        let (coupled, shrink) = match self.0.decay() {
-            WeightDecay::None => (0.0, 1.0),
-            WeightDecay::Coupled(decay) => (decay, 1.0),
-            WeightDecay::Decoupled(decay) => (0.0, 1.0 - lr * decay),
-            WeightDecay::Independent(decay) => (0.0, 1.0 - decay),
+        let (lr, coupled, shrink) = match self.0.decay() {
+            WeightDecay::None => (lr, 0.0, 1.0),
+            WeightDecay::Coupled(decay) => (lr, decay, 1.0),
+            WeightDecay::Decoupled(decay) => (lr, 0.0, 1.0 - lr * decay),
+            // what comes after the update shrinks the update, too
+            WeightDecay::DecoupledAfter(decay) => {
+                let shrink = 1.0 - lr * decay;
+                (lr * shrink, 0.0, shrink)
+            }
+            WeightDecay::Independent(decay) => (lr, 0.0, 1.0 - decay),
         };
         let of = T::Compute::of;
         Prepared {

@@ -125,6 +125,11 @@ pub trait MatrixMethod: Hyperparameters {
         lookup: &Lookup<'_>,
     ) -> Result<Self::Block<R>>;
 
+    /// Makes room for slots that an option switched on after the first step.
+    fn extend<R: Real>(&self, block: &mut Self::Block<R>, shape: &[usize], storage: &Storage) {
+        let _ = (block, shape, storage);
+    }
+
     /// Absorbs the gradient, and turns `direction`, which holds the filtered gradient, into the
     /// preconditioned direction. Returns the square of the length that it should have, which counts
     /// if [`MatrixMethod::grafts`]. Cannot fail: a decomposition that does not converge leaves the

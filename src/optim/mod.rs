@@ -7,6 +7,7 @@ mod decay;
 mod dict;
 mod element_unit;
 mod elementwise;
+mod embedded;
 mod engine;
 mod finite;
 mod group;

@@ -59,7 +59,7 @@ impl Partition {
     }
 
     /// The blocks.
-    pub fn tiles(&self) -> impl Iterator<Item = Tile> + '_ {
+    pub fn tiles(&self) -> impl DoubleEndedIterator<Item = Tile> + '_ {
         (0..self.len()).map(|index| self.tile(index))
     }
 

@@ -46,6 +46,8 @@ pub enum WeightDecay {
     Coupled(f64),
     /// `p ← p·(1 − γλ)`, before the update.
     Decoupled(f64),
+    /// `p ← p·(1 − γλ)`, after the update: `(p − γu)·(1 − γλ)`.
+    DecoupledAfter(f64),
     /// `p ← p·(1 − λ)`, before the update, whatever the learning rate.
     Independent(f64),
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`Muon`] | 4, in 8 bits 1 | hidden matrices of networks, large learning rates |
 //! | [`Shampoo`] | 16, in 4 bits 2.25, and the base's | fewer, better steps; any base rule behind it |
+//! | [`Soap`] | 16, in 4 bits 1.1, and the inner rule's 8 | the same, with a basis that may grow old |
 //!
 //! All of them run through one engine, [`Blocked`](crate::optim::Blocked): it cuts tensors into
 //! blocks, copies them in and out, grafts, and hands the direction to an element-wise rule, so that
@@ -15,6 +16,7 @@ mod graft;
 mod muon;
 mod polar;
 mod shampoo;
+pub mod soap;
 mod steepest;
 mod width;
 
@@ -25,6 +27,7 @@ pub use polar::{LrAdjustment, Orthogonalization, PolarBlock};
 pub use shampoo::{
     Combination, Exponent, Exponents, GraftScope, Pipeline, Shampoo, ShampooBlock, Statistic, View,
 };
+pub use soap::Soap;
 pub use steepest::{Norm, SteepestDescent};
 pub use width::{LayerRole, UpdateKind, WidthScales, mup_scales};
 
@@ -34,6 +37,7 @@ macro_rules! for_each_second_order {
     ($macro:ident) => {
         $macro!(Muon);
         $macro!(Shampoo);
+        $macro!(Soap);
         $macro!(SteepestDescent);
     };
 }

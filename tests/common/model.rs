@@ -56,7 +56,10 @@ macro_rules! matrix_method {
                 let mut method = Self::default();
                 // roots within a few steps, and a ridge well above what f32 rounds away
                 let eager = [("update_factors_every", 1.0), ("update_roots_every", 2.0)];
-                for (name, value) in eager.into_iter().chain([("damping.relative", 0.01)]) {
+                let ridge = ("damping.relative", 0.01);
+                // a basis that gradients determine, of an order that is soon decomposed
+                let basis = [("update_basis_every", 2.0), ("sides", 1.0), ("max_dim", 130.0)];
+                for (name, value) in eager.into_iter().chain([ridge]).chain(basis) {
                     let _ = method.set_option(name, value);
                 }
                 method

@@ -2,7 +2,8 @@
 
 use super::options::Spelling;
 use super::{
-    Outcome, Stop, distributed, fail, kernels, lowbit, matrix_runs, schedulers, skip, trajectory,
+    Outcome, Stop, distributed, fail, kernels, lowbit, matrix_runs, schedulers, skip, soap_runs,
+    trajectory,
 };
 use eigenstep::prelude::*;
 use serde_json::Value;
@@ -29,6 +30,11 @@ pub fn run(folder: &str, case: &Value) -> Outcome {
     })
 }
 
+/// The variant of Distributed Shampoo that a case is about.
+fn preconditioner(case: &Value) -> Option<&str> {
+    case.get("config")?.get("preconditioner")?.as_str()
+}
+
 /// The methods of the crate under the names of their references.
 fn optimizer(name: &str, case: &Value) -> Outcome {
     // torch.optim has the crate's names
@@ -53,7 +59,11 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "AdamW-lowbit" => lowbit::run::<AdamW>(case),
         "Adam-lowbit" => lowbit::run::<Adam>(case),
         "Muon" | "MuonExact" => matrix_runs::muon(case),
-        "DistributedShampoo" => distributed::run(case),
+        "SOAP" => soap_runs::soap(case),
+        "DistributedShampoo" => match preconditioner(case) {
+            Some("eigenvalue_corrected") => soap_runs::fb_soap(case),
+            _ => distributed::run(case),
+        },
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
         "LAMB" => Err(skip("pytorch_optimizer's LAMB; the crate's is the paper's, `LAMBPaper`")),
         _ => Err(Stop::Skip(format!("the crate has no optimizer `{name}`"))),

@@ -92,7 +92,7 @@ fn steps<R: Real>(
 }
 
 /// Runs a case in its own type of numbers.
-fn run<C: MatrixMethod>(
+pub(super) fn run<C: MatrixMethod>(
     case: &Value,
     method: C,
     tolerance: Tolerance,

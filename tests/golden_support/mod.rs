@@ -16,6 +16,7 @@ pub mod rounding;
 pub mod scheduler_cases;
 pub mod schedulers;
 pub mod second_order;
+pub mod soap_runs;
 pub mod trajectory;
 
 /// Why a case did not pass.

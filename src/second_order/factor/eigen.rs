@@ -1,13 +1,12 @@
 //! Statistics as eigenvalues and eigenvectors: what survives rounding to 4 bits.
 
-use super::{Basis, FactorOptions, FactorStorage, RootSolver, Symmetric};
+use super::{Eigenpairs, FactorOptions, FactorStorage, RootSolver, Symmetric};
 use crate::error::Result;
-use crate::linalg::{bjorck, eigen_inverse_root, matmul, matmul_into, orthogonal_iteration_with};
+use crate::linalg::{eigen_inverse_root, matmul};
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
-use crate::state::slot::read_exact;
-use crate::state::{Lookup, Record, StateBytes, StateTensor};
-use ndarray::{Array1, Array2, ArrayRef2, CowArray, Ix2};
+use crate::state::{Lookup, Record, StateBytes};
+use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
 
 /// `A = U Diag(λ) Uᵀ` with the eigenvectors U, and often the root, as codes.
 ///
@@ -29,16 +28,14 @@ use ndarray::{Array1, Array2, ArrayRef2, CowArray, Ix2};
 /// NeurIPS 2024, Algorithms 1 to 3; where paper and published code differ, the code.
 #[derive(Clone, Debug)]
 pub struct EigenFactor<R> {
-    values: Array1<R>,
-    vectors: Basis<R>,
+    pairs: Eigenpairs<R>,
     root: Symmetric<R>,
 }
 
 impl<R: Real> EigenFactor<R> {
     pub(super) fn new(n: usize, codec: Option<MatrixCodec>, options: &FactorOptions) -> Self {
         Self {
-            values: Array1::from_elem(n, R::of(options.initial)),
-            vectors: Basis::new(Array2::eye(n), codec),
+            pairs: Eigenpairs::new(n, codec, options.initial),
             root: Symmetric::new(Array2::eye(n), codec),
         }
     }
@@ -48,42 +45,22 @@ impl<R: Real> EigenFactor<R> {
         gram: &ArrayRef2<R>,
         options: &FactorOptions,
     ) -> Result<()> {
-        let v = self.rectified(|update, _| update, options)?;
-        let (old, new) = options.weights::<R>();
-        let mut a = gram.to_owned();
-        matmul_into(old, &(&v * &self.values), &v.t(), new, &mut a)?;
-        let (values, p) = orthogonal_iteration_with(&a, &v, 1, options.qr_signs)?;
-        self.vectors.store(&p)?;
-        self.values = values;
-        Ok(())
+        let (rectify_update, _) = rectify(options);
+        self.pairs.accumulate(gram, options.weights(), rectify_update, options.qr_signs)
     }
 
     pub(super) fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {
-        let v = self.rectified(|_, root| root, options)?;
+        let (_, rectify_root) = rectify(options);
+        let (values, v) = (self.pairs.values(), self.pairs.rectified(rectify_root)?);
         let root = match options.root {
             RootSolver::Eigen | RootSolver::DampedEigen | RootSolver::Qr { .. } => {
-                let scale = options.scale(self.values.iter().map(|x| x.widen()).sum());
-                let values = self.values.mapv(|x| R::of(scale * x.widen()));
+                let scale = options.scale(values.iter().map(|x| x.widen()).sum());
+                let values = values.mapv(|x| R::of(scale * x.widen()));
                 eigen_inverse_root(&values, &v, options.exponent, options.damping)?
             }
-            _ => options.root_of(&matmul(&(&v * &self.values), &v.t())?)?,
+            _ => options.root_of(&matmul(&(&v * values), &v.t())?)?,
         };
         self.root.store(&root)
-    }
-
-    /// The eigenvectors; as many Björck iterations on decoded ones as `times` picks.
-    fn rectified(
-        &self,
-        times: impl Fn(usize, usize) -> usize,
-        options: &FactorOptions,
-    ) -> Result<Array2<R>> {
-        match (&self.vectors, options.storage) {
-            (
-                Basis::Coded(codes),
-                FactorStorage::QuantizedEigen { rectify_update, rectify_root, .. },
-            ) => bjorck(&codes.decode(), times(rectify_update, rectify_root)),
-            (vectors, _) => Ok(vectors.load().into_owned()),
-        }
     }
 
     pub(super) fn root(&self) -> CowArray<'_, R, Ix2> {
@@ -91,28 +68,33 @@ impl<R: Real> EigenFactor<R> {
     }
 
     pub(super) fn statistic(&self) -> Array2<R> {
-        let v = self.vectors.load();
-        (&v * &self.values).dot(&v.t())
+        self.pairs.statistic()
     }
 
     pub(super) fn count(&self, bytes: &mut StateBytes) {
-        bytes.add("eigenvalues", self.values.len() * size_of::<R>());
-        bytes.add("eigenvectors", self.vectors.bytes());
+        self.pairs.count(bytes);
         bytes.add("root", self.root.bytes());
     }
 
     pub(super) fn save(&self, record: &mut Record<'_>) {
-        let values = self.values.as_slice().unwrap_or_default();
-        record.tensor("eigenvalues", StateTensor::new(&[values.len()], values));
-        self.vectors.save("eigenvectors", record);
+        self.pairs.save(record);
         self.root.save("root", record);
     }
 
     pub(super) fn load(n: usize, codec: Option<MatrixCodec>, lookup: &Lookup<'_>) -> Result<Self> {
         Ok(Self {
-            values: Array1::from(read_exact("eigenvalues", &[n], lookup)?),
-            vectors: Basis::load_from("eigenvectors", n, codec, lookup)?,
+            pairs: Eigenpairs::load(n, codec, lookup)?,
             root: Symmetric::load_from("root", n, codec, lookup)?,
         })
+    }
+}
+
+/// Björck iterations on decoded eigenvectors before an update, and before a root.
+fn rectify(options: &FactorOptions) -> (usize, usize) {
+    match options.storage {
+        FactorStorage::QuantizedEigen { rectify_update, rectify_root, .. } => {
+            (rectify_update, rectify_root)
+        }
+        _ => (0, 0),
     }
 }

@@ -3,11 +3,13 @@
 mod cholesky;
 mod dense;
 mod eigen;
+mod pairs;
 mod stored;
 
 pub use cholesky::CholeskyFactor;
 pub use dense::DenseFactor;
 pub use eigen::EigenFactor;
+pub use pairs::Eigenpairs;
 pub use stored::{Basis, Codes, Parts, Stored, Symmetric, Triangular};
 
 use crate::error::{Error, Result};

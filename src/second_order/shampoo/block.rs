@@ -4,12 +4,12 @@ use super::super::graft::GraftState;
 use super::{Combination, Shampoo, Statistic};
 use crate::error::{Error, Result};
 use crate::kernel::scratch::with_scratch;
-use crate::linalg::{mode_gram, mode_product};
+use crate::linalg::{mode_gram, modes};
 use crate::numeric::Real;
 use crate::optim::{BlockState, BlockStep};
 use crate::second_order::factor::Factor;
 use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
-use ndarray::{ArrayViewD, ArrayViewMutD, CowArray, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, CowArray, Ix2};
 
 /// What Shampoo remembers of one block.
 #[derive(Debug)]
@@ -96,8 +96,8 @@ impl<R: Real> ShampooBlock<R> {
             let Some(factor) = factor else { continue };
             let options = method.factor_options(order, axis, step.t);
             let gram = match &whitened {
-                None => mode_gram(&step.gradient, axis),
-                Some(whitened) => mode_gram(&whitened.view(), axis),
+                None => mode_gram(&step.gradient, axis)?,
+                Some(whitened) => mode_gram(&whitened.view(), axis)?,
             };
             factor.accumulate(&gram, &options)?;
         }
@@ -114,67 +114,66 @@ impl<R: Real> ShampooBlock<R> {
         Ok(())
     }
 
+    /// The roots, decoded.
+    fn roots(&self) -> Vec<Option<CowArray<'_, R, Ix2>>> {
+        self.factors.iter().map(|factor| factor.as_ref().map(Factor::root)).collect()
+    }
+
+    /// `x ← x ×₀ P₀ ×₁ P₁ …` along the dimensions that `chosen` picks.
+    fn multiply(&self, x: &mut [R], chosen: impl Fn(usize) -> bool) {
+        let (roots, last) = (self.roots(), self.shape.len().saturating_sub(1));
+        modes::turn(x, &self.shape, |axis| {
+            let root = roots.get(axis).filter(|_| chosen(axis))?.as_ref()?;
+            // a root that rounding has made unsymmetric is used as it is stored: L̂ G R̂
+            Some(if axis == last { root.view() } else { root.t() })
+        });
+    }
+
     /// The gradient preconditioned along all dimensions but one.
-    fn without<'g>(&self, axis: usize, g: &ArrayViewD<'g, R>) -> CowArray<'g, R, IxDyn> {
-        let mut g = CowArray::from(g.clone());
-        let others = self.factors.iter().enumerate().filter(|(other, _)| *other != axis);
-        for (other, factor) in others {
-            if let Some(factor) = factor {
-                let mut product = g.to_owned();
-                mode_product(&factor.root(), other, &g.view(), product.view_mut());
-                g = product.into();
-            }
+    fn without(&self, axis: usize, g: &ArrayViewD<'_, R>) -> ArrayD<R> {
+        let mut g = g.as_standard_layout().into_owned();
+        if let Some(slice) = g.as_slice_mut() {
+            self.multiply(slice, |other| other != axis);
         }
         g
     }
 
     /// The preconditioned direction, for the filtered gradient in `out`.
     pub(super) fn apply(&self, combination: Combination, mut out: ArrayViewMutD<'_, R>) {
-        if out.ndim() > 2 && !out.is_standard_layout() {
-            // a block of a larger tensor: products along inner dimensions want it in one piece
-            let mut whole = out.to_owned();
-            self.apply(combination, whole.view_mut());
-            return out.assign(&whole);
+        if let Some(slice) = out.as_slice_mut() {
+            return self.combine(combination, slice);
         }
-        with_scratch::<R, _>(out.len(), |scratch| {
-            let Ok(scratch) = ArrayViewMutD::from_shape(IxDyn(&self.shape), scratch) else {
-                return;
-            };
-            match combination {
-                Combination::Product => self.multiply(out, scratch),
-                Combination::Caspr => {
-                    self.add_up(&mut out, scratch);
-                }
-            }
+        // a block of a larger tensor has its rows apart
+        with_scratch::<R, _>(out.len(), |whole| {
+            whole.iter_mut().zip(&out).for_each(|(whole, &x)| *whole = x);
+            self.combine(combination, whole);
+            out.iter_mut().zip(&*whole).for_each(|(x, &whole)| *x = whole);
         });
     }
 
-    /// `out ← out ×₀ P₀ ×₁ P₁ …`, back and forth between `out` and `scratch`.
-    fn multiply<'a>(&self, mut out: ArrayViewMutD<'a, R>, mut scratch: ArrayViewMutD<'a, R>) {
-        let mut in_out = true;
-        for (axis, factor) in self.factors.iter().enumerate() {
-            let Some(factor) = factor else { continue };
-            let (from, to) = if in_out { (&out, &mut scratch) } else { (&scratch, &mut out) };
-            mode_product(&factor.root(), axis, &from.view(), to.view_mut());
-            in_out = !in_out;
-        }
-        if !in_out {
-            out.assign(&scratch);
+    fn combine(&self, combination: Combination, x: &mut [R]) {
+        match combination {
+            Combination::Product => self.multiply(x, |_| true),
+            Combination::Caspr => {
+                self.add_up(x);
+                self.add_up(x);
+            }
         }
     }
 
-    /// Twice `out ← Σᵢ out ×ᵢ Pᵢ`.
-    fn add_up(&self, out: &mut ArrayViewMutD<'_, R>, mut product: ArrayViewMutD<'_, R>) {
-        for _ in 0..2 {
-            let from = out.to_owned();
-            out.fill(R::zero());
-            for (axis, factor) in self.factors.iter().enumerate() {
-                if let Some(factor) = factor {
-                    mode_product(&factor.root(), axis, &from.view(), product.view_mut());
-                    *out += &product;
-                }
+    /// `x ← Σᵢ x ×ᵢ Pᵢ`.
+    fn add_up(&self, x: &mut [R]) {
+        with_scratch::<R, _>(2 * x.len(), |scratch| {
+            let (old, product) = scratch.split_at_mut(x.len());
+            old.copy_from_slice(x);
+            x.fill(R::zero());
+            let with_factor = self.factors.iter().enumerate().filter(|(_, f)| f.is_some());
+            for (axis, _) in with_factor {
+                product.copy_from_slice(old);
+                self.multiply(product, |chosen| chosen == axis);
+                x.iter_mut().zip(&*product).for_each(|(x, &term)| *x += term);
             }
-        }
+        });
     }
 }
 

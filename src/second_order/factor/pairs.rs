@@ -1,0 +1,100 @@
+//! A symmetric matrix as eigenvalues and eigenvectors, which may be codes.
+
+use super::Basis;
+use crate::error::{Error, Result};
+use crate::linalg::{QrSigns, bjorck, matmul_into, orthogonal_iteration_with};
+use crate::numeric::Real;
+use crate::quant::MatrixCodec;
+use crate::state::slot::read_exact;
+use crate::state::{Lookup, Record, StateBytes, StateTensor};
+use ndarray::{Array1, Array2, ArrayRef2};
+
+/// `A = U Diag(λ) Uᵀ` with λ in full precision, U in full precision or as codes.
+///
+/// ```text
+/// V ← decode(U), rectified by Björck iterations
+/// A ← old·V Diag(λ) Vᵀ + new·M
+/// P ← Q of A V = Q R              one orthogonal iteration from the old basis, Rᵢᵢ ≥ 0
+/// λ ← diag(Pᵀ A P),  U ← encode(P)
+/// ```
+/// Bytes in `f32`, order n, b bits, blocks of B: `n·⌈nb/8⌉ + 4n·⌈n/B⌉ + 4n`.
+#[derive(Clone, Debug)]
+pub struct Eigenpairs<R> {
+    values: Array1<R>,
+    vectors: Basis<R>,
+}
+
+impl<R: Real> Eigenpairs<R> {
+    /// `initial·I`; `codec` was checked when the optimizer was built.
+    pub(crate) fn new(n: usize, codec: Option<MatrixCodec>, initial: f64) -> Self {
+        Self {
+            values: Array1::from_elem(n, R::of(initial)),
+            vectors: Basis::new(Array2::eye(n), codec),
+        }
+    }
+
+    /// The eigenvalues, in the order of the eigenvectors.
+    pub fn values(&self) -> &Array1<R> {
+        &self.values
+    }
+
+    /// The eigenvectors in columns; decoded ones after `times` Björck iterations.
+    ///
+    /// # Errors
+    /// The iteration left the finite numbers.
+    pub fn rectified(&self, times: usize) -> Result<Array2<R>> {
+        match &self.vectors {
+            Basis::Coded(codes) => bjorck(&codes.decode(), times),
+            Basis::Exact(vectors) => Ok(vectors.clone()),
+        }
+    }
+
+    /// `A ← old·A + new·M`, from eigenvectors after `rectify` Björck iterations.
+    pub(crate) fn accumulate(
+        &mut self,
+        gram: &ArrayRef2<R>,
+        (old, new): (R, R),
+        rectify: usize,
+        signs: QrSigns,
+    ) -> Result<()> {
+        let v = self.rectified(rectify)?;
+        let mut a = gram.to_owned();
+        matmul_into(old, &(&v * &self.values), &v.t(), new, &mut a)?;
+        let (values, p) = orthogonal_iteration_with(&a, &v, 1, signs)?;
+        self.replace(values, &p)
+    }
+
+    /// Takes over eigenvalues and eigenvectors; nothing changes if they are not finite.
+    pub(crate) fn replace(&mut self, values: Array1<R>, vectors: &ArrayRef2<R>) -> Result<()> {
+        if let Some(x) = values.iter().find(|x| !x.is_finite()) {
+            return Err(Error::NonFinite { what: "an eigenvalue", value: x.widen() });
+        }
+        self.vectors.store(vectors)?;
+        self.values = values;
+        Ok(())
+    }
+
+    /// The matrix, rebuilt from what is stored.
+    pub fn statistic(&self) -> Array2<R> {
+        let v = self.vectors.load();
+        (&v * &self.values).dot(&v.t())
+    }
+
+    pub(crate) fn count(&self, bytes: &mut StateBytes) {
+        bytes.add("eigenvalues", self.values.len() * size_of::<R>());
+        bytes.add("eigenvectors", self.vectors.bytes());
+    }
+
+    pub(crate) fn save(&self, record: &mut Record<'_>) {
+        let values = self.values.as_slice().unwrap_or_default();
+        record.tensor("eigenvalues", StateTensor::new(&[values.len()], values));
+        self.vectors.save("eigenvectors", record);
+    }
+
+    pub(crate) fn load(n: usize, codec: Option<MatrixCodec>, lookup: &Lookup<'_>) -> Result<Self> {
+        Ok(Self {
+            values: Array1::from(read_exact("eigenvalues", &[n], lookup)?),
+            vectors: Basis::load_from("eigenvectors", n, codec, lookup)?,
+        })
+    }
+}

@@ -1,0 +1,248 @@
+//! One block: the inner rule's slots in the eigenbasis, and the basis.
+
+use super::side::{Renewal, Side, Turn};
+use super::{Soap, SoapOrder};
+use crate::error::{Error, Result};
+use crate::kernel::scratch::with_scratch;
+use crate::linalg::modes;
+use crate::numeric::Real;
+use crate::numeric::reduce::sum_of_squares;
+use crate::optim::{BlockState, ElementState, Elementwise, Rule, TensorMethod, TensorState};
+use crate::state::{Lookup, Record, Rounding, Scalar, SlotKind, StateBytes, Storage};
+use ndarray::{Array2, ArrayView2, ArrayViewD, ArrayViewMutD, IxDyn};
+
+/// What is remembered of one block.
+#[derive(Debug)]
+pub struct SoapBlock<R: Real> {
+    shape: Vec<usize>,
+    inner: ElementState<R>,
+    sides: Vec<Option<Side<R>>>,
+    failures: u64,
+    problem: &'static str,
+}
+
+/// The block's parameter is a scratch, which rounding has nothing to remember of.
+fn of_slots(storage: &Storage) -> Storage {
+    Storage { rounding: Rounding::Nearest, ..storage.clone() }
+}
+
+impl<R: Real> SoapBlock<R> {
+    pub(super) fn new<U>(method: &Soap<U>, shape: &[usize], storage: &Storage) -> Self
+    where
+        U: Rule<Scalars = ()>,
+    {
+        let side = |(axis, &n): (usize, &usize)| {
+            method.has_basis(shape, axis).then(|| Side::new(n, method.codec_of(n)))
+        };
+        Self {
+            shape: shape.to_vec(),
+            inner: Elementwise(method.inner.clone()).init(shape, &[], &of_slots(storage)),
+            sides: shape.iter().enumerate().map(side).collect(),
+            failures: 0,
+            problem: "",
+        }
+    }
+
+    pub(super) fn load<U>(
+        method: &Soap<U>,
+        shape: &[usize],
+        storage: &Storage,
+        lookup: &Lookup<'_>,
+    ) -> Result<Self>
+    where
+        U: Rule<Scalars = ()>,
+    {
+        let side = |(axis, &n): (usize, &usize)| {
+            let lookup = lookup.nested(&format!("side{axis}"));
+            let has_basis = method.has_basis(shape, axis);
+            has_basis.then(|| Side::load(n, method.codec_of(n), &lookup)).transpose()
+        };
+        let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
+        Ok(Self {
+            shape: shape.to_vec(),
+            inner: Elementwise(method.inner.clone()).load(shape, &of_slots(storage), lookup)?,
+            sides: shape.iter().enumerate().map(side).collect::<Result<_>>()?,
+            failures: failures.ok_or_else(|| lookup.problem("failures", "is not a count"))?,
+            problem: "a decomposition failed before the state was saved",
+        })
+    }
+
+    /// Makes room for slots that an option switched on.
+    pub(super) fn extend<U>(&mut self, method: &Soap<U>, storage: &Storage)
+    where
+        U: Rule<Scalars = ()>,
+    {
+        let missing = |slot: usize| self.inner.lacks_slot(slot) && method.inner.uses_slot(slot);
+        if (0..U::SLOTS.len()).any(missing) {
+            let (inner, storage) = (Elementwise(method.inner.clone()), of_slots(storage));
+            inner.extend(&mut self.inner, &self.shape, &[], &storage);
+        }
+    }
+
+    /// Statistic and basis of every dimension that has one.
+    pub fn sides(&self) -> &[Option<Side<R>>] {
+        &self.sides
+    }
+
+    /// Step `t` with the gradient `g`; `direction` is written.
+    pub(super) fn step<U>(
+        &mut self,
+        method: &Soap<U>,
+        t: u64,
+        g: &[R],
+        mut direction: ArrayViewMutD<'_, R>,
+    ) where
+        U: Rule<Scalars = ()>,
+    {
+        let every = method.update_basis_every;
+        match method.order {
+            SoapOrder::Published { skip_first } => {
+                let k = t - u64::from(skip_first);
+                if t == 1 {
+                    self.follow(method, t, g, true);
+                }
+                if k == 0 {
+                    return direction.fill(R::zero());
+                }
+                self.direct(method, k, g, direction);
+                if t > 1 {
+                    self.follow(method, t, g, k.is_multiple_of(every));
+                }
+            }
+            SoapOrder::Distributed { start, .. } => {
+                let due = t == start || t > start && t.is_multiple_of(every);
+                self.follow(method, t, g, due);
+                self.direct(method, t, g, direction);
+            }
+        }
+    }
+
+    /// Takes the gradient into the statistics, and renews the bases if that is `due`.
+    fn follow<U>(&mut self, method: &Soap<U>, t: u64, g: &[R], due: bool) {
+        let outcome = self.observe(g, method.weights()).and_then(|()| {
+            let first = t == 1 && matches!(method.order, SoapOrder::Published { .. });
+            if due { self.renew(g, &Renewal::new(method, t, first)) } else { Ok(()) }
+        });
+        match outcome {
+            Ok(()) if due => self.failures = 0,
+            Ok(()) => {}
+            Err(error) => {
+                self.failures += 1;
+                self.problem = match error {
+                    Error::Decomposition { problem, .. } => problem,
+                    _ => "a statistic is not finite",
+                };
+            }
+        }
+    }
+
+    /// Statistics in full precision see every gradient.
+    fn observe(&mut self, g: &[R], weights: (R, R)) -> Result<()> {
+        // no entry of a Gram matrix is larger than its trace
+        let squares = sum_of_squares(g);
+        if !R::of(squares).is_finite() {
+            return Err(Error::NonFinite { what: "the square of a gradient", value: squares });
+        }
+        for (axis, side) in self.sides.iter_mut().enumerate() {
+            if let Some(Side::Full { statistic, .. }) = side {
+                modes::add_gram(g, &self.shape, axis, weights, statistic)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews all bases, and turns the slots with them.
+    fn renew(&mut self, g: &[R], renewal: &Renewal<R>) -> Result<()> {
+        let (mut outcome, shape) = (Ok(()), &self.shape);
+        let renewed = |(axis, side): (usize, &mut Option<Side<R>>)| {
+            let side = side.as_mut()?;
+            let gram = || {
+                let n = shape.get(axis).copied().unwrap_or(0);
+                let mut gram = Array2::zeros((n, n));
+                modes::add_gram(g, shape, axis, (R::zero(), R::one()), &mut gram)?;
+                Ok(gram)
+            };
+            side.renew(renewal, gram).map_err(|error| outcome = Err(error)).ok()
+        };
+        let turns: Vec<Option<Turn<R>>> = self.sides.iter_mut().enumerate().map(renewed).collect();
+        self.inner.change_slots(shape.iter().product(), |slot, values| match slot.kind {
+            SlotKind::Signed => modes::turn(values, shape, |axis| {
+                turns.get(axis)?.as_ref().map(|turn| turn.rotation.view())
+            }),
+            SlotKind::Unsigned => {
+                for (axis, turn) in turns.iter().enumerate() {
+                    if let Some(order) = turn.as_ref().and_then(|turn| turn.order.as_ref()) {
+                        modes::permute(values, shape, axis, order);
+                    }
+                }
+            }
+            SlotKind::Point => {}
+        });
+        outcome
+    }
+
+    /// `direction ← Q(inner(Qᵀ g))`, with the inner rule's step number `k`.
+    fn direct<U>(&mut self, method: &Soap<U>, k: u64, g: &[R], mut direction: ArrayViewMutD<'_, R>)
+    where
+        U: Rule<Scalars = ()>,
+    {
+        let Self { shape, inner, sides, .. } = self;
+        with_scratch::<R, _>(2 * g.len(), |scratch| {
+            let (turned, u) = scratch.split_at_mut(g.len());
+            turned.copy_from_slice(g);
+            with_bases(sides, method.storage.rectify(), |basis| {
+                modes::turn(turned, shape, basis);
+                Elementwise(method.inner.clone()).direction(k, turned, inner, u);
+                modes::turn(u, shape, |axis| basis(axis).map(ArrayView2::reversed_axes));
+            });
+            if method.normalize_grads {
+                let mean = sum_of_squares(u) / g.len().max(1) as f64;
+                let scale = R::of(1.0 / (1e-30 + mean.sqrt()));
+                u.iter_mut().for_each(|u| *u *= scale);
+            }
+            if let Ok(u) = ArrayViewD::from_shape(IxDyn(shape), &*u) {
+                direction.assign(&u);
+            }
+        });
+    }
+}
+
+/// Calls `f` with the bases by dimension; only those that are codes need memory.
+fn with_bases<R: Real>(
+    sides: &[Option<Side<R>>],
+    rectify: usize,
+    f: impl for<'a> FnOnce(&'a dyn Fn(usize) -> Option<ArrayView2<'a, R>>),
+) {
+    let exact = |side: &Side<R>| matches!(side, Side::Full { .. });
+    if sides.iter().flatten().all(exact) {
+        return f(&|axis| match sides.get(axis)? {
+            Some(Side::Full { basis, .. }) => Some(basis.view()),
+            _ => None,
+        });
+    }
+    // codes are finite, and so is what the iteration makes of them
+    let bases = sides.iter().map(|side| side.as_ref().and_then(|side| side.basis(rectify).ok()));
+    let bases: Vec<_> = bases.collect();
+    f(&|axis| bases.get(axis)?.as_ref().map(|basis| basis.view()));
+}
+
+impl<R: Real> BlockState for SoapBlock<R> {
+    fn count(&self, bytes: &mut StateBytes) {
+        self.inner.count(bytes);
+        self.sides.iter().flatten().for_each(|side| side.count(bytes));
+    }
+
+    fn save(&self, record: &mut Record<'_>) {
+        self.inner.save(&self.shape, record);
+        for (axis, side) in self.sides.iter().enumerate() {
+            if let Some(side) = side {
+                side.save(&mut record.nested(&format!("side{axis}")));
+            }
+        }
+        record.scalar("failures", Scalar::Int(i64::try_from(self.failures).unwrap_or(i64::MAX)));
+    }
+
+    fn failures(&self) -> Option<(u64, &'static str)> {
+        (self.failures > 0).then_some((self.failures, self.problem))
+    }
+}
