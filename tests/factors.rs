@@ -100,6 +100,7 @@ fn error_feedback_averages_the_error_out() {
     let error = |error_beta| {
         let still = FactorOptions {
             beta: 0.0,
+            weight: 1.0,
             damping: Damping::default(),
             ..options(cholesky(4, error_beta))
         };
@@ -148,7 +149,7 @@ fn roots_of_cholesky_factors_lie_between_naive_and_eigen() {
         (&vectors * &values.mapv(|x| x.powf(-0.25))).dot(&vectors.t())
     };
     let error = |storage| {
-        let options = FactorOptions { beta: 0.0, ..options(storage) };
+        let options = FactorOptions { beta: 0.0, weight: 1.0, ..options(storage) };
         let mut factor = Factor::<f64>::new(n, &options);
         (0..20).for_each(|_| factor.accumulate(&a, &options).unwrap());
         factor.refresh_root(&options).unwrap();

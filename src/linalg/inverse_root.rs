@@ -224,13 +224,7 @@ impl InverseRoot {
                 let shift = R::of(damping.ridge(high.max(0.0)) - low.min(0.0));
                 power(task, &values.mapv(|x| x + shift), &vectors, exponent)?
             }
-            Self::PseudoInverse { rtol, atol } => {
-                let (values, vectors) = eigh(a)?;
-                let rtol = rtol.unwrap_or(a.nrows() as f64 * R::epsilon().widen());
-                let zero = atol.max(rtol * ends(&values).1.max(0.0));
-                let half = |x: f64| if x <= zero { 0.0 } else { x.powf(-0.5 * exponent) };
-                weighted_gram(&vectors, &values.mapv(|x| R::of(half(x.widen()))))
-            }
+            Self::PseudoInverse { rtol, atol } => pseudo_inverse(a, rtol, atol, exponent)?,
             Self::Eigh { damping, .. } => eigh_before(task, a, damping, exponent)?,
             Self::CoupledNewton { damping, .. } | Self::CoupledHigherOrder { damping, .. }
                 if a.len() == 1 =>
@@ -383,6 +377,20 @@ fn eigh_before<R: Real>(
     let (a, ridge) = damped(symmetrized(a), damping, largest_eigenvalue)?;
     let (values, vectors) = eigh(&a)?;
     power(task, &lifted(values, ridge), &vectors, exponent)
+}
+
+/// The root without the eigenvalues that count as zero.
+fn pseudo_inverse<R: Real>(
+    a: &ArrayRef2<R>,
+    rtol: Option<f64>,
+    atol: f64,
+    exponent: f64,
+) -> Result<Array2<R>> {
+    let (values, vectors) = eigh(a)?;
+    let rtol = rtol.unwrap_or(a.nrows() as f64 * R::epsilon().widen());
+    let zero = atol.max(rtol * ends(&values).1.max(0.0));
+    let half = |x: f64| if x <= zero { 0.0 } else { x.powf(-0.5 * exponent) };
+    Ok(weighted_gram(&vectors, &values.mapv(|x| R::of(half(x.widen())))))
 }
 
 /// Eigenvalues of a damped matrix of which rounding has left none below the ridge.

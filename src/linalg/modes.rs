@@ -2,7 +2,6 @@
 
 use super::{add_gram_left, add_gram_right, symmetric_from_lower};
 use crate::error::Result;
-use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayD, ArrayRef2, ArrayView2, ArrayViewD, ArrayViewMut2};
@@ -53,7 +52,8 @@ pub fn mode_product<R: Real>(p: &ArrayRef2<R>, axis: usize, x: &ArrayViewD<'_, R
     let mut product = x.as_standard_layout().into_owned();
     let (_, size, _) = parts(x.shape(), axis);
     if let Some(slice) = product.as_slice_mut().filter(|_| p.dim() == (size, size)) {
-        turn(slice, x.shape(), |mode| (mode == axis).then(|| p.t()));
+        let mut spare = vec![R::zero(); slice.len()];
+        turn(slice, &mut spare, x.shape(), |mode| (mode == axis).then(|| p.t()));
     }
     product
 }
@@ -69,23 +69,23 @@ fn parts(shape: &[usize], axis: usize) -> (usize, usize, usize) {
 }
 
 /// `x ← x ×ᵢ Mᵢᵀ` over all dimensions i that have a matrix: `x[.., j, ..] ← Σₖ x[.., k, ..]·M[k, j]`.
+/// `spare`: room for as many elements.
 pub(crate) fn turn<'m, R: Real>(
     x: &mut [R],
+    spare: &mut [R],
     shape: &[usize],
     matrix: impl Fn(usize) -> Option<ArrayView2<'m, R>>,
 ) {
-    with_scratch::<R, _>(x.len(), |spare| {
-        let (mut from, mut to, mut swapped) = (x, spare, false);
-        for axis in 0..shape.len() {
-            let Some(matrix) = matrix(axis) else { continue };
-            product(from, parts(shape, axis), &matrix, to);
-            std::mem::swap(&mut from, &mut to);
-            swapped = !swapped;
-        }
-        if swapped {
-            to.copy_from_slice(from);
-        }
-    });
+    let (mut from, mut to, mut swapped) = (x, spare, false);
+    for axis in 0..shape.len() {
+        let Some(matrix) = matrix(axis) else { continue };
+        product(from, parts(shape, axis), &matrix, to);
+        std::mem::swap(&mut from, &mut to);
+        swapped = !swapped;
+    }
+    if swapped {
+        to.copy_from_slice(from);
+    }
 }
 
 fn product<R: Real>(
@@ -130,35 +130,30 @@ pub(crate) fn add_gram<R: Real>(
         let x = ArrayView2::from_shape((before, size), x);
         return x.map_or(Ok(()), |x| add_gram_right(&x, weights, c));
     }
-    with_scratch::<R, _>(x.len(), |rows| {
-        // the dimension first, all others behind it
-        let slabs = || x.chunks_exact((size * after).max(1));
-        for (index, row) in rows.chunks_exact_mut((before * after).max(1)).enumerate() {
-            for (slab, part) in slabs().zip(row.chunks_exact_mut(after)) {
-                part.copy_from_slice(
-                    slab.get(index * after..).and_then(|s| s.get(..after)).unwrap_or_default(),
-                );
-            }
-        }
-        let rows = ArrayView2::from_shape((size, before * after), &*rows);
-        rows.map_or(Ok(()), |rows| add_gram_left(&rows, weights, c))
-    })
+    // the dimension first, all others behind it
+    let slabs = || x.chunks_exact((size * after).max(1));
+    let row = |index: usize| {
+        let part = index * after..(index + 1) * after;
+        slabs().filter_map(move |slab| slab.get(part.clone())).flatten().copied()
+    };
+    let rows: Vec<R> = (0..size).flat_map(row).collect();
+    let rows = ArrayView2::from_shape((size, before * after), &rows);
+    rows.map_or(Ok(()), |rows| add_gram_left(&rows, weights, c))
 }
 
 /// Reorders dimension `axis`: index `i` of the result is index `order[i]` of `x`.
 pub(crate) fn permute<R: Real>(x: &mut [R], shape: &[usize], axis: usize, order: &[usize]) {
     let (_, size, after) = parts(shape, axis);
     let slab = (size * after).max(1);
-    with_scratch::<R, _>(slab, |old| {
-        for x in x.chunks_exact_mut(slab) {
-            old.copy_from_slice(x);
-            for (to, &from) in x.chunks_exact_mut(after.max(1)).zip(order) {
-                if let Some(from) = old.chunks_exact(after.max(1)).nth(from) {
-                    to.copy_from_slice(from);
-                }
+    let mut old = vec![R::zero(); slab.min(x.len())];
+    for x in x.chunks_exact_mut(slab) {
+        old.copy_from_slice(x);
+        for (to, &from) in x.chunks_exact_mut(after.max(1)).zip(order) {
+            if let Some(from) = old.chunks_exact(after.max(1)).nth(from) {
+                to.copy_from_slice(from);
             }
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +175,8 @@ mod tests {
                 out.assign(&m.t().dot(&lane));
             }
             let mut found = x.as_slice().unwrap().to_vec();
-            turn(&mut found, &shape, |i| (i == axis).then(|| m.view()));
+            let mut spare = vec![0.0; found.len()];
+            turn(&mut found, &mut spare, &shape, |i| (i == axis).then(|| m.view()));
             assert_eq!(found, turned.as_slice().unwrap());
 
             let mut gram = Array2::zeros((n, n));
@@ -201,7 +197,7 @@ mod tests {
         // two matrices end where the tensor was
         let (a, b) = (array![[0.0, 1.0], [1.0, 0.0]], array![[2.0, 0.0], [0.0, 3.0]]);
         let mut x = vec![1.0, 2.0, 3.0, 4.0];
-        turn(&mut x, &[2, 2], |i| Some(if i == 0 { a.view() } else { b.view() }));
+        turn(&mut x, &mut [0.0; 4], &[2, 2], |i| Some(if i == 0 { a.view() } else { b.view() }));
         assert_eq!(x, [6.0, 12.0, 2.0, 6.0]);
     }
 }

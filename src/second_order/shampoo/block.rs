@@ -122,11 +122,12 @@ impl<R: Real> ShampooBlock<R> {
     /// `x ← x ×₀ P₀ ×₁ P₁ …` along the dimensions that `chosen` picks.
     fn multiply(&self, x: &mut [R], chosen: impl Fn(usize) -> bool) {
         let (roots, last) = (self.roots(), self.shape.len().saturating_sub(1));
-        modes::turn(x, &self.shape, |axis| {
+        let root = |axis| {
             let root = roots.get(axis).filter(|_| chosen(axis))?.as_ref()?;
             // a root that rounding has made unsymmetric is used as it is stored: L̂ G R̂
             Some(if axis == last { root.view() } else { root.t() })
-        });
+        };
+        with_scratch::<R, _>(x.len(), |spare| modes::turn(x, spare, &self.shape, root));
     }
 
     /// The gradient preconditioned along all dimensions but one.

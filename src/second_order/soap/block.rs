@@ -166,8 +166,10 @@ impl<R: Real> SoapBlock<R> {
         };
         let turns: Vec<Option<Turn<R>>> = self.sides.iter_mut().enumerate().map(renewed).collect();
         self.inner.change_slots(shape.iter().product(), |slot, values| match slot.kind {
-            SlotKind::Signed => modes::turn(values, shape, |axis| {
-                turns.get(axis)?.as_ref().map(|turn| turn.rotation.view())
+            SlotKind::Signed => with_scratch::<R, _>(values.len(), |spare| {
+                modes::turn(values, spare, shape, |axis| {
+                    turns.get(axis)?.as_ref().map(|turn| turn.rotation.view())
+                });
             }),
             SlotKind::Unsigned => {
                 for (axis, turn) in turns.iter().enumerate() {
@@ -187,13 +189,14 @@ impl<R: Real> SoapBlock<R> {
         U: Rule<Scalars = ()>,
     {
         let Self { shape, inner, sides, .. } = self;
-        with_scratch::<R, _>(2 * g.len(), |scratch| {
-            let (turned, u) = scratch.split_at_mut(g.len());
+        with_scratch::<R, _>(3 * g.len(), |scratch| {
+            let (turned, rest) = scratch.split_at_mut(g.len());
+            let (u, spare) = rest.split_at_mut(g.len());
             turned.copy_from_slice(g);
             with_bases(sides, method.storage.rectify(), |basis| {
-                modes::turn(turned, shape, basis);
+                modes::turn(turned, spare, shape, basis);
                 Elementwise(method.inner.clone()).direction(k, turned, inner, u);
-                modes::turn(u, shape, |axis| basis(axis).map(ArrayView2::reversed_axes));
+                modes::turn(u, spare, shape, |axis| basis(axis).map(ArrayView2::reversed_axes));
             });
             if method.normalize_grads {
                 let mean = sum_of_squares(u) / g.len().max(1) as f64;
