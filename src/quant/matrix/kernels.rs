@@ -35,7 +35,7 @@ impl<R: Real> Kernel for Encode<'_, R> {
         }
         match self.bits {
             3 => tiles::<R, 3>(self.y, self.codes, |y, codes| count::<R, 7>(self.table, y, codes)),
-            4 => tiles::<R, 4>(self.y, self.codes, |y, codes| count::<R, 15>(self.table, y, codes)),
+            4 => tiles::<R, 4>(self.y, self.codes, |y, codes| search(self.table, y, codes)),
             _ => tiles::<R, 8>(self.y, self.codes, |y, codes| search(self.table, y, codes)),
         }
     }
@@ -75,7 +75,7 @@ fn count<R: Real, const N: usize>(table: &Table<R>, y: &[R; TILE], codes: &mut [
     }
 }
 
-/// The same for 255 thresholds: those of all buckets before, and the few of the bucket itself one by
+/// The same for more thresholds: those of all buckets before, and the few of the bucket itself one by
 /// one. The places are computed for a whole tile, in vectors.
 #[inline(always)]
 fn search<R: Real>(table: &Table<R>, y: &[R; TILE], codes: &mut [u8; TILE]) {
