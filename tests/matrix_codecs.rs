@@ -209,6 +209,46 @@ proptest! {
     }
 }
 
+/// The definition: the nearest level, and of two at the same distance the even one.
+fn nearest<R: Real>(levels: &[f64], y: R) -> u8 {
+    // the distances are compared by the middle, which `f64` holds exactly for levels in `f32`
+    let level = |j: usize| R::of(levels[j]).widen();
+    let reached = |j: &usize| {
+        let middle = 0.5 * (level(*j) + level(j + 1));
+        y.widen() > middle || y.widen() == middle && j % 2 == 1
+    };
+    (0..levels.len() - 1).filter(reached).count() as u8
+}
+
+/// Every middle between two levels, its neighbours, and numbers all over.
+fn codes_are_the_nearest<R: Real>(up: fn(R) -> R, down: fn(R) -> R) {
+    for codec in codecs(1000) {
+        let levels = codec.map.levels(codec.bits).unwrap();
+        let mut y = vec![R::one()];
+        for pair in levels.windows(2) {
+            let middle = R::of(0.5 * (R::of(pair[0]).widen() + R::of(pair[1]).widen()));
+            y.extend([middle, up(middle), down(middle), R::of(pair[0])]);
+        }
+        let wave = |i: u32| (f64::from(i) * 0.7).sin();
+        y.extend((0..2000).map(|i| R::of(wave(i).powi(1 + (i % 9) as i32))));
+        // blocks of fewer than 1000, each with a 1, so that scaling changes nothing
+        for part in y.chunks(900) {
+            let column: Vec<R> = std::iter::once(R::one()).chain(part.iter().copied()).collect();
+            let x = Array1::from(column).insert_axis(Axis(1));
+            let found = codes(&columns(codec, &x)).concat();
+            for (y, code) in x.iter().zip(found) {
+                assert_eq!(code, nearest(levels, *y), "{codec}: {y:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn codes_are_those_of_the_nearest_levels() {
+    codes_are_the_nearest::<f32>(f32::next_up, f32::next_down);
+    codes_are_the_nearest::<f64>(f64::next_up, f64::next_down);
+}
+
 #[test]
 fn the_identity_is_exact_in_every_format() {
     for n in [0, 1, 2, 7, 16, 65] {

@@ -1,5 +1,6 @@
 use super::MatrixCodec;
 use super::lines::{Length, Lines, check_matrix, check_shape};
+use super::shared::coded_matrix;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayRef2, s};
@@ -38,6 +39,8 @@ pub struct QuantizedColumns<R> {
     rows: usize,
     lines: Lines<R>,
 }
+
+coded_matrix!(QuantizedColumns, "column after column");
 
 impl<R: Real> QuantizedColumns<R> {
     /// Zeros of shape `(rows, cols)`.
@@ -97,23 +100,6 @@ impl<R: Real> QuantizedColumns<R> {
         Ok(())
     }
 
-    /// Writes the matrix to `out`.
-    ///
-    /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another shape.
-    pub fn decode_into(&self, out: &mut ArrayRef2<R>) -> Result<()> {
-        check_shape(out, self.dim())?;
-        self.fill(out);
-        Ok(())
-    }
-
-    /// The matrix.
-    pub fn decode(&self) -> Array2<R> {
-        let mut out = Array2::zeros(self.dim());
-        self.fill(&mut out);
-        out
-    }
-
     fn fill(&self, out: &mut ArrayRef2<R>) {
         self.lines.decode(|lines, panel| {
             let mut rows = out.slice_mut(s![.., lines]);
@@ -126,21 +112,6 @@ impl<R: Real> QuantizedColumns<R> {
     /// Rows and columns.
     pub fn dim(&self) -> (usize, usize) {
         (self.rows, self.lines.count())
-    }
-
-    /// The format.
-    pub fn codec(&self) -> MatrixCodec {
-        self.lines.codec()
-    }
-
-    /// The codes, column after column.
-    pub fn codes(&self) -> &[u8] {
-        self.lines.codes()
-    }
-
-    /// The scale of every block, column after column.
-    pub fn scales(&self) -> &[R] {
-        self.lines.scales()
     }
 
     /// Bytes of memory held by codes and scales.

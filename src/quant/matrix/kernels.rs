@@ -4,7 +4,7 @@
 #![allow(clippy::indexing_slicing)]
 
 use super::pack::{pack, unpack};
-use super::table::Table;
+use super::table::{BUCKETS, Table, bucket};
 use crate::kernel::isa::Kernel;
 use crate::numeric::Real;
 use crate::quant::codec::{TILE, max_magnitude};
@@ -35,7 +35,7 @@ impl<R: Real> Kernel for Encode<'_, R> {
         }
         match self.bits {
             3 => tiles::<R, 3>(self.y, self.codes, |y, codes| count::<R, 7>(self.table, y, codes)),
-            4 => tiles::<R, 4>(self.y, self.codes, |y, codes| count::<R, 15>(self.table, y, codes)),
+            4 => tiles::<R, 4>(self.y, self.codes, |y, codes| search(self.table, y, codes)),
             _ => tiles::<R, 8>(self.y, self.codes, |y, codes| search(self.table, y, codes)),
         }
     }
@@ -75,18 +75,19 @@ fn count<R: Real, const N: usize>(table: &Table<R>, y: &[R; TILE], codes: &mut [
     }
 }
 
-/// The same for 255 thresholds, halving the range eight times; all numbers of the tile in step, so
-/// that no number waits for the loads of its own last comparison.
+/// The same for more thresholds: those of all buckets before, and the few of the bucket itself one by
+/// one. The places are computed for a whole tile, in vectors.
 #[inline(always)]
 fn search<R: Real>(table: &Table<R>, y: &[R; TILE], codes: &mut [u8; TILE]) {
-    let mut found = [0_u8; TILE];
-    for step in [128, 64, 32, 16, 8, 4, 2, 1_u8] {
-        for (found, y) in found.iter_mut().zip(y) {
-            let reached = *y >= table.thresholds[usize::from(*found + step - 1)];
-            *found += if reached { step } else { 0 };
+    let places = y.map(bucket);
+    for ((code, y), place) in codes.iter_mut().zip(y).zip(places) {
+        let mut found = table.first[place as usize % BUCKETS];
+        for _ in 0..table.most {
+            // the last threshold is infinite, so that this never leads out of the table
+            found += u8::from(*y >= table.thresholds[usize::from(found)]);
         }
+        *code = found;
     }
-    *codes = found;
 }
 
 /// Writes what the codes stand for to `out`.

@@ -5,6 +5,7 @@ mod kernels;
 mod lines;
 mod map;
 mod pack;
+mod shared;
 mod symmetric;
 mod table;
 mod triangular;

@@ -1,5 +1,6 @@
 use super::MatrixCodec;
 use super::lines::{Length, Lines, check_finite, check_length, check_matrix, check_shape};
+use super::shared::{coded_matrix, exact_diagonal};
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef2, s};
@@ -37,42 +38,12 @@ pub struct QuantizedSymmetric<R> {
     symmetrize: bool,
 }
 
+coded_matrix!(QuantizedSymmetric, "row after row");
+exact_diagonal!(QuantizedSymmetric, Length::Same);
+
 impl<R: Real> QuantizedSymmetric<R> {
-    /// Zeros of order `n`.
-    ///
-    /// # Errors
-    /// Those of [`MatrixCodec::validate`].
-    pub fn zeros(codec: MatrixCodec, n: usize) -> Result<Self> {
-        let lines = Lines::zeros(codec, n, Length::Same(n))?;
-        Ok(Self { lines, diagonal: Array1::zeros(n), symmetrize: false })
-    }
-
-    /// The identity of order `n`.
-    ///
-    /// # Errors
-    /// Those of [`MatrixCodec::validate`].
-    pub fn identity(codec: MatrixCodec, n: usize) -> Result<Self> {
-        Ok(Self { diagonal: Array1::ones(n), ..Self::zeros(codec, n)? })
-    }
-
-    /// From codes, scales and a diagonal as [`codes`](Self::codes), [`scales`](Self::scales) and
-    /// [`diagonal`](Self::diagonal) give them.
-    ///
-    /// # Errors
-    /// Those of [`MatrixCodec::validate`]; [`Error::LengthMismatch`](crate::Error::LengthMismatch)
-    /// for `codes` or `scales` of another length; [`Error::NonFinite`](crate::Error::NonFinite) for a
-    /// scale or an entry of the diagonal that is not finite.
-    pub fn from_parts(
-        codec: MatrixCodec,
-        n: usize,
-        codes: Vec<u8>,
-        scales: Vec<R>,
-        diagonal: Vec<R>,
-    ) -> Result<Self> {
-        let lines = Lines::from_parts(codec, [n, n], (n, Length::Same(n)), codes, scales)?;
-        check_length("diagonal", &[n], n, diagonal.len())?;
-        check_finite("an entry of the diagonal", diagonal.iter())?;
-        Ok(Self { lines, diagonal: diagonal.into(), symmetrize: false })
+    fn of(lines: Lines<R>, diagonal: Array1<R>) -> Self {
+        Self { lines, diagonal, symmetrize: false }
     }
 
     /// Whether decoding returns `(X̂ + X̂ᵀ)/2` instead of `X̂`; by default it does not.
@@ -86,7 +57,7 @@ impl<R: Real> QuantizedSymmetric<R> {
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another shape,
     /// [`Error::NonFinite`](crate::Error::NonFinite) for an entry that is not finite.
     pub fn encode(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
-        check_shape(matrix, (self.order(), self.order()))?;
+        check_shape(matrix, self.dim())?;
         check_matrix(matrix)?;
         self.diagonal.assign(&matrix.diag());
         self.lines.encode(|lines, mut panel| {
@@ -94,23 +65,6 @@ impl<R: Real> QuantizedSymmetric<R> {
             panel.slice_mut(s![.., lines]).diag_mut().fill(R::zero());
         });
         Ok(())
-    }
-
-    /// Writes the matrix to `out`.
-    ///
-    /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another shape.
-    pub fn decode_into(&self, out: &mut ArrayRef2<R>) -> Result<()> {
-        check_shape(out, (self.order(), self.order()))?;
-        self.fill(out);
-        Ok(())
-    }
-
-    /// The matrix.
-    pub fn decode(&self) -> Array2<R> {
-        let mut out = Array2::zeros((self.order(), self.order()));
-        self.fill(&mut out);
-        out
     }
 
     fn fill(&self, out: &mut ArrayRef2<R>) {
@@ -127,35 +81,5 @@ impl<R: Real> QuantizedSymmetric<R> {
             }
         }
         out.diag_mut().assign(&self.diagonal);
-    }
-
-    /// Number of rows, and of columns.
-    pub fn order(&self) -> usize {
-        self.diagonal.len()
-    }
-
-    /// The format.
-    pub fn codec(&self) -> MatrixCodec {
-        self.lines.codec()
-    }
-
-    /// The codes, row after row; those of the diagonal stand for 0.
-    pub fn codes(&self) -> &[u8] {
-        self.lines.codes()
-    }
-
-    /// The scale of every block, row after row.
-    pub fn scales(&self) -> &[R] {
-        self.lines.scales()
-    }
-
-    /// The exact diagonal.
-    pub fn diagonal(&self) -> &[R] {
-        self.diagonal.as_slice().unwrap_or_default()
-    }
-
-    /// Bytes of memory held by codes, scales and diagonal.
-    pub fn bytes(&self) -> usize {
-        self.lines.bytes() + size_of_val(self.diagonal())
     }
 }

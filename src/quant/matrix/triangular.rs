@@ -1,5 +1,6 @@
 use super::MatrixCodec;
 use super::lines::{Length, Lines, check_finite, check_length, check_shape};
+use super::shared::{coded_matrix, exact_diagonal};
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef2, s};
@@ -36,41 +37,12 @@ pub struct QuantizedTriangular<R> {
     diagonal: Array1<R>,
 }
 
+coded_matrix!(QuantizedTriangular, "row after row");
+exact_diagonal!(QuantizedTriangular, |_| Length::Index);
+
 impl<R: Real> QuantizedTriangular<R> {
-    /// Zeros of order `n`.
-    ///
-    /// # Errors
-    /// Those of [`MatrixCodec::validate`].
-    pub fn zeros(codec: MatrixCodec, n: usize) -> Result<Self> {
-        Ok(Self { lines: Lines::zeros(codec, n, Length::Index)?, diagonal: Array1::zeros(n) })
-    }
-
-    /// The identity of order `n`.
-    ///
-    /// # Errors
-    /// Those of [`MatrixCodec::validate`].
-    pub fn identity(codec: MatrixCodec, n: usize) -> Result<Self> {
-        Ok(Self { diagonal: Array1::ones(n), ..Self::zeros(codec, n)? })
-    }
-
-    /// From codes, scales and a diagonal as [`codes`](Self::codes), [`scales`](Self::scales) and
-    /// [`diagonal`](Self::diagonal) give them.
-    ///
-    /// # Errors
-    /// Those of [`MatrixCodec::validate`]; [`Error::LengthMismatch`](crate::Error::LengthMismatch)
-    /// for a part of another length; [`Error::NonFinite`](crate::Error::NonFinite) for a scale or an
-    /// entry of the diagonal that is not finite.
-    pub fn from_parts(
-        codec: MatrixCodec,
-        n: usize,
-        codes: Vec<u8>,
-        scales: Vec<R>,
-        diagonal: Vec<R>,
-    ) -> Result<Self> {
-        let lines = Lines::from_parts(codec, [n, n], (n, Length::Index), codes, scales)?;
-        check_length("diagonal", &[n], n, diagonal.len())?;
-        check_finite("an entry of the diagonal", diagonal.iter())?;
-        Ok(Self { lines, diagonal: diagonal.into() })
+    fn of(lines: Lines<R>, diagonal: Array1<R>) -> Self {
+        Self { lines, diagonal }
     }
 
     /// Codes the lower triangle of `matrix` in place of the old one, without allocating.
@@ -80,7 +52,7 @@ impl<R: Real> QuantizedTriangular<R> {
     /// [`Error::NonFinite`](crate::Error::NonFinite) for an entry of the lower triangle that is not
     /// finite.
     pub fn encode(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
-        check_shape(matrix, (self.order(), self.order()))?;
+        check_shape(matrix, self.dim())?;
         for (i, row) in matrix.rows().into_iter().enumerate() {
             check_finite("an entry of the lower triangle", row.iter().take(i + 1))?;
         }
@@ -92,23 +64,6 @@ impl<R: Real> QuantizedTriangular<R> {
         Ok(())
     }
 
-    /// Writes the matrix to `out`, zeros above the diagonal included.
-    ///
-    /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for another shape.
-    pub fn decode_into(&self, out: &mut ArrayRef2<R>) -> Result<()> {
-        check_shape(out, (self.order(), self.order()))?;
-        self.fill(out);
-        Ok(())
-    }
-
-    /// The matrix.
-    pub fn decode(&self) -> Array2<R> {
-        let mut out = Array2::zeros((self.order(), self.order()));
-        self.fill(&mut out);
-        out
-    }
-
     fn fill(&self, out: &mut ArrayRef2<R>) {
         out.fill(R::zero());
         self.lines.decode(|lines, panel| {
@@ -117,35 +72,5 @@ impl<R: Real> QuantizedTriangular<R> {
             }
         });
         out.diag_mut().assign(&self.diagonal);
-    }
-
-    /// Number of rows, and of columns.
-    pub fn order(&self) -> usize {
-        self.diagonal.len()
-    }
-
-    /// The format.
-    pub fn codec(&self) -> MatrixCodec {
-        self.lines.codec()
-    }
-
-    /// The codes, row after row.
-    pub fn codes(&self) -> &[u8] {
-        self.lines.codes()
-    }
-
-    /// The scale of every block, row after row.
-    pub fn scales(&self) -> &[R] {
-        self.lines.scales()
-    }
-
-    /// The exact diagonal.
-    pub fn diagonal(&self) -> &[R] {
-        self.diagonal.as_slice().unwrap_or_default()
-    }
-
-    /// Bytes of memory held by codes, scales and diagonal.
-    pub fn bytes(&self) -> usize {
-        self.lines.bytes() + size_of_val(self.diagonal())
     }
 }

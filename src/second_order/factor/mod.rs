@@ -225,7 +225,7 @@ impl<R: Real> Factor<R> {
     /// The factor of order `n` from a state dict.
     ///
     /// # Errors
-    /// [`Error::StateDict`](crate::Error::StateDict) names the key.
+    /// [`Error::StateDict`] names the key.
     pub fn load(n: usize, options: &FactorOptions, lookup: &Lookup<'_>) -> Result<Self> {
         let storage = options.stored(n);
         Ok(match storage {
