@@ -158,6 +158,8 @@ pub(crate) fn permute<R: Real>(x: &mut [R], shape: &[usize], axis: usize, order:
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
     use super::*;
     use ndarray::{Array3, Axis, array};
 
