@@ -10,6 +10,7 @@ run.PEERS |= {
     "eigenstep-shampoo": ("shampoo_peer", "shampoo"),
     "eigenstep-shampoo-qr": ("shampoo_peer", "shampoo-qr"),
     "eigenstep-shampoo4": ("shampoo_peer", "shampoo4"),
+    "eigenstep-soap": ("shampoo_peer", "soap"),
     "torch-shampoo": ("shampoo_peer.py", "shampoo"),
     "torch-shampoo-qr": ("shampoo_peer.py", "shampoo-qr"),
     "torch-soap": ("shampoo_peer.py", "soap"),

@@ -4,6 +4,7 @@ use eigenstep::linalg::Damping;
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep::second_order::LrAdjustment;
+use eigenstep::second_order::soap::BasisStorage;
 
 /// An optimizer of any method.
 pub type Boxed = Box<dyn Optimizer<f32>>;
@@ -29,6 +30,8 @@ pub fn table() -> Vec<Method> {
         Method { name: "shampoo-4bit", build: |lr| shampoo(lr, FactorStorage::EIGEN4) },
         Method { name: "shampoo-4bit-unrectified", build: |lr| shampoo(lr, UNRECTIFIED) },
         Method { name: "shampoo-4bit-naive", build: |lr| shampoo(lr, NAIVE) },
+        Method { name: "soap", build: |lr| soap(lr, BasisStorage::Full) },
+        Method { name: "soap-4bit", build: |lr| soap(lr, BasisStorage::FOUR_BIT) },
         Method { name: "muon", build: |lr| matrix(muon(lr)) },
     ]
 }
@@ -55,6 +58,11 @@ fn shampoo(lr: f64, storage: FactorStorage) -> Result<Boxed> {
         max_dim: 400,
         ..Shampoo::default()
     })
+}
+
+/// The moments of [`adamw`], in a basis that follows with Shampoo's factors; blocks as there.
+fn soap(lr: f64, storage: BasisStorage) -> Result<Boxed> {
+    matrix(Soap { storage, block_dim: Some(400), ..Soap::with_inner(adamw(lr)) })
 }
 
 /// Steps as large as AdamW's, so that the grid fits.

@@ -18,6 +18,7 @@ mod polar;
 mod shampoo;
 pub mod soap;
 mod steepest;
+mod view;
 mod width;
 
 pub use descent::Descent;
@@ -25,10 +26,11 @@ pub use graft::{Graft, GraftMoment};
 pub use muon::Muon;
 pub use polar::{LrAdjustment, Orthogonalization, PolarBlock};
 pub use shampoo::{
-    Combination, Exponent, Exponents, GraftScope, Pipeline, Shampoo, ShampooBlock, Statistic, View,
+    Combination, Exponent, Exponents, GraftScope, Pipeline, Shampoo, ShampooBlock, Statistic,
 };
 pub use soap::Soap;
 pub use steepest::{Norm, SteepestDescent};
+pub use view::View;
 pub use width::{LayerRole, UpdateKind, WidthScales, mup_scales};
 
 /// Calls `$macro!(Type)` for every matrix method: the list that the common tests read.

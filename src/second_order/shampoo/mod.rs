@@ -4,11 +4,11 @@ mod block;
 mod pipeline;
 
 pub use block::ShampooBlock;
-pub use pipeline::{Combination, Exponent, Exponents, GraftScope, Pipeline, Statistic, View};
+pub use pipeline::{Combination, Exponent, Exponents, GraftScope, Pipeline, Statistic};
 
-use super::Descent;
 use super::factor::{FactorOptions, FactorStorage, RootSolver};
 use super::graft::{Graft, SLOT};
+use super::{Descent, View};
 use crate::error::Result;
 use crate::first_order::AdamW;
 use crate::hyper::{Hyper, Hyperparameters, Range};

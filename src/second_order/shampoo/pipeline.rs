@@ -1,7 +1,7 @@
 //! What differs between the public implementations of Shampoo.
 
-use crate::linalg::{matrix_shape, merge_leading_dims, merge_small_dims};
 use crate::optim::Partition;
+use crate::second_order::View;
 
 /// What surrounds the preconditioner, as a public implementation has it.
 ///
@@ -42,39 +42,9 @@ impl Pipeline {
         if shape.contains(&0) {
             return None;
         }
-        let view = match self.view {
-            View::Matrix => {
-                let (rows, columns) = matrix_shape(shape)?;
-                vec![rows, columns]
-            }
-            View::Leading => merge_leading_dims(shape, max_dim),
-            View::Merged { dims } => merge_small_dims(shape, max_dim, Some(dims)),
-            View::AsIs if shape.is_empty() => vec![1],
-            View::AsIs => shape.to_vec(),
-        };
+        let view = self.view.of(shape, max_dim)?;
         Some(Partition::new(view, max_dim))
     }
-}
-
-/// What a tensor is seen as before it is cut into blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum View {
-    /// A matrix: the first dimension against all others, ones dropped. What is no matrix has no
-    /// factors, and is the base's alone.
-    Matrix,
-    /// Dimensions merged from the last to the first while the product is at most `max_dim` and more
-    /// than `dims` would be left; see [`merge_small_dims`](crate::linalg::merge_small_dims).
-    /// Vectors and scalars have one factor.
-    Merged {
-        /// Number of dimensions at which merging ends, at least 1.
-        dims: usize,
-    },
-    /// Dimensions merged from the first to the last while the product is at most `max_dim`; see
-    /// [`merge_leading_dims`](crate::linalg::merge_leading_dims).
-    Leading,
-    /// As it is, with one factor for every dimension, those of size 1 included.
-    AsIs,
 }
 
 /// What gets the length that grafting asks for.

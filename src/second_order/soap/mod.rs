@@ -6,7 +6,7 @@ mod rules;
 mod side;
 
 pub use block::SoapBlock;
-pub use options::{BasisSolver, BasisStorage, MergeDims, Sides, SoapOrder};
+pub use options::{BasisSolver, BasisStorage, Sides, SoapOrder};
 pub use rules::{Applied, Delayed};
 pub use side::Side;
 
@@ -16,6 +16,7 @@ use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
 use crate::optim::{BlockStep, MatrixMethod, Partition, Rule, WeightDecay};
 use crate::quant::MatrixCodec;
+use crate::second_order::View;
 use crate::state::{Lookup, SlotInit, SlotKind, Storage};
 use ndarray::ArrayViewMutD;
 
@@ -52,7 +53,7 @@ use ndarray::ArrayViewMutD;
 /// | `sides` | `All` | paper |
 /// | `ignored` | none | Distributed Shampoo (`ignored_basis_change_dims`) |
 /// | `max_dim` | 10000 | paper's code (`max_precond_dim`) |
-/// | `merge` | `None` | paper's code |
+/// | `view` | `AsIs` | paper's code; `Leading` is its `merge_dims` |
 /// | `block_dim` | none | Distributed Shampoo cuts at 1024 |
 /// | `precondition_1d` | false | paper's code |
 /// | `normalize_grads` | false | paper's code: every U gets root mean square 1 |
@@ -131,8 +132,8 @@ pub struct Soap<U = AdamW> {
     pub ignored: Vec<(usize, usize)>,
     /// Longest dimension that gets a basis, at least 1.
     pub max_dim: usize,
-    /// Which dimensions are seen as one.
-    pub merge: MergeDims,
+    /// Which dimensions are seen as one; merged ones are no larger than `block_dim`, or `max_dim`.
+    pub view: View,
     /// Tensors longer than this along a dimension are cut into blocks with bases of their own.
     pub block_dim: Option<usize>,
     /// Whether vectors get a basis.
@@ -158,7 +159,7 @@ impl<U> Soap<U> {
             sides: Sides::default(),
             ignored: Vec::new(),
             max_dim: 10_000,
-            merge: MergeDims::default(),
+            view: View::AsIs,
             block_dim: None,
             precondition_1d: false,
             normalize_grads: false,
@@ -301,8 +302,8 @@ impl<U: Rule<Scalars = ()>> MatrixMethod for Soap<U> {
         if shape.contains(&0) {
             return None;
         }
-        let partition =
-            Partition::new(self.merge.merge(shape), self.block_dim.unwrap_or(usize::MAX));
+        let view = self.view.of(shape, self.block_dim.unwrap_or(self.max_dim))?;
+        let partition = Partition::new(view, self.block_dim.unwrap_or(usize::MAX));
         let has_basis = |shape: &[usize]| (0..shape.len()).any(|axis| self.has_basis(shape, axis));
         // blocks have no more than two sizes along a dimension, and these two have all of them
         let (first, last) = (partition.tiles().next(), partition.tiles().next_back());
@@ -312,9 +313,9 @@ impl<U: Rule<Scalars = ()>> MatrixMethod for Soap<U> {
 
     fn keeps_layout(&self, changed: &Self) -> bool {
         let layout = |method: &Self| {
-            let Self { storage, sides, max_dim, merge, block_dim, .. } = method;
+            let Self { storage, sides, max_dim, view, block_dim, .. } = method;
             let numbers = (*max_dim, *block_dim, method.precondition_1d, method.min_numel);
-            (*storage, *sides, *merge, numbers, method.ignored.clone())
+            (*storage, *sides, *view, numbers, method.ignored.clone())
         };
         layout(self) == layout(changed)
     }

@@ -1,7 +1,6 @@
 //! The choices that SOAP's relatives differ in.
 
 use crate::hyper::OptionValue;
-use crate::linalg::{merge_leading_dims, merge_small_dims};
 use crate::quant::{MatrixCodec, MatrixMap};
 
 /// In which order statistic, basis and step follow each other.
@@ -148,34 +147,5 @@ impl OptionValue for Sides {
             3 => Self::Last,
             _ => Self::All,
         };
-    }
-}
-
-/// Which dimensions are seen as one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum MergeDims {
-    /// None: every dimension gets a basis of its own.
-    #[default]
-    None,
-    /// Neighbours from the first to the last, while their product is at most this
-    /// ([`merge_leading_dims`]); the paper's code, with `max_precond_dim`.
-    Leading(usize),
-    /// Neighbours from the last to the first ([`merge_small_dims`]); Distributed Shampoo.
-    Small {
-        /// Largest product.
-        threshold: usize,
-        /// Number of dimensions at which merging stops; 2 leaves a matrix a matrix.
-        target: usize,
-    },
-}
-
-impl MergeDims {
-    pub(super) fn merge(self, shape: &[usize]) -> Vec<usize> {
-        match self {
-            Self::None => shape.to_vec(),
-            Self::Leading(threshold) => merge_leading_dims(shape, threshold),
-            Self::Small { threshold, target } => merge_small_dims(shape, threshold, Some(target)),
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! eigenstep's Shampoo, for `second_order.py`, with the options of Meta's.
 //! Variants: `shampoo`; `shampoo-qr` (eigenvectors kept, and turned by one QR iteration per root);
-//! `shampoo4` (4-bit eigenvectors; factors with the roots, every ten steps).
+//! `shampoo4` (4-bit eigenvectors; factors with the roots, every ten steps); `soap`.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use eigenstep::linalg::Damping;
 use eigenstep::prelude::*;
 use eigenstep::second_order::factor::RootSolver;
+use eigenstep::second_order::soap::{BasisSolver, SoapOrder};
 use eigenstep::second_order::{Descent, Exponent, Exponents, Graft};
 use ndarray::{ArrayD, IxDyn};
 use protocol::{Args, Numbers, serve};
@@ -27,7 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut params = fill(0.1)?;
     let gradients = (0..GRADIENTS).map(|_| fill(0.01)).collect::<Result<Vec<_>, _>>()?;
-    let mut opt = shampoo(&args.variant)?.build::<f32>()?;
+    let mut opt: Box<dyn Optimizer<f32>> = match args.variant.as_str() {
+        "soap" => Box::new(soap().build()?),
+        variant => Box::new(shampoo(variant)?.build()?),
+    };
     let mut gradients = gradients.iter().cycle();
 
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
@@ -36,13 +40,26 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut elapsed = Duration::ZERO;
             for gradients in gradients.by_ref().take(steps) {
                 let start = Instant::now();
-                opt.step(&mut params, gradients).expect("a step");
+                opt.step(&mut params, &gradients).expect("a step");
                 elapsed += start.elapsed();
             }
             elapsed
         })
     });
     Ok(())
+}
+
+/// SOAP as `shampoo_peer.py` has it: bases by one QR iteration every ten steps.
+fn soap() -> Soap {
+    let (lr, weight_decay) = (1e-3, 1e-2);
+    Soap {
+        order: SoapOrder::Distributed { start: 10, epsilon: 1e-8, bias_correction: true },
+        solver: BasisSolver::Qr { max_iterations: 1, tolerance: 0.0 },
+        shampoo_beta: 0.999,
+        update_basis_every: 10,
+        block_dim: Some(1024),
+        ..Soap::with_inner(AdamW { lr, weight_decay, ..AdamW::default() })
+    }
 }
 
 /// The options of `shampoo_peer.py`.
