@@ -233,11 +233,8 @@ impl InverseRoot {
             }
             Self::CoupledNewton { damping, tolerance, max_iterations, max_growth, accept } => {
                 let fraction = Fraction::of(exponent)?;
-                let (a, _) = if symmetric {
-                    damped(symmetrized(a), damping, largest_eigenvalue)?
-                } else {
-                    damped(a.to_owned(), damping, |a| largest_eigenvalue(&mirrored(a)))?
-                };
+                let a = if symmetric { symmetrized(a) } else { a.to_owned() };
+                let (a, _) = damped(a, damping, |a| largest_eigenvalue(&mirrored(a)))?;
                 let z = (1.0 + fraction.p as f64) / (2.0 * frobenius(&a));
                 let max_growth = max_growth.unwrap_or(f64::INFINITY);
                 let order = 2;
