@@ -19,8 +19,10 @@ pub struct Args {
     pub seeds: u32,
     /// The folder of the images; `None` for those that come with the examples.
     pub data: Option<PathBuf>,
-    /// The folder for the plots.
+    /// The folder for runs and plots.
     pub out: PathBuf,
+    /// Take runs from that folder that were made before.
+    pub resume: bool,
 }
 
 /// What the command line asks for.
@@ -32,13 +34,14 @@ pub enum Command {
     Help,
 }
 
-const OPTIONS: [(&str, &str, &str); 7] = [
+const OPTIONS: [(&str, &str, &str); 8] = [
     ("--methods", "A,B", "methods to compare (default all)"),
     ("--seeds", "N", "runs of every method (default 2; with --data 5)"),
     ("--epochs", "N", "passes over the training set (default 10)"),
     ("--batch", "N", "images of a batch (default 128)"),
     ("--data", "DIR", "folder of MNIST's four files, gzipped or not (default: the digits)"),
-    ("--out", "DIR", "folder for the plots (default target/shampoo4)"),
+    ("--out", "DIR", "folder for runs and plots (default target/shampoo4)"),
+    ("--resume", "", "take runs from that folder that were made before"),
     ("--help", "", "print this text"),
 ];
 
@@ -46,6 +49,7 @@ const OPTIONS: [(&str, &str, &str); 7] = [
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Problem> {
     let (mut methods, mut seeds, mut data) = (methods::table(), None, None);
     let (mut epochs, mut batch, mut out) = (10, 128, "target/shampoo4".into());
+    let mut resume = false;
     let mut options = Options::new(args);
     while let Some(option) = options.next_option()? {
         match option.as_str() {
@@ -55,6 +59,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Problem> {
             "--batch" => batch = options.number(1, 100_000)?,
             "--data" => data = Some(PathBuf::from(options.value("a folder")?)),
             "--out" => out = PathBuf::from(options.value("a folder")?),
+            "--resume" => {
+                options.flag()?;
+                resume = true;
+            }
             "--help" | "-h" => {
                 options.flag()?;
                 return Ok(Command::Help);
@@ -63,7 +71,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Problem> {
         }
     }
     let seeds = seeds.unwrap_or(if data.is_some() { 5 } else { 2 });
-    Ok(Command::Run(Args { methods, epochs, batch, seeds, data, out }))
+    Ok(Command::Run(Args { methods, epochs, batch, seeds, data, out, resume }))
 }
 
 fn choose(names: &str) -> Result<Vec<Method>, Problem> {

@@ -19,6 +19,7 @@ mod methods;
 mod parallel;
 mod plot;
 mod report;
+mod store;
 mod train;
 
 use args::{Args, Command};
@@ -28,6 +29,7 @@ use methods::Method;
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
+use store::Store;
 use train::{Plan, Run, train};
 
 /// Seed of the runs that choose the learning rate.
@@ -51,10 +53,11 @@ fn run() -> Result<(), Box<dyn Error>> {
     let images = images::load(args.data.as_deref())?;
     make_folder(&args.out)?;
     let plan = Plan { epochs: args.epochs, batch: args.batch, images: &images };
+    let store = Store::open(&args.out, args.resume);
     write!(stdout, "{}", report::head(&plan, args.seeds))?;
 
-    let chosen = tune(&args, &plan, &mut stdout)?;
-    let runs = compare(&args, &plan, &chosen)?;
+    let chosen = tune(&args, &plan, &store, &mut stdout)?;
+    let runs = compare(&args, &plan, &store, &chosen)?;
     let goal = report::common_goal(&runs);
     write!(stdout, "\n{}", report::table(&runs, goal))?;
     let plots = [("loss.svg", plot::loss(&runs)), ("accuracy.svg", plot::accuracy(&runs))];
@@ -62,13 +65,17 @@ fn run() -> Result<(), Box<dyn Error>> {
 }
 
 /// The learning rate of the grid for every method.
-fn tune(args: &Args, plan: &Plan<'_>, out: &mut impl Write) -> Result<Vec<f64>, Box<dyn Error>> {
+fn tune(
+    args: &Args,
+    plan: &Plan<'_>,
+    store: &Store,
+    out: &mut impl Write,
+) -> Result<Vec<f64>, Box<dyn Error>> {
     write!(out, "{}", report::grid_head())?;
     let mut chosen = Vec::new();
     for method in &args.methods {
         let jobs = methods::GRID.map(|lr| -> Job { (*method, lr, TUNING_SEED) });
-        let trials =
-            parallel::run(&jobs, |(method, lr, seed)| train(method, *lr, plan, *seed).ok())?;
+        let trials = parallel::run(&jobs, |job| stored(store, plan, job).ok())?;
         let best = report::best(&trials).ok_or_else(|| format!("{}: no run ended", method.name))?;
         write!(out, "{}", report::grid_line(method, &trials, best))?;
         chosen.extend(methods::GRID.get(best));
@@ -77,13 +84,17 @@ fn tune(args: &Args, plan: &Plan<'_>, out: &mut impl Write) -> Result<Vec<f64>, 
 }
 
 /// The runs of every method with its learning rate, one per seed.
-fn compare(args: &Args, plan: &Plan<'_>, lrs: &[f64]) -> Result<Vec<Seeds>, Box<dyn Error>> {
+fn compare(
+    args: &Args,
+    plan: &Plan<'_>,
+    store: &Store,
+    lrs: &[f64],
+) -> Result<Vec<Seeds>, Box<dyn Error>> {
     let mut jobs: Vec<Job> = Vec::new();
     for (method, &lr) in args.methods.iter().zip(lrs) {
         jobs.extend((1..=args.seeds).map(|seed| (*method, lr, seed)));
     }
-    let mut ended =
-        parallel::run(&jobs, |(method, lr, seed)| train(method, *lr, plan, *seed))?.into_iter();
+    let mut ended = parallel::run(&jobs, |job| stored(store, plan, job))?.into_iter();
     let mut compared = Vec::new();
     for (method, &lr) in args.methods.iter().zip(lrs) {
         let own = ended.by_ref().take(args.seeds as usize);
@@ -92,6 +103,14 @@ fn compare(args: &Args, plan: &Plan<'_>, lrs: &[f64]) -> Result<Vec<Seeds>, Box<
         compared.push(Seeds { method: method.name, lr, runs });
     }
     Ok(compared)
+}
+
+/// A run, from disk if it is there.
+fn stored(store: &Store, plan: &Plan<'_>, (method, lr, seed): &Job) -> eigenstep::Result<Run> {
+    let Plan { epochs, batch, images } = plan;
+    let images = images.train.len();
+    let key = format!("{} lr {lr:e} seed {seed}: {epochs} × {images} by {batch}", method.name);
+    store.run(&key, || train(method, *lr, plan, *seed))
 }
 
 /// The runs of one method.
