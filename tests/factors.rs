@@ -23,6 +23,7 @@ fn options(storage: FactorStorage) -> FactorOptions {
         trace_scaling: 0.0,
         damping: Damping::relative(1e-6),
         root: RootSolver::Eigen,
+        double_roots: true,
         exponent: 0.25,
         qr_signs: QrSigns::Positive,
     }

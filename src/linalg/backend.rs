@@ -4,7 +4,7 @@ use super::routines::{NOT_POSITIVE, Routines, Table};
 use super::{Backend, Eigh, Qr, Svd, Triangle, reciprocal_power_of_two, sorted};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
-use ndarray::{Array1, Array2, ArrayRef2, ArrayView2, Axis, CowArray, Ix2};
+use ndarray::{Array1, Array2, ArrayRef2, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2};
 
 const NOT_SQUARE: &str = "it must be square";
 const NOT_FINITE: &str = "it holds a NaN or an infinity";
@@ -185,6 +185,16 @@ impl Backend {
             self.routines().add_gram(g, weights, c.view_mut());
         }
         Ok(())
+    }
+
+    /// α A B + β C into C, for shapes that fit.
+    pub(super) fn product<R: Real>(
+        self,
+        a: (R, ArrayView2<'_, R>),
+        b: ArrayView2<'_, R>,
+        c: (R, ArrayViewMut2<'_, R>),
+    ) {
+        self.routines().product(a, b, c);
     }
 
     /// `g` is row-major or the transpose of such a matrix: faer sums in an order that depends on it.

@@ -13,7 +13,7 @@ use super::native::Native;
 use super::routines::{NOT_POSITIVE, Outcome, Routines};
 use crate::numeric::Real;
 use ::faer::dyn_stack::{MemBuffer, MemStack};
-use ::faer::linalg::matmul::triangular::{self, BlockStructure};
+use ::faer::linalg::matmul::{self, triangular, triangular::BlockStructure};
 use ::faer::linalg::{
     cholesky::llt::factor as llt, evd, householder, qr::no_pivoting::factor as qr,
 };
@@ -23,6 +23,9 @@ use ::faer::traits::RealField;
 use ::faer::{Accum, Col, Conj, Mat, MatMut, MatRef, Par};
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2};
 use num_traits::Float;
+
+/// A product with a dimension below this is left to the native routine.
+const THIN: usize = 32;
 
 /// The backend over faer.
 pub(super) struct Faer;
@@ -119,6 +122,27 @@ impl<R: Real + RealField> Routines<R> for Faer {
             new,
             Par::Seq,
         );
+    }
+
+    fn product(
+        &self,
+        (alpha, a): (R, ArrayView2<'_, R>),
+        b: ArrayView2<'_, R>,
+        (beta, mut c): (R, ArrayViewMut2<'_, R>),
+    ) {
+        let (rows, columns) = c.dim();
+        let smallest = rows.min(columns).min(a.ncols());
+        // thin products are sums along vectors, whose order depends on where they lie
+        let c = match c.as_slice_mut() {
+            Some(slice) if smallest >= THIN => slice,
+            _ => return Native.product((alpha, a), b, (beta, c)),
+        };
+        let accumulate = if beta == R::zero() { Accum::Replace } else { Accum::Add };
+        if beta != R::zero() && beta != R::one() {
+            c.iter_mut().for_each(|x| *x *= beta);
+        }
+        let c = MatMut::from_row_major_slice_mut(c, rows, columns);
+        matmul::matmul(c, accumulate, view(a), view(b), alpha, Par::Seq);
     }
 
     fn solve_triangular(

@@ -203,7 +203,8 @@ impl InverseRoot {
         self.root_of(a, exponent, false)
     }
 
-    fn root_of<R: Real>(
+    /// [`root`](Self::root), or [`root_as_given`](Self::root_as_given) if not `symmetric`.
+    pub(crate) fn root_of<R: Real>(
         &self,
         a: &ArrayRef2<R>,
         exponent: f64,

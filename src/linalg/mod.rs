@@ -73,7 +73,6 @@ pub use signs::{QrSigns, qr_with};
 use crate::error::Result;
 use crate::numeric::Real;
 use backend::Task;
-use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayRef2};
 
 /// Eigenvalues and eigenvectors; see [`eigh`].
@@ -204,7 +203,7 @@ pub fn matmul_into<R: Real>(
     if c.dim() != (a.nrows(), b.ncols()) {
         return Err(task.fails("the destination does not have the shape of the product"));
     }
-    general_mat_mul(alpha, a, b, beta, c);
+    Backend::default().product((alpha, a.view()), b.view(), (beta, c.view_mut()));
     Ok(())
 }
 

@@ -1,9 +1,8 @@
 //! Tensors seen along one dimension, the *mode*, at a time.
 
-use super::{add_gram_left, add_gram_right, symmetric_from_lower};
+use super::{Backend, add_gram_left, add_gram_right, symmetric_from_lower};
 use crate::error::Result;
 use crate::numeric::Real;
-use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayD, ArrayRef2, ArrayView2, ArrayViewD, ArrayViewMut2};
 
 /// The Gram matrix of a mode: M Mᵀ, where M has dimension `axis` of `x` as its rows and all others as
@@ -94,12 +93,14 @@ fn product<R: Real>(
     matrix: &ArrayView2<'_, R>,
     out: &mut [R],
 ) {
-    let (zero, one) = (R::zero(), R::one());
+    let times = |a: ArrayView2<'_, R>, b: ArrayView2<'_, R>, out: ArrayViewMut2<'_, R>| {
+        Backend::default().product((R::one(), a), b, (R::zero(), out));
+    };
     if after == 1 {
         let x = ArrayView2::from_shape((before, size), x);
         let out = ArrayViewMut2::from_shape((before, size), out);
-        if let (Ok(x), Ok(mut out)) = (x, out) {
-            general_mat_mul(one, &x, matrix, zero, &mut out);
+        if let (Ok(x), Ok(out)) = (x, out) {
+            times(x, matrix.view(), out);
         }
         return;
     }
@@ -107,8 +108,8 @@ fn product<R: Real>(
     for (x, out) in x.chunks_exact(slab).zip(out.chunks_exact_mut(slab)) {
         let x = ArrayView2::from_shape((size, after), x);
         let out = ArrayViewMut2::from_shape((size, after), out);
-        if let (Ok(x), Ok(mut out)) = (x, out) {
-            general_mat_mul(one, &matrix.t(), &x, zero, &mut out);
+        if let (Ok(x), Ok(out)) = (x, out) {
+            times(matrix.t(), x, out);
         }
     }
 }

@@ -34,6 +34,15 @@ pub(super) trait Routines<R: Real>: Sync {
     fn add_gram(&self, g: ArrayView2<'_, R>, (old, new): (R, R), mut c: ArrayViewMut2<'_, R>) {
         general_mat_mul(new, &g, &g.t(), old, &mut c);
     }
+    /// α A B + β C into C, shapes that fit; with β = 0 the old C is not read.
+    fn product(
+        &self,
+        (alpha, a): (R, ArrayView2<'_, R>),
+        b: ArrayView2<'_, R>,
+        (beta, mut c): (R, ArrayViewMut2<'_, R>),
+    ) {
+        general_mat_mul(alpha, &a, &b, beta, &mut c);
+    }
     /// X with T X = B for the given triangle T of `a`, whose diagonal holds no zero.
     fn solve_triangular(
         &self,

@@ -176,6 +176,7 @@ fn shampoo<U: Rule + Default>(
         damping,
         trace_scaling: options.number_or("trace_scaling_exponent", 0.0)?,
         root: solver(kind, options)?,
+        double_roots: distributed.double_roots,
         exponents: exponents(options)?,
         combination: distributed.combination,
         qr_signs: distributed.qr_signs,

@@ -87,7 +87,7 @@ impl<R: Real> CholeskyFactor<R> {
     }
 
     pub(super) fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {
-        let root = options.root_of(&self.wide_statistic())?;
+        let root = options.root_of(&self.wide_statistic(), true)?;
         self.root.store(&root.mapv(R::of))
     }
 

@@ -61,8 +61,8 @@ impl<R: Real> DenseFactor<R> {
                 root
             }
             _ => match &self.statistic {
-                Symmetric::Exact(statistic) => options.root_of(statistic)?,
-                Symmetric::Coded(codes) => options.root_as_given(&codes.decode())?,
+                Symmetric::Exact(statistic) => options.root_of(statistic, true)?,
+                Symmetric::Coded(codes) => options.root_of(&codes.decode(), false)?,
             },
         };
         self.root.store(&root)

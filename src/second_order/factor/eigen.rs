@@ -58,7 +58,7 @@ impl<R: Real> EigenFactor<R> {
                 let values = values.mapv(|x| R::of(scale * x.widen()));
                 eigen_inverse_root(&values, &v, options.exponent, options.damping)?
             }
-            _ => options.root_of(&matmul(&(&v * values), &v.t())?)?,
+            _ => options.root_of(&matmul(&(&v * values), &v.t())?, true)?,
         };
         self.root.store(&root)
     }

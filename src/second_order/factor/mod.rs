@@ -128,6 +128,8 @@ pub struct FactorOptions {
     pub damping: Damping,
     /// How the root is computed.
     pub root: RootSolver,
+    /// Compute it in `f64`, whatever the type of the factor.
+    pub double_roots: bool,
     /// The root is the statistic to the power of minus this.
     pub exponent: f64,
     /// Signs of eigenvectors that follow a statistic by QR decompositions.
@@ -264,22 +266,19 @@ impl FactorOptions {
         by_trace / self.bias
     }
 
-    /// What the root is taken of, in `f64`: the ridge is as small as what `f32` loses.
-    fn scaled<R: Real>(&self, a: &ArrayRef2<R>) -> Array2<f64> {
+    /// The inverse root of a statistic; if its own type does not do, in `f64`. One that rounding has
+    /// made unsymmetric is not made `symmetric` again.
+    fn root_of<R: Real>(&self, a: &ArrayRef2<R>, symmetric: bool) -> Result<Array2<R>> {
         let scale = self.scale(a.diag().iter().map(|x| x.widen()).sum());
-        a.mapv(|x| scale * x.widen())
-    }
-
-    /// The inverse root of a statistic.
-    fn root_of<R: Real>(&self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
         let method = self.root.inverse_root(self.damping);
-        Ok(method.root(&self.scaled(a), self.exponent)?.mapv(R::of))
-    }
-
-    /// The same of a matrix that rounding has made unsymmetric, without making it symmetric again.
-    fn root_as_given<R: Real>(&self, a: &ArrayRef2<R>) -> Result<Array2<R>> {
-        let method = self.root.inverse_root(self.damping);
-        Ok(method.root_as_given(&self.scaled(a), self.exponent)?.mapv(R::of))
+        if !self.double_roots {
+            let own = a.mapv(|x| R::of(scale * x.widen()));
+            if let Ok(root) = method.root_of(&own, self.exponent, symmetric) {
+                return Ok(root);
+            }
+        }
+        let double = a.mapv(|x| scale * x.widen());
+        Ok(method.root_of(&double, self.exponent, symmetric)?.mapv(R::of))
     }
 }
 
