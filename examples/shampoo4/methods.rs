@@ -60,9 +60,11 @@ fn shampoo(lr: f64, storage: FactorStorage) -> Result<Boxed> {
     })
 }
 
-/// The moments of [`adamw`], in a basis that follows with Shampoo's factors; blocks as there.
+/// Blocks as Shampoo's; otherwise the paper's, bases renewed every ten steps.
 fn soap(lr: f64, storage: BasisStorage) -> Result<Boxed> {
-    matrix(Soap { storage, block_dim: Some(400), ..Soap::with_inner(adamw(lr)) })
+    let soap = Soap::default();
+    let inner = AdamW { lr, ..soap.inner };
+    matrix(Soap { inner, storage, block_dim: Some(400), ..soap })
 }
 
 /// Steps as large as AdamW's, so that the grid fits.
