@@ -20,7 +20,7 @@ pub enum LayerRole {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum UpdateKind {
     /// The gradient itself, or anything that is made as long as it: [`Sgd`](crate::first_order::Sgd),
-    /// and [`Shampoo`](super::Shampoo) with [`Graft::Gradient`](crate::optim::Graft::Gradient), its
+    /// and [`Shampoo`](super::Shampoo) with [`Graft::Gradient`](super::Graft::Gradient), its
     /// default.
     Sgd,
     /// [`Shampoo`](super::Shampoo) without grafting, with this exponent on either side: 1/4, or 1/2.
