@@ -142,7 +142,9 @@ impl<R: Real + RealField> Routines<R> for Faer {
             c.iter_mut().for_each(|x| *x *= beta);
         }
         let c = MatMut::from_row_major_slice_mut(c, rows, columns);
-        matmul::matmul(c, accumulate, view(a), view(b), alpha, Par::Seq);
+        // the order of its sums depends on the layout: they are all made row-major
+        let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
+        matmul::matmul(c, accumulate, view(a.view()), view(b.view()), alpha, Par::Seq);
     }
 
     fn solve_triangular(
