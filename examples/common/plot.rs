@@ -8,7 +8,7 @@ const COLOURS: [&str; 8] =
 const DASHES: [&str; 5] = ["none", "9 4", "2.5 3.5", "11 4 2.5 4", "13 3 2.5 3 2.5 3"];
 
 /// Width of a drawing.
-pub const WIDTH: f64 = 940.0;
+pub const WIDTH: f64 = 960.0;
 /// Left end of the axes.
 pub const LEFT: f64 = 80.0;
 /// Upper end of the axes.
@@ -102,7 +102,7 @@ pub struct Curve<'a> {
 /// Losses against the epoch, on a logarithmic scale.
 pub fn losses(title: &str, subtitle: &str, runs: &[Curve<'_>]) -> String {
     const HEIGHT: f64 = 540.0;
-    const RIGHT: f64 = WIDTH - 230.0;
+    const RIGHT: f64 = WIDTH - 250.0;
     const BOTTOM: f64 = HEIGHT - 60.0;
     let mut svg = Svg::new(HEIGHT, title, subtitle);
     let losses = || runs.iter().flat_map(|run| run.losses).filter(|loss| loss.is_finite());

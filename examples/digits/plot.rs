@@ -14,7 +14,7 @@ pub fn loss(runs: &[Run]) -> String {
 /// The bytes of state, as bars.
 pub fn bytes(runs: &[Run]) -> String {
     const BARS: f64 = LEFT + 100.0;
-    const RIGHT: f64 = WIDTH - 230.0;
+    const RIGHT: f64 = WIDTH - 250.0;
     const ROW: f64 = 34.0;
     let bottom = TOP + ROW * runs.len() as f64 + 8.0;
     let params = runs.first().map_or(0, |run| run.params);

@@ -17,7 +17,7 @@ pub fn loss(compared: &[Seeds]) -> String {
 /// Test accuracy against bytes of state; bars reach one standard deviation up and down.
 pub fn accuracy(compared: &[Seeds]) -> String {
     const HEIGHT: f64 = 460.0;
-    const RIGHT: f64 = WIDTH - 250.0;
+    const RIGHT: f64 = WIDTH - 270.0;
     const BOTTOM: f64 = HEIGHT - 60.0;
     let subtitle = "mean over the seeds; bars: one standard deviation up and down";
     let mut svg = Svg::new(HEIGHT, "Test accuracy over bytes of state", subtitle);
