@@ -5,7 +5,7 @@ use super::elementwise::{self, ElementState, Elementwise, Prepared};
 use super::matrix::{BlockState, Filter, MatrixMethod};
 use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
 use super::partition::{Partition, Tile};
-use super::rule::{Measured, Rule};
+use super::rule::{Measured, Rule, Slot};
 use crate::error::{Error, Result};
 use crate::kernel::sweep::Sums;
 use crate::kernel::{CHUNK, Isa};
@@ -212,11 +212,13 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     }
 
     fn check_storage(&self, storage: &Storage) -> Result<()> {
-        let (rule, plain) = (<C::Rule as Rule>::SLOTS, <C::Plain as Rule>::SLOTS);
+        let rule = self.0.rule();
+        let used = <C::Rule as Rule>::SLOTS.iter().enumerate().filter(|(i, _)| rule.uses_slot(*i));
+        let used: Vec<Slot> = used.map(|(_, slot)| *slot).collect();
         let filter = self.0.filter().map(|filter| filter.slot);
         // most methods have one rule for both
-        let others = plain.iter().filter(|slot| !rule.contains(slot));
-        let slots = rule.iter().chain(others).map(|slot| slot.name);
+        let others = <C::Plain as Rule>::SLOTS.iter().filter(|slot| !used.contains(slot));
+        let slots = used.iter().chain(others).map(|slot| slot.name);
         let blocks = self.0.block_slots().iter().copied();
         storage.check(C::NAME, filter.into_iter().chain(blocks).chain(slots))
     }
