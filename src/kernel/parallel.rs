@@ -1,6 +1,7 @@
 //! Threads over a flat list of work; without the feature `rayon`, the same work on one thread.
 
 /// Below this many elements in total, waking threads costs more than it gains.
+#[cfg(feature = "rayon")]
 pub const SERIAL_BELOW: usize = 50_000;
 
 /// Runs `f` on every item; on several threads if `elements` is large enough to be worth it.
