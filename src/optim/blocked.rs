@@ -122,7 +122,7 @@ impl<B, R: Real> Cut<B, R> {
         t: u64,
         isa: Isa,
         grad: Decayed<'u, T>,
-        units: &mut Vec<MatrixUnit<'u, C, T>>,
+        push: &mut impl FnMut(MatrixUnit<'u, C, T>),
     ) where
         C: MatrixMethod<Block<R> = B>,
         T: Element<Compute = R>,
@@ -135,7 +135,7 @@ impl<B, R: Real> Cut<B, R> {
                 .map(|(slot, filter)| (slot.take(out.len()), FilterWeights::new(filter, t)));
             let offset = chunk * CHUNK;
             let sums = Sums::default();
-            units.push(MatrixUnit::Filter(FilterUnit { isa, offset, grad, out, average, sums }));
+            push(MatrixUnit::Filter(FilterUnit { isa, offset, grad, out, average, sums }));
         }
     }
 
@@ -144,7 +144,7 @@ impl<B, R: Real> Cut<B, R> {
         method: &'u C,
         (t, gradient_norm): (u64, f64),
         grad: Decayed<'u, T>,
-        units: &mut Vec<MatrixUnit<'u, C, T>>,
+        push: &mut impl FnMut(MatrixUnit<'u, C, T>),
     ) where
         C: MatrixMethod<Block<R> = B>,
         T: Element<Compute = R>,
@@ -156,7 +156,7 @@ impl<B, R: Real> Cut<B, R> {
         let mut parts = self.blocks.iter_mut();
         split_tiles(direction, partition, &mut |direction| {
             if let Some((tile, block)) = parts.next() {
-                units.push(MatrixUnit::Block(BlockUnit {
+                push(MatrixUnit::Block(BlockUnit {
                     method,
                     t,
                     gradient_norm,
@@ -194,8 +194,8 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
         &self.0
     }
 
-    fn config_mut(&mut self) -> &mut C {
-        &mut self.0
+    fn new(config: C) -> Self {
+        Self(config)
     }
 
     fn check_group(&self, first: &Self) -> Result<()> {
@@ -328,7 +328,7 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     fn split<'u>(
         &'u self,
         job: Job<'u, T, Self::State, Self::Prepared>,
-        units: &mut Vec<MatrixUnit<'u, C, T>>,
+        mut push: impl FnMut(MatrixUnit<'u, C, T>),
     ) {
         let Job { stage, isa, storage, prepared, t, key, shape, data, grad, state } = job;
         let BlockedState { cut, element } = state;
@@ -341,13 +341,13 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
                 let filter = self.0.filter();
                 let grad = Decayed { grad, param: data, decay };
                 return cut.iter_mut().for_each(|cut| {
-                    cut.split_filter(filter, t, isa, grad, units);
+                    cut.split_filter(filter, t, isa, grad, &mut push);
                 });
             }
             Stage::Measure(PRECONDITION) => {
                 let grad = Decayed { grad, param: data, decay };
                 let step = (t, prepared.gradient_norm);
-                return cut.iter_mut().for_each(|cut| cut.split_blocks(&self.0, step, grad, units));
+                return cut.iter_mut().for_each(|cut| cut.split_blocks(&self.0, step, grad, &mut push));
             }
             Stage::Measure(pass) => Stage::Measure(pass - RULE),
             stage => stage,
@@ -360,13 +360,12 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
                 prepared.apply.scale_lr(self.0.lr_factor(shape));
                 let state = element;
                 let job = Job { stage, isa, storage, prepared, t, key, shape, data, grad, state };
-                elementwise::split(&rule, job, |unit| units.push(MatrixUnit::Rule(unit)));
+                elementwise::split(&rule, job, |unit| push(MatrixUnit::Rule(unit)));
             }
             None => {
                 let (prepared, state) = (prepared.plain, element);
                 let job = Job { stage, isa, storage, prepared, t, key, shape, data, grad, state };
-                let push = |unit| units.push(MatrixUnit::Plain(unit));
-                elementwise::split(&self.0.plain(), job, push);
+                elementwise::split(&self.0.plain(), job, |unit| push(MatrixUnit::Plain(unit)));
             }
         }
     }

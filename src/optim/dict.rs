@@ -70,7 +70,9 @@ pub(super) fn load<M: TensorMethod<T>, T: Element>(
     check_group_count(dict, groups.len())?;
     for (index, group) in groups.iter_mut().enumerate() {
         let lookup = Lookup::new(format!("groups.{index}"), dict, &used);
-        load_options(group.method.config_mut(), &lookup)?;
+        let mut config = group.method.config().clone();
+        load_options(&mut config, &lookup)?;
+        group.method = M::new(config);
         load_scalars(&mut group.scalars, &lookup)?;
         match lookup.scalar("select").map(Scalar::as_text) {
             None => {}

@@ -118,8 +118,8 @@ impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
         &self.0
     }
 
-    fn config_mut(&mut self) -> &mut U {
-        &mut self.0
+    fn new(config: U) -> Self {
+        Self(config)
     }
 
     fn check_group(&self, first: &Self) -> Result<()> {
@@ -215,9 +215,9 @@ impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
     fn split<'u>(
         &'u self,
         job: Job<'u, T, ElementState<T>, Self::Prepared>,
-        units: &mut Vec<ElementUnit<'u, U, T>>,
+        push: impl FnMut(ElementUnit<'u, U, T>),
     ) {
-        split(&self.0, job, |unit| units.push(unit));
+        split(&self.0, job, push);
     }
 
     fn run(unit: &mut ElementUnit<'_, U, T>) {

@@ -83,12 +83,12 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
     /// As [`Optim::with_group`]; then there is no new group.
     pub fn add_group(&mut self, select: Select, change: impl FnOnce(&mut M::Config)) -> Result<()> {
         // group 0 always exists
-        let Some(mut method) = self.groups.first().map(|group| group.method.clone()) else {
+        let Some(mut config) = self.config(0).cloned() else {
             return Ok(());
         };
-        change(method.config_mut());
-        method.config().validate()?;
-        self.groups.push(Group::new(select, method));
+        change(&mut config);
+        config.validate()?;
+        self.groups.push(Group::new(select, M::new(config)));
         self.plan.stale = true;
         Ok(())
     }

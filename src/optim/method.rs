@@ -168,8 +168,8 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
 
     /// The options.
     fn config(&self) -> &Self::Config;
-    /// The options, to change.
-    fn config_mut(&mut self) -> &mut Self::Config;
+    /// The method with these options.
+    fn new(config: Self::Config) -> Self;
     /// Checks options that must agree between groups.
     ///
     /// # Errors
@@ -215,7 +215,7 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     fn split<'u>(
         &'u self,
         job: Job<'u, T, Self::State, Self::Prepared>,
-        units: &mut Vec<Self::Unit<'u>>,
+        push: impl FnMut(Self::Unit<'u>),
     );
     /// Does one piece of work. Cannot fail: whatever can go wrong was checked before.
     fn run(unit: &mut Self::Unit<'_>);

@@ -126,7 +126,7 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
                     grad: work.grad,
                     state: work.state,
                 };
-                group.method.split(job, &mut units);
+                group.method.split(job, |unit| units.push(unit));
             }
             self.buffers.counts.push(units.len() - before);
         }

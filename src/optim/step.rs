@@ -74,8 +74,9 @@ impl<M: TensorMethod<T>, T: Element> Optimizer<T> for Optim<M, T> {
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
         let groups = self.groups.len();
         let found = self.groups.get_mut(group).ok_or(Error::UnknownGroup { group, groups })?;
-        let mut changed = found.method.clone();
-        changed.config_mut().set_option(name, value)?;
+        let mut config = found.method.config().clone();
+        config.set_option(name, value)?;
+        let changed = M::new(config);
         if !self.tracked.is_empty() && !found.method.keeps_layout(&changed) {
             return Err(Error::AlreadyStarted {
                 what: "an option that decides the layout of state",
