@@ -119,6 +119,14 @@ pub enum Error {
         /// Path of the parameter.
         name: String,
     },
+    /// A method over one vector of parameters met one that was not there at the first step.
+    #[error("{optimizer}: parameter `{name}` was not there at the first step, whose vector is kept")]
+    AddedParameter {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+        /// Path of the parameter.
+        name: String,
+    },
     /// Two leaves of one tree have the same path.
     #[error("the name `{name}` is used twice")]
     DuplicateName {

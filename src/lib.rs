@@ -90,6 +90,7 @@
 //! (old call → our call) and `benchmarks.md`.
 
 pub mod error;
+pub mod error_feedback;
 pub mod first_order;
 pub mod gradient;
 pub mod hyper;

@@ -28,6 +28,22 @@ impl LaneSum {
         }
     }
 
+    /// Adds `f(a, b)` for every pair.
+    #[inline(always)]
+    pub fn extend_pairs<R: Real>(&mut self, a: &[R], b: &[R], f: impl Fn(R, R) -> f64) {
+        let len = a.len().min(b.len());
+        let (a, b) = (a.get(..len).unwrap_or_default(), b.get(..len).unwrap_or_default());
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for (a, b) in a.iter().zip(b) {
+            for (lane, (&a, &b)) in self.0.iter_mut().zip(a.iter().zip(b)) {
+                *lane += f(a, b);
+            }
+        }
+        for (lane, (&a, &b)) in self.0.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+            *lane += f(a, b);
+        }
+    }
+
     /// Adds `value` to lane `i mod LANES`.
     #[inline(always)]
     pub fn add(&mut self, i: usize, value: f64) {

@@ -71,7 +71,7 @@ pub struct Decayed<'u, T: Element> {
 
 impl<T: Element> Decayed<'_, T> {
     /// Writes the elements `offset .. offset + out.len()`.
-    fn load(&self, offset: usize, out: &mut [T::Compute]) {
+    pub(super) fn load(&self, offset: usize, out: &mut [T::Compute]) {
         self.grad.load(offset, out);
         // without decay the parameter is not read: zero times infinity is NaN
         if self.decay != T::Compute::of(0.0) {

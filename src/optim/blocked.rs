@@ -176,6 +176,7 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     type Config = C;
     type State = BlockedState<C::Block<T::Compute>, T>;
     type Scalars = <C::Rule as Rule>::Scalars;
+    type Joint = ();
     type Prepared = BlockedPrepared<
         <C::Rule as Rule>::Coefficients<T::Compute>,
         <C::Plain as Rule>::Coefficients<T::Compute>,

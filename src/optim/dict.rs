@@ -2,6 +2,7 @@
 
 use super::engine::Optim;
 use super::group::Group;
+use super::joint::{Joint, SavedJoint};
 use super::method::{TensorMethod, TensorState};
 use super::plan::{Plan, Tracked, check_shape};
 use super::rule::Mode;
@@ -9,7 +10,9 @@ use super::scalars::Scalars;
 use crate::error::{Error, Result};
 use crate::hyper::{Hyperparameters, Range};
 use crate::numeric::Element;
-use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, problem};
+use crate::state::{
+    Lookup, Record, Scalar, StateBytes, StateDict, numel_fits, parse_shape, problem,
+};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -22,6 +25,7 @@ pub(super) fn state_bytes<M: TensorMethod<T>, T: Element>(optim: &Optim<M, T>) -
         tracked.state.count(&mut bytes);
         bytes.add_parameters(tracked.shape.iter().product());
     }
+    optim.joint.count(&mut bytes);
     bytes
 }
 
@@ -54,6 +58,7 @@ pub(super) fn save<M: TensorMethod<T>, T: Element>(optim: &Optim<M, T>) -> State
         record.scalar("shape", Scalar::Text(shape.join(",")));
         tracked.state.save(&tracked.shape, &mut record);
     }
+    optim.joint.save(&mut dict);
     if M::TWO_POINTS {
         dict.scalars.insert("train_mode".into(), Scalar::Bool(optim.mode == Mode::Train));
     }
@@ -89,6 +94,9 @@ pub(super) fn load<M: TensorMethod<T>, T: Element>(
         let lookup = Lookup::new(format!("state.{name}"), dict, &used);
         tracked.push(load_tracked(optim, &groups, name, &lookup)?);
     }
+    let methods = |group: usize| groups.get(group).map(|group| &group.method);
+    let saved = SavedJoint { dict, used: &used };
+    let joint = M::Joint::load(&methods, saved, &optim.storage)?;
     let mode = match (M::TWO_POINTS, dict.scalars.get("train_mode")) {
         (true, Some(Scalar::Bool(train))) => {
             used.borrow_mut().insert("train_mode".into());
@@ -105,6 +113,7 @@ pub(super) fn load<M: TensorMethod<T>, T: Element>(
     // everything fits
     optim.groups = groups;
     optim.tracked = tracked;
+    optim.joint = joint;
     optim.mode = mode;
     optim.plan = Plan { stale: true, ..Plan::default() };
     Ok(())
@@ -205,15 +214,4 @@ fn load_tracked<M: TensorMethod<T>, T: Element>(
     }
     let state = method.load(&shape, &optim.storage, lookup)?;
     Ok(Tracked { t, ..Tracked::new(name, &shape, group, state) })
-}
-
-/// A comma-separated list of sizes whose product is a possible number of elements.
-fn parse_shape(text: &str) -> Option<Vec<usize>> {
-    let dims = text.split(',').filter(|dim| !dim.is_empty());
-    let shape: Vec<usize> = dims.map(|dim| dim.parse().ok()).collect::<Option<_>>()?;
-    Some(shape).filter(|shape| numel_fits(shape))
-}
-
-fn numel_fits(shape: &[usize]) -> bool {
-    shape.iter().try_fold(8usize, |bytes, &dim| bytes.checked_mul(dim.max(1))).is_some()
 }

@@ -107,6 +107,7 @@ impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
     type Config = U;
     type State = ElementState<T>;
     type Scalars = U::Scalars;
+    type Joint = ();
     type Prepared = Prepared<U::Coefficients<T::Compute>, T::Compute>;
     type Unit<'u>
         = ElementUnit<'u, U, T>

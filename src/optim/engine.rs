@@ -21,6 +21,7 @@ use crate::state::{Rounding, Storage};
 pub struct Optim<M: TensorMethod<T>, T: Element> {
     pub(super) groups: Vec<Group<M, T>>,
     pub(super) tracked: Vec<Tracked<M::State>>,
+    pub(super) joint: M::Joint,
     pub(super) storage: Storage,
     pub(super) mode: Mode,
     pub(super) plan: Plan,
@@ -51,6 +52,7 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
         Ok(Self {
             groups: vec![Group::new(Select::all(), method)],
             tracked: Vec::new(),
+            joint: M::Joint::default(),
             storage: Storage::default(),
             mode: Mode::Train,
             plan: Plan::default(),

@@ -1,5 +1,6 @@
 //! The seam between the engine and the methods: what an optimizer does to one tensor.
 
+use super::joint::Joint;
 use super::rule::{Measured, Mode};
 use super::scalars::Scalars;
 use crate::error::Result;
@@ -46,6 +47,14 @@ pub enum GradSource<'u, T: Element> {
     Generated(&'u dyn Generate<T>),
     /// A direction that takes the place of the gradient, in the arithmetic type.
     Direction(&'u [T::Compute]),
+    /// A direction that is computed on demand; the tensor begins at this element of it.
+    Computed(&'u dyn Direction<T::Compute>, usize),
+}
+
+/// A vector that is computed piece by piece where it is used, and so needs no memory.
+pub trait Direction<R>: Debug + Sync {
+    /// Writes the elements `offset .. offset + out.len()`.
+    fn compute(&self, offset: usize, out: &mut [R]);
 }
 
 impl<T: Element> GradSlice<'_, T> {
@@ -74,6 +83,7 @@ impl<T: Element> GradSlice<'_, T> {
                     *x = u;
                 }
             }
+            GradSource::Computed(direction, base) => direction.compute(base + offset, out),
             GradSource::Rows(rows) => {
                 out.fill(T::Compute::of(0.0));
                 rows.scatter(offset, out.len(), |i, g| {
@@ -150,6 +160,8 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     type State: TensorState;
     /// What is remembered per group.
     type Scalars: Scalars;
+    /// What is remembered of several tensors together.
+    type Joint: Joint<Self, T>;
     /// Scalars of one step.
     type Prepared: Copy + Debug + Send + Sync;
     /// One independent piece of work: a chunk of a tensor, or a block of a matrix.

@@ -11,6 +11,7 @@ mod embedded;
 mod engine;
 mod finite;
 mod group;
+mod joint;
 mod matrix;
 mod method;
 mod partition;
@@ -19,6 +20,9 @@ mod rounds;
 mod rule;
 mod scalars;
 mod step;
+mod vector;
+mod vectored;
+mod vectors;
 
 pub(crate) use block_unit::norm_squared;
 pub use block_unit::{BlockUnit, Decayed, FilterUnit, FilterWeights, MatrixUnit};
@@ -28,11 +32,17 @@ pub use decay::DecaySchedule;
 pub use element_unit::{ElementUnit, kahan_add};
 pub use elementwise::{ElementState, Elementwise, Prepared};
 pub use engine::Optim;
+pub use joint::{Joint, Leaf, Methods, Part, SavedJoint};
 pub use matrix::{BlockState, BlockStep, Filter, MatrixMethod};
-pub use method::{GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
+pub use method::{Direction, GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
 pub use partition::{Partition, Tile};
 pub use rule::{Apply, Measured, Mode, Rule, Slot, WeightDecay};
 pub use scalars::Scalars;
+pub use vector::{
+    Layout, ReadVector, Scope, Segment, VectorMemory, VectorMethod, VectorStep,
+};
+pub use vectored::{AbsorbUnit, VectorUnit, Vectored, VectoredState};
+pub use vectors::Vectors;
 
 use crate::error::Result;
 use crate::numeric::Element;

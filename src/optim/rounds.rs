@@ -1,7 +1,8 @@
 //! Rounds of units: all tensors are cut into one flat work list, and the list is run.
 
 use super::group::Group;
-use super::method::{GradSlice, Job, Stage, TensorMethod};
+use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod};
+use super::joint::Part;
 use super::plan::Tracked;
 use super::rule::Measured;
 use crate::kernel::{Isa, Sums, parallel};
@@ -10,8 +11,9 @@ use crate::params::recycle;
 use crate::state::Storage;
 use std::mem::take;
 
-/// Most measuring passes of a method: two of a matrix method and two of its rule.
-const MAX_PASSES: usize = 4;
+/// Most measuring passes of a method: one of a vector method, two of a matrix method behind it, and
+/// two of the rule behind that.
+const MAX_PASSES: usize = 5;
 
 fn add(total: &mut Sums, terms: &Sums) {
     total.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
@@ -19,6 +21,7 @@ fn add(total: &mut Sums, terms: &Sums) {
 
 /// A parameter that this step changes.
 pub(super) struct Work<'j, T: Element, S> {
+    name: &'j str,
     group: usize,
     t: u64,
     key: u64,
@@ -32,8 +35,9 @@ pub(super) struct Work<'j, T: Element, S> {
 
 impl<'j, T: Element, S> Work<'j, T, S> {
     pub fn new(tracked: &'j mut Tracked<S>, data: &'j mut [T], grad: GradSlice<'j, T>) -> Self {
-        let Tracked { group, t, key, shape, state, .. } = tracked;
+        let Tracked { name, group, t, key, shape, state } = tracked;
         Self {
+            name,
             group: *group,
             t: *t,
             key: *key,
@@ -43,6 +47,23 @@ impl<'j, T: Element, S> Work<'j, T, S> {
             state,
             measured: [None; MAX_PASSES],
         }
+    }
+}
+
+impl<'j, T: Element, S> Work<'j, T, S> {
+    /// Path of the parameter.
+    pub fn name(&self) -> &'j str {
+        self.name
+    }
+
+    /// The parameter and its gradient, to look at.
+    pub fn part(&self) -> Part<'_, T> {
+        Part { name: self.name, group: self.group, param: self.data, grad: self.grad }
+    }
+
+    /// Puts another direction in the place of the gradient.
+    pub fn replace_gradient(&mut self, source: GradSource<'j, T>) {
+        self.grad = GradSlice { scale: 1.0, bound: f64::INFINITY, source };
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::engine::Optim;
 use super::finite;
+use super::joint::{Joint, Leaf, Part};
 use super::method::{GradSlice, GradSource, Stage, TensorMethod};
 use super::plan::{Match, Pair, Tracked, by_name, check_shape, match_trees};
 use super::rounds::{RoundBuffers, Rounds, Work};
@@ -27,6 +28,7 @@ pub(super) struct Buffers<M: TensorMethod<T>, T: Element> {
     grad_copies: Vec<Vec<T>>,
     flat: Vec<&'static mut [T]>,
     work: Vec<Work<'static, T, M::State>>,
+    parts: Vec<Part<'static, T>>,
     rounds: RoundBuffers<M, T>,
 }
 
@@ -39,6 +41,7 @@ impl<M: TensorMethod<T>, T: Element> Default for Buffers<M, T> {
             grad_copies: Vec::new(),
             flat: Vec::new(),
             work: Vec::new(),
+            parts: Vec::new(),
             rounds: RoundBuffers::default(),
         }
     }
@@ -125,6 +128,10 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
         if let Some((first, others)) = self.groups.split_first() {
             others.iter().try_for_each(|group| group.method.check_group(&first.method))?;
         }
+        let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
+        if let Some(matched) = &matched {
+            self.joint.check(&methods, &leaves(matched, &params.manifest))?;
+        }
         if self.non_finite != NonFinite::Propagate {
             let check = finite::check(self.isa, grads);
             if check.is_err() && self.non_finite == NonFinite::Skip {
@@ -138,6 +145,8 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
                 group.method.check_state(&tracked.name, &tracked.state)?;
             }
         }
+        let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
+        self.joint.check_state(&methods)?;
         if grads.leaves.is_empty() {
             // without any gradient it is no step, for group counters neither
             return Ok(());
@@ -162,6 +171,7 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
     /// Takes over a new plan: makes the states of new parameters, and sorts all states into the
     /// order of the leaves.
     fn adopt(&mut self, matched: &Match, params: &Manifest, flat: &[&mut [T]]) {
+        let joint_leaves = leaves(matched, params);
         let group_of = |leaf: usize| matched.groups.get(leaf).copied().unwrap_or(0);
         let leaves: BTreeMap<&str, usize> =
             (0..params.len()).map(|leaf| (params.name(leaf), leaf)).collect();
@@ -181,6 +191,10 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
                 let state = method.init(shape, data, &self.storage);
                 self.tracked.push(Tracked::new(name, shape, group, state));
             }
+        }
+        if M::Joint::SOME {
+            let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
+            self.joint.adopt(&methods, &joint_leaves, &self.storage);
         }
         let place = |name: &str| leaves.get(name).copied().unwrap_or(usize::MAX);
         self.tracked.sort_by_key(|tracked| place(&tracked.name));
@@ -219,6 +233,18 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
         }
         for group in &mut self.groups {
             group.method.begin(&mut group.scalars);
+        }
+        if M::Joint::SOME {
+            let mut parts: Vec<Part<'_, T>> = recycle(take(&mut self.buffers.parts));
+            parts.extend(work.iter().map(Work::part));
+            let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
+            self.joint.absorb(&methods, &parts, self.isa);
+            self.buffers.parts = recycle(parts);
+            for work in &mut work {
+                if let Some(source) = self.joint.direction(work.name()) {
+                    work.replace_gradient(source);
+                }
+            }
         }
         let mut rounds = Rounds {
             storage: &self.storage,
@@ -265,6 +291,16 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
         self.mode = to;
         Ok(())
     }
+}
+
+/// The leaves of the tree with their groups.
+fn leaves<'l>(matched: &Match, params: &'l Manifest) -> Vec<Leaf<'l>> {
+    let leaf = |leaf: usize| Leaf {
+        name: params.name(leaf),
+        shape: params.shape(leaf),
+        group: matched.groups.get(leaf).copied().unwrap_or(0),
+    };
+    (0..params.len()).map(leaf).collect()
 }
 
 /// The leaves as row-major slices; strided ones as copies in `copies`, one place per leaf.

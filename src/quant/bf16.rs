@@ -15,6 +15,12 @@ pub fn encode_bf16<R: Real>(isa: Isa, x: &[R], codes: &mut [u16]) {
     isa.run(Encode { x, codes });
 }
 
+/// One code as a number; exact.
+#[inline(always)]
+pub(crate) fn bf16_value<R: Real>(code: u16) -> R {
+    widen(f32::from_bits(u32::from(code) << 16))
+}
+
 struct Decode<'a, R> {
     codes: &'a [u16],
     out: &'a mut [R],
@@ -25,7 +31,7 @@ impl<R: Real> Kernel for Decode<'_, R> {
     #[inline(always)]
     fn run(self) {
         for (out, code) in self.out.iter_mut().zip(self.codes) {
-            *out = widen(f32::from_bits(u32::from(*code) << 16));
+            *out = bf16_value(*code);
         }
     }
 }

@@ -52,6 +52,7 @@ mod pack;
 mod rank1;
 mod tensor;
 
+pub(crate) use bf16::bf16_value;
 pub use bf16::{decode_bf16, encode_bf16};
 pub use code_table::code_table;
 pub use codec::Codec;

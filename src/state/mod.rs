@@ -16,5 +16,6 @@ pub(crate) use dict::problem;
 pub use dict::{Dtype, Scalar, StateDict, StateTensor};
 pub(crate) use reader::StateReader;
 pub use record::{Lookup, Record};
+pub(crate) use record::{numel_fits, parse_shape};
 pub use slot::{SlotInit, SlotKind};
 pub use storage::{Rounding, Storage};

@@ -109,3 +109,15 @@ impl<'d> Lookup<'d> {
         }
     }
 }
+
+/// A comma-separated list of sizes whose product is a possible number of elements.
+pub(crate) fn parse_shape(text: &str) -> Option<Vec<usize>> {
+    let dims = text.split(',').filter(|dim| !dim.is_empty());
+    let shape: Vec<usize> = dims.map(|dim| dim.parse().ok()).collect::<Option<_>>()?;
+    Some(shape).filter(|shape| numel_fits(shape))
+}
+
+/// Whether so many elements of 8 bytes can be counted.
+pub(crate) fn numel_fits(shape: &[usize]) -> bool {
+    shape.iter().try_fold(8usize, |bytes, &dim| bytes.checked_mul(dim.max(1))).is_some()
+}

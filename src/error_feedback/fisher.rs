@@ -1,0 +1,120 @@
+//! The inverse of the damped empirical Fisher matrix of a window.
+
+use super::window::GradWindow;
+use crate::error::Result;
+use crate::linalg::{Triangle, cholesky, solve_triangular};
+use crate::numeric::Real;
+use ndarray::Array2;
+
+/// What the sum of outer products is divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Normalization {
+    /// The capacity `m` of the window, also while it fills: the first steps are longer. As all
+    /// published code.
+    #[default]
+    Window,
+    /// The number of gradients that it holds.
+    Count,
+}
+
+/// `F = λI + (1/n) Σ gᵢgᵢᵀ`, the damped empirical Fisher matrix of a window of gradients.
+///
+/// Neither `F` nor its inverse is formed. With `K = S + nλI`, `S` the Gram matrix of the window, in
+/// `f64`:
+/// ```text
+/// F⁻¹v  = (v − Gᵀ K⁻¹ G v)/λ         for any v
+/// F⁻¹gₛ = n·Gᵀ K⁻¹ eₛ                 for a gradient of the window: nothing is subtracted
+/// ```
+/// The second form loses nothing when `λ` is small; the first, and the recursion that was published,
+/// subtract two vectors of length `‖v‖/λ`.
+///
+/// # Examples
+/// ```
+/// use eigenstep::error_feedback::{Fisher, GradWindow, Normalization, RowFormat};
+/// use eigenstep::optim::Layout;
+///
+/// let mut window = GradWindow::<f64>::new(RowFormat::Dense, 1, &Layout::single(&[2]));
+/// window.push(&[3.0, 4.0][..]);
+/// let fisher = Fisher { damp: 0.5, ..Fisher::default() };
+/// // one gradient: F⁻¹g = g/(λ + ‖g‖²)
+/// let mut u = [0.0; 2];
+/// window.combine(&fisher.newest(&window)?, 0, &mut u);
+/// assert!((u[0] - 3.0 / 25.5).abs() < 1e-15);
+/// assert!((fisher.apply(&window, &[3.0, 4.0])?[0] - u[0]).abs() < 1e-13);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// E. Frantar, E. Kurtic, D. Alistarh, "M-FAC: Efficient Matrix-Free Approximations of Second-Order
+/// Information", NeurIPS 2021; the identity of Sherman, Morrison and Woodbury.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fisher {
+    /// Damping `λ > 0`.
+    pub damp: f64,
+    /// What `n` is.
+    pub normalization: Normalization,
+}
+
+impl Default for Fisher {
+    fn default() -> Self {
+        Self { damp: 1e-5, normalization: Normalization::Window }
+    }
+}
+
+impl Fisher {
+    /// `n`.
+    fn normalizer<R: Real>(&self, window: &GradWindow<R>) -> f64 {
+        match self.normalization {
+            Normalization::Window => window.capacity() as f64,
+            Normalization::Count => window.count() as f64,
+        }
+    }
+
+    /// `K⁻¹b`.
+    fn solve<R: Real>(&self, window: &GradWindow<R>, b: Vec<f64>) -> Result<Vec<f64>> {
+        let count = window.count();
+        let shift = self.normalizer(window) * self.damp;
+        let mut k = Array2::from_shape_fn((count, count), |(i, j)| window.gram(i, j));
+        k.diag_mut().map_inplace(|x| *x += shift);
+        let factor = cholesky(&k).or_else(|_| {
+            // rounding has made a nearly singular matrix indefinite
+            let mean = k.diag().sum() / count.max(1) as f64;
+            k.diag_mut().map_inplace(|x| *x += 1e-12 * mean);
+            cholesky(&k)
+        })?;
+        let b = Array2::from_shape_fn((count, 1), |(i, _)| b.get(i).copied().unwrap_or(0.0));
+        let y = solve_triangular(&factor, Triangle::Lower, false, &b)?;
+        let x = solve_triangular(&factor, Triangle::Lower, true, &y)?;
+        Ok(x.into_iter().collect())
+    }
+
+    /// Coefficients `c` such that `F⁻¹g = Σ cᵢgᵢ` for the newest gradient `g` of the window.
+    ///
+    /// # Errors
+    /// [`Error::Decomposition`](crate::Error::Decomposition) if `K` is not finite.
+    pub fn newest<R: Real>(&self, window: &GradWindow<R>) -> Result<Vec<f64>> {
+        if window.count() == 0 {
+            return Ok(Vec::new());
+        }
+        let mut unit = vec![0.0; window.count()];
+        if let Some(place) = unit.get_mut(window.newest()) {
+            *place = self.normalizer(window);
+        }
+        self.solve(window, unit)
+    }
+
+    /// `F⁻¹v` for any vector of as many elements as the gradients have.
+    ///
+    /// # Errors
+    /// As [`Fisher::newest`].
+    pub fn apply<R: Real>(&self, window: &GradWindow<R>, v: &[R]) -> Result<Vec<R>> {
+        let products = window.products::<[R]>(v);
+        let y = if products.is_empty() { Vec::new() } else { self.solve(window, products)? };
+        let inverse = 1.0 / self.damp;
+        let y: Vec<f64> = y.into_iter().map(|y| -y * inverse).collect();
+        let mut u: Vec<R> = v.iter().map(|x| R::of(x.widen() * inverse)).collect();
+        window.combine(&y, 0, &mut u);
+        Ok(u)
+    }
+}

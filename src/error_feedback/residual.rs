@@ -1,0 +1,284 @@
+//! What a compressor has left out, kept for the next step.
+
+use crate::error::{Error, Result};
+use crate::kernel::Isa;
+use crate::kernel::pages::filled;
+use crate::numeric::Real;
+use crate::numeric::random::philox4x32;
+use crate::quant::decode_bf16;
+use crate::state::slot::{read_codes, read_exact};
+use crate::state::{Lookup, Record, StateBytes, StateTensor};
+
+/// How a residual is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum ResidualFormat {
+    /// In full precision: 4 bytes per `f32` element. Nothing is ever lost.
+    #[default]
+    Full,
+    /// In bfloat16, rounded at random so that what is lost is zero on average: 2 bytes. Rounding to
+    /// the nearest would swallow every gradient below 1/512 of the residual.
+    Bf16,
+    /// In 4 bits between the smallest and the largest element of each block: half a byte, and two
+    /// numbers per block. An element is off by at most `(hi − lo)/30`.
+    Nibble {
+        /// Elements of a block, at least 2 and even.
+        block: usize,
+    },
+}
+
+impl ResidualFormat {
+    /// Elements that are coded together: pieces of a vector begin at multiples of it.
+    pub(crate) fn block(self) -> usize {
+        match self {
+            Self::Full | Self::Bf16 => 4,
+            Self::Nibble { block } => block,
+        }
+    }
+
+    /// Checks the block size.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] for the field `residual.block`.
+    pub fn validate(self, optimizer: &'static str) -> Result<()> {
+        match self {
+            Self::Nibble { block } if block < 2 || block % 2 == 1 => {
+                Err(Error::InvalidHyperparameter {
+                    optimizer,
+                    field: "residual.block",
+                    expected: "an even number >= 2".into(),
+                    found: block.to_string(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The residual `ξ` of error feedback, zero at the start.
+#[derive(Debug)]
+pub struct Residual<R> {
+    numel: usize,
+    held: Held<R>,
+}
+
+#[derive(Debug)]
+enum Held<R> {
+    Full(Vec<R>),
+    Bf16(Vec<u16>),
+    Nibble {
+        block: usize,
+        codes: Vec<u8>,
+        /// Smallest and largest element of every block.
+        ranges: Vec<R>,
+    },
+}
+
+impl<R: Real> Residual<R> {
+    /// The residual of `numel` elements.
+    pub fn new(format: ResidualFormat, numel: usize) -> Self {
+        let held = match format {
+            ResidualFormat::Full => Held::Full(filled(R::zero(), numel)),
+            ResidualFormat::Bf16 => Held::Bf16(vec![0; numel]),
+            ResidualFormat::Nibble { block } => Held::Nibble {
+                block,
+                codes: vec![0; numel.div_ceil(2)],
+                ranges: vec![R::zero(); 2 * numel.div_ceil(block)],
+            },
+        };
+        Self { numel, held }
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.numel
+    }
+
+    /// The elements themselves, if they are in full precision.
+    pub(crate) fn in_place(&mut self) -> Option<&mut [R]> {
+        match &mut self.held {
+            Held::Full(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// Writes the elements `offset ..`; `offset` is the beginning of a block.
+    pub fn load(&self, offset: usize, out: &mut [R]) {
+        match &self.held {
+            Held::Full(values) => {
+                let values = values.get(offset..offset + out.len()).unwrap_or_default();
+                out.iter_mut().zip(values).for_each(|(x, &value)| *x = value);
+            }
+            Held::Bf16(codes) => {
+                let codes = codes.get(offset..offset + out.len()).unwrap_or_default();
+                decode_bf16(Isa::detect(), codes, out);
+            }
+            Held::Nibble { block, codes, ranges } => {
+                let ranges = ranges.get(2 * (offset / block)..).unwrap_or_default();
+                let codes = codes.get(offset / 2..).unwrap_or_default();
+                let blocks = out.chunks_mut(*block).zip(codes.chunks(block / 2));
+                for ((out, codes), range) in blocks.zip(ranges.as_chunks().0) {
+                    decode_block(*range, codes, out);
+                }
+            }
+        }
+    }
+
+    /// Stores elements from `offset` on, which is the beginning of a block; `key` names the step and
+    /// the vector for random rounding.
+    pub fn store(&mut self, offset: usize, key: [u32; 2], values: &[R]) {
+        match &mut self.held {
+            Held::Full(own) => {
+                let own = own.get_mut(offset..).unwrap_or_default();
+                own.iter_mut().zip(values).for_each(|(own, &value)| *own = value);
+            }
+            Held::Bf16(codes) => {
+                let codes = codes.get_mut(offset..).unwrap_or_default();
+                let quads = codes.chunks_mut(4).zip(values.chunks(4)).enumerate();
+                for (quad, (codes, values)) in quads {
+                    let counter = (offset / 4 + quad) as u64;
+                    let counter = [counter as u32, (counter >> 32) as u32, 0, 0];
+                    let random = philox4x32(counter, key);
+                    for ((code, &value), bits) in codes.iter_mut().zip(values).zip(random) {
+                        *code = bf16_at_random(value, bits);
+                    }
+                }
+            }
+            Held::Nibble { block, codes, ranges } => {
+                let ranges = ranges.get_mut(2 * (offset / *block)..).unwrap_or_default();
+                let codes = codes.get_mut(offset / 2..).unwrap_or_default();
+                let blocks = values.chunks(*block).zip(codes.chunks_mut(*block / 2));
+                for ((values, codes), range) in blocks.zip(ranges.as_chunks_mut().0) {
+                    *range = encode_block(values, codes);
+                }
+            }
+        }
+    }
+
+    /// Multiplies every element, without coding anything anew.
+    pub(crate) fn scale(&mut self, factor: f64) {
+        let factor = R::of(factor);
+        match &mut self.held {
+            Held::Full(values) | Held::Nibble { ranges: values, .. } => {
+                values.iter_mut().for_each(|x| *x *= factor);
+            }
+            Held::Bf16(codes) => {
+                for code in codes {
+                    let mut value = [R::zero()];
+                    decode_bf16(Isa::detect(), &[*code], &mut value);
+                    *code = bf16_at_random(value[0] * factor, 0x8000);
+                }
+            }
+        }
+    }
+
+    /// Adds the bytes held.
+    pub fn count_bytes(&self, bytes: &mut StateBytes) {
+        let own = match &self.held {
+            Held::Full(values) => size_of_val(values.as_slice()),
+            Held::Bf16(codes) => size_of_val(codes.as_slice()),
+            Held::Nibble { codes, ranges, .. } => codes.len() + size_of_val(ranges.as_slice()),
+        };
+        bytes.add("residual", own);
+    }
+
+    /// Writes everything under the record's keys.
+    pub fn save(&self, record: &mut Record<'_>) {
+        match &self.held {
+            Held::Full(values) => {
+                record.tensor("residual", StateTensor::new(&[values.len()], values));
+            }
+            Held::Bf16(codes) => {
+                let bytes: Vec<u8> = codes.iter().flat_map(|code| code.to_le_bytes()).collect();
+                record.tensor("residual.codes", StateTensor::codes(&bytes));
+            }
+            Held::Nibble { codes, ranges, .. } => {
+                record.tensor("residual.codes", StateTensor::codes(codes));
+                record.tensor("residual.ranges", StateTensor::new(&[ranges.len()], ranges));
+            }
+        }
+    }
+
+    /// Reads a residual of `numel` elements.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`] names the key.
+    pub fn load_state(
+        format: ResidualFormat,
+        numel: usize,
+        lookup: &Lookup<'_>,
+    ) -> Result<Self> {
+        let codes = |len: usize| {
+            let codes = read_codes("residual.codes", lookup)?;
+            if codes.len() == len {
+                return Ok(codes);
+            }
+            let text = format!("expected {len} bytes, found {}", codes.len());
+            Err(lookup.problem("residual.codes", text))
+        };
+        let held = match format {
+            ResidualFormat::Full => Held::Full(read_exact("residual", &[numel], lookup)?),
+            ResidualFormat::Bf16 => {
+                let bytes = codes(numel.saturating_mul(2))?;
+                Held::Bf16(bytes.as_chunks().0.iter().map(|&w| u16::from_le_bytes(w)).collect())
+            }
+            ResidualFormat::Nibble { block } => Held::Nibble {
+                block,
+                codes: codes(numel.div_ceil(2))?,
+                ranges: read_exact("residual.ranges", &[2 * numel.div_ceil(block)], lookup)?,
+            },
+        };
+        Ok(Self { numel, held })
+    }
+}
+
+/// Rounds to one of the two neighbours in bfloat16, to each with the probability that makes the mean
+/// exact; `bits` are random.
+fn bf16_at_random<R: Real>(x: R, bits: u32) -> u16 {
+    let exact = (x.widen() as f32).to_bits();
+    let rounded = exact.wrapping_add(bits & 0xffff) >> 16;
+    let infinite = |code: u32| code & 0x7fff >= 0x7f80;
+    // the largest number is not rounded to infinity
+    (if infinite(rounded) && !infinite(exact >> 16) { exact >> 16 } else { rounded }) as u16
+}
+
+/// Codes of one block, the first of two in the high half of a byte; returns its range.
+///
+/// ```text
+/// u = (hi − lo)/15,  code = ⌊(x − lo)/u + ½⌋ in 0..=15
+/// ```
+fn encode_block<R: Real>(values: &[R], codes: &mut [u8]) -> [R; 2] {
+    let mut range = [R::zero(); 2];
+    for (i, &x) in values.iter().enumerate() {
+        let [lo, hi] = range;
+        range = match i {
+            0 => [x, x],
+            _ => [if x < lo { x } else { lo }, if x > hi { x } else { hi }],
+        };
+    }
+    let [lo, hi] = range;
+    let unit = (hi - lo) / R::of(15.0);
+    let code = |&x: &R| {
+        // equal elements, or differences too small to be divided
+        if unit > R::zero() {
+            ((x - lo) / unit + R::of(0.5)).widen().floor().clamp(0.0, 15.0) as u8
+        } else {
+            0
+        }
+    };
+    for (byte, pair) in codes.iter_mut().zip(values.chunks(2)) {
+        let mut codes = pair.iter().map(code);
+        *byte = codes.next().unwrap_or(0) << 4 | codes.next().unwrap_or(0);
+    }
+    range
+}
+
+/// `x = code·u + lo`.
+fn decode_block<R: Real>([lo, hi]: [R; 2], codes: &[u8], out: &mut [R]) {
+    let unit = (hi - lo) / R::of(15.0);
+    for (pair, &byte) in out.chunks_mut(2).zip(codes) {
+        for (x, code) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
+            *x = R::of(f64::from(code)) * unit + lo;
+        }
+    }
+}
