@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::kernel::Isa;
 use crate::kernel::pages::filled;
+use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::random::philox4x32;
 use crate::quant::decode_bf16;
@@ -152,6 +153,24 @@ impl<R: Real> Residual<R> {
                     *range = encode_block(values, codes);
                 }
             }
+        }
+    }
+
+    /// Adds `weight` times the elements `offset ..`, wherever a block begins.
+    pub(crate) fn add(&self, offset: usize, weight: R, out: &mut [R]) {
+        let before = offset % self.block();
+        let end = (offset + out.len()).min(self.numel);
+        with_scratch::<R, _>(before + end - offset, |values| {
+            self.load(offset - before, values);
+            let values = values.get(before..).unwrap_or_default();
+            out.iter_mut().zip(values).for_each(|(x, &value)| *x += weight * value);
+        });
+    }
+
+    fn block(&self) -> usize {
+        match self.held {
+            Held::Nibble { block, .. } => block,
+            _ => 1,
         }
     }
 

@@ -33,3 +33,16 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     }
     [c0, c1, c2, c3]
 }
+
+/// A normally distributed number of mean 0 and variance 1, from one block of [`philox4x32`].
+///
+/// G. E. P. Box, M. E. Muller, "A Note on the Generation of Random Normal Deviates", 1958.
+pub fn normal(counter: [u32; 4], key: [u32; 2]) -> f64 {
+    let [a, b, c, d] = philox4x32(counter, key);
+    // 53 bits each; the first is in (0, 1]
+    let unit = |high: u32, low: u32| {
+        ((u64::from(high) << 32 | u64::from(low)) >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
+    };
+    let (radius, angle) = (1.0 - unit(a, b), unit(c, d));
+    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+}

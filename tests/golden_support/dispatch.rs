@@ -3,7 +3,7 @@
 use super::options::Spelling;
 use super::{
     Outcome, Stop, distributed, fail, kernels, lowbit, matrix_runs, schedulers, skip, soap_runs,
-    trajectory,
+    trajectory, windows,
 };
 use eigenstep::prelude::*;
 use serde_json::Value;
@@ -64,6 +64,9 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
             Some("eigenvalue_corrected") => soap_runs::fb_soap(case),
             _ => distributed::run(case),
         },
+        "mfac_dense" | "mfac_sparse" | "mfac_low_rank" => windows::mfac(case),
+        "ggt" | "ggt_sparse" => windows::ggt(case),
+        "microadam" => windows::microadam(case),
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
         "LAMB" => Err(skip("pytorch_optimizer's LAMB; the crate's is the paper's, `LAMBPaper`")),
         _ => Err(Stop::Skip(format!("the crate has no optimizer `{name}`"))),

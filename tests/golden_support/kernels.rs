@@ -1,7 +1,7 @@
 //! Kernel cases: code tables, codes and scales, roundings.
 
 use super::compare::{equal, identical};
-use super::{Outcome, fail, json, matrix_codecs, second_order, skip};
+use super::{Outcome, fail, json, matrix_codecs, second_order, skip, windows};
 use eigenstep::kernel::Isa;
 use eigenstep::quant::{
     Blockwise, QuantMap, QuantizedTensor, Rank1Codec, Rank1Scales, Ties, code_table, unpack_nibbles,
@@ -22,6 +22,9 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "quantize_blockwise" => matrix_codecs::vector,
         "quantize_eigenvectors / quantize_offdiagonal" => matrix_codecs::matrices,
         "nre_ae" => matrix_codecs::error_metrics,
+        "mfac_inverse_fisher_vector_product" => windows::mfac_product,
+        "ggt_direction" => windows::ggt_direction,
+        "asymmetric_4bit_block_quantiser" => windows::residual,
         #[cfg(feature = "half")]
         "bf16_stochastic_round" => super::rounding::stochastic,
         #[cfg(feature = "half")]

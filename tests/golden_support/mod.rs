@@ -18,6 +18,7 @@ pub mod schedulers;
 pub mod second_order;
 pub mod soap_runs;
 pub mod trajectory;
+pub mod windows;
 
 /// Why a case did not pass.
 #[derive(Clone, Debug)]

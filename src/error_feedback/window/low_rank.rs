@@ -3,9 +3,11 @@
 use crate::error::Result;
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
+use crate::numeric::random::normal;
 use crate::optim::{Layout, Segment};
 use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, StateTensor};
+use ndarray::Array2;
 
 /// The factors of one parameter: the matrix is `P Rᵀ`.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,29 @@ impl MatrixPart {
     /// Number of elements.
     pub fn numel(&self) -> usize {
         self.rows * self.columns
+    }
+
+    /// Rows and columns of the factor that the power iteration begins with.
+    pub fn basis_shape(&self) -> (usize, usize) {
+        if self.is_exact() { (0, 0) } else { (self.columns, self.rank) }
+    }
+
+    /// A factor of normally distributed numbers, to begin with.
+    pub fn first_basis<R: Real>(&self, [seed, index]: [u64; 2]) -> Array2<R> {
+        let (columns, rank) = self.basis_shape();
+        Array2::from_shape_fn((columns, rank), |(i, j)| {
+            let place = (i * rank + j) as u64;
+            let counter = [place as u32, (place >> 32) as u32, index as u32, 0];
+            R::of(normal(counter, [seed as u32, (seed >> 32) as u32]))
+        })
+    }
+
+    /// Factors that are zero.
+    pub fn zero_row<R: Real>(&self) -> LowRankRow<R> {
+        LowRankRow {
+            p: vec![R::zero(); self.rows * self.rank],
+            r: vec![R::zero(); self.columns * self.rank],
+        }
     }
 }
 

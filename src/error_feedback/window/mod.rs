@@ -13,6 +13,7 @@ use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 use dense::DenseRows;
 use low_rank::LowRankRows;
 pub use low_rank::LowRankRow;
+pub(crate) use low_rank::MatrixPart;
 use sparse::SparseRows;
 
 /// How the gradients of a window are held.
@@ -107,6 +108,12 @@ impl<R: Real> GradWindow<R> {
     /// Slot that the next gradient takes.
     pub fn next(&self) -> usize {
         self.next
+    }
+
+    /// Steps since the gradient in `slot` was the newest.
+    pub fn age(&self, slot: usize) -> usize {
+        let newest = self.newest();
+        if slot <= newest { newest - slot } else { newest + self.capacity - slot }
     }
 
     /// Inner product of the gradients in two slots.

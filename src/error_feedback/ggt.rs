@@ -1,0 +1,248 @@
+use super::intake::{Compression, LowRankness, Sparsity};
+use super::memory::WindowMemory;
+use super::momentum::Momentum;
+use super::root::WindowRoot;
+use crate::error::Result;
+use crate::hyper::{Hyper, Hyperparameters, Range};
+use crate::numeric::Real;
+use crate::optim::{Elementwise, Layout, Rule, Scope, VectorMethod, VectorStep};
+use crate::state::Lookup;
+
+/// How [`Ggt`] computes the direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum GgtForm {
+    /// For the newest gradient, without cancellation: `Ĝ(T^½ + εI)⁻¹e`. Needs `beta1 = 0`.
+    #[default]
+    Newest,
+    /// For any vector, as published: multiples of `v/ε` cancel, and in `f32` at `ε = 1e-7` nothing
+    /// right is left.
+    General,
+}
+
+/// GGT: full-matrix Adagrad over the last `r` gradients, without a matrix of the size of the model; its
+/// window dense, sparse with error feedback, or of low rank.
+///
+/// *Use it when* a problem is convex or nearly so, and badly conditioned: linear probes, logistic
+/// regression. *Not when* a decomposition of order `r` per step is too dear.
+///
+/// ```text
+/// c = C(ξ + g);  ξ ← ξ + g − c                    C: compression; without it c = g
+/// v ← β₁v + (1 − β₁)c                             v = c if β₁ = 0
+/// Ĝ = [β₂^age·c, …]                               over the last r gradients
+/// u = [(ĜĜᵀ)^½ + εI]⁻¹ v
+/// p ← base(p, u)
+/// ```
+///
+/// | field | default | whose |
+/// |---|---|---|
+/// | `base` | [`Momentum`], lr 1 | EFCP's logistic regression |
+/// | `window` r | 100 | EFCP |
+/// | `beta1` | 0 | EFCP's runs |
+/// | `beta2` | 1 | EFCP's runs |
+/// | `eps` ε | 1e-5 | EFCP's runs |
+/// | `jitter` | 1e-6, on the diagonal of ĜᵀĜ | EFCP |
+/// | `relative_jitter` | false | true: times max(1, mean of that diagonal) |
+/// | `form` | `Newest` | – ; published: `General` |
+/// | `gradient_decay` | 0 | L2, before everything: EFCP |
+/// | `compression` | `None`; [`Ggt::sparse`], [`Ggt::low_rank`] | EFCP |
+/// | `scope` | `Group` | – |
+/// | `tolerated_failures` | 3 | – |
+///
+/// State per parameter: dense 4r bytes; sparse 6rρ at density ρ, and the residual's 4; low rank
+/// 4rk(a + b)/(ab) for a matrix a × b at rank k, and 4; 4 more with `beta1`. Per vector 8r².
+///
+/// # Errors
+/// `build` refuses options out of range, and `form` `Newest` with `beta1` above 0. A parameter that was
+/// not there at the first step is refused, unless the scope is `Tensor`. A step fails if the
+/// decomposition failed four times in a row, which takes gradients that overflow.
+///
+/// # Examples
+/// ```
+/// use eigenstep::error_feedback::{Ggt, Momentum};
+/// use eigenstep::prelude::*;
+/// use ndarray::array;
+///
+/// // ten thousand times steeper along one axis than along the other
+/// let curvature = array![100.0f64, 0.01];
+/// let mut w = array![1.0, 1.0];
+/// let base = Momentum { lr: 0.5, ..Momentum::default() };
+/// let mut opt = Ggt { base, window: 10, ..Ggt::default() }.build()?;
+/// for _ in 0..100 {
+///     let grad = &w * &curvature;
+///     opt.step(&mut w, &grad)?;
+/// }
+/// assert!(w.iter().all(|x: &f64| x.abs() < 0.05), "{w}");
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Differences
+/// EFCP's dense code takes the directions from gradients that have not decayed and their lengths from
+/// those that have; here both have. With `beta2 = 1` it is the same.
+///
+/// # Source
+/// N. Agarwal, B. Bullins, X. Chen, E. Hazan, K. Singh, C. Zhang, Y. Zhang, "Efficient Full-Matrix
+/// Adaptive Regularization", ICML 2019; I. Modoranu, A. Kalinov, E. Kurtic, E. Frantar, D. Alistarh,
+/// "Error Feedback Can Accurately Compress Preconditioners", ICML 2024.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Ggt<U = Momentum> {
+    /// What is done with the direction.
+    pub base: U,
+    /// Number `r >= 1` of gradients that are remembered.
+    pub window: usize,
+    /// Decay rate `β₁` in `[0, 1)` of the average that is preconditioned.
+    pub beta1: f64,
+    /// Decay rate `β₂` in `[0, 1]` of gradients with their age.
+    pub beta2: f64,
+    /// Stabiliser `ε > 0`: the inverse step size of directions that the window has not seen.
+    pub eps: f64,
+    /// What is added to the diagonal of the Gram matrix, `>= 0`.
+    pub jitter: f64,
+    /// Whether the jitter is a multiple of `max(1, mean of that diagonal)`.
+    pub relative_jitter: bool,
+    /// How the direction is computed.
+    pub form: GgtForm,
+    /// L2 regularisation `>= 0`: weight of the parameter in the gradient, before everything.
+    pub gradient_decay: f64,
+    /// What is kept of a gradient.
+    pub compression: Compression,
+    /// Which parameters form one vector.
+    pub scope: Scope,
+    /// Failures in a row that are still borne.
+    pub tolerated_failures: u64,
+}
+
+impl Default for Ggt {
+    fn default() -> Self {
+        Self::with_base(Momentum { lr: 1.0, ..Momentum::default() })
+    }
+}
+
+impl Ggt {
+    /// The largest `density` of every gradient, with error feedback: EFCP's S-GGT.
+    pub fn sparse(density: f64) -> Self {
+        let selection = super::Selection::TopK { density };
+        let compression = Compression::Sparse(Sparsity { selection, ..Sparsity::default() });
+        Self { compression, ..Self::default() }
+    }
+
+    /// Factors of `rank` columns of every matrix, with error feedback.
+    pub fn low_rank(rank: usize) -> Self {
+        let compression = Compression::LowRank(LowRankness { rank, ..LowRankness::default() });
+        Self { compression, ..Self::default() }
+    }
+}
+
+impl<U> Ggt<U> {
+    /// The defaults around any rule.
+    pub fn with_base(base: U) -> Self {
+        Self {
+            base,
+            window: 100,
+            beta1: 0.0,
+            beta2: 1.0,
+            eps: 1e-5,
+            jitter: 1e-6,
+            relative_jitter: false,
+            form: GgtForm::Newest,
+            gradient_decay: 0.0,
+            compression: Compression::None,
+            scope: Scope::Group,
+            tolerated_failures: 3,
+        }
+    }
+}
+
+impl<U: Rule> Hyperparameters for Ggt<U> {
+    const NAME: &'static str = "Ggt";
+
+    /// The base's options under their own names, then those of the window.
+    fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        self.base.visit_options(visitor);
+        let mut option = |name, range, value| visitor(Hyper { name, range, value });
+        option("window", Range::CountFrom(1), &mut self.window);
+        option("beta1", Range::UnitHalfOpen, &mut self.beta1);
+        option("beta2", Range::Unit, &mut self.beta2);
+        option("eps", Range::Positive, &mut self.eps);
+        option("jitter", Range::NonNegative, &mut self.jitter);
+        option("relative_jitter", Range::Flag, &mut self.relative_jitter);
+        option("gradient_decay", Range::NonNegative, &mut self.gradient_decay);
+        option("tolerated_failures", Range::CountFrom(0), &mut self.tolerated_failures);
+    }
+
+    fn validate_together(&self) -> Result<()> {
+        self.base.validate_together()?;
+        self.compression.validate(Self::NAME)?;
+        match self.form {
+            GgtForm::Newest if self.beta1 != 0.0 => {
+                let expected = "0 with the form `Newest`";
+                Err(Self::invalid("beta1", expected, self.beta1.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<U: Rule> VectorMethod for Ggt<U> {
+    type Inner = Elementwise<U>;
+    type Memory<R: Real> = WindowMemory<R>;
+
+    fn inner(&self) -> Elementwise<U> {
+        Elementwise(self.base.clone())
+    }
+
+    fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    fn gradient_decay(&self) -> f64 {
+        // an ascent turns the direction later
+        if self.base.maximize() { -self.gradient_decay } else { self.gradient_decay }
+    }
+
+    fn keeps_layout(&self, changed: &Self) -> bool {
+        self.window == changed.window
+            && (self.beta1 == 0.0) == (changed.beta1 == 0.0)
+            && self.compression.keeps_layout(&changed.compression)
+    }
+
+    fn check_layout(&self, layout: &Layout) -> Result<()> {
+        self.compression.check_layout(Self::NAME, layout)
+    }
+
+    fn init<R: Real>(&self, layout: &Layout) -> WindowMemory<R> {
+        WindowMemory::new(&self.compression, self.window, layout, self.beta1 != 0.0)
+    }
+
+    fn load<R: Real>(&self, layout: &Layout, lookup: &Lookup<'_>) -> Result<WindowMemory<R>> {
+        WindowMemory::load(&self.compression, self.window, layout, self.beta1 != 0.0, lookup)
+    }
+
+    fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut WindowMemory<R>) {
+        memory.absorb(step);
+        let Self { eps, jitter, relative_jitter, .. } = *self;
+        let root = WindowRoot { beta: self.beta2, eps, jitter, relative_jitter };
+        let products = memory.average(self.beta1, 1.0 / eps);
+        let window = memory.window();
+        let coefficients = match (self.form, products) {
+            (GgtForm::Newest, _) => root.newest(window),
+            (GgtForm::General, Some(products)) => root.correction(window, products),
+            (GgtForm::General, None) => {
+                let newest = window.newest();
+                let products = (0..window.count()).map(|slot| window.gram(newest, slot)).collect();
+                root.correction(window, products).map(|mut coefficients| {
+                    if let Some(own) = coefficients.get_mut(newest) {
+                        *own += 1.0 / eps;
+                    }
+                    coefficients
+                })
+            }
+        };
+        memory.settle(coefficients);
+    }
+
+    fn tolerated_failures(&self) -> u64 {
+        self.tolerated_failures
+    }
+}

@@ -1,0 +1,139 @@
+//! What methods over a window remember: the window, and this step's direction as a combination of it.
+
+use super::intake::{Compression, Intake};
+use crate::error::{Error, Result};
+use crate::numeric::Real;
+use crate::optim::{Direction, Layout, VectorMemory, VectorStep};
+use crate::state::slot::read_exact;
+use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
+
+/// The memory of [`MFac`](super::MFac) and [`Ggt`](super::Ggt).
+///
+/// The direction is `Σ cᵢgᵢ + s·v`, computed piece by piece where it is used: it has no memory of its
+/// own.
+#[derive(Debug)]
+pub struct WindowMemory<R> {
+    pub(super) intake: Intake<R>,
+    coefficients: Vec<f64>,
+    /// An average of gradients that is preconditioned in their place, and its weight `s`.
+    average: Option<(Vec<R>, f64)>,
+    failures: u64,
+    problem: &'static str,
+}
+
+impl<R: Real> WindowMemory<R> {
+    pub(super) fn new(
+        compression: &Compression,
+        capacity: usize,
+        layout: &Layout,
+        averages: bool,
+    ) -> Self {
+        Self {
+            intake: Intake::new(compression, capacity, layout),
+            coefficients: Vec::new(),
+            average: averages.then(|| (vec![R::zero(); layout.numel()], 0.0)),
+            failures: 0,
+            problem: "",
+        }
+    }
+
+    pub(super) fn load(
+        compression: &Compression,
+        capacity: usize,
+        layout: &Layout,
+        averages: bool,
+        lookup: &Lookup<'_>,
+    ) -> Result<Self> {
+        let intake = Intake::load(compression, capacity, layout, lookup)?;
+        let average = || Ok((read_exact("average", &[layout.numel()], lookup)?, 0.0));
+        let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
+        Ok(Self {
+            intake,
+            coefficients: Vec::new(),
+            average: averages.then(average).transpose()?,
+            failures: failures.ok_or_else(|| lookup.problem("failures", "is not a count"))?,
+            problem: "a decomposition failed before the state was saved",
+        })
+    }
+
+    /// Moves the average, `v ← βv + (1 − β)g`, for the newest gradient as the window holds it; returns
+    /// its products `⟨gᵢ, v⟩` with the gradients.
+    pub(super) fn average(&mut self, beta: f64, weight: f64) -> Option<Vec<f64>> {
+        let window = &self.intake.window;
+        let (v, held) = self.average.as_mut()?;
+        *held = weight;
+        let decay = R::of(beta);
+        v.iter_mut().for_each(|x| *x *= decay);
+        let mut newest = vec![0.0; window.count()];
+        if let Some(place) = newest.get_mut(window.newest()) {
+            *place = 1.0 - beta;
+        }
+        window.combine(&newest, 0, v);
+        Some(window.products::<[R]>(v))
+    }
+
+    /// Takes over the coefficients of this step; without any nothing moves.
+    pub(super) fn settle(&mut self, coefficients: Result<Vec<f64>>) {
+        match coefficients {
+            Ok(coefficients) => {
+                self.coefficients = coefficients;
+                self.failures = 0;
+            }
+            Err(error) => {
+                self.coefficients.clear();
+                if let Some((_, weight)) = &mut self.average {
+                    *weight = 0.0;
+                }
+                self.failures += 1;
+                self.problem = match error {
+                    Error::Decomposition { problem, .. } => problem,
+                    _ => "the window does not fit",
+                };
+            }
+        }
+    }
+
+    /// Stores a gradient.
+    pub(super) fn absorb(&mut self, step: &VectorStep<'_, R>) {
+        self.intake.absorb(step);
+    }
+
+    /// The gradients that are remembered.
+    pub fn window(&self) -> &super::GradWindow<R> {
+        &self.intake.window
+    }
+}
+
+impl<R: Real> Direction<R> for WindowMemory<R> {
+    fn compute(&self, offset: usize, out: &mut [R]) {
+        match &self.average {
+            Some((v, weight)) if *weight != 0.0 => {
+                let weight = R::of(*weight);
+                let v = v.get(offset..).unwrap_or_default();
+                out.iter_mut().zip(v).for_each(|(x, &v)| *x = weight * v);
+            }
+            _ => out.fill(R::zero()),
+        }
+        self.intake.window.combine(&self.coefficients, offset, out);
+    }
+}
+
+impl<R: Real> VectorMemory for WindowMemory<R> {
+    fn count(&self, bytes: &mut StateBytes) {
+        self.intake.count(bytes);
+        let average = self.average.as_ref().map_or(0, |(v, _)| size_of_val(v.as_slice()));
+        bytes.add("average", average);
+    }
+
+    fn save(&self, record: &mut Record<'_>) {
+        self.intake.save(record);
+        if let Some((v, _)) = &self.average {
+            record.tensor("average", StateTensor::new(&[v.len()], v));
+        }
+        record.scalar("failures", Scalar::Int(i64::try_from(self.failures).unwrap_or(i64::MAX)));
+    }
+
+    fn failures(&self) -> Option<(u64, &'static str)> {
+        (self.failures > 0).then_some((self.failures, self.problem))
+    }
+}
