@@ -1,11 +1,12 @@
 //! The names of an ordinary program.
 
 pub use crate::error::{Error, Result};
+pub use crate::error_feedback::{Ggt, MFac, MicroAdam};
 pub use crate::first_order::*;
 pub use crate::gradient::{clip_grad_norm, clip_grad_value};
 pub use crate::numeric::Real;
 pub use crate::optim::{
-    ClosureOptimizer, MatrixMethod, NonFinite, Optim, Optimizer, Rule, Slot, WeightDecay,
+    ClosureOptimizer, MatrixMethod, NonFinite, Optim, Optimizer, Rule, Slot, VectorMethod, WeightDecay,
 };
 pub use crate::params::{Gradients, Parameters, Select};
 pub use crate::quant::Precision;

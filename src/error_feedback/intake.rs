@@ -246,8 +246,7 @@ impl<R: Real> Intake<R> {
         let size = |values: usize| values * size_of::<R>();
         bytes.add("basis", self.bases.iter().map(|basis| size(basis.len())).sum());
         let row = |row: &LowRankRow<R>| size(row.p.len() + row.r.len());
-        let indices = self.indices.capacity() * size_of::<u32>();
-        bytes.add("row", self.factors.iter().map(row).sum::<usize>() + indices);
+        bytes.add("row", self.factors.iter().map(row).sum());
     }
 
     pub fn save(&self, record: &mut Record<'_>) {

@@ -74,6 +74,12 @@ impl<R: Real> WindowMemory<R> {
 
     /// Takes over the coefficients of this step; without any nothing moves.
     pub(super) fn settle(&mut self, coefficients: Result<Vec<f64>>) {
+        let newest = self.intake.window.newest();
+        if self.intake.window.gram(newest, newest).is_nan() {
+            // a NaN that was let in stays visible; finite gradients have no such square
+            self.coefficients = vec![f64::NAN; self.intake.window.count()];
+            return;
+        }
         match coefficients {
             Ok(coefficients) => {
                 self.coefficients = coefficients;

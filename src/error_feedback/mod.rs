@@ -24,3 +24,14 @@ pub use momentum::{Momentum, MomentumCoefficients, Shrinkage};
 pub use residual::{Residual, ResidualFormat};
 pub use root::WindowRoot;
 pub use window::{GradWindow, LowRankRow, RowFormat};
+
+/// Calls `$macro!(Type)` for every method over a window of gradients: the list that the common tests
+/// read.
+#[macro_export]
+macro_rules! for_each_windowed {
+    ($macro:ident) => {
+        $macro!(MFac);
+        $macro!(Ggt);
+        $macro!(MicroAdam);
+    };
+}

@@ -212,7 +212,7 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
             && TensorMethod::<T>::keeps_layout(&plain(self), &plain(changed))
     }
 
-    fn check_storage(&self, storage: &Storage) -> Result<()> {
+    fn slots(&self) -> Vec<&'static str> {
         let rule = self.0.rule();
         let used = <C::Rule as Rule>::SLOTS.iter().enumerate().filter(|(i, _)| rule.uses_slot(*i));
         let used: Vec<Slot> = used.map(|(_, slot)| *slot).collect();
@@ -221,7 +221,7 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
         let others = <C::Plain as Rule>::SLOTS.iter().filter(|slot| !used.contains(slot));
         let slots = used.iter().chain(others).map(|slot| slot.name);
         let blocks = self.0.block_slots().iter().copied();
-        storage.check(C::NAME, filter.into_iter().chain(blocks).chain(slots))
+        filter.into_iter().chain(blocks).chain(slots).collect()
     }
 
     fn check_state(&self, name: &str, state: &Self::State) -> Result<()> {

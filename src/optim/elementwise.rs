@@ -131,8 +131,8 @@ impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
         (0..U::SLOTS.len()).all(|slot| self.0.slot_stride(slot) == changed.0.slot_stride(slot))
     }
 
-    fn check_storage(&self, storage: &Storage) -> Result<()> {
-        storage.check(U::NAME, U::SLOTS.iter().map(|slot| slot.name))
+    fn slots(&self) -> Vec<&'static str> {
+        U::SLOTS.iter().map(|slot| slot.name).collect()
     }
 
     fn init(&self, shape: &[usize], param: &[T], storage: &Storage) -> ElementState<T> {

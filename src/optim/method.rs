@@ -189,11 +189,15 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     fn check_group(&self, first: &Self) -> Result<()>;
     /// Whether state made under these options fits `changed` ones.
     fn keeps_layout(&self, changed: &Self) -> bool;
+    /// Names of the slots, which [`Storage`] may give a precision of their own.
+    fn slots(&self) -> Vec<&'static str>;
     /// Checks how state is to be stored.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
-    fn check_storage(&self, storage: &Storage) -> Result<()>;
+    fn check_storage(&self, storage: &Storage) -> Result<()> {
+        storage.check(Self::Config::NAME, self.slots().into_iter())
+    }
     /// Whether the state of the parameter `name` can take another step.
     ///
     /// # Errors

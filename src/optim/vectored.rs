@@ -122,8 +122,8 @@ where
             && self.inner.keeps_layout(&changed.inner)
     }
 
-    fn check_storage(&self, storage: &Storage) -> Result<()> {
-        self.inner.check_storage(storage)
+    fn slots(&self) -> Vec<&'static str> {
+        self.inner.slots()
     }
 
     fn check_state(&self, name: &str, state: &Self::State) -> Result<()> {

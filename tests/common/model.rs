@@ -4,7 +4,8 @@ use eigenstep::Result;
 use eigenstep::hyper::{Hyperparameters, Range};
 use eigenstep::numeric::{Element, Real};
 use eigenstep::optim::{
-    Blocked, Elementwise, MatrixMethod, Optim, Optimizer, Rule, Slot, TensorMethod,
+    Blocked, Elementwise, MatrixMethod, Optim, Optimizer, Rule, Slot, TensorMethod, VectorMethod,
+    Vectored,
 };
 use eigenstep::params::{GradVisitor, Gradients, ParamVisitor, Parameters};
 use eigenstep::quant::Precision;
@@ -76,6 +77,31 @@ macro_rules! matrix_method {
     };
 }
 eigenstep::for_each_second_order!(matrix_method);
+
+macro_rules! windowed {
+    ($method:ident) => {
+        impl Subject for eigenstep::prelude::$method {
+            type Method<T: Element> = Vectored<Self>;
+            const TWO_POINTS: bool = false;
+
+            fn subject() -> Self {
+                let mut method = Self::default();
+                // windows that fill, damping well above what f32 rounds away
+                for (name, value) in [("window", 4.0), ("damp", 0.1), ("eps", 0.1)] {
+                    let _ = method.set_option(name, value);
+                }
+                method
+            }
+            fn slots() -> Vec<Slot> {
+                vec![Slot::signed("momentum")]
+            }
+            fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
+                self.build()
+            }
+        }
+    };
+}
+eigenstep::for_each_windowed!(windowed);
 
 /// Every format that a state dict can hold.
 pub const PRECISIONS: [Precision; 7] = [

@@ -210,7 +210,7 @@ pub fn a_boxed_optimizer_is_the_optimizer<U: Subject>() {
 pub fn groups_are_optimizers<U: Subject>() {
     for config in variants::<U>() {
         let together =
-            U::NAME == "Prodigy" || config.option("max_grad_norm").is_some_and(|c| c > 0.0);
+            ["Prodigy", "MFac", "Ggt"].contains(&U::NAME) || config.option("max_grad_norm").is_some_and(|c| c > 0.0);
         if together {
             continue;
         }

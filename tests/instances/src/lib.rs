@@ -8,7 +8,7 @@
 #![cfg(debug_assertions)]
 
 use eigenstep::numeric::Element;
-use eigenstep::optim::{Blocked, ClosureOptimizer, Elementwise, Optim, Optimizer, TensorMethod};
+use eigenstep::optim::{Blocked, ClosureOptimizer, Elementwise, Optim, Optimizer, TensorMethod, Vectored};
 use eigenstep::prelude::*;
 
 /// Mentions whatever the tests call.
@@ -41,6 +41,14 @@ pub fn instances() -> usize {
             each!(Blocked, $method);
         };
     }
+    macro_rules! windowed {
+        ($method:ident) => {
+            let config: $method = $method::default();
+            made += usize::from(instance::<_, f32>(Vectored::of(config.clone())).is_some());
+            made += usize::from(instance::<_, f64>(Vectored::of(config)).is_some());
+        };
+    }
+    eigenstep::for_each_windowed!(windowed);
     eigenstep::for_each_first_order!(rule);
     eigenstep::for_each_second_order!(matrix_method);
     made
