@@ -120,7 +120,9 @@ pub enum Error {
         name: String,
     },
     /// A method over one vector of parameters met one that was not there at the first step.
-    #[error("{optimizer}: parameter `{name}` was not there at the first step, whose vector is kept")]
+    #[error(
+        "{optimizer}: parameter `{name}` was not there at the first step, whose vector is kept"
+    )]
     AddedParameter {
         /// Name of the optimizer.
         optimizer: &'static str,

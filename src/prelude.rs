@@ -6,7 +6,8 @@ pub use crate::first_order::*;
 pub use crate::gradient::{clip_grad_norm, clip_grad_value};
 pub use crate::numeric::Real;
 pub use crate::optim::{
-    ClosureOptimizer, MatrixMethod, NonFinite, Optim, Optimizer, Rule, Slot, VectorMethod, WeightDecay,
+    ClosureOptimizer, MatrixMethod, NonFinite, Optim, Optimizer, Rule, Slot, VectorMethod,
+    WeightDecay,
 };
 pub use crate::params::{Gradients, Parameters, Select};
 pub use crate::quant::Precision;

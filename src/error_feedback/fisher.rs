@@ -4,7 +4,7 @@ use super::window::GradWindow;
 use crate::error::Result;
 use crate::linalg::{Triangle, cholesky, solve_triangular};
 use crate::numeric::Real;
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 
 /// What the sum of outer products is divided by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +101,36 @@ impl Fisher {
         if let Some(place) = unit.get_mut(window.newest()) {
             *place = self.normalizer(window);
         }
-        self.solve(window, unit)
+        let y = self.solve(window, unit)?;
+        if cancels(window, &y) { self.newest_of_few(window) } else { Ok(y) }
+    }
+
+    /// As [`Fisher::newest`], from as few gradients as span the others: of gradients that are nearly
+    /// dependent, `K⁻¹` makes large multiples that cancel.
+    ///
+    /// With `S = L Lᵀ`, pivoted, and `L₁` the rows of the pivots, the gradients are `L L₁⁻¹` times the
+    /// pivots `G₁`, and
+    /// ```text
+    /// F⁻¹gₛ = n·G₁ᵀ L₁⁻ᵀ (LᵀL + nλI)⁻¹ Lᵀeₛ
+    /// ```
+    fn newest_of_few<R: Real>(&self, window: &GradWindow<R>) -> Result<Vec<f64>> {
+        let n = self.normalizer(window);
+        let (l, pivots) = pivoted_cholesky(window);
+        let mut inner = l.t().dot(&l);
+        inner.diag_mut().map_inplace(|x| *x += n * self.damp);
+        let factor = cholesky(&inner)?;
+        let row = l.row(window.newest()).mapv(|x| n * x).insert_axis(Axis(1));
+        let x = solve_triangular(&factor, Triangle::Lower, false, &row)?;
+        let x = solve_triangular(&factor, Triangle::Lower, true, &x)?;
+        let corner = l.select(Axis(0), &pivots);
+        let y = solve_triangular(&corner, Triangle::Lower, true, &x)?;
+        let mut coefficients = vec![0.0; window.count()];
+        for (&slot, &y) in pivots.iter().zip(&y) {
+            if let Some(place) = coefficients.get_mut(slot) {
+                *place = y;
+            }
+        }
+        Ok(coefficients)
     }
 
     /// `F⁻¹v` for any vector of as many elements as the gradients have.
@@ -117,4 +146,53 @@ impl Fisher {
         window.combine(&y, 0, &mut u);
         Ok(u)
     }
+}
+
+/// Whether `Σ yᵢgᵢ` is so much shorter than its terms that the type of the gradients cannot hold it.
+fn cancels<R: Real>(window: &GradWindow<R>, y: &[f64]) -> bool {
+    let (mut terms, mut square) = (0.0, 0.0);
+    for (i, a) in y.iter().enumerate() {
+        terms += a.abs() * window.gram(i, i).sqrt();
+        square += y.iter().enumerate().map(|(j, b)| a * b * window.gram(i, j)).sum::<f64>();
+    }
+    // written so that a sum that rounding has made negative, or a NaN, counts as well
+    let held = terms * R::epsilon().widen() <= 1e-6 * square.sqrt();
+    terms > 0.0 && !held
+}
+
+/// `S ≈ L Lᵀ`, and the rows that were taken as pivots, in their order: the largest of what is left,
+/// until that is rounding.
+fn pivoted_cholesky<R: Real>(window: &GradWindow<R>) -> (Array2<f64>, Vec<usize>) {
+    let count = window.count();
+    let mut left: Vec<f64> = (0..count).map(|i| window.gram(i, i)).collect();
+    let largest = left.iter().fold(0.0_f64, |a, &b| a.max(b));
+    let noise = largest * f64::EPSILON * 4.0 * count as f64;
+    let (mut columns, mut pivots): (Vec<Vec<f64>>, Vec<usize>) = (Vec::new(), Vec::new());
+    while pivots.len() < count {
+        let better =
+            |best: (usize, f64), (i, &x): (usize, &f64)| if x > best.1 { (i, x) } else { best };
+        let (pivot, rest) = left.iter().enumerate().fold((0, f64::NEG_INFINITY), better);
+        // also where nothing compares: a NaN
+        if !(rest > noise) {
+            break;
+        }
+        let mut column: Vec<f64> = (0..count).map(|i| window.gram(i, pivot)).collect();
+        for earlier in &columns {
+            let weight = earlier.get(pivot).copied().unwrap_or(0.0);
+            column.iter_mut().zip(earlier).for_each(|(x, e)| *x -= weight * e);
+        }
+        let root = rest.sqrt();
+        column.iter_mut().for_each(|x| *x /= root);
+        left.iter_mut().zip(&column).for_each(|(left, x)| *left -= x * x);
+        pivots.push(pivot);
+        for &done in &pivots {
+            if let Some(left) = left.get_mut(done) {
+                *left = f64::NEG_INFINITY;
+            }
+        }
+        columns.push(column);
+    }
+    let shape = (count, columns.len());
+    let entry = |(i, j): (usize, usize)| columns.get(j).and_then(|c| c.get(i)).copied();
+    (Array2::from_shape_fn(shape, |place| entry(place).unwrap_or(0.0)), pivots)
 }

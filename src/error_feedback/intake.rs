@@ -229,7 +229,8 @@ impl<R: Real> Intake<R> {
 
     /// Adds a multiple of what sparse gradients have left out.
     pub fn add_residual(&self, offset: usize, weight: R, out: &mut [R]) {
-        if let (Compression::Sparse(_), Some(residual)) = (&self.compression, self.residuals.first())
+        if let (Compression::Sparse(_), Some(residual)) =
+            (&self.compression, self.residuals.first())
         {
             residual.add(offset, weight, out);
         }
@@ -257,7 +258,8 @@ impl<R: Real> Intake<R> {
                 self.residuals.iter().for_each(|residual| residual.save(record));
             }
             Compression::LowRank(_) => {
-                for (index, (residual, basis)) in self.residuals.iter().zip(&self.bases).enumerate() {
+                for (index, (residual, basis)) in self.residuals.iter().zip(&self.bases).enumerate()
+                {
                     let mut record = record.nested(&format!("matrices.{index}"));
                     residual.save(&mut record);
                     let values: Vec<R> = basis.iter().copied().collect();

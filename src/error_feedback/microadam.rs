@@ -5,9 +5,7 @@ use super::residual::ResidualFormat;
 use crate::error::Result;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
-use crate::optim::{
-    Direction, Elementwise, Layout, Scope, VectorMemory, VectorMethod, VectorStep,
-};
+use crate::optim::{Direction, Elementwise, Layout, Scope, VectorMemory, VectorMethod, VectorStep};
 use crate::state::{Lookup, Record, StateBytes};
 
 /// How many steps the averages of [`MicroAdam`] are taken to have had.
@@ -236,9 +234,8 @@ impl VectorMethod for MicroAdam {
             Horizon::Step => step.t as f64,
             Horizon::Window => window.count() as f64,
         };
-        let weight = |beta: f64, age: f64| {
-            R::of((1.0 - beta) / (1.0 - beta.powf(horizon)) * beta.powf(age))
-        };
+        let weight =
+            |beta: f64, age: f64| R::of((1.0 - beta) / (1.0 - beta.powf(horizon)) * beta.powf(age));
         let (first, second) = self.betas;
         memory.weights.clear();
         memory.weights.extend((0..window.count()).map(|slot| {

@@ -13,7 +13,7 @@ mod residual;
 mod root;
 mod window;
 
-pub use compressor::Selection;
+pub use compressor::{Selection, power_iteration};
 pub use fisher::{Fisher, Normalization};
 pub use ggt::{Ggt, GgtForm};
 pub use intake::{Compression, LowRankness, Sparsity};

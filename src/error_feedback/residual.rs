@@ -222,11 +222,7 @@ impl<R: Real> Residual<R> {
     ///
     /// # Errors
     /// [`Error::StateDict`] names the key.
-    pub fn load_state(
-        format: ResidualFormat,
-        numel: usize,
-        lookup: &Lookup<'_>,
-    ) -> Result<Self> {
+    pub fn load_state(format: ResidualFormat, numel: usize, lookup: &Lookup<'_>) -> Result<Self> {
         let codes = |len: usize| {
             let codes = read_codes("residual.codes", lookup)?;
             if codes.len() == len {

@@ -63,8 +63,7 @@ impl WindowRoot {
     fn eigh<R: Real>(&self, window: &GradWindow<R>, decays: &Array1<f64>) -> Result<Eigh<f64>> {
         let decay = |i: usize| decays.get(i).copied().unwrap_or(0.0);
         let n = window.count();
-        let mut t =
-            Array2::from_shape_fn((n, n), |(i, j)| window.gram(i, j) * decay(i) * decay(j));
+        let mut t = Array2::from_shape_fn((n, n), |(i, j)| window.gram(i, j) * decay(i) * decay(j));
         let mean = t.diag().sum() / n.max(1) as f64;
         let jitter = self.jitter * if self.relative_jitter { mean.max(1.0) } else { 1.0 };
         t.diag_mut().map_inplace(|x| *x += jitter);

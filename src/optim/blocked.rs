@@ -348,7 +348,9 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
             Stage::Measure(PRECONDITION) => {
                 let grad = Decayed { grad, param: data, decay };
                 let step = (t, prepared.gradient_norm);
-                return cut.iter_mut().for_each(|cut| cut.split_blocks(&self.0, step, grad, &mut push));
+                return cut
+                    .iter_mut()
+                    .for_each(|cut| cut.split_blocks(&self.0, step, grad, &mut push));
             }
             Stage::Measure(pass) => Stage::Measure(pass - RULE),
             stage => stage,

@@ -38,9 +38,7 @@ pub use method::{Direction, GradSlice, GradSource, Job, Stage, TensorMethod, Ten
 pub use partition::{Partition, Tile};
 pub use rule::{Apply, Measured, Mode, Rule, Slot, WeightDecay};
 pub use scalars::Scalars;
-pub use vector::{
-    Layout, ReadVector, Scope, Segment, VectorMemory, VectorMethod, VectorStep,
-};
+pub use vector::{Layout, ReadVector, Scope, Segment, VectorMemory, VectorMethod, VectorStep};
 pub use vectored::{AbsorbUnit, VectorUnit, Vectored, VectoredState};
 pub use vectors::Vectors;
 

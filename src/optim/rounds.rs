@@ -1,8 +1,8 @@
 //! Rounds of units: all tensors are cut into one flat work list, and the list is run.
 
 use super::group::Group;
-use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod};
 use super::joint::Part;
+use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod};
 use super::plan::Tracked;
 use super::rule::Measured;
 use crate::kernel::{Isa, Sums, parallel};

@@ -192,7 +192,8 @@ where
             vector.parts.resize(vector.layout.segments().len(), None);
             let mut any = false;
             for (index, part) in parts.iter().enumerate() {
-                let place = vector.places.get(part.name).and_then(|&place| vector.parts.get_mut(place));
+                let place =
+                    vector.places.get(part.name).and_then(|&place| vector.parts.get_mut(place));
                 if let Some(place) = place {
                     *place = Some(index);
                     any = true;
@@ -238,34 +239,36 @@ where
         }
     }
 
-    fn load(
-        methods: Methods<'_, Vectored<V>>,
-        saved: SavedJoint<'_>,
-        _: &Storage,
-    ) -> Result<Self> {
+    fn load(methods: Methods<'_, Vectored<V>>, saved: SavedJoint<'_>, _: &Storage) -> Result<Self> {
         let mut vectors = Vec::new();
         loop {
             let index = vectors.len();
             let lookup = Lookup::new(format!("vectors.{index}"), saved.dict, saved.used);
             let Some(step) = lookup.scalar("step") else { return Ok(Self(vectors)) };
             let t = step.as_u64().ok_or_else(|| lookup.problem("step", "is not a count"))?;
-            let group = match lookup.scalar("group").map(Scalar::as_u64) {
-                None => None,
-                Some(group) => {
-                    let group = group.and_then(|group| usize::try_from(group).ok());
-                    let known = group.filter(|&group| methods(group).is_some());
-                    Some(known.ok_or_else(|| lookup.problem("group", "is not the number of a group"))?)
-                }
-            };
+            let group =
+                match lookup.scalar("group").map(Scalar::as_u64) {
+                    None => None,
+                    Some(group) => {
+                        let group = group.and_then(|group| usize::try_from(group).ok());
+                        let known = group.filter(|&group| methods(group).is_some());
+                        Some(known.ok_or_else(|| {
+                            lookup.problem("group", "is not the number of a group")
+                        })?)
+                    }
+                };
             let Some(method) = methods(group.unwrap_or(0)).map(Vectored::method) else {
                 return Ok(Self(vectors));
             };
-            let expected = method.scope() == if group.is_some() { Scope::Group } else { Scope::Model };
+            let expected =
+                method.scope() == if group.is_some() { Scope::Group } else { Scope::Model };
             if !expected {
                 return Err(lookup.problem("group", "does not fit the scope of the optimizer"));
             }
             let layout = load_layout(&lookup)?;
-            method.check_layout(&layout).map_err(|error| lookup.problem("parts", error.to_string()))?;
+            method
+                .check_layout(&layout)
+                .map_err(|error| lookup.problem("parts", error.to_string()))?;
             let memory = method.load(&layout, &lookup)?;
             vectors.push(Vector { t, ..Vector::new(group, layout, memory) });
         }

@@ -209,8 +209,8 @@ pub fn a_boxed_optimizer_is_the_optimizer<U: Subject>() {
 /// Two groups are two optimizers, unless the method measures all tensors together.
 pub fn groups_are_optimizers<U: Subject>() {
     for config in variants::<U>() {
-        let together =
-            ["Prodigy", "MFac", "Ggt"].contains(&U::NAME) || config.option("max_grad_norm").is_some_and(|c| c > 0.0);
+        let together = ["Prodigy", "MFac", "Ggt"].contains(&U::NAME)
+            || config.option("max_grad_norm").is_some_and(|c| c > 0.0);
         if together {
             continue;
         }

@@ -78,15 +78,8 @@ pub fn mfac(case: &Value) -> Outcome {
     let (damp, window) = (options.number("damp")?, options.count("window")?);
     options.finish()?;
     let tolerance = if damp <= 1e-6 { SMALL_DAMPING } else { TOLERANCE };
-    let method = MFac {
-        base,
-        window,
-        damp,
-        normalization,
-        gradient_decay,
-        compression,
-        ..MFac::default()
-    };
+    let method =
+        MFac { base, window, damp, normalization, gradient_decay, compression, ..MFac::default() };
     run(case, method, tolerance)
 }
 
@@ -160,7 +153,8 @@ where
     let listed = json::list(case, "params")?;
     let names = listed.iter().map(|param| json::text(param, "name"));
     let names: Vec<&str> = names.collect::<Outcome<_>>()?;
-    let read = |param: &Value| json::array(&json::shape(param, "shape")?, json::field(param, "init")?);
+    let read =
+        |param: &Value| json::array(&json::shape(param, "shape")?, json::field(param, "init")?);
     let mut params: Vec<ArrayD<f64>> = listed.iter().map(read).collect::<Outcome<_>>()?;
     let steps = json::list(case, "steps")?;
     let mut opt = match case.get("initial_q") {
@@ -171,10 +165,11 @@ where
         let at = |stop: super::Stop| stop.at(format!("step {}", index + 1));
         json::only(step, &["grads", "expect", "error_norm", "nnz", "update_nnz"])?;
         let before = params.clone();
-        let grad = |(name, param): (&&str, &ArrayD<f64>)| match json::field(step, "grads")?.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => json::array(param.shape(), value).map(Some),
-        };
+        let grad =
+            |(name, param): (&&str, &ArrayD<f64>)| match json::field(step, "grads")?.get(name) {
+                None | Some(Value::Null) => Ok(None),
+                Some(value) => json::array(param.shape(), value).map(Some),
+            };
         let grads: Vec<Option<ArrayD<f64>>> =
             names.iter().zip(&params).map(grad).collect::<Outcome<_>>()?;
         opt.step(&mut params, &grads)?;
@@ -278,10 +273,9 @@ pub fn mfac_product(case: &Value) -> Outcome {
     let gram: Vec<f64> =
         (0..capacity * capacity).map(|i| window.gram(i / capacity, i % capacity)).collect();
     TOLERANCE.slice("gram", &gram, &rows(expect, "gram")?.concat())?;
-    for (key, normalization) in [
-        ("product", Normalization::Window),
-        ("product_count_normalised", Normalization::Count),
-    ] {
+    for (key, normalization) in
+        [("product", Normalization::Window), ("product_count_normalised", Normalization::Count)]
+    {
         let product = Fisher { damp, normalization }.apply(&window, &v)?;
         let expected = json::numbers(json::field(expect, key)?)?;
         let size = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
@@ -321,12 +315,15 @@ fn recursion(gram: &[f64], products: &[f64], m: usize, damp: f64, expect: &Value
             q[j] -= q[i] / denominators[i] * d[i][j];
         }
     }
-    let coefficients: Vec<f64> = (0..m)
-        .map(|k| (0..m).map(|i| q[i] / denominators[i] * b[i][k]).sum())
-        .collect();
+    let coefficients: Vec<f64> =
+        (0..m).map(|k| (0..m).map(|i| q[i] / denominators[i] * b[i][k]).sum()).collect();
     let loose = Tolerance { rtol: 1e-5, atol: 1e-9 / damp };
     loose.slice("d_upper", &d.concat(), &rows(expect, "d_upper")?.concat())?;
-    loose.slice("denominators", &denominators, &json::numbers(json::field(expect, "denominators")?)?)?;
+    loose.slice(
+        "denominators",
+        &denominators,
+        &json::numbers(json::field(expect, "denominators")?)?,
+    )?;
     loose.slice("b_lower", &b.concat(), &rows(expect, "b_lower")?.concat())?;
     let expected = json::numbers(json::field(expect, "coefficients")?)?;
     loose.slice("coefficients", &coefficients, &expected)
@@ -337,7 +334,8 @@ pub fn ggt_direction(case: &Value) -> Outcome {
     let (capacity, dim) = (json::count(config, "window")?, json::count(config, "dim")?);
     let number = |key: &str| json::number(json::field(config, key)?);
     let window = window(&rows(input, "columns")?, capacity, dim);
-    let root = WindowRoot { eps: number("eps")?, jitter: number("jitter")?, ..WindowRoot::default() };
+    let root =
+        WindowRoot { eps: number("eps")?, jitter: number("jitter")?, ..WindowRoot::default() };
     let found = root.apply(&window, &json::numbers(json::field(input, "v")?)?)?;
     let expected = json::numbers(json::field(json::field(case, "expect")?, "direction")?)?;
     let size = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));

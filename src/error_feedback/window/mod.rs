@@ -11,8 +11,8 @@ use crate::optim::{Layout, ReadVector};
 use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 use dense::DenseRows;
-use low_rank::LowRankRows;
 pub use low_rank::LowRankRow;
+use low_rank::LowRankRows;
 pub(crate) use low_rank::MatrixPart;
 use sparse::SparseRows;
 
@@ -138,12 +138,7 @@ impl<R: Real> GradWindow<R> {
 
     /// As [`GradWindow::push_sparse`], of a piece of the vector: `(filled, base)` are the number of
     /// entries of earlier pieces, and where this one begins. [`GradWindow::finish_row`] ends the row.
-    pub(crate) fn push_piece(
-        &mut self,
-        place: (usize, usize),
-        indices: &[u32],
-        vector: &mut [R],
-    ) {
+    pub(crate) fn push_piece(&mut self, place: (usize, usize), indices: &[u32], vector: &mut [R]) {
         if let Rows::Sparse(rows) = &mut self.rows {
             rows.store(self.next, place, indices, vector);
         }
@@ -211,13 +206,7 @@ impl<R: Real> GradWindow<R> {
 
     /// Calls `f(x, value)` for every element of `out` that the gradient in `slot` has stored, if the
     /// window is sparse; `out` begins at element `offset` of the vector.
-    pub fn each_stored(
-        &self,
-        slot: usize,
-        offset: usize,
-        out: &mut [R],
-        f: impl FnMut(&mut R, R),
-    ) {
+    pub fn each_stored(&self, slot: usize, offset: usize, out: &mut [R], f: impl FnMut(&mut R, R)) {
         if let Rows::Sparse(rows) = &self.rows {
             rows.each(slot, offset, out, f);
         }
@@ -264,7 +253,9 @@ impl<R: Real> GradWindow<R> {
             found.ok_or_else(|| lookup.problem(name, "is not a number of slots"))
         };
         let (count, next) = (number("count", capacity)?, number("next", capacity)?);
-        if next != count && (count != capacity || next >= capacity) && !(count == capacity && next == 0)
+        if next != count
+            && (count != capacity || next >= capacity)
+            && !(count == capacity && next == 0)
         {
             return Err(lookup.problem("next", "does not fit the number of gradients"));
         }
