@@ -11,8 +11,11 @@ pub const PIXELS: usize = 64;
 pub const CLASSES: usize = 10;
 /// The largest value of a pixel.
 const INK: u8 = 16;
-/// One image in so many is kept for the test.
-const TEST_ONE_IN: usize = 5;
+/// One image in five is kept for the test.
+const TEST_SHARE: Share = (1, 5);
+
+/// A share as (so many, of so many).
+pub type Share = (usize, usize);
 
 /// Images and what they show.
 pub struct Set {
@@ -39,14 +42,19 @@ impl Set {
 
 /// What to learn from, and what to be judged by.
 pub struct Digits {
-    /// Four fifths of every digit.
+    /// Most images of every digit.
     pub train: Set,
-    /// The other fifth.
+    /// The others.
     pub test: Set,
 }
 
 /// Reads `file`, or the images that come with the example.
 pub fn load(file: Option<&Path>) -> Result<Digits, Problem> {
+    load_split(file, TEST_SHARE)
+}
+
+/// As [`load`], with another share of the images kept for the test.
+pub fn load_split(file: Option<&Path>, share: Share) -> Result<Digits, Problem> {
     let all = match file {
         None => parse(include_str!("../data/digits.csv"), "digits.csv")?,
         Some(file) => {
@@ -57,7 +65,7 @@ pub fn load(file: Option<&Path>) -> Result<Digits, Problem> {
             parse(&text, &name)?
         }
     };
-    let (train, test) = split(&all, TEST_ONE_IN);
+    let (train, test) = split(&all, share);
     if train.len() == 0 {
         let found = all.len();
         return Err(Problem(format!(
@@ -96,16 +104,15 @@ fn parse(text: &str, name: &str) -> Result<Set, Problem> {
     Ok(Set { images, labels })
 }
 
-/// Takes one image in `one_in` of every class away: the others, and those taken. The choice depends
-/// on no seed.
-pub fn split(all: &Set, one_in: usize) -> (Set, Set) {
+/// Takes a share of every class away: the others, and those taken. The choice depends on no seed.
+pub fn split(all: &Set, (some, of): Share) -> (Set, Set) {
     let mut order: Vec<usize> = (0..all.len()).collect();
     Random::new(0, 0).shuffle(&mut order);
     let (mut rest, mut taken) = (Vec::new(), Vec::new());
     for class in 0..CLASSES as u8 {
         let of_class = order.iter().filter(|&&i| all.labels.get(i) == Some(&class));
         for (rank, &i) in of_class.enumerate() {
-            if rank % one_in == 0 { taken.push(i) } else { rest.push(i) }
+            if rank * some % of < some { taken.push(i) } else { rest.push(i) }
         }
     }
     (all.select(&rest), all.select(&taken))

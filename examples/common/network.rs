@@ -1,4 +1,4 @@
-//! The network: fully connected layers with ReLU between them, and its gradient by hand.
+//! The network: fully connected layers with a nonlinearity between them, and its gradient by hand.
 
 use super::data::Set;
 use super::random::Random;
@@ -25,9 +25,19 @@ impl Linear {
     }
 }
 
+/// What stands between the layers.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// `max(0, x)`.
+    Relu,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
 /// A classifier of images; its gradients have the same type.
 pub struct Network {
     layers: Vec<Linear>,
+    activation: Activation,
 }
 parameters!(Network { layers }: f32);
 
@@ -35,7 +45,13 @@ impl Network {
     /// Random weights; `widths` are those of the input, of what lies between, and of the output.
     pub fn new(widths: &[usize], random: &mut Random) -> Self {
         let layers = widths.iter().zip(widths.iter().skip(1));
-        Self { layers: layers.map(|(&from, &to)| Linear::new(from, to, random)).collect() }
+        let layers = layers.map(|(&from, &to)| Linear::new(from, to, random)).collect();
+        Self { layers, activation: Activation::Relu }
+    }
+
+    /// The same network with another nonlinearity.
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
     }
 
     /// Number of parameters.
@@ -48,7 +64,10 @@ impl Network {
         let (mut inputs, mut x) = (Vec::new(), images.clone());
         for layer in &self.layers {
             if !inputs.is_empty() {
-                x.mapv_inplace(|x| x.max(0.0));
+                match self.activation {
+                    Activation::Relu => x.mapv_inplace(|x| x.max(0.0)),
+                    Activation::Tanh => x.mapv_inplace(f32::tanh),
+                }
             }
             let y = layer.forward(&x);
             inputs.push(std::mem::replace(&mut x, y));
@@ -77,11 +96,16 @@ impl Network {
             layers.push(Linear { weight, bias });
             if layers.len() < self.layers.len() {
                 delta = delta.dot(&layer.weight);
-                delta.zip_mut_with(x, |d, &x| *d = if x > 0.0 { *d } else { 0.0 });
+                match self.activation {
+                    Activation::Relu => {
+                        delta.zip_mut_with(x, |d, &x| *d = if x > 0.0 { *d } else { 0.0 });
+                    }
+                    Activation::Tanh => delta.zip_mut_with(x, |d, &x| *d *= 1.0 - x * x),
+                }
             }
         }
         layers.reverse();
-        Network { layers }
+        Network { layers, activation: self.activation }
     }
 }
 
