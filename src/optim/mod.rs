@@ -1,5 +1,6 @@
 //! Floor 3: the engine, and the traits that methods implement.
 
+mod applied;
 mod block_unit;
 mod blocked;
 mod closure;
@@ -20,6 +21,7 @@ mod rule;
 mod scalars;
 mod step;
 
+pub use applied::{Applied, Delayed};
 pub(crate) use block_unit::norm_squared;
 pub use block_unit::{BlockUnit, Decayed, FilterUnit, FilterWeights, MatrixUnit};
 pub use blocked::{Blocked, BlockedPrepared, BlockedState};
@@ -27,6 +29,7 @@ pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem};
 pub use decay::DecaySchedule;
 pub use element_unit::{ElementUnit, kahan_add};
 pub use elementwise::{ElementState, Elementwise, Prepared};
+pub(crate) use embedded::check_embedded;
 pub use engine::Optim;
 pub use matrix::{BlockState, BlockStep, Filter, MatrixMethod};
 pub use method::{GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
