@@ -1,5 +1,5 @@
 //! Promises that every optimizer keeps, whoever wrote it; run for all of
-//! `for_each_first_order!` and `for_each_second_order!`.
+//! `for_each_first_order!`, `for_each_second_order!` and `for_each_error_feedback!`.
 //!
 //! A new optimizer is tested here before its author has written a test of its own.
 // a test that fails says so by panicking, and its indices are of its own making
@@ -61,3 +61,4 @@ macro_rules! promises {
 }
 eigenstep::for_each_first_order!(promises);
 eigenstep::for_each_second_order!(promises);
+eigenstep::for_each_error_feedback!(promises);
