@@ -77,7 +77,8 @@ use ndarray::{ArrayViewMut2, ArrayViewMutD};
 ///
 /// # Differences
 /// The authors' code leaves signs to the SVD, which makes paths depend on the library; and it projects
-/// on arbitrary vectors from a zero gradient to the next renewal of B. Its 8-bit version is
+/// on arbitrary vectors from a zero gradient to the next renewal of B. Numbers in Bᵀ G whose square
+/// would overflow stop at the largest whose square does not. Its 8-bit version is
 /// `with_state_precision(Precision::INT8_DYNAMIC)`.
 ///
 /// # Source
@@ -157,6 +158,11 @@ fn low_shape(side: Side) -> [usize; 2] {
     if side.right { [side.rows, side.rank] } else { [side.rank, side.columns] }
 }
 
+/// A number of magnitude `limit` at most; NaN stays what it is.
+fn capped<R: Real>(x: R, limit: R) -> R {
+    if x.abs() > limit { limit * x.signum() } else { x }
+}
+
 /// The rule's parameter is a scratch, which rounding has nothing to remember of.
 fn of_slots(storage: &Storage) -> Storage {
     Storage { rounding: Rounding::Nearest, ..storage.clone() }
@@ -185,6 +191,8 @@ impl<R: Real> GaLoreBlock<R> {
             if let Some(mut low) = kept.view(low) {
                 product(R::one(), (&subspace.basis.t(), &x), R::zero(), &mut low);
             }
+            let limit = (R::max_value() / R::of(4.0)).sqrt();
+            low.iter_mut().for_each(|x| *x = capped(*x, limit));
             Elementwise(method.inner.clone()).direction(t, low, inner, u);
             if let Some(u) = kept.view(u) {
                 product(R::of(method.scale), (&subspace.basis, &u), R::zero(), &mut x);
