@@ -43,6 +43,8 @@
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; its base's | two matrix products a step, roots now and then | fewer, better steps |
 //! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, with bases that may grow old |
+//! | [`GaLore`](error_feedback::GaLore) | 12r/n for an n × n matrix of rank r, all else 8 | two thin products a step, an SVD every 200 | large matrices, least memory |
+//! | [`LdAdam`](error_feedback::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen thin products a step | the same, with nothing of a gradient lost |
 //!
 //! Every one of them runs with its state in fewer bits:
 //! [`with_state_precision`](optim::Optim::with_state_precision) takes a [`Precision`](quant::Precision).
@@ -75,7 +77,7 @@
 //! |---|---|---|
 //! | `std` | yes | nothing; reserved, the crate needs the standard library |
 //! | `rayon` | yes | threads; the same bits without |
-//! | `faer` | yes | fast decompositions in [`linalg`], for [`Shampoo`](second_order::Shampoo) and [`Soap`](second_order::Soap) |
+//! | `faer` | yes | fast decompositions in [`linalg`], for methods of matrices |
 //! | `half` | no | `bf16` and `f16` parameters |
 //! | `safetensors` | no | files of state dicts |
 //! | `serde` | no | configurations and state dicts as JSON and the like |

@@ -282,7 +282,7 @@ pub fn solve_triangular<R: Real>(
 
 /// 2⁻ᵉ for 2ᵉ ≤ |x| < 2ᵉ⁺¹, as far as it is a normal number; multiplying by it is exact, apart
 /// from underflow. `x` is finite and not zero.
-fn reciprocal_power_of_two<R: Real>(x: R) -> R {
+pub(crate) fn reciprocal_power_of_two<R: Real>(x: R) -> R {
     let log2 = |x: R| {
         let (mantissa, exponent, _sign) = x.integer_decode();
         i32::from(exponent) + 63 - mantissa.leading_zeros() as i32

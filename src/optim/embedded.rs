@@ -2,11 +2,37 @@
 
 use super::elementwise::{ElementState, Elementwise, split};
 use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod};
-use super::rule::{Apply, Rule, Slot};
+use super::rule::{Apply, Rule, Slot, WeightDecay};
+use crate::error::Result;
+use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
-use crate::state::Storage;
+use crate::state::{SlotInit, SlotKind, Storage};
+
+/// Whether the rule `U` inside the method `C` can work on a gradient in other coordinates.
+pub(crate) fn check_embedded<C: Hyperparameters, U: Rule<Scalars = ()>>(inner: &U) -> Result<()> {
+    let slots = 0..U::SLOTS.len();
+    if let WeightDecay::Coupled(decay) = inner.decay()
+        && decay != 0.0
+    {
+        let expected = "0 unless the inner rule decouples its decay";
+        return Err(C::invalid("weight_decay", expected, decay.to_string()));
+    }
+    let point = |slot: usize| {
+        U::SLOTS.get(slot).is_some_and(|slot| slot.kind == SlotKind::Point)
+            || inner.slot_init(slot) == SlotInit::Parameter
+            || inner.slot_stride(slot) != 1
+    };
+    let expected = if U::TWO_POINTS || slots.into_iter().any(point) {
+        "a rule without points in parameter space"
+    } else if !inner.passes().is_empty() {
+        "a rule that takes no sums over tensors"
+    } else {
+        return Ok(());
+    };
+    Err(C::invalid("inner", expected, U::NAME))
+}
 
 impl<U: Rule<Scalars = ()>> Elementwise<U> {
     /// Writes the direction of every element at step `t` into `out`, and the new state into `state`.

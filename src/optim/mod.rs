@@ -1,5 +1,6 @@
 //! Floor 3: the engine, and the traits that methods implement.
 
+mod applied;
 mod block_unit;
 mod blocked;
 mod closure;
@@ -24,6 +25,7 @@ mod vector;
 mod vectored;
 mod vectors;
 
+pub use applied::{Applied, Delayed};
 pub(crate) use block_unit::norm_squared;
 pub use block_unit::{BlockUnit, Decayed, FilterUnit, FilterWeights, MatrixUnit};
 pub use blocked::{Blocked, BlockedPrepared, BlockedState};
@@ -31,6 +33,7 @@ pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem};
 pub use decay::DecaySchedule;
 pub use element_unit::{ElementUnit, kahan_add};
 pub use elementwise::{ElementState, Elementwise, Prepared};
+pub(crate) use embedded::check_embedded;
 pub use engine::Optim;
 pub use joint::{Joint, Leaf, Methods, Part, SavedJoint};
 pub use matrix::{BlockState, BlockStep, Filter, MatrixMethod};

@@ -60,15 +60,20 @@ macro_rules! matrix_method {
                 let ridge = ("damping.relative", 0.01);
                 // a basis that gradients determine, of an order that is soon decomposed
                 let basis = [("update_basis_every", 2.0), ("sides", 1.0), ("max_dim", 130.0)];
-                for (name, value) in eager.into_iter().chain([ridge]).chain(basis) {
+                // a subspace that moves, of a rank whose moments are worth coding
+                let subspace = [("update_proj_gap", 2.0), ("rank", 60.0)];
+                let changed = eager.into_iter().chain([ridge]).chain(basis).chain(subspace);
+                for (name, value) in changed {
                     let _ = method.set_option(name, value);
                 }
                 method
             }
             fn slots() -> Vec<Slot> {
-                let filter = Self::default().filter().map(|filter| Slot::signed(filter.slot));
+                let method = Self::default();
+                let filter = method.filter().map(|filter| Slot::signed(filter.slot));
+                let blocks = method.block_slots().iter().map(|slot| Slot::signed(slot));
                 let slots = <<Self as MatrixMethod>::Plain as Rule>::SLOTS.iter().copied();
-                filter.into_iter().chain(slots).collect()
+                filter.into_iter().chain(blocks).chain(slots).collect()
             }
             fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
                 self.build()
@@ -77,6 +82,7 @@ macro_rules! matrix_method {
     };
 }
 eigenstep::for_each_second_order!(matrix_method);
+eigenstep::for_each_error_feedback!(matrix_method);
 
 macro_rules! windowed {
     ($method:ident) => {

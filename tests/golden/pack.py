@@ -60,6 +60,9 @@ FAMILIES = {
             "kernel_error_metrics",
         ],
     },
+    "error_feedback": {
+        "low_dimensional": ["galore_", "ldadam_"],
+    },
     "schedulers": {
         # all but the averages of parameters
         "all": [

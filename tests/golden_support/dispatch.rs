@@ -2,8 +2,8 @@
 
 use super::options::Spelling;
 use super::{
-    Outcome, Stop, distributed, fail, kernels, lowbit, matrix_runs, schedulers, skip, soap_runs,
-    trajectory, windows,
+    Outcome, Stop, distributed, fail, kernels, low_dimensional, lowbit, matrix_runs, schedulers,
+    skip, soap_runs, trajectory, windows,
 };
 use eigenstep::prelude::*;
 use serde_json::Value;
@@ -68,6 +68,8 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "ggt" | "ggt_sparse" => windows::ggt(case),
         "microadam" => windows::microadam(case),
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
+        "galore" => low_dimensional::galore(case),
+        "ldadam" => low_dimensional::ldadam(case),
         "LAMB" => Err(skip("pytorch_optimizer's LAMB; the crate's is the paper's, `LAMBPaper`")),
         _ => Err(Stop::Skip(format!("the crate has no optimizer `{name}`"))),
     }

@@ -2,22 +2,21 @@
 
 mod block;
 mod options;
-mod rules;
 mod side;
 
+pub use crate::optim::{Applied, Delayed};
 pub use block::SoapBlock;
 pub use options::{BasisSolver, BasisStorage, Sides, SoapOrder};
-pub use rules::{Applied, Delayed};
 pub use side::Side;
 
 use crate::error::Result;
 use crate::first_order::AdamW;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
-use crate::optim::{BlockStep, MatrixMethod, Partition, Rule, WeightDecay};
+use crate::optim::{BlockStep, MatrixMethod, Partition, Rule, check_embedded};
 use crate::quant::MatrixCodec;
 use crate::second_order::View;
-use crate::state::{Lookup, SlotInit, SlotKind, Storage};
+use crate::state::{Lookup, Storage};
 use ndarray::ArrayViewMutD;
 
 /// SOAP: AdamW, or another element-wise rule, in the eigenbasis of Shampoo's statistics.
@@ -212,30 +211,6 @@ impl Default for Soap<AdamW> {
 }
 
 impl<U: Rule<Scalars = ()>> Soap<U> {
-    /// Whether the inner rule can work on a turned gradient.
-    fn check_inner(&self) -> Result<()> {
-        let (inner, slots) = (&self.inner, 0..U::SLOTS.len());
-        if let WeightDecay::Coupled(decay) = inner.decay()
-            && decay != 0.0
-        {
-            let expected = "0 unless the inner rule decouples its decay";
-            return Err(Self::invalid("weight_decay", expected, decay.to_string()));
-        }
-        let point = |slot: usize| {
-            U::SLOTS.get(slot).is_some_and(|slot| slot.kind == SlotKind::Point)
-                || inner.slot_init(slot) == SlotInit::Parameter
-                || inner.slot_stride(slot) != 1
-        };
-        let expected = if U::TWO_POINTS || slots.into_iter().any(point) {
-            "a rule without points in parameter space"
-        } else if !inner.passes().is_empty() {
-            "a rule that takes no sums over tensors"
-        } else {
-            return Ok(());
-        };
-        Err(Self::invalid("inner", expected, U::NAME))
-    }
-
     fn check_choices(&self) -> Result<()> {
         if let Some(codec) = self.storage.codec() {
             codec.validate()?;
@@ -278,7 +253,7 @@ impl<U: Rule<Scalars = ()>> Hyperparameters for Soap<U> {
 
     fn validate_together(&self) -> Result<()> {
         self.inner.validate_together()?;
-        self.check_inner()?;
+        check_embedded::<Self, U>(&self.inner)?;
         self.check_choices()
     }
 }

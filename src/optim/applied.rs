@@ -1,9 +1,10 @@
-//! What is done with a direction, and with tensors that have no basis: an inner rule in disguise.
+//! A rule in disguise: for what a matrix method does with a direction that its inner rule has made, and
+//! with tensors that are no matrices.
 
+use super::{Apply, Rule, Slot, WeightDecay};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters};
 use crate::numeric::Real;
-use crate::optim::{Apply, Rule, Slot, WeightDecay};
 use crate::state::SlotInit;
 
 /// The step of the rule `U` along a direction that it has already made: its learning rate and decay,

@@ -1,0 +1,296 @@
+use super::subspace::{Side, Subspace, leading, product};
+use crate::error::Result;
+use crate::first_order::AdamW;
+use crate::hyper::{Hyper, Hyperparameters, Range};
+use crate::kernel::scratch::with_scratch;
+use crate::linalg::matrix_shape;
+use crate::numeric::Real;
+use crate::optim::{
+    Applied, BlockState, BlockStep, Delayed, ElementState, Elementwise, MatrixMethod, Partition,
+    Rule, TensorMethod, TensorState, check_embedded,
+};
+use crate::state::{Lookup, Record, Rounding, StateBytes, Storage};
+use ndarray::{ArrayViewMut2, ArrayViewMutD};
+
+/// GaLore: AdamW, or another element-wise rule, on gradients of low rank.
+///
+/// *Use it when* the moments of large matrices do not fit into memory, and gradients have a low rank.
+/// *Not when* what it drops matters: it is lost for good, where [`LdAdam`](super::LdAdam) keeps it.
+/// Embeddings and output heads go into a group with `project = false`.
+///
+/// ```text
+/// every update_proj_gap steps, from the first
+///     B ← the r leading left singular vectors of G        rows < columns
+///     B ← the r leading right singular vectors of G       else; below, G is transposed for it
+/// every step
+///     U = s·B·inner(Bᵀ G)
+///     W ← (W − γU)·(1 − γλ)
+/// ```
+/// `inner` is the direction of the rule, without learning rate γ and decay λ, which act on W. Its
+/// slots stay as they are when B changes, so that its signs matter: the largest entry of every column
+/// is positive. r is `rank`, or the shorter side if that is less. A zero gradient leaves B as it is.
+/// Tensors that are no matrices get the inner rule, with decay after the step; a tensor of more than
+/// two dimensions is seen as (first, all others), dimensions of 1 left out.
+///
+/// | field | default | whose |
+/// |---|---|---|
+/// | `inner` | AdamW: `lr` 1e-3, `betas` (0.9, 0.999), `eps` 1e-6, `weight_decay` 0, `eps_hat` | authors' code |
+/// | `rank` r | 128 | paper: 128 to 1024, a quarter to a half of the width |
+/// | `update_proj_gap` | 200 | paper |
+/// | `scale` s | 0.25 | paper |
+/// | `project` | true | false: this group is the inner rule's |
+/// | `tolerated_failures` | 3 | – |
+///
+/// State of an a × b matrix, a >= b: `basis` br values, and the inner rule's slots on a × r numbers:
+/// (b + 2a)r values with AdamW. `with_state_precision` codes the slots like any others. There is also
+/// room for the direction, 4 bytes per `f32` parameter.
+///
+/// # Errors
+/// `build` refuses options out of range, and an inner rule that takes sums over whole tensors, keeps
+/// points in parameter space, or adds decay to the gradient. If the decomposition of a gradient fails,
+/// B stays as it was; a step fails if that has happened more than `tolerated_failures` times in a row.
+///
+/// # Examples
+/// ```
+/// use eigenstep::prelude::*;
+/// use ndarray::Array2;
+///
+/// // of rank two, as are all its gradients
+/// let target = Array2::from_shape_fn((12, 8), |(i, j)| (i as f64).sin() + (j as f64).cos());
+/// let mut w = Array2::<f64>::zeros((12, 8));
+/// let mut opt = GaLore { rank: 2, scale: 1.0, update_proj_gap: 10, ..GaLore::default() }.build()?;
+/// for step in 0..300 {
+///     opt.set_lr(0, 0.1 * (1.0 - f64::from(step) / 300.0))?;
+///     let grad = &w - &target;
+///     opt.step(&mut w, &grad)?;
+/// }
+/// assert!((w - target).iter().all(|x| x.abs() < 0.1));
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+/// Another rule inside:
+/// ```
+/// use eigenstep::prelude::*;
+///
+/// let opt = GaLore { rank: 64, ..GaLore::with_inner(Lion::default()) }.build::<f32>()?;
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Differences
+/// The authors' code leaves signs to the SVD, which makes paths depend on the library; and it projects
+/// on arbitrary vectors from a zero gradient to the next renewal of B. Numbers in Bᵀ G whose square
+/// would overflow stop at the largest whose square does not. Its 8-bit version is
+/// `with_state_precision(Precision::INT8_DYNAMIC)`.
+///
+/// # Source
+/// J. Zhao, Z. Zhang, B. Chen, Z. Wang, A. Anandkumar, Y. Tian, "GaLore: Memory-Efficient LLM Training
+/// by Gradient Low-Rank Projection", ICML 2024.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct GaLore<U = AdamW> {
+    /// What is done with the projected gradient, and with all that is not projected.
+    pub inner: U,
+    /// Largest rank `r` of what is kept of a gradient, at least 1.
+    pub rank: usize,
+    /// Steps between renewals of the basis, at least 1.
+    pub update_proj_gap: u64,
+    /// Factor `s >= 0` on the direction.
+    pub scale: f64,
+    /// Whether matrices of this group are projected.
+    pub project: bool,
+    /// Failures in a row that are borne.
+    pub tolerated_failures: u64,
+}
+
+impl<U> GaLore<U> {
+    /// The defaults around another rule.
+    pub fn with_inner(inner: U) -> Self {
+        Self {
+            inner,
+            rank: 128,
+            update_proj_gap: 200,
+            scale: 0.25,
+            project: true,
+            tolerated_failures: 3,
+        }
+    }
+
+    fn side(&self, shape: &[usize]) -> Side {
+        Side::new(shape, |rows, columns| rows >= columns, self.rank)
+    }
+}
+
+impl Default for GaLore {
+    fn default() -> Self {
+        Self::with_inner(AdamW { eps: 1e-6, weight_decay: 0.0, eps_hat: true, ..AdamW::default() })
+    }
+}
+
+impl<U: Rule<Scalars = ()>> Hyperparameters for GaLore<U> {
+    const NAME: &'static str = "GaLore";
+
+    /// The inner rule's options under their own names, then the projection's.
+    fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        self.inner.visit_options(visitor);
+        let mut option = |name, range, value| visitor(Hyper { name, range, value });
+        option("rank", Range::CountFrom(1), &mut self.rank);
+        option("update_proj_gap", Range::CountFrom(1), &mut self.update_proj_gap);
+        option("scale", Range::NonNegative, &mut self.scale);
+        option("project", Range::Flag, &mut self.project);
+        option("tolerated_failures", Range::CountFrom(0), &mut self.tolerated_failures);
+    }
+
+    fn validate_together(&self) -> Result<()> {
+        self.inner.validate_together()?;
+        check_embedded::<Self, U>(&self.inner)
+    }
+}
+
+/// What is remembered of one matrix.
+#[derive(Debug)]
+pub struct GaLoreBlock<R: Real> {
+    side: Side,
+    subspace: Subspace<R>,
+    inner: ElementState<R>,
+}
+
+/// The shape of what is kept of a gradient: as the tensor's, with one side cut to the rank.
+fn low_shape(side: Side) -> [usize; 2] {
+    if side.right { [side.rows, side.rank] } else { [side.rank, side.columns] }
+}
+
+/// A number of magnitude `limit` at most; NaN stays what it is.
+fn capped<R: Real>(x: R, limit: R) -> R {
+    if x.abs() > limit { limit * x.signum() } else { x }
+}
+
+/// The rule's parameter is a scratch, which rounding has nothing to remember of.
+fn of_slots(storage: &Storage) -> Storage {
+    Storage { rounding: Rounding::Nearest, ..storage.clone() }
+}
+
+impl<R: Real> GaLoreBlock<R> {
+    /// Renews the basis from the gradient `x`, seen from the projected side, if that is `due`.
+    fn follow(&mut self, x: &ArrayViewMut2<'_, R>, due: bool) {
+        if (due || self.subspace.is_missing()) && !x.iter().all(R::is_zero) {
+            let _ = self.subspace.replace(leading(x, self.side.rank));
+        }
+    }
+
+    /// Turns the gradient in `values` into the direction.
+    fn step<U: Rule<Scalars = ()>>(&mut self, method: &GaLore<U>, t: u64, values: &mut [R]) {
+        let side = self.side;
+        let due = (t - 1).is_multiple_of(method.update_proj_gap.max(1));
+        let Some(mut x) = side.view(values) else { return };
+        self.follow(&x, due);
+        let Self { subspace, inner, .. } = self;
+        let [rows, columns] = low_shape(side);
+        with_scratch::<R, _>(2 * rows * columns, |scratch| {
+            let (low, u) = scratch.split_at_mut(rows * columns);
+            // both lie in memory as the tensor does
+            let kept = Side { rows, columns, ..side };
+            if let Some(mut low) = kept.view(low) {
+                product(R::one(), (&subspace.basis.t(), &x), R::zero(), &mut low);
+            }
+            let limit = (R::max_value() / R::of(4.0)).sqrt();
+            low.iter_mut().for_each(|x| *x = capped(*x, limit));
+            Elementwise(method.inner.clone()).direction(t, low, inner, u);
+            if let Some(u) = kept.view(u) {
+                product(R::of(method.scale), (&subspace.basis, &u), R::zero(), &mut x);
+            }
+        });
+    }
+}
+
+impl<R: Real> BlockState for GaLoreBlock<R> {
+    fn count(&self, bytes: &mut StateBytes) {
+        self.inner.count(bytes);
+        self.subspace.count(bytes);
+    }
+
+    fn save(&self, record: &mut Record<'_>) {
+        self.inner.save(&low_shape(self.side), record);
+        self.subspace.save(record);
+    }
+
+    fn failures(&self) -> Option<(u64, &'static str)> {
+        self.subspace.failures()
+    }
+}
+
+impl<U: Rule<Scalars = ()>> MatrixMethod for GaLore<U> {
+    type Rule = Delayed<Applied<U>>;
+    /// Its slots have the names of the blocks' slots, so that those need no list of their own.
+    type Plain = Delayed<U>;
+    type Block<R: Real> = GaLoreBlock<R>;
+
+    fn rule(&self) -> Delayed<Applied<U>> {
+        Delayed { rule: Applied(self.inner.clone()), skip_first: false, decay_after: true }
+    }
+
+    fn plain(&self) -> Delayed<U> {
+        Delayed { rule: self.inner.clone(), skip_first: false, decay_after: true }
+    }
+
+    fn partition(&self, shape: &[usize]) -> Option<Partition> {
+        let (rows, columns) = matrix_shape(shape).filter(|_| self.project)?;
+        Some(Partition::new(vec![rows, columns], usize::MAX))
+    }
+
+    fn keeps_layout(&self, changed: &Self) -> bool {
+        (self.rank, self.project) == (changed.rank, changed.project)
+    }
+
+    fn init<R: Real>(&self, shape: &[usize], storage: &Storage) -> GaLoreBlock<R> {
+        let side = self.side(shape);
+        let (n, _) = side.lengths();
+        let inner = Elementwise(self.inner.clone());
+        let inner = inner.init(&low_shape(side), &[], &of_slots(storage));
+        GaLoreBlock { side, subspace: Subspace::new(n, side.rank), inner }
+    }
+
+    fn load<R: Real>(
+        &self,
+        shape: &[usize],
+        storage: &Storage,
+        lookup: &Lookup<'_>,
+    ) -> Result<GaLoreBlock<R>> {
+        let side = self.side(shape);
+        let (n, _) = side.lengths();
+        let inner = Elementwise(self.inner.clone());
+        let inner = inner.load(&low_shape(side), &of_slots(storage), lookup)?;
+        Ok(GaLoreBlock { side, subspace: Subspace::load(n, side.rank, lookup)?, inner })
+    }
+
+    fn extend<R: Real>(&self, block: &mut GaLoreBlock<R>, _: &[usize], storage: &Storage) {
+        let missing = |slot: usize| block.inner.lacks_slot(slot) && self.inner.uses_slot(slot);
+        if (0..U::SLOTS.len()).any(missing) {
+            let inner = Elementwise(self.inner.clone());
+            inner.extend(&mut block.inner, &low_shape(block.side), &[], &of_slots(storage));
+        }
+    }
+
+    fn precondition<R: Real>(
+        &self,
+        step: &BlockStep<'_, R>,
+        block: &mut GaLoreBlock<R>,
+        mut direction: ArrayViewMutD<'_, R>,
+    ) -> f64 {
+        // one block is the whole tensor
+        if let Some(values) = direction.as_slice_mut() {
+            block.step(self, step.t.max(1), values);
+        }
+        0.0
+    }
+
+    fn cost(&self, t: u64, shape: &[usize]) -> f64 {
+        let side = self.side(shape);
+        let (n, k) = side.lengths();
+        let due = t.saturating_sub(1).is_multiple_of(self.update_proj_gap.max(1));
+        let columns = if due { 10 * n.min(k) } else { 4 * side.rank };
+        n as f64 * k as f64 * columns as f64
+    }
+
+    fn tolerated_failures(&self) -> u64 {
+        self.tolerated_failures
+    }
+}
