@@ -1,0 +1,40 @@
+//! Compressors that keep everything, or the largest elements.
+
+use super::{Compressor, Message, Selection};
+use crate::numeric::Real;
+
+/// `C(x) = x`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity;
+
+impl<R: Real> Compressor<R> for Identity {
+    fn compress(&mut self, _: u64, x: &[R]) -> Message<R> {
+        Message::Dense(x.to_vec())
+    }
+
+    fn contraction(&self, _: usize) -> f64 {
+        1.0
+    }
+}
+
+/// The largest elements of all, or of every block: `δ = k/d`, of blocks the smallest such share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TopK(pub Selection);
+
+impl<R: Real> Compressor<R> for TopK {
+    fn compress(&mut self, _: u64, x: &[R]) -> Message<R> {
+        let mut indices = Vec::new();
+        self.0.select(x, &mut indices);
+        let values = indices.iter().filter_map(|&index| x.get(index as usize).copied()).collect();
+        Message::Sparse { numel: x.len(), indices, values }
+    }
+
+    fn contraction(&self, numel: usize) -> f64 {
+        let share = |numel: usize| self.0.count(numel) as f64 / numel as f64;
+        match self.0.block().filter(|&block| block < numel) {
+            Some(block) if numel % block == 0 => share(block),
+            Some(block) => share(block).min(share(numel % block)),
+            None => share(numel.max(1)),
+        }
+    }
+}
