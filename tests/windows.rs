@@ -10,6 +10,8 @@ mod cases;
 mod compression;
 #[path = "windows/engine.rs"]
 mod engine;
+#[path = "windows/feedback.rs"]
+mod feedback;
 #[path = "windows/fisher.rs"]
 mod fisher;
 #[path = "windows/microadam.rs"]

@@ -13,10 +13,12 @@
 //! other. [`Compression`] makes it small, and feeds back what it leaves out ([`Residual`]).
 
 pub mod compressor;
+mod feedback;
 mod fisher;
 mod galore;
 mod ggt;
 mod intake;
+mod kind;
 mod ldadam;
 mod memory;
 mod mfac;
@@ -28,10 +30,12 @@ mod subspace;
 mod window;
 
 pub use compressor::{Selection, power_iteration};
+pub use feedback::{EfAdagrad, ErrorFeedback, FeedbackMemory};
 pub use fisher::{Fisher, Normalization};
 pub use galore::{GaLore, GaLoreBlock};
 pub use ggt::{Ggt, GgtForm};
 pub use intake::{Compression, LowRankness, Sparsity};
+pub use kind::Kind;
 pub use ldadam::{LdAdam, LdAdamBlock};
 pub use memory::WindowMemory;
 pub use mfac::MFac;

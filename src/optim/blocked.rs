@@ -3,7 +3,7 @@
 use super::block_unit::{BlockUnit, Decayed, FilterUnit, FilterWeights, MatrixUnit, split_tiles};
 use super::elementwise::{self, ElementState, Elementwise, Prepared};
 use super::matrix::{BlockState, Filter, MatrixMethod};
-use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
+use super::method::{Configured, GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
 use super::partition::{Partition, Tile};
 use super::rule::{Measured, Rule, Slot};
 use crate::error::{Error, Result};
@@ -172,8 +172,19 @@ impl<B, R: Real> Cut<B, R> {
     }
 }
 
-impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
+impl<C: MatrixMethod> Configured for Blocked<C> {
     type Config = C;
+
+    fn config(&self) -> &C {
+        &self.0
+    }
+
+    fn new(config: C) -> Self {
+        Self(config)
+    }
+}
+
+impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     type State = BlockedState<C::Block<T::Compute>, T>;
     type Scalars = <C::Rule as Rule>::Scalars;
     type Joint = ();
@@ -190,14 +201,6 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     // a product of two matrices of order 64
     const INTENSITY: usize = 64;
     const UNEVEN: bool = true;
-
-    fn config(&self) -> &C {
-        &self.0
-    }
-
-    fn new(config: C) -> Self {
-        Self(config)
-    }
 
     fn check_group(&self, first: &Self) -> Result<()> {
         self.0.rule().check_group(&first.0.rule())?;

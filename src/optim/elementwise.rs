@@ -1,7 +1,7 @@
 //! Makes a [`Rule`] a [`TensorMethod`]: chunks, threads, instruction sets, codecs.
 
 use super::element_unit::{ElementUnit, Shadow};
-use super::method::{Job, Stage, TensorMethod, TensorState};
+use super::method::{Configured, Job, Stage, TensorMethod, TensorState};
 use super::rule::{Apply, Measured, Rule, Slot, WeightDecay};
 use crate::error::Result;
 use crate::kernel::CHUNK;
@@ -103,8 +103,19 @@ impl<U: Rule> Elementwise<U> {
     }
 }
 
-impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
+impl<U: Rule> Configured for Elementwise<U> {
     type Config = U;
+
+    fn config(&self) -> &U {
+        &self.0
+    }
+
+    fn new(config: U) -> Self {
+        Self(config)
+    }
+}
+
+impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
     type State = ElementState<T>;
     type Scalars = U::Scalars;
     type Joint = ();
@@ -114,14 +125,6 @@ impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
     where
         T: 'u;
     const TWO_POINTS: bool = U::TWO_POINTS;
-
-    fn config(&self) -> &U {
-        &self.0
-    }
-
-    fn new(config: U) -> Self {
-        Self(config)
-    }
 
     fn check_group(&self, first: &Self) -> Result<()> {
         self.0.check_group(&first.0)

@@ -149,13 +149,21 @@ pub trait TensorState: Debug + Send + 'static {
     fn save(&self, shape: &[usize], record: &mut Record<'_>);
 }
 
+/// A method that is made of its options, whatever the type of the parameters.
+pub trait Configured: Clone + Debug + Send + Sync + 'static {
+    /// The options.
+    type Config: Hyperparameters;
+    /// The options.
+    fn config(&self) -> &Self::Config;
+    /// The method with these options.
+    fn new(config: Self::Config) -> Self;
+}
+
 /// What an optimizer does to one tensor.
 ///
 /// [`Elementwise`](super::Elementwise) makes one of every [`Rule`](super::Rule),
 /// [`Blocked`](super::Blocked) of every [`MatrixMethod`](super::MatrixMethod).
-pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
-    /// The options.
-    type Config: Hyperparameters;
+pub trait TensorMethod<T: Element>: Configured {
     /// What is remembered per tensor.
     type State: TensorState;
     /// What is remembered per group.
@@ -178,10 +186,6 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// Whether units differ so much in [`TensorMethod::cost`] that the dearest have to begin first.
     const UNEVEN: bool = false;
 
-    /// The options.
-    fn config(&self) -> &Self::Config;
-    /// The method with these options.
-    fn new(config: Self::Config) -> Self;
     /// Checks options that must agree between groups.
     ///
     /// # Errors

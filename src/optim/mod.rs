@@ -37,7 +37,9 @@ pub(crate) use embedded::check_embedded;
 pub use engine::Optim;
 pub use joint::{Joint, Leaf, Methods, Part, SavedJoint};
 pub use matrix::{BlockState, BlockStep, Filter, MatrixMethod};
-pub use method::{Direction, GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
+pub use method::{
+    Configured, Direction, GradSlice, GradSource, Job, Stage, TensorMethod, TensorState,
+};
 pub use partition::{Partition, Tile};
 pub use rule::{Apply, Measured, Mode, Rule, Slot, WeightDecay};
 pub use scalars::Scalars;

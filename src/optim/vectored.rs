@@ -2,7 +2,7 @@
 //! several are joint.
 
 use super::block_unit::Decayed;
-use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
+use super::method::{Configured, GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
 use super::rule::Measured;
 use super::vector::{Layout, ReadVector, Scope, VectorMemory, VectorMethod, VectorStep};
 use super::vectors::{Vectors, check_failures};
@@ -86,11 +86,22 @@ impl<T: Element> ReadVector<T::Compute> for Decayed<'_, T> {
     }
 }
 
+impl<V: VectorMethod> Configured for Vectored<V> {
+    type Config = V;
+
+    fn config(&self) -> &V {
+        &self.config
+    }
+
+    fn new(config: V) -> Self {
+        Self::of(config)
+    }
+}
+
 impl<V: VectorMethod, T: Element> TensorMethod<T> for Vectored<V>
 where
     V::Inner: TensorMethod<T>,
 {
-    type Config = V;
     type State = VectoredState<<V::Inner as TensorMethod<T>>::State, V::Memory<T::Compute>>;
     type Scalars = <V::Inner as TensorMethod<T>>::Scalars;
     type Joint = Vectors<V::Memory<T::Compute>>;
@@ -103,14 +114,6 @@ where
     // a pass over the window costs more than one over the parameters
     const INTENSITY: usize = 4 * <V::Inner as TensorMethod<T>>::INTENSITY;
     const UNEVEN: bool = true;
-
-    fn config(&self) -> &V {
-        &self.config
-    }
-
-    fn new(config: V) -> Self {
-        Self::of(config)
-    }
 
     fn check_group(&self, first: &Self) -> Result<()> {
         self.inner.check_group(&first.inner)

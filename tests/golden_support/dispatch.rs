@@ -66,6 +66,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         },
         "mfac_dense" | "mfac_sparse" | "mfac_low_rank" => windows::mfac(case),
         "ggt" | "ggt_sparse" => windows::ggt(case),
+        "ef_adagrad" => windows::ef_adagrad(case),
         "microadam" => windows::microadam(case),
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
         "galore" => low_dimensional::galore(case),

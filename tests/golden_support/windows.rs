@@ -4,8 +4,9 @@ use super::compare::{Tolerance, equal};
 use super::matrix_runs::Options;
 use super::{Outcome, fail, json, skip};
 use eigenstep::error_feedback::{
-    Compression, Fisher, Ggt, GgtForm, GradWindow, Horizon, LowRankness, MFac, MicroAdam, Momentum,
-    Normalization, Residual, ResidualFormat, RowFormat, Selection, Shrinkage, Sparsity, WindowRoot,
+    Compression, EfAdagrad, Fisher, Ggt, GgtForm, GradWindow, Horizon, Kind, LowRankness, MFac,
+    MicroAdam, Momentum, Normalization, Residual, ResidualFormat, RowFormat, Selection, Shrinkage,
+    Sparsity, WindowRoot,
 };
 use eigenstep::optim::{Layout, Optim, TensorMethod, VectorMethod};
 use eigenstep::prelude::*;
@@ -136,6 +137,20 @@ pub fn microadam(case: &Value) -> Outcome {
     };
     options.finish()?;
     run(case, method, TOLERANCE)
+}
+
+/// Adagrad on sparse gradients.
+pub fn ef_adagrad(case: &Value) -> Outcome {
+    let mut options = Options::new(case)?;
+    let (lr, eps) = (options.number("lr")?, options.number("eps")?);
+    let (_, decay) = base(&mut options)?;
+    if decay != 0.0 {
+        return Err(skip("decay before the feedback"));
+    }
+    let compressor = selection(&mut options)?.map_or(Kind::Identity, Kind::TopK);
+    options.finish()?;
+    let adagrad = Adagrad { lr, eps, ..Adagrad::default() };
+    run(case, EfAdagrad { compressor, ..EfAdagrad::rule(adagrad) }, TOLERANCE)
 }
 
 /// Steps through a case with its parameters in their order.

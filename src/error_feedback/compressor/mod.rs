@@ -5,8 +5,9 @@ mod message;
 mod sparse;
 mod top_k;
 
-pub use low_rank::power_iteration;
+#[allow(unused_imports, reason = "for exchanges, which follow")]
 pub(crate) use low_rank::gram_schmidt;
+pub use low_rank::power_iteration;
 pub use message::Message;
 pub use sparse::{Identity, TopK};
 pub use top_k::Selection;
@@ -21,7 +22,7 @@ use std::fmt::Debug;
 /// ```
 /// A compressor may remember something from one vector to the next; what it makes of a vector depends
 /// on nothing else, whatever the number of threads.
-pub trait Compressor<R: Real>: Debug + Send {
+pub trait Compressor<R: Real>: Debug + Send + Sync {
     /// The message for a vector of finite numbers; step number `t` counts from 1.
     fn compress(&mut self, t: u64, x: &[R]) -> Message<R>;
 
