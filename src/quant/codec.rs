@@ -78,6 +78,13 @@ pub(super) fn bytes(y: &[f32; TILE], codes: &mut [u8], f: impl Fn(f32) -> u32) {
     }
 }
 
+/// What an infinite element is stored as: a number whose reciprocal is still a normal one.
+#[inline(always)]
+fn bounded<R: Real>(x: R) -> R {
+    let most = R::max_value() * R::of(0.25);
+    x.max(-most).min(most)
+}
+
 struct Encode<'a, R, M> {
     map: M,
     block_size: usize,
@@ -98,9 +105,15 @@ impl<R: Real, M: Map> Kernel for Encode<'_, R, M> {
                 let (stored, factors) = M::scale(absmax);
                 *scale = stored;
                 encode_block(self.map, factors, x, codes);
-            } else {
+            } else if absmax.is_nan() {
                 *scale = R::nan();
                 codes.fill(0);
+            } else {
+                // the square of a finite gradient overflows: as the largest numbers, it spoils nothing
+                let bounded: Vec<R> = x.iter().map(|&x| bounded(x)).collect();
+                let (stored, factors) = M::scale(max_magnitude(&bounded));
+                *scale = stored;
+                encode_block(self.map, factors, &bounded, codes);
             }
         }
     }

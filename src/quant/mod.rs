@@ -28,9 +28,10 @@
 //! With `f64` updates the scales are `f64`, and take 8 bytes.
 //!
 //! # Values that are not finite
-//! A block that holds a NaN or an infinity gets the scale NaN and codes 0: all of it decodes to NaN.
-//! Nothing that went wrong comes back as an ordinary number. Rank-1 scales keep the damage
-//! to the element itself, see [`Rank1Codec`].
+//! A block that holds a NaN gets the scale NaN and codes 0: all of it decodes to NaN. An infinity, such
+//! as the square of a gradient of 1e30, is stored as a quarter of the largest number: the elements
+//! beside it are coarse then, and finite. Rank-1 scales keep any damage to the element itself, see
+//! [`Rank1Codec`].
 //!
 //! # Precision of the codes
 //! The code is chosen, and the table read, in `f32` for every [`Real`](crate::numeric::Real); scale,
