@@ -1,13 +1,13 @@
 //! One chunk of one tensor under an element-wise rule: decode, update, encode.
 
 use super::elementwise::Prepared;
-use super::method::{GradSlice, Stage};
+use super::method::{GradSlice, GradSource, Stage};
 use super::rule::{Mode, Rule};
-use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::sweep::{
     Chunk, ElementMeasure, ElementUpdate, MAX_SLOTS, SlotSlices, Slots, Sums, measure_chunk,
 };
+use crate::kernel::{CHUNK, Isa};
 use crate::numeric::random::philox4x32;
 use crate::numeric::{Element, Real};
 use crate::state::chunk::SlotChunk;
@@ -175,6 +175,9 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
     fn each_block(&mut self, mut f: impl FnMut(&mut Self, Block<'_, T::Compute>)) {
         let (len, in_use) = (self.p.len(), self.slots_in_use());
         let length = self.slots.iter().map(SlotChunk::block).max().unwrap_or(0).max(BLOCK);
+        // what is computed is sought in lists: better once for the whole chunk
+        let computed = matches!(self.grad.source, GradSource::Computed(..));
+        let length = if computed { length.max(CHUNK) } else { length };
         with_scratch::<T::Compute, _>((2 + in_use) * length, |scratch| {
             for start in (0..len).step_by(length) {
                 let mut parts = scratch.chunks_exact_mut(length);

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 /// Elements of a tile. Indices count from the beginning of their tile, so that 16 bits suffice for
 /// vectors of any length, and a tile of a direction stays in the second-level cache.
-const TILE: usize = 16_384;
+const TILE: usize = 32_768;
 
 #[derive(Debug)]
 pub(super) struct SparseRows<R> {
