@@ -187,6 +187,12 @@ pub enum Error {
         /// What ought to have happened first.
         problem: &'static str,
     },
+    /// Bytes are no message of a compressor.
+    #[error("not a message: {problem}")]
+    Message {
+        /// What is wrong with them.
+        problem: String,
+    },
     /// A matrix decomposition failed.
     #[error("{what} of a {rows} x {cols} matrix: {problem}")]
     Decomposition {

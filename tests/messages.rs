@@ -169,6 +169,8 @@ fn decompositions() {
 /// The variants that other parts of the crate return, and closures of the user.
 #[test]
 fn the_rest() {
+    let message = eigenstep::error_feedback::compressor::Message::<f32>::from_bytes(&[0, 4]);
+    says(message, "not a message: bytes end too early");
     let cases = [
         (
             Error::NonFinite { what: "the gradient norm", value: f64::INFINITY },

@@ -281,7 +281,6 @@ impl<R: Real> VectorMemory for FeedbackMemory<R> {
             piece.residual.count_bytes(bytes);
             bytes.add("sent", piece.sent.bytes());
         }
-        self.compressors.count(bytes);
     }
 
     fn save(&self, record: &mut Record<'_>) {

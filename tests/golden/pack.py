@@ -62,6 +62,17 @@ FAMILIES = {
     },
     "error_feedback": {
         "low_dimensional": ["galore_", "ldadam_"],
+        "mfac": ["mfac_"],
+        "ggt": ["ggt_"],
+        "microadam": ["microadam_"],
+        "kernels": [
+            "kernel_mfac_product",
+            "kernel_ggt_direction",
+            "kernel_error_quant4",
+            "kernel_compressors",
+            "kernel_power_iteration",
+            "kernel_error_feedback",
+        ],
     },
     "schedulers": {
         # all but the averages of parameters

@@ -1,7 +1,7 @@
 //! Kernel cases: code tables, codes and scales, roundings.
 
 use super::compare::{equal, identical};
-use super::{Outcome, fail, json, matrix_codecs, second_order, skip, windows};
+use super::{Outcome, compressors, fail, json, matrix_codecs, second_order, skip, windows};
 use eigenstep::kernel::Isa;
 use eigenstep::quant::{
     Blockwise, QuantMap, QuantizedTensor, Rank1Codec, Rank1Scales, Ties, code_table, unpack_nibbles,
@@ -25,6 +25,9 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "mfac_inverse_fisher_vector_product" => windows::mfac_product,
         "ggt_direction" => windows::ggt_direction,
         "asymmetric_4bit_block_quantiser" => windows::residual,
+        "compressors" => compressors::compress,
+        "low_rank_power_iteration" => compressors::low_rank,
+        "error_feedback_accumulator" => compressors::accumulator,
         #[cfg(feature = "half")]
         "bf16_stochastic_round" => super::rounding::stochastic,
         #[cfg(feature = "half")]

@@ -1,6 +1,7 @@
 //! Pieces of the golden runner, one per kind of case.
 
 pub mod compare;
+pub mod compressors;
 pub mod data;
 pub mod dispatch;
 pub mod distributed;

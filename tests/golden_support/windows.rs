@@ -301,6 +301,7 @@ pub fn mfac_product(case: &Value) -> Outcome {
 }
 
 /// Section 3.2 of the paper: D, its denominators, B and the coefficients of the product.
+#[allow(clippy::indexing_slicing, reason = "the indices are those of the equations")]
 fn recursion(gram: &[f64], products: &[f64], m: usize, damp: f64, expect: &Value) -> Outcome {
     let n = m as f64;
     let mut w: Vec<Vec<f64>> =
@@ -358,6 +359,7 @@ pub fn ggt_direction(case: &Value) -> Outcome {
 }
 
 /// The 4-bit codes of a residual.
+#[allow(clippy::indexing_slicing, reason = "a missing key fails the case")]
 pub fn residual(case: &Value) -> Outcome {
     let (input, config) = (json::field(case, "input")?, json::field(case, "config")?);
     let expect = json::field(case, "expect")?;

@@ -94,6 +94,32 @@ fn resumes<M: TensorMethod<f64>>(method: ErrorFeedback<M>) {
     assert_eq!(opt.state_dict(), again.state_dict());
 }
 
+/// Every compressor: what a quadratic loses without its state comes back, and everything resumes.
+#[test]
+fn every_kind_descends_and_resumes() {
+    for compressor in [
+        Kind::Identity,
+        Kind::TopK(Selection::Count { k: 2 }),
+        Kind::RandK { density: 0.3, seed: 1 },
+        Kind::ScaledSign,
+        Kind::Qsgd { levels: 8, seed: 2 },
+        Kind::Natural { seed: 3 },
+        Kind::LowRank { rank: 1, seed: 4 },
+    ] {
+        let sgd = Sgd { lr: 0.05, ..Sgd::default() };
+        let method = ErrorFeedback { compressor, ..ErrorFeedback::rule(sgd) };
+        resumes(method.clone());
+        let mut opt = method.build::<f64>().unwrap();
+        let (mut w, target) = (model(0), model(7));
+        for _ in 0..600 {
+            let grad = (&w.0 - &target.0, &w.1 - &target.1);
+            opt.step(&mut w, &grad).unwrap();
+        }
+        let off = distance(w.0.as_slice().unwrap(), target.0.as_slice().unwrap());
+        assert!(off < 1e-2, "{compressor:?}: {off:e}");
+    }
+}
+
 #[test]
 fn everything_resumes() {
     for residual in

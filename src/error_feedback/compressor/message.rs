@@ -1,8 +1,24 @@
 //! What a compressor makes of a vector.
 
+use super::bits::unpack;
+use super::{HalfPrecision, Natural, Qsgd, RandK};
 use crate::numeric::Real;
 
 /// A vector in fewer bytes.
+///
+/// | variant | payload, bytes for `d` elements in `f32` | of |
+/// |---|---|---|
+/// | `Dense` | 4d | [`Identity`](super::Identity) |
+/// | `Sparse` | 8k | [`TopK`](super::TopK) of all |
+/// | `BlockSparse` | 6k | [`TopK`](super::TopK) of blocks of at most 65536 |
+/// | `Seeded` | 4k | [`RandK`] |
+/// | `Signs` | d/8 + 4 | [`ScaledSign`](super::ScaledSign) |
+/// | `Levels` | d⌈log₂(2s + 1)⌉/8 + 4 | [`Qsgd`] |
+/// | `Exponents` | 9d/8; 12d/8 in `f64` | [`Natural`] |
+/// | `Factors` | 4r(a + b) of a matrix a × b | [`LowRank`](super::LowRank) |
+/// | `Half` | 2d | [`HalfPrecision`] |
+///
+/// Packed codes begin in the lowest bits of a byte; the last byte is filled up with zeros.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message<R> {
     /// All elements.
@@ -16,6 +32,77 @@ pub enum Message<R> {
         /// The elements.
         values: Vec<R>,
     },
+    /// As many elements of every block; the others are zero.
+    BlockSparse {
+        /// Number of elements of the vector.
+        numel: usize,
+        /// Elements of a block; the last one may be shorter.
+        block: usize,
+        /// Elements that are kept of a block; of the last one what is left.
+        per_block: usize,
+        /// Places of the elements in their blocks, ascending in each.
+        indices: Vec<u16>,
+        /// The elements.
+        values: Vec<R>,
+    },
+    /// Elements at places that the receiver draws itself, [`RandK::places`]; the others are zero.
+    Seeded {
+        /// Number of elements of the vector.
+        numel: usize,
+        /// Key of the places.
+        seed: u64,
+        /// Step number of the places.
+        t: u64,
+        /// The elements in the order of their places, with their factor.
+        values: Vec<R>,
+    },
+    /// One magnitude, and a sign for every element.
+    Signs {
+        /// Number of elements of the vector.
+        numel: usize,
+        /// The magnitude.
+        scale: R,
+        /// One bit for every element, set if it is negative.
+        signs: Vec<u8>,
+    },
+    /// Multiples `q = −s ..= s` of `norm/s`.
+    Levels {
+        /// Number of elements of the vector.
+        numel: usize,
+        /// Number `s` of levels.
+        levels: u32,
+        /// Length of the vector.
+        norm: R,
+        /// `q + s`, packed in ⌈log₂(2s + 1)⌉ bits each.
+        codes: Vec<u8>,
+    },
+    /// Powers of two.
+    Exponents {
+        /// Number of elements of the vector.
+        numel: usize,
+        /// The highest bits of every element, packed: sign and exponent; zero for 0.
+        codes: Vec<u8>,
+    },
+    /// A matrix `P Rᵀ`.
+    Factors {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        columns: usize,
+        /// Columns of the factors.
+        rank: usize,
+        /// `P`, `rows × rank`, row-major.
+        p: Vec<R>,
+        /// `Rᵀ`, `rank × columns`, row-major.
+        r: Vec<R>,
+    },
+    /// All elements in 16 bits.
+    Half {
+        /// What the bits mean.
+        format: HalfPrecision,
+        /// The elements.
+        codes: Vec<u16>,
+    },
 }
 
 impl<R: Real> Message<R> {
@@ -23,32 +110,93 @@ impl<R: Real> Message<R> {
     pub fn numel(&self) -> usize {
         match self {
             Self::Dense(values) => values.len(),
-            Self::Sparse { numel, .. } => *numel,
+            Self::Half { codes, .. } => codes.len(),
+            Self::Factors { rows, columns, .. } => rows.saturating_mul(*columns),
+            Self::Sparse { numel, .. }
+            | Self::BlockSparse { numel, .. }
+            | Self::Seeded { numel, .. }
+            | Self::Signs { numel, .. }
+            | Self::Levels { numel, .. }
+            | Self::Exponents { numel, .. } => *numel,
         }
     }
 
     /// Writes the vector; elements beyond the shorter of both are left out.
     pub fn decompress_into(&self, out: &mut [R]) {
         match self {
-            Self::Dense(values) => out.iter_mut().zip(values).for_each(|(x, &value)| *x = value),
+            Self::Dense(values) => write(out, values.iter().copied()),
             Self::Sparse { indices, values, .. } => {
-                out.fill(R::zero());
-                for (&index, &value) in indices.iter().zip(values) {
-                    if let Some(x) = out.get_mut(index as usize) {
-                        *x = value;
-                    }
-                }
+                place(out, indices.iter().map(|&index| index as usize), values);
             }
+            Self::BlockSparse { block, per_block, indices, values, .. } => {
+                let blocks = indices.chunks((*per_block).max(1)).enumerate();
+                let places = blocks.flat_map(|(number, indices)| {
+                    let start = number.saturating_mul(*block);
+                    indices.iter().map(move |&index| start.saturating_add(index.into()))
+                });
+                place(out, places, values);
+            }
+            Self::Seeded { numel, seed, t, values } => {
+                place(out, RandK::places(*seed, *t, *numel, values.len()).into_iter(), values);
+            }
+            Self::Signs { scale, signs, .. } => {
+                write(out, unpack(signs, 1).map(|bit| if bit == 1 { -*scale } else { *scale }));
+            }
+            Self::Levels { levels, norm, codes, .. } => {
+                let unit = norm.widen() / f64::from(*levels);
+                let value = |code| R::of((f64::from(code) - f64::from(*levels)) * unit);
+                write(out, unpack(codes, Qsgd::width(*levels)).map(value));
+            }
+            Self::Exponents { codes, .. } => {
+                write(out, unpack(codes, Natural::width::<R>()).map(Natural::value));
+            }
+            Self::Factors { columns, rank, p, r, .. } => multiply(out, (*columns, *rank), p, r),
+            Self::Half { format, codes } => format.decode(codes, out),
         }
     }
 
-    /// Bytes of the payload.
+    /// Bytes of the payload: what changes from step to step, without the sizes, options and seeds that
+    /// both sides know.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Dense(values) => size_of_val(values.as_slice()),
+            Self::Dense(values) | Self::Seeded { values, .. } => size_of_val(values.as_slice()),
             Self::Sparse { indices, values, .. } => {
                 size_of_val(indices.as_slice()) + size_of_val(values.as_slice())
             }
+            Self::BlockSparse { indices, values, .. } => {
+                size_of_val(indices.as_slice()) + size_of_val(values.as_slice())
+            }
+            Self::Signs { signs: codes, .. } | Self::Levels { codes, .. } => {
+                size_of::<R>() + codes.len()
+            }
+            Self::Exponents { codes, .. } => codes.len(),
+            Self::Factors { p, r, .. } => size_of_val(p.as_slice()) + size_of_val(r.as_slice()),
+            Self::Half { codes, .. } => size_of_val(codes.as_slice()),
+        }
+    }
+}
+
+fn write<R>(out: &mut [R], values: impl Iterator<Item = R>) {
+    out.iter_mut().zip(values).for_each(|(x, value)| *x = value);
+}
+
+/// Zeros but for some places.
+fn place<R: Real>(out: &mut [R], places: impl Iterator<Item = usize>, values: &[R]) {
+    out.fill(R::zero());
+    for (place, &value) in places.zip(values) {
+        if let Some(x) = out.get_mut(place) {
+            *x = value;
+        }
+    }
+}
+
+/// `P Rᵀ`, row by row.
+fn multiply<R: Real>(out: &mut [R], (columns, rank): (usize, usize), p: &[R], r: &[R]) {
+    let rows = out.chunks_mut(columns.max(1)).zip(p.chunks(rank.max(1)));
+    for (row, weights) in rows {
+        row.fill(R::zero());
+        for (&weight, factor) in weights.iter().zip(r.chunks(columns.max(1))) {
+            row.iter_mut().zip(factor).for_each(|(x, &r)| *x += weight * r);
         }
     }
 }

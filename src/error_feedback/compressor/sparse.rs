@@ -1,6 +1,7 @@
 //! Compressors that keep everything, or the largest elements.
 
 use super::{Compressor, Message, Selection};
+use crate::error::Result;
 use crate::numeric::Real;
 
 /// `C(x) = x`.
@@ -15,9 +16,16 @@ impl<R: Real> Compressor<R> for Identity {
     fn contraction(&self, _: usize) -> f64 {
         1.0
     }
+
+    fn variance(&self, _: usize) -> Option<f64> {
+        Some(0.0)
+    }
 }
 
 /// The largest elements of all, or of every block: `δ = k/d`, of blocks the smallest such share.
+///
+/// An element takes its own bytes and 4 for its index; 2 in blocks of at most 65536 elements, where
+/// the index counts from the beginning of the block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TopK(pub Selection);
 
@@ -26,7 +34,15 @@ impl<R: Real> Compressor<R> for TopK {
         let mut indices = Vec::new();
         self.0.select(x, &mut indices);
         let values = indices.iter().filter_map(|&index| x.get(index as usize).copied()).collect();
-        Message::Sparse { numel: x.len(), indices, values }
+        let numel = x.len();
+        match self.0.block() {
+            Some(block) if block <= 1 << 16 => {
+                let places = indices.iter().map(|&index| (index as usize % block) as u16);
+                let (indices, per_block) = (places.collect(), self.0.count(block.min(numel)));
+                Message::BlockSparse { numel, block, per_block: per_block.max(1), indices, values }
+            }
+            _ => Message::Sparse { numel, indices, values },
+        }
     }
 
     fn contraction(&self, numel: usize) -> f64 {
@@ -36,5 +52,10 @@ impl<R: Real> Compressor<R> for TopK {
             Some(block) => share(block).min(share(numel % block)),
             None => share(numel.max(1)),
         }
+    }
+
+    fn validate(&self, numel: usize) -> Result<()> {
+        self.0.validate("TopK")?;
+        self.0.check_numel("TopK", numel)
     }
 }

@@ -1,241 +1,332 @@
-//! Which elements of a vector are its largest.
+//! The entries of largest magnitude, found in little more than one read of the vector.
+//!
+//! A threshold is guessed that a few more than `k` entries reach; one wide pass collects those; the
+//! exact choice is made among them. Where the guess was too high the threshold comes from maxima of
+//! groups: if `k` groups have a maximum of at least `t`, then so have `k` entries. The result does
+//! not depend on the guess.
 
-use crate::error::{Error, Result};
-use crate::kernel::isa::{Isa, Kernel};
+use super::selection::block_count;
+use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
 
-/// Elements that are tested at once: one register of the common instruction sets.
-const LANES: usize = 8;
+/// Entries tested with one branch.
+const LANES: usize = 16;
+/// Above so many entries the first guess comes from a sample.
+const SAMPLED: usize = 1 << 16;
 
-/// Vectors below this length are sorted out without a guess.
-const SMALL: usize = 512;
-
-/// Which elements of a vector are kept: those of largest magnitude; of equal ones those that come
-/// first.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Selection {
-    /// `max(1, ⌊density·d⌋)` of all `d` elements.
-    TopK {
-        /// Share that is kept, in `(0, 1]`.
-        density: f64,
-    },
-    /// A fixed number of all elements.
-    Count {
-        /// How many, at least 1.
-        k: usize,
-    },
-    /// `⌈density·b⌉` of every block of `b` elements; the last block may be shorter.
-    BlockTopK {
-        /// Share that is kept, in `(0, 1]`.
-        density: f64,
-        /// Elements `b` of a block, at least 1.
-        block: usize,
-    },
+/// Fills `indices` with the `k` entries of `a` of largest magnitude, in ascending order; ties go to
+/// the lower index.
+///
+/// All entries if `k >= a.len()`. NaN counts as larger than infinity. Entries beyond `2^32` are not
+/// looked at.
+///
+/// # Examples
+/// ```
+/// use eigenstep::error_feedback::compressor::select_top_k;
+///
+/// let mut kept = Vec::new();
+/// select_top_k(&[1.0f32, -2.0, 0.5, 2.0, 2.0], 2, &mut kept);
+/// assert_eq!(kept, [1, 3]);
+/// ```
+///
+/// # Source
+/// S. U. Stich, J.-B. Cordonnier, M. Jaggi, "Sparsified SGD with Memory", 2018.
+pub fn select_top_k<R: Real>(a: &[R], k: usize, indices: &mut Vec<u32>) {
+    indices.clear();
+    let guess = if a.len() > SAMPLED && k < a.len() { sampled_threshold(a, k) } else { None };
+    Selector::new(guess).select(a, k, 0, indices);
 }
 
-impl Selection {
-    /// Checks every option.
-    ///
-    /// # Errors
-    /// [`Error::InvalidHyperparameter`] for the field `density`, `k` or `block`.
-    pub fn validate(&self, optimizer: &'static str) -> Result<()> {
-        let wrong = |field, expected: &str, found: String| {
-            Err(Error::InvalidHyperparameter { optimizer, field, expected: expected.into(), found })
-        };
-        match *self {
-            Self::TopK { density } | Self::BlockTopK { density, .. }
-                if !(density > 0.0 && density <= 1.0) =>
-            {
-                wrong("density", "in (0, 1]", density.to_string())
-            }
-            Self::Count { k: 0 } => wrong("k", "at least 1", "0".into()),
-            Self::BlockTopK { block: 0, .. } => wrong("block", "at least 1", "0".into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks that a vector has as many elements as are to be kept, and not too many to be numbered.
-    ///
-    /// # Errors
-    /// [`Error::InvalidHyperparameter`] for the field `k` or `selection`.
-    pub fn check_numel(&self, optimizer: &'static str, numel: usize) -> Result<()> {
-        let (field, expected, found) = match *self {
-            Self::Count { k } if k > numel => {
-                ("k", format!("at most the vector's {numel} elements"), k.to_string())
-            }
-            _ if u32::try_from(numel).is_err() => {
-                let expected = "for a vector of less than 2^32 elements".into();
-                ("selection", expected, format!("one of {numel}"))
-            }
-            _ => return Ok(()),
-        };
-        Err(Error::InvalidHyperparameter { optimizer, field, expected, found })
-    }
-
-    /// Elements of a block; `None`: the selection is from all.
-    pub fn block(&self) -> Option<usize> {
-        match self {
-            Self::BlockTopK { block, .. } => Some((*block).max(1)),
-            _ => None,
-        }
-    }
-
-    /// Number of elements that are kept of `numel`.
-    ///
-    /// Densities are taken as the decimal fractions that they are written as: 7 of 100 at 0.07.
-    pub fn count(&self, numel: usize) -> usize {
-        match *self {
-            Self::TopK { density } => share(density, numel, false).max(1).min(numel),
-            Self::Count { k } => k.min(numel),
-            Self::BlockTopK { density, block } => {
-                let block = block.max(1);
-                numel / block * share(density, block, true) + share(density, numel % block, true)
-            }
-        }
-    }
-
-    /// Writes the indices of the elements that are kept, ascending.
-    ///
-    /// # Examples
-    /// ```
-    /// use eigenstep::error_feedback::Selection;
-    ///
-    /// let mut kept = Vec::new();
-    /// Selection::Count { k: 2 }.select(&[1.0f32, -3.0, 3.0, 3.0], &mut kept);
-    /// assert_eq!(kept, [1, 2]);
-    /// Selection::BlockTopK { density: 0.5, block: 2 }.select(&[1.0f32, -3.0, 3.0, 3.0], &mut kept);
-    /// assert_eq!(kept, [1, 2]);
-    /// ```
-    pub fn select<R: Real>(&self, a: &[R], indices: &mut Vec<u32>) {
-        indices.clear();
-        let mut search = Search::default();
-        match self.block() {
-            None => search.append(a, self.count(a.len()), 0, indices),
-            Some(block) => {
-                let k = self.count(block);
-                for (number, piece) in a.chunks(block).enumerate() {
-                    let k = if piece.len() == block { k } else { self.count(piece.len()) };
-                    search.append(piece, k, number * block, indices);
-                }
-            }
-        }
+/// Fills `indices` with the `ceil(density * len)` entries of largest magnitude of every block of
+/// `block` entries, in ascending order; ties go to the lower index.
+///
+/// Blocks start at entry 0; the last may be shorter. Indices count from the start of `a`. The
+/// product is rounded up in decimal arithmetic, see [`Selection`](super::Selection).
+///
+/// # Examples
+/// ```
+/// use eigenstep::error_feedback::compressor::block_top_k;
+///
+/// let mut kept = Vec::new();
+/// block_top_k(&[1.0f32, -2.0, 0.5, 0.1, 0.2], 0.5, 2, &mut kept);
+/// assert_eq!(kept, [1, 2, 4]);
+/// ```
+///
+/// # Source
+/// I.-V. Modoranu, M. Safaryan, G. Malinovsky, E. Kurtic, T. Robert, P. Richtarik, D. Alistarh,
+/// "MicroAdam: Accurate Adaptive Optimization with Low Space Overhead and Provable Convergence",
+/// 2024.
+pub fn block_top_k<R: Real>(a: &[R], density: f64, block: usize, indices: &mut Vec<u32>) {
+    indices.clear();
+    let mut selector = Selector::new(None);
+    let block = block.clamp(1, a.len().max(1));
+    let full = block_count(density, block);
+    for (number, values) in a.chunks(block).enumerate() {
+        let Ok(base) = u32::try_from(number * block) else { return };
+        let k = if values.len() == block { full } else { block_count(density, values.len()) };
+        selector.select(values, k, base, indices);
     }
 }
 
-/// `density·numel`, rounded up or down, of the shortest decimal fraction that reads as `density`.
-fn share(density: f64, numel: usize, up: bool) -> usize {
-    let text = density.to_string();
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let digits: Option<u128> = format!("{whole}{fraction}").parse().ok();
-    let unit = 10u128.checked_pow(fraction.len() as u32);
-    let product = digits.and_then(|digits| digits.checked_mul(numel as u128));
-    let exact = product.zip(unit).map(|(product, unit)| match up {
-        true => product.div_ceil(unit),
-        false => product / unit,
-    });
-    let rounded = || if up { (density * numel as f64).ceil() } else { density * numel as f64 };
-    // more digits than 128 bits hold: far from any decision
-    exact.map_or_else(|| rounded() as usize, |count| count as usize).min(numel)
+/// A magnitude and the complement of its index: larger means chosen earlier.
+type Key<R> = (<R as Real>::Bits, u32);
+
+/// Buffers and the guess, carried from block to block.
+struct Selector<R: Real> {
+    guess: Option<R::Bits>,
+    found: Vec<Key<R>>,
+    sorted: Vec<Key<R>>,
+    maxima: Vec<R::Bits>,
 }
 
-/// Magnitude and index of a candidate, such that the larger pair is kept.
-type Candidate = (u64, std::cmp::Reverse<u32>);
+impl<R: Real> Selector<R> {
+    fn new(guess: Option<R::Bits>) -> Self {
+        Self { guess, found: Vec::new(), sorted: Vec::new(), maxima: Vec::new() }
+    }
 
-/// Bits of a magnitude, in the order of the magnitudes; a NaN is the largest.
-fn magnitude<R: Real>(x: R) -> u64 {
-    x.widen().abs().to_bits()
-}
-
-/// Finds the largest elements of one piece after another: the threshold of one is the guess for the
-/// next. The result does not depend on the guess.
-#[derive(Debug, Default)]
-struct Search {
-    guess: Option<f64>,
-    candidates: Vec<Candidate>,
-}
-
-impl Search {
-    /// Appends the indices, plus `base`, of the `k` largest elements.
-    fn append<R: Real>(&mut self, a: &[R], k: usize, base: usize, indices: &mut Vec<u32>) {
+    /// Appends the `k` chosen entries of `a` to `indices`, `base` added.
+    fn select(&mut self, a: &[R], k: usize, base: u32, indices: &mut Vec<u32>) {
+        let room = (u32::MAX - base) as usize;
+        let a = a.get(..room).unwrap_or(a);
         if k >= a.len() {
-            indices.extend((base..base + a.len()).map(|index| index as u32));
+            indices.extend((base..).take(a.len()));
             return;
         }
         if k == 0 {
             return;
         }
-        let guess = self.guess.filter(|_| a.len() >= SMALL);
-        let found = guess.is_some_and(|guess| self.collect(a, k, guess))
-            || sampled(a, k).is_some_and(|guess| self.collect(a, k, guess))
-            || self.collect(a, k, 0.0);
-        if !found {
-            return;
+        // zeros are never collected: they would all be candidates where a block has many
+        let smallest = (R::min_positive_value() * R::epsilon()).magnitude_bits();
+        let guessed = self.guess.filter(|&guess| {
+            self.collect(a, guess.max(smallest), 4 * (k + margin(k)) + LANES)
+                && self.found.len() >= k
+        });
+        if guessed.is_none() {
+            let bound = self.threshold_of_groups(a, k).max(smallest);
+            self.collect(a, bound, usize::MAX);
         }
-        let (_, &mut (least, _), _) =
-            self.candidates.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
-        self.candidates.truncate(k);
-        // room for the next piece to be a little smaller
-        self.guess = Some(0.85 * f64::from_bits(least)).filter(|guess| guess.is_finite());
-        let first = indices.len();
-        indices.extend(self.candidates.iter().map(|(_, index)| index.0 + base as u32));
-        indices.get_mut(first..).unwrap_or_default().sort_unstable();
+        let Some(more) = self.found.len().checked_sub(k) else {
+            fill_with_zeros(a, k - self.found.len(), base, smallest, indices);
+            return;
+        };
+        self.sorted.clone_from(&self.found);
+        let (below, &mut last, _) = self.sorted.select_nth_unstable(more);
+        let chosen = self.found.iter().filter(|&&key| key >= last);
+        indices.extend(chosen.map(|&(_, complement)| base + !complement));
+        // for the next block: what a margin more than k of this one reach; if fewer were seen, 1/8
+        // less, which in the tail of a Gauss curve is a third more entries
+        self.guess = Some(match more.checked_sub(margin(k)) {
+            Some(rank) if rank < more => below.select_nth_unstable(rank).1.0,
+            _ => (R::of(0.875) * R::from_magnitude_bits(last.0)).magnitude_bits(),
+        });
     }
 
-    /// Collects all elements that are not below `threshold`; whether these are enough.
-    fn collect<R: Real>(&mut self, a: &[R], k: usize, threshold: f64) -> bool {
-        self.candidates.clear();
-        let candidates = &mut self.candidates;
-        Isa::detect().run(Collect { a, threshold: R::of(threshold), candidates });
-        candidates.len() >= k
+    /// Collects what reaches `threshold`, in ascending order; `false` if that is more than `limit`.
+    fn collect(&mut self, a: &[R], threshold: R::Bits, limit: usize) -> bool {
+        self.found.clear();
+        Isa::detect().run(Collect { a, threshold, limit, found: &mut self.found })
+    }
+
+    /// The largest threshold that the maxima of at least `k` groups of entries reach.
+    fn threshold_of_groups(&mut self, a: &[R], k: usize) -> R::Bits {
+        // groups of 16, and more groups than twice k, else the smallest would decide
+        let groups = (2 * k).max(a.len() / LANES).next_multiple_of(LANES);
+        self.maxima.clear();
+        self.maxima.resize(groups, R::Bits::default());
+        Isa::detect().run(GroupMaxima { a, maxima: &mut self.maxima });
+        let rank = groups - k;
+        let (_, bound, _) = self.maxima.select_nth_unstable(rank);
+        *bound
     }
 }
 
-/// A threshold that somewhat more than `k` elements are likely to reach, from every so-manieth element.
-fn sampled<R: Real>(a: &[R], k: usize) -> Option<f64> {
-    if a.len() < SMALL {
-        return None;
-    }
-    let stride = (a.len() / 1024).max(2);
-    let mut sample: Vec<u64> = a.iter().step_by(stride).map(|&x| magnitude(x)).collect();
-    let expected = k as f64 / stride as f64;
-    let rank = (expected + 3.0 * expected.sqrt() + 2.0) as usize;
-    if rank >= sample.len() {
-        return None;
-    }
-    let (_, &mut threshold, _) = sample.select_nth_unstable_by(rank, |a, b| b.cmp(a));
-    Some(f64::from_bits(threshold)).filter(|threshold| threshold.is_finite())
+/// About three standard deviations of the difference of two counts of mean `k`.
+fn margin(k: usize) -> usize {
+    (4.0 * (k as f64).sqrt()) as usize + 2
 }
 
-/// Collects the elements that are not below a threshold; most registers hold none.
-struct Collect<'a, R> {
+/// A magnitude that a few more than `k` entries reach, judged by a sample.
+fn sampled_threshold<R: Real>(a: &[R], k: usize) -> Option<R::Bits> {
+    let size = (a.len() / 512).clamp(256, 1 << 14);
+    // odd, so that it does not follow rows whose length is a power of two
+    let stride = (a.len() / size) | 1;
+    let mut sample: Vec<R::Bits> = a.iter().step_by(stride).map(|x| x.magnitude_bits()).collect();
+    let mean = k as f64 / a.len() as f64 * sample.len() as f64;
+    let rank = sample.len().checked_sub((mean + 4.0 * mean.sqrt() + 4.0) as usize)?;
+    if rank == 0 {
+        return None;
+    }
+    let (_, bound, _) = sample.select_nth_unstable(rank);
+    Some(*bound)
+}
+
+/// Appends all entries of `a` that are not zero, and the first `zeros` that are.
+fn fill_with_zeros<R: Real>(
+    a: &[R],
+    mut zeros: usize,
+    base: u32,
+    smallest: R::Bits,
+    indices: &mut Vec<u32>,
+) {
+    indices.extend((base..).zip(a).filter_map(|(i, x)| {
+        let is_zero = x.magnitude_bits() < smallest;
+        let kept = !is_zero || zeros > 0;
+        zeros -= usize::from(is_zero && kept);
+        kept.then_some(i)
+    }));
+}
+
+/// The pass over the vector: keys of the entries that reach the threshold.
+struct Collect<'a, R: Real> {
     a: &'a [R],
-    threshold: R,
-    candidates: &'a mut Vec<Candidate>,
+    threshold: R::Bits,
+    limit: usize,
+    found: &'a mut Vec<Key<R>>,
 }
 
 impl<R: Real> Kernel for Collect<'_, R> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        let Self { a, threshold, limit, found } = self;
+        let (groups, rest) = a.as_chunks::<LANES>();
+        let mut base = 0u32;
+        for group in groups {
+            let mut any = false;
+            for x in group {
+                any |= x.magnitude_bits() >= threshold;
+            }
+            if any {
+                collect_few(group, base, threshold, found);
+                if found.len() > limit {
+                    return false;
+                }
+            }
+            base += LANES as u32;
+        }
+        collect_few(rest, base, threshold, found);
+        found.len() <= limit
+    }
+}
+
+/// Kept out of the loop, which then stays a few vector instructions.
+#[inline(never)]
+fn collect_few<R: Real>(group: &[R], base: u32, threshold: R::Bits, found: &mut Vec<Key<R>>) {
+    for (i, x) in (base..).zip(group) {
+        let bits = x.magnitude_bits();
+        if bits >= threshold {
+            found.push((bits, !i));
+        }
+    }
+}
+
+/// The largest magnitude of the entries `i, i + n, i + 2 n, ...` for each of `n` groups.
+struct GroupMaxima<'a, R: Real> {
+    a: &'a [R],
+    maxima: &'a mut [R::Bits],
+}
+
+impl<R: Real> Kernel for GroupMaxima<'_, R> {
     type Output = ();
+
     #[inline(always)]
     fn run(self) {
-        let Self { a, threshold, candidates } = self;
-        // a NaN is below nothing
-        let reaches = |x: R| !(x.abs() < threshold);
-        let mut push = |index: usize, x: R| {
-            if reaches(x) {
-                candidates.push((magnitude(x), std::cmp::Reverse(index as u32)));
+        for row in self.a.chunks(self.maxima.len()) {
+            for (most, x) in self.maxima.iter_mut().zip(row) {
+                let bits = x.magnitude_bits();
+                *most = if bits > *most { bits } else { *most };
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numeric::random::philox4x32;
+
+    /// By sorting everything.
+    fn sorted<R: Real>(a: &[R], k: usize) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..a.len() as u32).collect();
+        let bits = |i: u32| a.get(i as usize).map(|x| x.magnitude_bits());
+        order.sort_by(|&i, &j| bits(j).cmp(&bits(i)).then(i.cmp(&j)));
+        order.truncate(k);
+        order.sort_unstable();
+        order
+    }
+
+    /// Vectors that a guess goes wrong on: steps in size, runs of zeros, ties, few values.
+    fn vectors(len: usize) -> Vec<Vec<f32>> {
+        let uniform = |i: usize| {
+            let [bits, ..] = philox4x32([i as u32, 0, 0, 0], [1, 2]);
+            bits as f32 / u32::MAX as f32 - 0.5
         };
-        let (registers, rest) = a.as_chunks::<LANES>();
-        for (number, register) in registers.iter().enumerate() {
-            if register.iter().fold(false, |any, &x| any | reaches(x)) {
-                for (lane, &x) in register.iter().enumerate() {
-                    push(number * LANES + lane, x);
+        let step = |i: usize| if i < len / 2 { 1e-6 } else { 1e6 };
+        vec![
+            (0..len).map(uniform).collect(),
+            (0..len).map(|i| uniform(i) * step(i)).collect(),
+            (0..len).map(|i| uniform(i) / step(i)).collect(),
+            (0..len).map(|i| if i % 97 == 0 { uniform(i) } else { 0.0 }).collect(),
+            (0..len).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect(),
+            (0..len).map(|i| (uniform(i) * 8.0).round() * f32::from_bits(1)).collect(),
+            vec![0.0; len],
+            (0..len).map(|i| if i == len / 3 { f32::NAN } else { uniform(i) }).collect(),
+        ]
+    }
+
+    #[test]
+    fn is_what_sorting_gives() {
+        for len in [0usize, 1, 2, 15, 16, 17, 100, 1000, 5000] {
+            for a in vectors(len) {
+                let wide: Vec<f64> = a.iter().map(|&x| f64::from(x)).collect();
+                for k in [0usize, 1, 2, len / 100, len / 3, len.saturating_sub(1), len, len + 1] {
+                    let expected = sorted(&a, k);
+                    let mut found = vec![7];
+                    select_top_k(&a, k, &mut found);
+                    assert_eq!(found, expected, "{k} of {len}");
+                    select_top_k(&wide, k, &mut found);
+                    assert_eq!(found, expected, "{k} of {len}");
                 }
             }
         }
-        for (place, &x) in rest.iter().enumerate() {
-            push(registers.len() * LANES + place, x);
+    }
+
+    #[test]
+    fn sampled_guesses_change_nothing() {
+        for a in vectors(200_001) {
+            for k in [1, 20, 2_000, 70_000, 200_000] {
+                let mut found = Vec::new();
+                select_top_k(&a, k, &mut found);
+                assert_eq!(found, sorted(&a, k), "{k}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_guess_gives_the_same() {
+        for a in vectors(3000) {
+            for guess in [0.0f32, 1e-45, 1e-6, 0.4, 0.4999, 1.0, f32::INFINITY] {
+                let mut found = Vec::new();
+                Selector::new(Some(guess.to_bits())).select(&a, 30, 0, &mut found);
+                assert_eq!(found, sorted(&a, 30), "{guess}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_chosen_one_by_one() {
+        for a in vectors(10_001) {
+            for (density, block) in [(0.01, 4096), (0.3, 100), (0.07, 100), (1.0, 7), (0.5, 1)] {
+                let mut expected = Vec::new();
+                for (number, values) in a.chunks(block).enumerate() {
+                    let chosen = sorted(values, block_count(density, values.len()));
+                    expected.extend(chosen.iter().map(|i| i + (number * block) as u32));
+                }
+                let mut found = Vec::new();
+                block_top_k(&a, density, block, &mut found);
+                assert_eq!(found, expected, "{density} of blocks of {block}");
+            }
         }
     }
 }

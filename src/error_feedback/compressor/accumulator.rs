@@ -1,0 +1,169 @@
+//! Error feedback around a compressor.
+
+use super::{Compressor, Message};
+use crate::error::{Error, Result};
+use crate::kernel::scratch::with_scratch;
+use crate::numeric::Real;
+use crate::state::slot::read_exact;
+use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
+
+const NAME: &str = "Accumulator";
+
+/// Error feedback: what a compressor leaves out of a vector is added to the next one.
+///
+/// ```text
+/// a = ξ + g
+/// c = C(a)
+/// ξ ← a − c                      Σ c + ξ = Σ g
+/// ```
+/// `g` and `ξ` are flat vectors of the same length. With `‖g‖ ≤ M` the residual stays below
+/// `M·√(1−δ)/(1−√(1−δ))`, which is less than `2M/δ`. Clip `g`, not `c`.
+///
+/// State: `ξ`, 4 bytes per `f32` element, and what the compressor remembers.
+///
+/// # Errors
+/// [`Accumulator::new`] refuses options out of range, and compressors that are no contraction for
+/// vectors of this length: their residual grows without bound.
+///
+/// # Examples
+/// ```
+/// use eigenstep::error_feedback::compressor::{Accumulator, Selection, TopK};
+///
+/// let compressor = TopK(Selection::Count { k: 1 });
+/// let mut feedback = Accumulator::<f64>::new(Box::new(compressor), 3)?;
+/// let mut c = [0.0; 3];
+/// feedback.step(&[1.0, 3.0, 2.0])?.decompress_into(&mut c);
+/// assert_eq!(c, [0.0, 3.0, 0.0]);
+/// assert_eq!(feedback.residual(), [1.0, 0.0, 2.0]);
+/// feedback.step(&[0.5, 0.5, 0.5])?.decompress_into(&mut c);
+/// assert_eq!(c, [0.0, 0.0, 2.5]);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// F. Seide, H. Fu, J. Droppo, G. Li, D. Yu, "1-Bit Stochastic Gradient Descent and its Application to
+/// Data-Parallel Distributed Training of Speech DNNs", Interspeech 2014; S. P. Karimireddy, Q. Rebjock,
+/// S. U. Stich, M. Jaggi, "Error Feedback Fixes SignSGD and other Gradient Compression Schemes", ICML
+/// 2019.
+#[derive(Debug)]
+pub struct Accumulator<R: Real> {
+    compressor: Box<dyn Compressor<R>>,
+    residual: Vec<R>,
+    steps: u64,
+}
+
+impl<R: Real> Accumulator<R> {
+    /// A residual of `numel` zeros.
+    ///
+    /// # Errors
+    /// As [`Compressor::validate`]; [`Error::InvalidHyperparameter`] for the field `compressor` if it
+    /// is no contraction.
+    pub fn new(compressor: Box<dyn Compressor<R>>, numel: usize) -> Result<Self> {
+        compressor.validate(numel)?;
+        let contraction = compressor.contraction(numel);
+        if contraction.is_nan() || contraction < 0.0 {
+            return Err(Error::InvalidHyperparameter {
+                optimizer: NAME,
+                field: "compressor",
+                expected: "a contraction".into(),
+                found: format!("{compressor:?}, of constant {contraction:.3} for {numel} elements"),
+            });
+        }
+        Ok(Self { compressor, residual: vec![R::zero(); numel], steps: 0 })
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.residual.len()
+    }
+
+    /// What has been left out, `ξ`.
+    pub fn residual(&self) -> &[R] {
+        &self.residual
+    }
+
+    /// Number of vectors so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The compressor.
+    pub fn compressor(&self) -> &dyn Compressor<R> {
+        &*self.compressor
+    }
+
+    /// The message for the next vector.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`]; [`Error::NonFiniteGradient`] if an element is not finite;
+    /// [`Error::NonFinite`] if the sum with the residual, or what the compressor makes of it,
+    /// overflows. The residual has not changed then.
+    pub fn step(&mut self, g: &[R]) -> Result<Message<R>> {
+        let numel = self.numel();
+        if g.len() != numel {
+            let (name, shape, found) = (NAME.to_owned(), vec![numel], g.len());
+            return Err(Error::LengthMismatch { name, shape, expected: numel, found });
+        }
+        if let Some((index, value)) = g.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+            let (name, value) = (NAME.to_owned(), value.widen());
+            return Err(Error::NonFiniteGradient { name, index, value });
+        }
+        with_scratch::<R, _>(numel, |a| {
+            for ((a, &residual), &g) in a.iter_mut().zip(&self.residual).zip(g) {
+                *a = residual + g;
+            }
+            finite("the sum of gradient and residual", a)?;
+            let message = self.compressor.compress(self.steps + 1, a);
+            with_scratch::<R, _>(numel, |c| {
+                c.fill(R::zero());
+                message.decompress_into(c);
+                finite("the compressed vector", c)?;
+                for ((residual, &a), &c) in self.residual.iter_mut().zip(&*a).zip(&*c) {
+                    *residual = a - c;
+                }
+                self.steps += 1;
+                Ok(message)
+            })
+        })
+    }
+
+    /// Forgets what has been left out.
+    pub fn clear(&mut self) {
+        self.residual.fill(R::zero());
+    }
+
+    /// Adds the bytes held.
+    pub fn count_bytes(&self, bytes: &mut StateBytes) {
+        bytes.add("residual", size_of_val(self.residual.as_slice()));
+    }
+
+    /// Writes residual, step number and what the compressor remembers.
+    pub fn save(&self, record: &mut Record<'_>) {
+        record.tensor("residual", StateTensor::new(&[self.numel()], &self.residual));
+        record.scalar("step", Scalar::Int(i64::try_from(self.steps).unwrap_or(i64::MAX)));
+        self.compressor.save(&mut record.nested("compressor"));
+    }
+
+    /// Reads what [`Accumulator::save`] has written; with an error nothing has changed.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`] names the key.
+    pub fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
+        let residual: Vec<R> = read_exact("residual", &[self.numel()], lookup)?;
+        if residual.iter().any(|x| !x.is_finite()) {
+            return Err(lookup.problem("residual", "holds a number that is not finite"));
+        }
+        let steps = lookup.scalar("step").and_then(Scalar::as_u64);
+        let steps = steps.ok_or_else(|| lookup.problem("step", "is missing, or no count"))?;
+        self.compressor.load(&lookup.nested("compressor"))?;
+        (self.residual, self.steps) = (residual, steps);
+        Ok(())
+    }
+}
+
+fn finite<R: Real>(what: &'static str, x: &[R]) -> Result<()> {
+    match x.iter().find(|x| !x.is_finite()) {
+        Some(x) => Err(Error::NonFinite { what, value: x.widen() }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,63 @@
+//! Random numbers and norms that compressors need.
+
+use crate::numeric::Real;
+use crate::numeric::random::philox4x32;
+use crate::numeric::reduce::LaneSum;
+
+/// 32 random bits after another: the stream of a seed and a step.
+fn bits(seed: u64, t: u64) -> impl Iterator<Item = u32> {
+    let key = [seed as u32, (seed >> 32) as u32];
+    let block = move |number: u64| {
+        philox4x32([number as u32, (number >> 32) as u32, t as u32, (t >> 32) as u32], key)
+    };
+    (0u64..).flat_map(block)
+}
+
+/// Numbers in `[0, 1)`, multiples of 2⁻³².
+pub(super) fn uniforms(seed: u64, t: u64) -> impl Iterator<Item = f64> {
+    bits(seed, t).map(|bits| f64::from(bits) * (1.0 / 4_294_967_296.0))
+}
+
+/// Numbers of 64 random bits.
+pub(super) fn words(seed: u64, t: u64) -> impl Iterator<Item = u64> {
+    let mut bits = bits(seed, t);
+    std::iter::from_fn(move || Some(u64::from(bits.next()?) << 32 | u64::from(bits.next()?)))
+}
+
+/// `⌊r⌋ + [u < r − ⌊r⌋]`: rounding whose mean is `r >= 0` if `u` is uniform in `[0, 1)`.
+///
+/// # Examples
+/// ```
+/// use eigenstep::error_feedback::compressor::round_at_random;
+///
+/// assert_eq!(round_at_random(2.25, 0.2), 3.0);
+/// assert_eq!(round_at_random(2.25, 0.25), 2.0);
+/// ```
+pub fn round_at_random(r: f64, u: f64) -> f64 {
+    let below = r.floor();
+    if u < r - below { below + 1.0 } else { below }
+}
+
+/// `Σ f(|x|)`, of a fixed order.
+fn sum<R: Real>(x: &[R], f: impl Fn(f64) -> f64) -> f64 {
+    let mut sum = LaneSum::default();
+    sum.extend(x, |x| f(x.widen().abs()));
+    sum.total()
+}
+
+/// `Σ|x|/d`, which is finite if the elements are.
+pub(super) fn mean_magnitude<R: Real>(x: &[R]) -> f64 {
+    let numel = x.len().max(1) as f64;
+    let total = sum(x, |x| x);
+    if total.is_finite() { total / numel } else { sum(x, |x| x / numel) }
+}
+
+/// `‖x‖₂`, also where the squares overflow or vanish.
+pub(super) fn euclidean_norm<R: Real>(x: &[R]) -> f64 {
+    let squares = sum(x, |x| x * x);
+    if squares.is_finite() && squares > 1e-280 {
+        return squares.sqrt();
+    }
+    let largest = x.iter().fold(0.0_f64, |a, x| a.max(x.widen().abs()));
+    if largest > 0.0 { largest * sum(x, |x| (x / largest).powi(2)).sqrt() } else { 0.0 }
+}

@@ -1,0 +1,133 @@
+//! Numbers of 16 bits.
+
+use super::{Compressor, Message};
+use crate::kernel::Isa;
+use crate::numeric::Real;
+use crate::quant::{decode_bf16, encode_bf16};
+
+/// Rounding to the nearest number of 16 bits, ties to even; what is too large becomes the largest.
+///
+/// ```text
+/// |C(x) − x| ≤ 2⁻⁸|x|,   δ = 1 − 2⁻¹⁶        Bf16
+/// |C(x) − x| ≤ 2⁻¹¹|x|,  δ = 1 − 2⁻²²        F16, if 6.1e-5 ≤ |x| ≤ 65504
+/// ```
+/// Two bytes for every element. The constants are those of elements within the normal range; in `F16`
+/// elements below 3e-8 become zero.
+///
+/// # Examples
+/// ```
+/// use eigenstep::error_feedback::compressor::{Compressor, HalfPrecision};
+///
+/// let mut y = [0.0f32; 2];
+/// HalfPrecision::F16.compress(1, &[1.0f32 / 3.0, 1e6]).decompress_into(&mut y);
+/// assert_eq!(y, [0.33325195, 65504.0]);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HalfPrecision {
+    /// bfloat16: the range of `f32`, 8 bits of precision.
+    #[default]
+    Bf16,
+    /// IEEE half precision: from 6e-8 to 65504, 11 bits of precision.
+    F16,
+}
+
+impl HalfPrecision {
+    /// All bits of infinity.
+    pub(super) fn infinity(self) -> u16 {
+        match self {
+            Self::Bf16 => 0x7f80,
+            Self::F16 => 0x7c00,
+        }
+    }
+
+    fn encode<R: Real>(self, x: &[R]) -> Vec<u16> {
+        let mut codes = vec![0; x.len()];
+        match self {
+            Self::Bf16 => encode_bf16(Isa::detect(), x, &mut codes),
+            Self::F16 => codes.iter_mut().zip(x).for_each(|(code, x)| *code = f16(x.widen())),
+        }
+        for (code, x) in codes.iter_mut().zip(x) {
+            if *code & 0x7fff == self.infinity() && x.is_finite() {
+                *code -= 1;
+            }
+        }
+        codes
+    }
+
+    pub(super) fn decode<R: Real>(self, codes: &[u16], out: &mut [R]) {
+        let len = codes.len().min(out.len());
+        let (codes, _) = codes.split_at(len);
+        let (out, _) = out.split_at_mut(len);
+        match self {
+            Self::Bf16 => decode_bf16(Isa::detect(), codes, out),
+            Self::F16 => {
+                out.iter_mut().zip(codes).for_each(|(x, &code)| *x = R::of(f16_value(code)));
+            }
+        }
+    }
+}
+
+/// `2^exponent`, of a normal number.
+fn power(exponent: i64) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
+}
+
+/// The nearest number in half precision; infinity from 65520 on.
+fn f16(x: f64) -> u16 {
+    let sign = u16::from(x.is_sign_negative()) << 15;
+    let size = x.abs();
+    if !(size < 65520.0) {
+        return sign | 0x7c00;
+    }
+    // below the normal numbers the spacing stays
+    let exponent = ((size.to_bits() >> 52) as i64 - 1023).max(-14);
+    let steps = (size * power(10 - exponent)).round_ties_even();
+    // 1024 steps and more carry into the exponent
+    sign | ((((exponent + 14) as u16) << 10) + steps as u16)
+}
+
+fn f16_value(code: u16) -> f64 {
+    let (exponent, fraction) = (i64::from(code >> 10 & 31), f64::from(code & 1023));
+    let size = match exponent {
+        0 => fraction * power(-24),
+        31 if fraction > 0.0 => f64::NAN,
+        31 => f64::INFINITY,
+        _ => (1024.0 + fraction) * power(exponent - 25),
+    };
+    if code >> 15 == 1 { -size } else { size }
+}
+
+impl<R: Real> Compressor<R> for HalfPrecision {
+    fn compress(&mut self, _: u64, x: &[R]) -> Message<R> {
+        Message::Half { format: *self, codes: self.encode(x) }
+    }
+
+    fn contraction(&self, _: usize) -> f64 {
+        1.0 - power(match self {
+            Self::Bf16 => -16,
+            Self::F16 => -22,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_comes_back_and_neighbours_round() {
+        for code in 0..0x7c00 {
+            let x = f16_value(code);
+            assert_eq!(f16(x), code);
+            assert_eq!(f16(-x), code | 0x8000);
+            let middle = (x + f16_value(code + 1)) / 2.0;
+            if code < 0x7bff {
+                assert_eq!(f16(middle), code + (code & 1));
+                assert_eq!(f16(middle * (1.0 + 1e-12)), code + 1);
+                assert_eq!(f16(middle * (1.0 - 1e-12)), code);
+            }
+        }
+        assert_eq!(f16(65519.9), 0x7bff);
+        assert_eq!(f16(65520.0), 0x7c00);
+    }
+}

@@ -1,0 +1,131 @@
+//! Which elements of a vector are its largest.
+
+use super::top_k::{block_top_k, select_top_k};
+use crate::error::{Error, Result};
+use crate::numeric::Real;
+
+/// Which elements of a vector are kept: those of largest magnitude; of equal ones those that come
+/// first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Selection {
+    /// `max(1, ⌊density·d⌋)` of all `d` elements.
+    TopK {
+        /// Share that is kept, in `(0, 1]`.
+        density: f64,
+    },
+    /// A fixed number of all elements.
+    Count {
+        /// How many, at least 1.
+        k: usize,
+    },
+    /// `⌈density·b⌉` of every block of `b` elements; the last block may be shorter.
+    BlockTopK {
+        /// Share that is kept, in `(0, 1]`.
+        density: f64,
+        /// Elements `b` of a block, at least 1.
+        block: usize,
+    },
+}
+
+impl Selection {
+    /// Checks every option.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] for the field `density`, `k` or `block`.
+    pub fn validate(&self, optimizer: &'static str) -> Result<()> {
+        let wrong = |field, expected: &str, found: String| {
+            Err(Error::InvalidHyperparameter { optimizer, field, expected: expected.into(), found })
+        };
+        match *self {
+            Self::TopK { density } | Self::BlockTopK { density, .. }
+                if !(density > 0.0 && density <= 1.0) =>
+            {
+                wrong("density", "in (0, 1]", density.to_string())
+            }
+            Self::Count { k: 0 } => wrong("k", "at least 1", "0".into()),
+            Self::BlockTopK { block: 0, .. } => wrong("block", "at least 1", "0".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that a vector has as many elements as are to be kept, and not too many to be numbered.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] for the field `k` or `selection`.
+    pub fn check_numel(&self, optimizer: &'static str, numel: usize) -> Result<()> {
+        let (field, expected, found) = match *self {
+            Self::Count { k } if k > numel => {
+                ("k", format!("at most the vector's {numel} elements"), k.to_string())
+            }
+            _ if u32::try_from(numel).is_err() => {
+                let expected = "for a vector of less than 2^32 elements".into();
+                ("selection", expected, format!("one of {numel}"))
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::InvalidHyperparameter { optimizer, field, expected, found })
+    }
+
+    /// Elements of a block; `None`: the selection is from all.
+    pub fn block(&self) -> Option<usize> {
+        match self {
+            Self::BlockTopK { block, .. } => Some((*block).max(1)),
+            _ => None,
+        }
+    }
+
+    /// Number of elements that are kept of `numel`.
+    ///
+    /// Densities are taken as the decimal fractions that they are written as: 7 of 100 at 0.07.
+    pub fn count(&self, numel: usize) -> usize {
+        match *self {
+            Self::TopK { density } => share(density, numel, false).max(1).min(numel),
+            Self::Count { k } => k.min(numel),
+            Self::BlockTopK { density, block } => {
+                let block = block.max(1);
+                numel / block * share(density, block, true) + share(density, numel % block, true)
+            }
+        }
+    }
+
+    /// Writes the indices of the elements that are kept, ascending.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::error_feedback::Selection;
+    ///
+    /// let mut kept = Vec::new();
+    /// Selection::Count { k: 2 }.select(&[1.0f32, -3.0, 3.0, 3.0], &mut kept);
+    /// assert_eq!(kept, [1, 2]);
+    /// Selection::BlockTopK { density: 0.5, block: 2 }.select(&[1.0f32, -3.0, 3.0, 3.0], &mut kept);
+    /// assert_eq!(kept, [1, 2]);
+    /// ```
+    pub fn select<R: Real>(&self, a: &[R], indices: &mut Vec<u32>) {
+        match *self {
+            Self::BlockTopK { density, block } => block_top_k(a, density, block, indices),
+            _ => select_top_k(a, self.count(a.len()), indices),
+        }
+    }
+}
+
+/// `density·numel`, rounded up or down, of the shortest decimal fraction that reads as `density`.
+fn share(density: f64, numel: usize, up: bool) -> usize {
+    let text = density.to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let digits: Option<u128> = format!("{whole}{fraction}").parse().ok();
+    let unit = 10u128.checked_pow(fraction.len() as u32);
+    let product = digits.and_then(|digits| digits.checked_mul(numel as u128));
+    let exact = product.zip(unit).map(|(product, unit)| match up {
+        true => product.div_ceil(unit),
+        false => product / unit,
+    });
+    let rounded = || if up { (density * numel as f64).ceil() } else { density * numel as f64 };
+    // more digits than 128 bits hold: far from any decision
+    exact.map_or_else(|| rounded() as usize, |count| count as usize).min(numel)
+}
+
+/// Entries that are kept of a block.
+pub(super) fn block_count(density: f64, len: usize) -> usize {
+    share(density, len, true)
+}

@@ -1,0 +1,169 @@
+//! Matrices as products of two thin factors, from one step to the next.
+
+use super::low_rank::power_iteration;
+use super::{Compressor, Message};
+use crate::error::{Error, Result};
+use crate::numeric::Real;
+use crate::numeric::random::normal;
+use crate::state::slot::read_exact;
+use crate::state::{Lookup, Record, StateTensor};
+use ndarray::{Array2, ArrayView2, Axis};
+
+const NAME: &str = "LowRank";
+
+/// One power iteration a step, which begins where the last one ended.
+///
+/// ```text
+/// (P, R) = power_iteration(M/s, Q)                  s: power of two near the largest element
+/// C(M) = s·P Rᵀ,  Q ← R                             δ ≥ 0; r/min(a, b) if M stays the same
+/// ```
+/// of a matrix `M` of a × b elements: 4r(a + b) bytes in `f32`, and as many for `Q`. What it leaves out
+/// is never longer than `M`, but a matrix whose rows are all orthogonal to `Q` is left out as a whole:
+/// use it with error feedback. Columns of `Q` that are zero are drawn anew. Where the factors would
+/// not be smaller than the matrix, as those of a vector, the matrix is sent as it is, `δ = 1`.
+///
+/// Scaling makes the message of `cM` that of `M` times `c`: without it the constant of the
+/// orthogonalisation would swallow small gradients.
+///
+/// # Errors
+/// [`LowRank::new`] refuses a rank of 0.
+///
+/// # Examples
+/// ```
+/// use eigenstep::error_feedback::compressor::{Compressor, LowRank};
+///
+/// // of rank 1
+/// let x: Vec<f64> = (0..48).map(|i| f64::from((i / 8 + 1) * (i % 8 - 3))).collect();
+/// let mut compressor = LowRank::new(6, 8, 1, 0)?;
+/// let message = compressor.compress(1, &x);
+/// assert_eq!(message.bytes(), 8 * (6 + 8));
+/// let mut y = [0.0; 48];
+/// message.decompress_into(&mut y);
+/// assert!(x.iter().zip(&y).all(|(x, y)| (x - y).abs() < 1e-6));
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// T. Vogels, S. P. Karimireddy, M. Jaggi, "PowerSGD: Practical Low-Rank Gradient Compression for
+/// Distributed Optimization", NeurIPS 2019.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LowRank<R> {
+    rows: usize,
+    columns: usize,
+    rank: usize,
+    seed: u64,
+    /// `Q`; of size 0 where matrices are sent as they are.
+    basis: Array2<R>,
+}
+
+impl<R: Real> LowRank<R> {
+    /// Factors of `rank` columns, or as many as the matrix has, of matrices of `rows × columns`
+    /// elements; `seed` is the same on all workers.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] for the field `rank` if it is 0, and for `columns` if there are
+    /// more elements than can be counted.
+    pub fn new(rows: usize, columns: usize, rank: usize, seed: u64) -> Result<Self> {
+        let wrong = |field, expected: &str, found: usize| {
+            let (expected, found) = (expected.to_owned(), found.to_string());
+            Err(Error::InvalidHyperparameter { optimizer: NAME, field, expected, found })
+        };
+        if rank == 0 {
+            return wrong("rank", "an integer >= 1", rank);
+        }
+        let Some(numel) = rows.checked_mul(columns) else {
+            return wrong("columns", "fewer", columns);
+        };
+        let rank = rank.min(rows).min(columns);
+        let smaller = rows.saturating_add(columns).saturating_mul(rank) < numel;
+        let shape = if smaller { (columns, rank) } else { (0, 0) };
+        let basis = Array2::from_shape_fn(shape, |place| drawn(place, rank, seed, 0));
+        Ok(Self { rows, columns, rank, seed, basis })
+    }
+
+    /// Columns of the factors.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Whether matrices are sent as they are.
+    pub fn is_exact(&self) -> bool {
+        self.basis.is_empty()
+    }
+
+    /// Columns of zeros would stay so for ever.
+    fn remember(&mut self, r: Array2<R>, t: u64) {
+        self.basis = r;
+        let (rank, seed) = (self.rank, self.seed);
+        for (j, mut column) in self.basis.axis_iter_mut(Axis(1)).enumerate() {
+            if column.iter().all(|x| *x == R::zero()) {
+                column.indexed_iter_mut().for_each(|(i, x)| *x = drawn((i, j), rank, seed, t));
+            }
+        }
+    }
+}
+
+/// Normally distributed, of its place, the seed and the step.
+fn drawn<R: Real>((i, j): (usize, usize), rank: usize, seed: u64, t: u64) -> R {
+    let place = (i * rank + j) as u64;
+    let counter = [place as u32, (place >> 32) as u32, t as u32, (t >> 32) as u32];
+    R::of(normal(counter, [seed as u32, (seed >> 32) as u32]))
+}
+
+/// The power of two at or below the largest element, of a size whose inverse is a number, too; 1 if
+/// all elements are zero.
+fn scale<R: Real>(x: &[R]) -> R {
+    let largest = x.iter().fold(R::zero(), |a, x| a.max(x.abs()));
+    let power = f64::from_bits(largest.widen().to_bits() & 0x7ff0 << 48);
+    let (least, most) = (R::min_positive_value(), R::min_positive_value().recip());
+    if largest > R::zero() { R::of(power).max(least).min(most) } else { R::one() }
+}
+
+impl<R: Real> Compressor<R> for LowRank<R> {
+    fn compress(&mut self, t: u64, x: &[R]) -> Message<R> {
+        let (rows, columns, rank) = (self.rows, self.columns, self.rank);
+        let matrix = match ArrayView2::from_shape((rows, columns), x) {
+            Ok(matrix) if !self.is_exact() => matrix,
+            _ => return Message::Dense(x.to_vec()),
+        };
+        let scale = scale(x);
+        let inverse = scale.recip();
+        let (p, r) = power_iteration(&matrix.mapv(|x| x * inverse), &self.basis);
+        let factor = r.t().iter().map(|&x| x * scale).collect();
+        self.remember(r, t);
+        Message::Factors { rows, columns, rank, p: p.iter().copied().collect(), r: factor }
+    }
+
+    /// 0: matrices may be orthogonal to what came before.
+    fn contraction(&self, _: usize) -> f64 {
+        if self.is_exact() { 1.0 } else { 0.0 }
+    }
+
+    fn validate(&self, numel: usize) -> Result<()> {
+        if self.rows * self.columns == numel {
+            return Ok(());
+        }
+        Err(Error::InvalidHyperparameter {
+            optimizer: NAME,
+            field: "columns",
+            expected: format!("such that the vector's {numel} elements are `rows` of them"),
+            found: format!("{} in {} rows", self.columns, self.rows),
+        })
+    }
+
+    fn save(&self, record: &mut Record<'_>) {
+        let values: Vec<R> = self.basis.iter().copied().collect();
+        record.tensor("basis", StateTensor::new(self.basis.shape(), &values));
+    }
+
+    fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
+        let shape = self.basis.dim();
+        let values: Vec<R> = read_exact("basis", &[shape.0, shape.1], lookup)?;
+        if values.iter().any(|x| !x.is_finite()) {
+            return Err(lookup.problem("basis", "holds a number that is not finite"));
+        }
+        let basis = Array2::from_shape_vec(shape, values);
+        self.basis = basis.map_err(|_| lookup.problem("basis", "has another shape"))?;
+        Ok(())
+    }
+}
