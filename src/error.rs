@@ -129,6 +129,12 @@ pub enum Error {
         /// Path of the parameter.
         name: String,
     },
+    /// Workers could not agree on a gradient.
+    #[error("exchange: {problem}")]
+    Exchange {
+        /// What is wrong.
+        problem: String,
+    },
     /// Two leaves of one tree have the same path.
     #[error("the name `{name}` is used twice")]
     DuplicateName {

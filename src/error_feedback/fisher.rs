@@ -172,8 +172,7 @@ fn pivoted_cholesky<R: Real>(window: &GradWindow<R>) -> (Array2<f64>, Vec<usize>
         let better =
             |best: (usize, f64), (i, &x): (usize, &f64)| if x > best.1 { (i, x) } else { best };
         let (pivot, rest) = left.iter().enumerate().fold((0, f64::NEG_INFINITY), better);
-        // also where nothing compares: a NaN
-        if !(rest > noise) {
+        if rest <= noise || rest.is_nan() {
             break;
         }
         let mut column: Vec<f64> = (0..count).map(|i| window.gram(i, pivot)).collect();

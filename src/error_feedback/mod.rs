@@ -13,6 +13,7 @@
 //! other. [`Compression`] makes it small, and feeds back what it leaves out ([`Residual`]).
 
 pub mod compressor;
+pub mod exchange;
 mod feedback;
 mod fisher;
 mod galore;

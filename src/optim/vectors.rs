@@ -155,10 +155,10 @@ where
             }
         }
         // a group that has lost all of its parameters
-        let others = self.0.iter().filter(|vector| {
+        let mut others = self.0.iter().filter(|vector| {
             !vector.places.is_empty() && !leaves.iter().any(|leaf| vector.holds(leaf.group))
         });
-        others.map(|vector| vector.check(V::NAME, leaves)).collect()
+        others.try_for_each(|vector| vector.check(V::NAME, leaves))
     }
 
     fn check_state(&self, methods: Methods<'_, Vectored<V>>) -> Result<()> {

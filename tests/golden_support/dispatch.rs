@@ -2,9 +2,10 @@
 
 use super::options::Spelling;
 use super::{
-    Outcome, Stop, distributed, fail, kernels, low_dimensional, lowbit, matrix_runs, schedulers,
-    skip, soap_runs, trajectory, windows,
+    Outcome, Stop, distributed, exchange, fail, kernels, low_dimensional, lowbit, matrix_runs,
+    schedulers, skip, soap_runs, trajectory, windows,
 };
+use eigenstep::error_feedback::exchange::PowerSgdOrder;
 use eigenstep::prelude::*;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,6 +68,9 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "mfac_dense" | "mfac_sparse" | "mfac_low_rank" => windows::mfac(case),
         "ggt" | "ggt_sparse" => windows::ggt(case),
         "ef_adagrad" => windows::ef_adagrad(case),
+        "distributed" => exchange::quadratics(case),
+        "powersgd" => exchange::power_sgd(case, PowerSgdOrder::Both),
+        "powersgd_alternating" => exchange::power_sgd(case, PowerSgdOrder::Alternating),
         "microadam" => windows::microadam(case),
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
         "galore" => low_dimensional::galore(case),

@@ -5,6 +5,7 @@ pub mod compressors;
 pub mod data;
 pub mod dispatch;
 pub mod distributed;
+pub mod exchange;
 pub mod json;
 pub mod kernels;
 pub mod low_dimensional;

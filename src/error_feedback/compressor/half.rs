@@ -76,7 +76,7 @@ fn power(exponent: i64) -> f64 {
 fn f16(x: f64) -> u16 {
     let sign = u16::from(x.is_sign_negative()) << 15;
     let size = x.abs();
-    if !(size < 65520.0) {
+    if size >= 65520.0 || size.is_nan() {
         return sign | 0x7c00;
     }
     // below the normal numbers the spacing stays

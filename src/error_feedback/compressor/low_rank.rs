@@ -36,7 +36,7 @@ pub fn power_iteration<R: Real>(m: &ArrayRef2<R>, q: &ArrayRef2<R>) -> (Array2<R
         Some(q) => product(m, &q),
         None => product(m, q),
     };
-    gram_schmidt(&mut p);
+    gram_schmidt(&mut p, EPS);
     let r = product(&m.t(), &p);
     (p, r)
 }
@@ -56,7 +56,7 @@ fn product<R: Real>(a: &ArrayRef2<R>, b: &ArrayRef2<R>) -> Array2<R> {
 
 /// Makes columns orthonormal, in their order, each against those before it. From five columns on it
 /// is done twice: once loses orthogonality with the condition number.
-pub(crate) fn gram_schmidt<R: Real>(p: &mut Array2<R>) {
+pub(crate) fn gram_schmidt<R: Real>(p: &mut Array2<R>, eps: f64) {
     let passes = if p.ncols() > 4 { 2 } else { 1 };
     for j in 0..p.ncols() {
         let (before, mut rest) = p.view_mut().split_at(Axis(1), j);
@@ -69,7 +69,9 @@ pub(crate) fn gram_schmidt<R: Real>(p: &mut Array2<R>) {
             }
         }
         let norm = column.iter().map(|x| x.widen() * x.widen()).sum::<f64>().sqrt();
-        let inverse = R::of(norm + EPS);
-        column.map_inplace(|x| *x /= inverse);
+        let length = norm + eps;
+        if length > 0.0 {
+            column.map_inplace(|x| *x /= R::of(length));
+        }
     }
 }

@@ -32,7 +32,6 @@ mod wire;
 pub use accumulator::Accumulator;
 pub use draws::round_at_random;
 pub use half::HalfPrecision;
-#[allow(unused_imports, reason = "for exchanges, which follow")]
 pub(crate) use low_rank::gram_schmidt;
 pub use low_rank::power_iteration;
 pub use message::Message;

@@ -48,7 +48,7 @@ impl<R: Real> Compressor<R> for TopK {
     fn contraction(&self, numel: usize) -> f64 {
         let share = |numel: usize| self.0.count(numel) as f64 / numel as f64;
         match self.0.block().filter(|&block| block < numel) {
-            Some(block) if numel % block == 0 => share(block),
+            Some(block) if numel.is_multiple_of(block) => share(block),
             Some(block) => share(block).min(share(numel % block)),
             None => share(numel.max(1)),
         }

@@ -23,6 +23,9 @@ pub(super) struct DenseRows<R> {
 /// A vector that is read piece by piece.
 type Load<'l, R> = &'l (dyn Fn(usize, &mut [R]) + Sync);
 
+/// Hands a piece of a vector, by its beginning and length, to a function.
+type Piece<'p, R> = &'p (dyn Fn(usize, usize, &mut dyn FnMut(&[R])) + Sync);
+
 impl<R: Real> DenseRows<R> {
     pub fn new(capacity: usize, numel: usize) -> Self {
         Self { numel, values: filled(R::zero(), capacity * numel) }
@@ -56,12 +59,7 @@ impl<R: Real> DenseRows<R> {
     }
 
     /// `⟨gᵢ, v⟩`: one unit per piece of `v`, whose sums are added in the order of the pieces.
-    fn products_of(
-        &self,
-        count: usize,
-        isa: Isa,
-        piece: &(dyn Fn(usize, usize, &mut dyn FnMut(&[R])) + Sync),
-    ) -> Vec<f64> {
+    fn products_of(&self, count: usize, isa: Isa, piece: Piece<'_, R>) -> Vec<f64> {
         let pieces = self.numel.div_ceil(CHUNK);
         let mut sums = vec![0.0; pieces * count];
         let mut units: Vec<_> = sums.chunks_mut(count.max(1)).enumerate().collect();

@@ -253,10 +253,8 @@ impl<R: Real> GradWindow<R> {
             found.ok_or_else(|| lookup.problem(name, "is not a number of slots"))
         };
         let (count, next) = (number("count", capacity)?, number("next", capacity)?);
-        if next != count
-            && (count != capacity || next >= capacity)
-            && !(count == capacity && next == 0)
-        {
+        let fits = if count == capacity { next < capacity.max(1) } else { next == count };
+        if !fits {
             return Err(lookup.problem("next", "does not fit the number of gradients"));
         }
         let gram = read_exact::<f64>("gram", &[capacity, capacity], lookup)?;

@@ -1,0 +1,360 @@
+//! How workers agree on a gradient: what converges, what stalls, and what goes wrong.
+// a test that fails says so by panicking, and its indices are of its own making
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use eigenstep::Error;
+use eigenstep::error_feedback::Selection;
+use eigenstep::error_feedback::compressor::{Compressor, Identity, TopK};
+use eigenstep::error_feedback::exchange::{
+    AllReduce, Alone, Comm, Compressed, Feedback, GradExchange, LocalComm, PowerSgd, PowerSgdOrder,
+};
+use eigenstep::state::{Dtype, Lookup, Record, StateDict};
+use std::cell::RefCell;
+use std::thread;
+use std::time::Duration;
+
+const WORKERS: usize = 4;
+const DIM: usize = 8;
+
+/// A number in [-1, 1) that depends on nothing but its arguments.
+fn noise(seed: u64, i: usize) -> f64 {
+    let mut z = (seed << 32).wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+}
+
+fn vector(seed: u64, len: usize) -> Vec<f64> {
+    (0..len).map(|i| noise(seed, i)).collect()
+}
+
+/// Runs `work` for every worker in a thread of its own.
+fn workers<X: Send>(count: usize, work: impl Fn(usize, LocalComm) -> X + Sync) -> Vec<X> {
+    let comms = LocalComm::workers(count).unwrap();
+    thread::scope(|scope| {
+        let work = &work;
+        let start = |(rank, comm)| scope.spawn(move || work(rank, comm));
+        let threads: Vec<_> = comms.into_iter().enumerate().map(start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// `f(x) = Σ cⱼ(xⱼ − tⱼ)²/2`, other `c` and `t` for every worker; the gradient.
+fn gradient(rank: usize, x: &[f64]) -> Vec<f64> {
+    let curvature = |j: usize| 0.6 + 0.4 * noise(50 + rank as u64, j);
+    let target = |j: usize| 2.0 * noise(60 + rank as u64, j);
+    x.iter().enumerate().map(|(j, x)| curvature(j) * (x - target(j))).collect()
+}
+
+/// Where the sum of all workers' functions is least.
+fn optimum() -> Vec<f64> {
+    let at = |x: f64, j: usize| -> f64 {
+        (0..WORKERS).map(|rank| gradient(rank, &[x; DIM])[j]).sum::<f64>()
+    };
+    // the gradient is linear in x
+    (0..DIM).map(|j| at(0.0, j) / (at(0.0, j) - at(1.0, j))).collect()
+}
+
+fn top2() -> Box<dyn Compressor<f64>> {
+    Box::new(TopK(Selection::Count { k: 2 }))
+}
+
+type Make<'m> = dyn Fn(usize) -> Compressed<f64> + Sync + 'm;
+
+fn made(feedback: Feedback<f64>, compressor: Box<dyn Compressor<f64>>) -> Compressed<f64> {
+    Compressed::new(feedback, compressor).unwrap()
+}
+
+/// All positions of every worker.
+fn descend(steps: usize, make: &Make<'_>) -> Vec<Vec<Vec<f64>>> {
+    workers(WORKERS, |rank, comm| {
+        let mut exchange = make(rank);
+        let mut x = vec![1.0; DIM];
+        let mut path = Vec::new();
+        for _ in 0..steps {
+            let mut g = gradient(rank, &x);
+            exchange.exchange(&comm, &mut g).unwrap();
+            x.iter_mut().zip(&g).for_each(|(x, g)| *x -= 0.1 * g);
+            path.push(x.clone());
+        }
+        path
+    })
+}
+
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+}
+
+fn at_end(steps: usize, make: &Make<'_>) -> f64 {
+    let paths = descend(steps, make);
+    assert!(paths.iter().all(|path| *path == paths[0]), "the workers have parted");
+    distance(paths[0].last().unwrap(), &optimum())
+}
+
+/// D6: what remembers an estimate reaches the optimum; what remembers an error alone stalls near it.
+#[test]
+fn what_converges_and_what_stalls() {
+    let ideal = |rank| Feedback::EcIdeal { optimum: gradient(rank, &optimum()) };
+    for full_start in [false, true] {
+        let ef21 = move |momentum| Feedback::Ef21 { momentum, full_start };
+        let econtrol = move |eta| Feedback::EControl { eta, full_start };
+        for feedback in
+            [ef21(0.0), ef21(0.8), econtrol(Some(0.25)), econtrol(Some(0.1)), econtrol(None)]
+        {
+            let off = at_end(3000, &|_| made(feedback.clone(), top2()));
+            assert!(off < 1e-12, "{feedback:?}: {off:e}");
+        }
+    }
+    let off = at_end(3000, &|rank| made(ideal(rank), top2()));
+    assert!(off < 1e-12, "{off:e}");
+    let stalls = |feedback: Feedback<f64>| at_end(3000, &|_| made(feedback.clone(), top2()));
+    let (plain, ec) = (stalls(Feedback::Plain), stalls(Feedback::Ec));
+    assert!(plain > 0.1 && ec > 1e-3 && ec < plain, "plain {plain:e}, with compensation {ec:e}");
+}
+
+/// D1: without compression every kind is descent along the mean gradient, and nothing is left over.
+#[test]
+fn without_compression_all_are_one() {
+    let mut x = vec![1.0; DIM];
+    let mut path = Vec::new();
+    for _ in 0..50 {
+        let all: Vec<Vec<f64>> = (0..WORKERS).map(|rank| gradient(rank, &x)).collect();
+        for (j, x) in x.iter_mut().enumerate() {
+            *x -= 0.1 * all.iter().map(|g| g[j]).sum::<f64>() / WORKERS as f64;
+        }
+        path.push(x.clone());
+    }
+    let kinds: [&(dyn Fn(usize) -> Feedback<f64> + Sync); 6] = [
+        &|_| Feedback::Plain,
+        &|_| Feedback::Ec,
+        &|_| Feedback::Ef21 { momentum: 0.0, full_start: false },
+        &|_| Feedback::Ef21 { momentum: 0.0, full_start: true },
+        &|rank| Feedback::EcIdeal { optimum: gradient(rank, &optimum()) },
+        &|_| Feedback::EControl { eta: Some(0.7), full_start: false },
+    ];
+    for kind in kinds {
+        let found = descend(50, &|rank| made(kind(rank), Box::new(Identity)));
+        for (found, expected) in found[0].iter().zip(&path) {
+            assert!(distance(found, expected) < 1e-12);
+        }
+    }
+}
+
+/// D2: EControl without gain is EF21, bit for bit.
+#[test]
+fn no_gain_is_ef21() {
+    for full_start in [false, true] {
+        let control = Feedback::EControl { eta: Some(0.0), full_start };
+        let ef21 = Feedback::Ef21 { momentum: 0.0, full_start };
+        let run = |feedback: Feedback<f64>| descend(60, &|_| made(feedback.clone(), top2()));
+        assert_eq!(run(control), run(ef21));
+    }
+}
+
+/// D3: with error compensation, `x − γ·mean e` follows descent along the gradients at `x`.
+#[test]
+fn compensated_descent_is_delayed_descent() {
+    let paths = workers(WORKERS, |rank, comm| {
+        let mut exchange = made(Feedback::Ec, top2());
+        let (mut x, mut virtual_x) = (vec![1.0; DIM], vec![1.0; DIM]);
+        let mut worst = 0.0f64;
+        for _ in 0..100 {
+            let g = gradient(rank, &x);
+            let (mut mean, mut error) = (g.clone(), g.clone());
+            AllReduce::default().exchange(&comm, &mut mean).unwrap();
+            virtual_x.iter_mut().zip(&mean).for_each(|(x, g)| *x -= 0.1 * g);
+            let mut g = g;
+            exchange.exchange(&comm, &mut g).unwrap();
+            x.iter_mut().zip(&g).for_each(|(x, g)| *x -= 0.1 * g);
+            error.copy_from_slice(exchange.error());
+            AllReduce::default().exchange(&comm, &mut error).unwrap();
+            let shifted: Vec<f64> = x.iter().zip(&error).map(|(x, e)| x - 0.1 * e).collect();
+            worst = worst.max(distance(&shifted, &virtual_x));
+        }
+        worst
+    });
+    assert!(paths.iter().all(|worst| *worst < 1e-12), "{paths:?}");
+}
+
+/// D5: workers that have the same gradient are one worker.
+#[test]
+fn equal_workers_are_one() {
+    let feedback = || Feedback::EControl { eta: Some(0.1), full_start: false };
+    let run = |comm: &dyn Comm| {
+        let mut exchange = made(feedback(), top2());
+        let mut x = vec![1.0; DIM];
+        for _ in 0..40 {
+            let mut g = gradient(0, &x);
+            exchange.exchange(comm, &mut g).unwrap();
+            x.iter_mut().zip(&g).for_each(|(x, g)| *x -= 0.1 * g);
+        }
+        x
+    };
+    let alone = run(&Alone);
+    assert!(workers(4, |_, comm| run(&comm)).iter().all(|x| distance(x, &alone) < 1e-13));
+}
+
+/// Threads that sleep at random change no bit.
+#[test]
+fn timing_changes_nothing() {
+    let run = |sleepy: bool| {
+        workers(3, |rank, comm| {
+            let mut exchange = made(Feedback::Ec, top2());
+            let mut sum = vec![0.0; DIM];
+            for step in 0..20 {
+                if sleepy {
+                    let pause = (noise(step, rank).abs() * 800.0) as u64;
+                    thread::sleep(Duration::from_micros(pause));
+                }
+                let mut g = vector(100 * step + rank as u64, DIM);
+                exchange.exchange(&comm, &mut g).unwrap();
+                sum.iter_mut().zip(&g).for_each(|(sum, g)| *sum += g);
+            }
+            sum
+        })
+    };
+    assert_eq!(run(false), run(true));
+}
+
+/// A worker that leaves does not keep the others waiting.
+#[test]
+fn a_lost_worker_is_an_error() {
+    let outcomes = workers(3, |rank, comm| {
+        if rank == 1 {
+            return None; // its end is dropped
+        }
+        let mut exchange = made(Feedback::Ec, top2());
+        let mut g = vec![1.0; DIM];
+        let error = exchange.exchange(&comm, &mut g).unwrap_err();
+        assert_eq!(g, vec![1.0; DIM]);
+        assert!(exchange.error().is_empty(), "nothing may have changed");
+        Some(error.to_string())
+    });
+    for outcome in outcomes.into_iter().flatten() {
+        assert_eq!(outcome, "exchange: another worker is gone");
+    }
+}
+
+/// I5 and the like: refused before anything changes.
+#[test]
+fn bad_input() {
+    let mut exchange = made(Feedback::Ec, top2());
+    exchange.exchange(&Alone, &mut [1.0; DIM]).unwrap();
+    let kept = exchange.error().to_vec();
+    for bad in [f64::NAN, f64::INFINITY] {
+        let mut g = [1.0; DIM];
+        g[3] = bad;
+        assert!(matches!(exchange.exchange(&Alone, &mut g), Err(Error::NonFinite { .. })));
+    }
+    let error = exchange.exchange(&Alone, &mut [1.0; 5]).unwrap_err();
+    assert_eq!(error.to_string(), "exchange: expected 8 elements, found 5");
+    assert_eq!(exchange.error(), kept);
+    for (feedback, text) in [
+        (
+            Feedback::EControl { eta: Some(1.0), full_start: false },
+            "Compressed: `eta` must be in [0, 1), got 1",
+        ),
+        (
+            Feedback::Ef21 { momentum: -0.1, full_start: false },
+            "Compressed: `momentum` must be in [0, 1), got -0.1",
+        ),
+    ] {
+        assert_eq!(Compressed::<f64>::new(feedback, top2()).unwrap_err().to_string(), text);
+    }
+    assert!(LocalComm::workers(0).is_err());
+    assert!(PowerSgd::<f64>::new(3, 3, 0, 0).is_err());
+    let error = Alone.all_reduce_sum(Dtype::U8, &mut [1, 2]).unwrap_err();
+    assert_eq!(error.to_string(), "exchange: U8 cannot be summed");
+    assert!(Alone.broadcast(3, &mut vec![1]).is_err());
+}
+
+/// In both orders the mean of what is left, and the estimate, are the mean of what came.
+#[test]
+fn power_sgd_loses_nothing() {
+    for order in [PowerSgdOrder::Both, PowerSgdOrder::Alternating] {
+        workers(3, |rank, comm| {
+            let mut exchange = PowerSgd::new(8, 6, 2, 9).unwrap();
+            (exchange.order, exchange.min_compression_rate) = (order, 1.0);
+            for step in 0..6 {
+                let mut g = vector(step * 10 + rank as u64, 48);
+                let mut came: Vec<f64> =
+                    g.iter().zip(exchange.error()).map(|(g, e)| g + e).collect();
+                exchange.exchange(&comm, &mut g).unwrap();
+                let mut left = exchange.error().to_vec();
+                AllReduce::default().exchange(&comm, &mut came).unwrap();
+                AllReduce::default().exchange(&comm, &mut left).unwrap();
+                let back: Vec<f64> = g.iter().zip(&left).map(|(g, e)| g + e).collect();
+                assert!(distance(&back, &came) < 1e-12, "{order:?}");
+            }
+        });
+    }
+}
+
+/// Bytes on the wire: a tenth of a vector costs about a tenth, thin factors what they hold.
+#[test]
+fn messages_are_small() {
+    let mut whole = AllReduce::default();
+    GradExchange::<f64>::exchange(&mut whole, &Alone, &mut vector(1, 1000)).unwrap();
+    assert_eq!(GradExchange::<f64>::bytes_sent(&whole), 8000);
+    let mut half = AllReduce::bf16();
+    GradExchange::<f64>::exchange(&mut half, &Alone, &mut vector(1, 1000)).unwrap();
+    assert_eq!(GradExchange::<f64>::bytes_sent(&half), 2000);
+    let tenth = Box::new(TopK(Selection::TopK { density: 0.1 }));
+    let mut exchange = made(Feedback::Ec, tenth);
+    exchange.exchange(&Alone, &mut vector(1, 1000)).unwrap();
+    assert!((1200..1300).contains(&exchange.bytes_sent()), "{}", exchange.bytes_sent());
+    let mut thin = PowerSgd::<f64>::new(40, 25, 2, 0).unwrap();
+    thin.exchange(&Alone, &mut vector(1, 1000)).unwrap();
+    assert_eq!(thin.bytes_sent(), 8 * 2 * 65);
+}
+
+/// bfloat16: the mean, within its precision; small numbers are not lost.
+#[test]
+fn bf16_is_near() {
+    let found = workers(4, |rank, comm| {
+        let mut g = vec![1.0 + rank as f64, 1e-30];
+        AllReduce::bf16().exchange(&comm, &mut g).unwrap();
+        g
+    });
+    assert_eq!(found[0][0], 2.5);
+    assert!((found[3][1] / 1e-30 - 1.0).abs() < 0.01);
+}
+
+fn resumes(make: &dyn Fn() -> Box<dyn GradExchange<f64>>) {
+    let (mut exchange, mut again) = (make(), make());
+    for step in 0..5 {
+        exchange.exchange(&Alone, &mut vector(step, 48)).unwrap();
+    }
+    let mut dict = StateDict::new("exchange");
+    exchange.save(&mut Record::new("x", &mut dict));
+    let used = RefCell::default();
+    again.load(&Lookup::new("x", &dict, &used)).unwrap();
+    for step in 5..10 {
+        let (mut a, mut b) = (vector(step, 48), vector(step, 48));
+        exchange.exchange(&Alone, &mut a).unwrap();
+        again.exchange(&Alone, &mut b).unwrap();
+        assert_eq!(a, b);
+    }
+    assert_eq!(exchange.bytes_sent(), again.bytes_sent());
+    dict.scalars.clear();
+    assert!(again.load(&Lookup::new("x", &dict, &used)).is_err());
+}
+
+#[test]
+fn every_exchange_resumes() {
+    for feedback in [
+        Feedback::Ec,
+        Feedback::Ef21 { momentum: 0.5, full_start: true },
+        Feedback::EControl { eta: None, full_start: false },
+    ] {
+        resumes(&|| Box::new(made(feedback.clone(), top2())));
+    }
+    for order in [PowerSgdOrder::Both, PowerSgdOrder::Alternating] {
+        resumes(&|| {
+            let mut exchange = PowerSgd::new(8, 6, 1, 3).unwrap();
+            exchange.order = order;
+            Box::new(exchange)
+        });
+    }
+    resumes(&|| Box::new(AllReduce::bf16()));
+}
