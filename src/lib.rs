@@ -43,6 +43,9 @@
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; its base's | two matrix products a step, roots now and then | fewer, better steps |
 //! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, with bases that may grow old |
+//! | [`MFac`](error_feedback::MFac) | 4m for the last m gradients; 6mρ + 4 at density ρ | a pass over the window | curvature of the whole model |
+//! | [`Ggt`](error_feedback::Ggt) | the same | a decomposition of order m | convex problems, badly conditioned |
+//! | [`MicroAdam`](error_feedback::MicroAdam) | 1 | – | fine-tuning, least memory |
 //! | [`GaLore`](error_feedback::GaLore) | 12r/n for an n × n matrix of rank r, all else 8 | two thin products a step, an SVD every 200 | large matrices, least memory |
 //! | [`LdAdam`](error_feedback::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen thin products a step | the same, with nothing of a gradient lost |
 //!
@@ -88,7 +91,7 @@
 //!
 //! # Guide
 //! In the folder `docs/` of the repository: `start.md` (from zero to a training loop), `choosing.md`,
-//! `groups.md`, `precision.md`, `second_order.md`, `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
+//! `groups.md`, `precision.md`, `second_order.md`, `error_feedback.md`, `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
 //! (old call → our call) and `benchmarks.md`.
 
 pub mod error;
@@ -128,6 +131,7 @@ mod guide {
         Determinism = "../docs/determinism.md";
         Extending = "../docs/extending.md";
         SecondOrder = "../docs/second_order.md";
+        ErrorFeedback = "../docs/error_feedback.md";
         Pytorch = "../docs/pytorch.md";
         Benchmarks = "../docs/benchmarks.md";
     }

@@ -1,6 +1,8 @@
 //! The methods that can be compared: one line each.
 
+use eigenstep::error_feedback::Momentum;
 use eigenstep::linalg::Damping;
+use eigenstep::optim::TensorMethod;
 use eigenstep::prelude::*;
 use eigenstep::second_order::soap::BasisStorage;
 
@@ -47,6 +49,8 @@ pub fn table() -> Vec<Method> {
         method("soap", |p| soap(BasisStorage::Full, p)),
         method("soap-4bit", |p| soap(BasisStorage::FOUR_BIT, p)),
         method("muon", |p| matrix(Muon { lr: 0.02, rest_lr_ratio: 0.25, weight_decay: 0.01, ..Muon::default() }, p)),
+        method("s-mfac", |p| windowed(MFac { base: Momentum { lr: 0.02, ..Momentum::default() }, window: 64, damp: 1e-2, ..MFac::sparse(0.01) }, p)),
+        method("s-ggt", |p| windowed(Ggt { base: Momentum { lr: 0.5, ..Momentum::default() }, window: 50, eps: 1e-2, ..Ggt::sparse(0.01) }, p)),
         method("adamw-8bit-dynamic", adamw).stored_in(Precision::INT8_DYNAMIC).on_request(),
         method("adamw-4bit-lpmm", adamw).stored_in(Precision::INT4_LPMM).on_request(),
         method("adamw-bf16", adamw).stored_in(Precision::Bf16).on_request(),
@@ -83,6 +87,13 @@ fn soap(storage: BasisStorage, precision: Precision) -> Result<Boxed> {
 }
 
 fn matrix<M: MatrixMethod>(method: M, precision: Precision) -> Result<Boxed> {
+    Ok(Box::new(method.build()?.with_state_precision(precision)?))
+}
+
+fn windowed<V: VectorMethod>(method: V, precision: Precision) -> Result<Boxed>
+where
+    V::Inner: TensorMethod<f32>,
+{
     Ok(Box::new(method.build()?.with_state_precision(precision)?))
 }
 

@@ -65,6 +65,8 @@ FAMILIES = {
         "mfac": ["mfac_"],
         "ggt": ["ggt_"],
         "microadam": ["microadam_"],
+        "feedback": ["ef_adagrad_"],
+        "exchange": ["distributed_", "powersgd_"],
         "kernels": [
             "kernel_mfac_product",
             "kernel_ggt_direction",

@@ -1,4 +1,9 @@
 //! Gradients exchanged between virtual workers.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::needless_range_loop,
+    reason = "the indices are workers and steps of one case"
+)]
 
 use super::compare::Tolerance;
 use super::matrix_runs::Options;

@@ -227,7 +227,7 @@ impl<R: Real> GradExchange<R> for Compressed<R> {
         // nothing can fail any more
         gradient.iter_mut().zip(estimate).for_each(|(g, x)| *g = x);
         let whole =
-            if self.t == 0 && self.feedback.full_start() { numel * size_of::<R>() } else { 0 };
+            if self.t == 0 && self.feedback.full_start() { size_of_val(gradient) } else { 0 };
         self.sent += (bytes.len() + whole) as u64;
         self.state = state;
         self.t += 1;
