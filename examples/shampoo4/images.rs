@@ -34,7 +34,7 @@ pub fn load(folder: Option<&Path>) -> Result<Images, Problem> {
         Some(folder) => (read(folder, "train")?, read(folder, "t10k")?),
     };
     let [first, second] = HIDDEN;
-    let (train, validation) = split(&all, VALIDATION_ONE_IN);
+    let (train, validation) = split(&all, (1, VALIDATION_ONE_IN));
     let inputs = all.images.ncols();
     if train.len() == 0 || test.len() == 0 || test.images.ncols() != inputs {
         let expected = "images of one size to learn from and to be tested by";

@@ -301,7 +301,11 @@ pub fn mfac_product(case: &Value) -> Outcome {
 }
 
 /// Section 3.2 of the paper: D, its denominators, B and the coefficients of the product.
-#[allow(clippy::indexing_slicing, reason = "the indices are those of the equations")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::needless_range_loop,
+    reason = "the indices are those of the equations"
+)]
 fn recursion(gram: &[f64], products: &[f64], m: usize, damp: f64, expect: &Value) -> Outcome {
     let n = m as f64;
     let mut w: Vec<Vec<f64>> =
