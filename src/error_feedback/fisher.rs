@@ -155,8 +155,9 @@ fn cancels<R: Real>(window: &GradWindow<R>, y: &[f64]) -> bool {
         terms += a.abs() * window.gram(i, i).sqrt();
         square += y.iter().enumerate().map(|(j, b)| a * b * window.gram(i, j)).sum::<f64>();
     }
-    // written so that a sum that rounding has made negative, or a NaN, counts as well
-    let held = terms * R::epsilon().widen() <= 1e-6 * square.sqrt();
+    // written so that a NaN counts as well; a square that rounding alone can make says nothing
+    let held = terms * R::epsilon().widen() <= 1e-6 * square.sqrt()
+        && square > 16.0 * f64::EPSILON * terms * terms;
     terms > 0.0 && !held
 }
 
