@@ -5,7 +5,6 @@ use super::residual::{Residual, ResidualFormat};
 use crate::error::Result;
 use crate::first_order::Adagrad;
 use crate::hyper::{Hyper, Hyperparameters};
-use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::optim::{
     Blocked, Configured, Direction, Elementwise, Layout, MatrixMethod, Rule, Scope, VectorMemory,
@@ -41,8 +40,9 @@ use crate::state::{Lookup, Record, StateBytes};
 /// the method's.
 ///
 /// # Errors
-/// `build` refuses options out of range. A parameter that was not there at the first step is refused,
-/// unless the scope is `Tensor`.
+/// `build` refuses options out of range. The first step refuses compressors that are no contraction for
+/// the vector, such as coarse QSGD for a long one, unless `feedback` is off. A parameter that was not
+/// there at the first step is refused, unless the scope is `Tensor`.
 ///
 /// # Examples
 /// Lion on one element in ten of every gradient:
@@ -187,8 +187,8 @@ enum Sent<R> {
 impl<R: Real> Sent<R> {
     /// What a message says; it is taken out of `a`.
     fn of(message: Message<R>, a: &mut [R]) -> Self {
-        match message {
-            Message::Sparse { indices, values, .. } => {
+        match message.into_entries() {
+            Ok((indices, values)) => {
                 for (&index, &value) in indices.iter().zip(&values) {
                     if let Some(a) = a.get_mut(index as usize) {
                         *a -= value;
@@ -196,7 +196,7 @@ impl<R: Real> Sent<R> {
                 }
                 Self::Sparse(indices, values)
             }
-            message => {
+            Err(message) => {
                 let mut values = vec![R::zero(); a.len()];
                 message.decompress_into(&mut values);
                 a.iter_mut().zip(&values).for_each(|(a, &c)| *a -= c);
@@ -246,20 +246,11 @@ impl<R: Real> Piece<R> {
         feedback: bool,
         compress: impl FnOnce(&[R]) -> Message<R>,
     ) {
-        let (offset, numel) = (self.offset, self.numel);
-        let take = |a: &mut [R]| {
-            add_gradient(step, offset, feedback, a);
+        let Self { offset, numel, residual, sent } = self;
+        *sent = residual.update(0, *numel, [step.t as u32, *offset as u32], |a| {
+            add_gradient(step, *offset, feedback, a);
             Sent::of(compress(a), a)
-        };
-        self.sent = match self.residual.in_place() {
-            Some(a) => take(a),
-            None => with_scratch::<R, _>(numel, |a| {
-                self.residual.load(0, a);
-                let sent = take(a);
-                self.residual.store(0, [step.t as u32, offset as u32], a);
-                sent
-            }),
-        };
+        });
     }
 }
 
@@ -308,7 +299,7 @@ impl<M: Configured> VectorMethod for ErrorFeedback<M> {
     }
 
     fn check_layout(&self, layout: &Layout) -> Result<()> {
-        self.compressor.check_layout(Self::NAME, layout)
+        self.compressor.check_layout(Self::NAME, layout, self.feedback)
     }
 
     fn init<R: Real>(&self, layout: &Layout) -> FeedbackMemory<R> {

@@ -1,12 +1,12 @@
-use super::intake::{Compression, LowRankness, Sparsity};
+use super::compression::Compression;
 use super::memory::WindowMemory;
 use super::momentum::Momentum;
 use super::root::WindowRoot;
+use super::window_method::{WindowMethod, WindowOptions};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
-use crate::optim::{Elementwise, Layout, Rule, Scope, VectorMethod, VectorStep};
-use crate::state::Lookup;
+use crate::optim::{Rule, Scope};
 
 /// How [`Ggt`] computes the direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,15 +122,12 @@ impl Default for Ggt {
 impl Ggt {
     /// The largest `density` of every gradient, with error feedback: EFCP's S-GGT.
     pub fn sparse(density: f64) -> Self {
-        let selection = super::Selection::TopK { density };
-        let compression = Compression::Sparse(Sparsity { selection, ..Sparsity::default() });
-        Self { compression, ..Self::default() }
+        Self { compression: Compression::sparse(density), ..Self::default() }
     }
 
     /// Factors of `rank` columns of every matrix, with error feedback.
     pub fn low_rank(rank: usize) -> Self {
-        let compression = Compression::LowRank(LowRankness { rank, ..LowRankness::default() });
-        Self { compression, ..Self::default() }
+        Self { compression: Compression::low_rank(rank), ..Self::default() }
     }
 }
 
@@ -184,65 +181,41 @@ impl<U: Rule> Hyperparameters for Ggt<U> {
     }
 }
 
-impl<U: Rule> VectorMethod for Ggt<U> {
-    type Inner = Elementwise<U>;
-    type Memory<R: Real> = WindowMemory<R>;
+impl<U: Rule> WindowMethod for Ggt<U> {
+    type Base = U;
 
-    fn inner(&self) -> Elementwise<U> {
-        Elementwise(self.base.clone())
+    fn base(&self) -> &U {
+        &self.base
     }
 
-    fn scope(&self) -> Scope {
-        self.scope
+    fn window(&self) -> WindowOptions {
+        WindowOptions {
+            capacity: self.window,
+            compression: self.compression,
+            averages: self.beta1 != 0.0,
+            scope: self.scope,
+            gradient_decay: self.gradient_decay,
+            tolerated_failures: self.tolerated_failures,
+        }
     }
 
-    fn gradient_decay(&self) -> f64 {
-        // an ascent turns the direction later
-        if self.base.maximize() { -self.gradient_decay } else { self.gradient_decay }
-    }
-
-    fn keeps_layout(&self, changed: &Self) -> bool {
-        self.window == changed.window
-            && (self.beta1 == 0.0) == (changed.beta1 == 0.0)
-            && self.compression.keeps_layout(&changed.compression)
-    }
-
-    fn check_layout(&self, layout: &Layout) -> Result<()> {
-        self.compression.check_layout(Self::NAME, layout)
-    }
-
-    fn init<R: Real>(&self, layout: &Layout) -> WindowMemory<R> {
-        WindowMemory::new(&self.compression, self.window, layout, self.beta1 != 0.0)
-    }
-
-    fn load<R: Real>(&self, layout: &Layout, lookup: &Lookup<'_>) -> Result<WindowMemory<R>> {
-        WindowMemory::load(&self.compression, self.window, layout, self.beta1 != 0.0, lookup)
-    }
-
-    fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut WindowMemory<R>) {
-        memory.absorb(step);
+    fn coefficients<R: Real>(&self, memory: &mut WindowMemory<R>) -> Result<Vec<f64>> {
         let Self { eps, jitter, relative_jitter, .. } = *self;
         let root = WindowRoot { beta: self.beta2, eps, jitter, relative_jitter };
         let products = memory.average(self.beta1, 1.0 / eps);
         let window = memory.window();
-        let coefficients = match (self.form, products) {
+        match (self.form, products) {
             (GgtForm::Newest, _) => root.newest(window),
             (GgtForm::General, Some(products)) => root.correction(window, products),
             (GgtForm::General, None) => {
                 let newest = window.newest();
                 let products = (0..window.count()).map(|slot| window.gram(newest, slot)).collect();
-                root.correction(window, products).map(|mut coefficients| {
-                    if let Some(own) = coefficients.get_mut(newest) {
-                        *own += 1.0 / eps;
-                    }
-                    coefficients
-                })
+                let mut coefficients = root.correction(window, products)?;
+                if let Some(own) = coefficients.get_mut(newest) {
+                    *own += 1.0 / eps;
+                }
+                Ok(coefficients)
             }
-        };
-        memory.settle(coefficients);
-    }
-
-    fn tolerated_failures(&self) -> u64 {
-        self.tolerated_failures
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::compressor::{
     Compressor, Identity, LowRank, Message, Natural, Qsgd, RandK, ScaledSign, Selection, TopK,
+    check_contraction,
 };
 use super::window::MatrixPart;
 use crate::error::{Error, Result};
@@ -10,9 +11,6 @@ use crate::optim::Layout;
 use crate::state::{Lookup, Record};
 
 /// A compressor by its options.
-///
-/// Feedback needs a contraction. Those of [`Kind::Qsgd`] and [`Kind::Natural`] end where `ω` reaches 1:
-/// `levels` of at least `√d` are safe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Kind {
@@ -21,26 +19,13 @@ pub enum Kind {
     /// The largest elements.
     TopK(Selection),
     /// Elements at random places.
-    RandK {
-        /// Share that is kept, in `(0, 1]`.
-        density: f64,
-        /// Seed of the places.
-        seed: u64,
-    },
+    RandK(RandK),
     /// Signs, and the mean magnitude.
     ScaledSign,
     /// Levels between zero and the norm, rounded at random.
-    Qsgd {
-        /// Number of levels, at least 1.
-        levels: u32,
-        /// Seed of the rounding.
-        seed: u64,
-    },
+    Qsgd(Qsgd),
     /// Powers of two, rounded at random.
-    Natural {
-        /// Seed of the rounding.
-        seed: u64,
-    },
+    Natural(Natural),
     /// Two thin factors of every matrix; vectors are kept whole.
     LowRank {
         /// Columns of the factors, at least 1.
@@ -53,26 +38,47 @@ pub enum Kind {
 impl Kind {
     /// Checks every option.
     pub(super) fn validate(&self, optimizer: &'static str) -> Result<()> {
-        let wrong = |field, expected: &str, found: String| {
-            Err(Error::InvalidHyperparameter { optimizer, field, expected: expected.into(), found })
-        };
-        match *self {
+        match self {
             Self::TopK(selection) => selection.validate(optimizer),
-            Self::RandK { density, .. } => Selection::TopK { density }.validate(optimizer),
-            Self::Qsgd { levels: 0, .. } => wrong("levels", "at least 1", "0".into()),
-            Self::LowRank { rank: 0, .. } => wrong("rank", "at least 1", "0".into()),
-            _ => Ok(()),
+            Self::LowRank { rank: 0, .. } => Err(Error::InvalidHyperparameter {
+                optimizer,
+                field: "rank",
+                expected: "at least 1".into(),
+                found: "0".into(),
+            }),
+            Self::LowRank { .. } => Ok(()),
+            // these have options that no vector has a say in
+            _ => self.whole::<f64>().map_or(Ok(()), |compressor| compressor.validate(0)),
         }
     }
 
-    pub(super) fn check_layout(&self, optimizer: &'static str, layout: &Layout) -> Result<()> {
-        match self {
-            Self::TopK(selection) => selection.check_numel(optimizer, layout.numel()),
-            Self::RandK { .. } => {
-                Selection::TopK { density: 1.0 }.check_numel(optimizer, layout.numel())
-            }
-            _ => Ok(()),
+    /// Checks that a vector can be compressed, and with `feedback` that its residual stays bounded.
+    pub(super) fn check_layout(
+        &self,
+        optimizer: &'static str,
+        layout: &Layout,
+        feedback: bool,
+    ) -> Result<()> {
+        if let Self::TopK(selection) = self {
+            selection.check_numel(optimizer, layout.numel())?;
         }
+        match self.whole::<f64>().filter(|_| feedback) {
+            Some(compressor) => check_contraction(optimizer, &*compressor, layout.numel()),
+            None => Ok(()),
+        }
+    }
+
+    /// The compressor of a whole vector; `None`: matrices are compressed one by one.
+    fn whole<R: Real>(&self) -> Option<Box<dyn Compressor<R>>> {
+        Some(match *self {
+            Self::Identity => Box::new(Identity),
+            Self::TopK(selection) => Box::new(TopK(selection)),
+            Self::RandK(rand_k) => Box::new(rand_k),
+            Self::ScaledSign => Box::new(ScaledSign),
+            Self::Qsgd(qsgd) => Box::new(qsgd),
+            Self::Natural(natural) => Box::new(natural),
+            Self::LowRank { .. } => return None,
+        })
     }
 
     /// The matrices of a vector, if they are compressed one by one.
@@ -98,27 +104,21 @@ pub(super) struct Compressors<R>(Vec<Box<dyn Compressor<R>>>);
 
 impl<R: Real> Compressors<R> {
     pub fn new(kind: &Kind, layout: &Layout) -> Self {
-        let one: Box<dyn Compressor<R>> = match *kind {
-            Kind::LowRank { rank, seed } => {
-                let thin = |(index, part): (usize, MatrixPart)| -> Box<dyn Compressor<R>> {
-                    let seed = seed.wrapping_add(index as u64);
-                    match LowRank::new(part.rows, part.columns, rank, seed) {
-                        Ok(thin) if !part.is_exact() => Box::new(thin),
-                        // vectors, and matrices without elements
-                        _ => Box::new(Identity),
-                    }
-                };
-                let parts = MatrixPart::of(layout, rank).into_iter().enumerate();
-                return Self(parts.map(thin).collect());
+        let thin = |(seed, part): (u64, MatrixPart), rank| -> Box<dyn Compressor<R>> {
+            match LowRank::new(part.rows, part.columns, rank, seed) {
+                Ok(thin) if !part.is_exact() => Box::new(thin),
+                // vectors, and matrices without elements
+                _ => Box::new(Identity),
             }
-            Kind::Identity => Box::new(Identity),
-            Kind::TopK(selection) => Box::new(TopK(selection)),
-            Kind::RandK { density, seed } => Box::new(RandK { density, unbiased: false, seed }),
-            Kind::ScaledSign => Box::new(ScaledSign),
-            Kind::Qsgd { levels, seed } => Box::new(Qsgd { levels, seed }),
-            Kind::Natural { seed } => Box::new(Natural { seed }),
         };
-        Self(vec![one])
+        Self(match (kind, kind.whole()) {
+            (_, Some(one)) => vec![one],
+            (Kind::LowRank { rank, seed }, None) => {
+                let parts = (*seed..).zip(MatrixPart::of(layout, *rank));
+                parts.map(|part| thin(part, *rank)).collect()
+            }
+            (_, None) => Vec::new(),
+        })
     }
 
     pub fn load(kind: &Kind, layout: &Layout, lookup: &Lookup<'_>) -> Result<Self> {

@@ -3,7 +3,7 @@ use crate::error::Result;
 use crate::first_order::AdamW;
 use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
-use crate::linalg::{matmul, matrix_shape, qr, reciprocal_power_of_two};
+use crate::linalg::{matmul, matrix_shape, qr, scale_to_one};
 use crate::numeric::Real;
 use crate::optim::{Applied, BlockState, BlockStep, MatrixMethod, Partition};
 use crate::state::slot::{SlotBuffer, SlotShape};
@@ -207,15 +207,6 @@ impl<R: Real> Scalars<R> {
     /// NaN stays what it is.
     fn capped(&self, x: R) -> R {
         if x > self.limit { self.limit } else { x }
-    }
-}
-
-/// `x·2ᵉ` with entries about 1, so that products of it are numbers.
-fn scale_to_one<R: Real>(x: &mut ArrayRef2<R>) {
-    let largest = x.iter().fold(R::zero(), |largest, x| largest.max(x.abs()));
-    if largest > R::zero() && largest.is_finite() {
-        let scale = reciprocal_power_of_two(largest);
-        x.mapv_inplace(|x| x * scale);
     }
 }
 

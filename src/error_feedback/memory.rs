@@ -1,19 +1,20 @@
 //! What methods over a window remember: the window, and this step's direction as a combination of it.
 
-use super::intake::{Compression, Intake};
+use super::intake::Intake;
+use super::window_method::WindowOptions;
 use crate::error::{Error, Result};
 use crate::numeric::Real;
 use crate::optim::{Direction, Layout, VectorMemory, VectorStep};
 use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 
-/// The memory of [`MFac`](super::MFac) and [`Ggt`](super::Ggt).
+/// The memory of a [`WindowMethod`](super::WindowMethod).
 ///
 /// The direction is `Σ cᵢgᵢ + s·v`, computed piece by piece where it is used: it has no memory of its
 /// own.
 #[derive(Debug)]
 pub struct WindowMemory<R> {
-    pub(super) intake: Intake<R>,
+    intake: Intake<R>,
     coefficients: Vec<f64>,
     /// An average of gradients that is preconditioned in their place, and its weight `s`.
     average: Option<(Vec<R>, f64)>,
@@ -22,14 +23,10 @@ pub struct WindowMemory<R> {
 }
 
 impl<R: Real> WindowMemory<R> {
-    pub(super) fn new(
-        compression: &Compression,
-        capacity: usize,
-        layout: &Layout,
-        averages: bool,
-    ) -> Self {
+    pub(super) fn new(options: &WindowOptions, layout: &Layout) -> Self {
+        let WindowOptions { capacity, compression, averages, .. } = options;
         Self {
-            intake: Intake::new(compression, capacity, layout),
+            intake: Intake::new(compression, *capacity, layout),
             coefficients: Vec::new(),
             average: averages.then(|| (vec![R::zero(); layout.numel()], 0.0)),
             failures: 0,
@@ -38,13 +35,12 @@ impl<R: Real> WindowMemory<R> {
     }
 
     pub(super) fn load(
-        compression: &Compression,
-        capacity: usize,
+        options: &WindowOptions,
         layout: &Layout,
-        averages: bool,
         lookup: &Lookup<'_>,
     ) -> Result<Self> {
-        let intake = Intake::load(compression, capacity, layout, lookup)?;
+        let WindowOptions { capacity, compression, averages, .. } = options;
+        let intake = Intake::load(compression, *capacity, layout, lookup)?;
         let average = || Ok((read_exact("average", &[layout.numel()], lookup)?, 0.0));
         let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
         Ok(Self {

@@ -1,12 +1,12 @@
+use super::compression::Compression;
 use super::fisher::{Fisher, Normalization};
-use super::intake::{Compression, LowRankness, Sparsity};
 use super::memory::WindowMemory;
 use super::momentum::Momentum;
+use super::window_method::{WindowMethod, WindowOptions};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
-use crate::optim::{Elementwise, Layout, Rule, Scope, VectorMethod, VectorStep};
-use crate::state::Lookup;
+use crate::optim::{Rule, Scope};
 
 /// M-FAC: natural gradients of the last `m` gradients, full matrix, without a matrix of the size of the
 /// model; its window dense, sparse with error feedback, or of low rank.
@@ -104,15 +104,12 @@ impl Default for MFac {
 impl MFac {
     /// The largest `density` of every gradient, with error feedback: EFCP's S-MFAC.
     pub fn sparse(density: f64) -> Self {
-        let selection = super::Selection::TopK { density };
-        let compression = Compression::Sparse(Sparsity { selection, ..Sparsity::default() });
-        Self { compression, ..Self::default() }
+        Self { compression: Compression::sparse(density), ..Self::default() }
     }
 
     /// Factors of `rank` columns of every matrix, with error feedback: EFCP's LR-MFAC.
     pub fn low_rank(rank: usize) -> Self {
-        let compression = Compression::LowRank(LowRankness { rank, ..LowRankness::default() });
-        Self { compression, ..Self::default() }
+        Self { compression: Compression::low_rank(rank), ..Self::default() }
     }
 }
 
@@ -153,51 +150,29 @@ impl<U: Rule> Hyperparameters for MFac<U> {
     }
 }
 
-impl<U: Rule> VectorMethod for MFac<U> {
-    type Inner = Elementwise<U>;
-    type Memory<R: Real> = WindowMemory<R>;
+impl<U: Rule> WindowMethod for MFac<U> {
+    type Base = U;
 
-    fn inner(&self) -> Elementwise<U> {
-        Elementwise(self.base.clone())
+    fn base(&self) -> &U {
+        &self.base
     }
 
-    fn scope(&self) -> Scope {
-        self.scope
+    fn window(&self) -> WindowOptions {
+        WindowOptions {
+            capacity: self.window,
+            compression: self.compression,
+            averages: false,
+            scope: self.scope,
+            gradient_decay: self.gradient_decay,
+            tolerated_failures: self.tolerated_failures,
+        }
     }
 
-    fn gradient_decay(&self) -> f64 {
-        // an ascent turns the direction later
-        if self.base.maximize() { -self.gradient_decay } else { self.gradient_decay }
-    }
-
-    fn keeps_layout(&self, changed: &Self) -> bool {
-        self.window == changed.window && self.compression.keeps_layout(&changed.compression)
-    }
-
-    fn check_layout(&self, layout: &Layout) -> Result<()> {
-        self.compression.check_layout(Self::NAME, layout)
-    }
-
-    fn init<R: Real>(&self, layout: &Layout) -> WindowMemory<R> {
-        WindowMemory::new(&self.compression, self.window, layout, false)
-    }
-
-    fn load<R: Real>(&self, layout: &Layout, lookup: &Lookup<'_>) -> Result<WindowMemory<R>> {
-        WindowMemory::load(&self.compression, self.window, layout, false, lookup)
-    }
-
-    fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut WindowMemory<R>) {
-        memory.absorb(step);
+    fn coefficients<R: Real>(&self, memory: &mut WindowMemory<R>) -> Result<Vec<f64>> {
         let window = memory.window();
         let squares: f64 = (0..window.count()).map(|slot| window.gram(slot, slot)).sum();
         let mean = squares / window.count().max(1) as f64;
         let damp = self.damp + self.damp_relative * mean;
-        let fisher = Fisher { damp, normalization: self.normalization };
-        let coefficients = fisher.newest(window);
-        memory.settle(coefficients);
-    }
-
-    fn tolerated_failures(&self) -> u64 {
-        self.tolerated_failures
+        Fisher { damp, normalization: self.normalization }.newest(window)
     }
 }

@@ -1,5 +1,6 @@
+use super::compression::{Compression, Sparsity};
 use super::compressor::Selection;
-use super::intake::{Compression, Intake, Sparsity};
+use super::intake::Intake;
 use super::momentum::Momentum;
 use super::residual::ResidualFormat;
 use crate::error::Result;
@@ -167,8 +168,12 @@ impl<R: Real> Direction<R> for MicroAdamMemory<R> {
         with_scratch::<R, _>(out.len(), |squares| {
             squares.fill(R::zero());
             for (slot, &[first, second]) in self.weights.iter().enumerate() {
-                window.each_stored(slot, offset, out, |m, c| *m += first * c);
-                window.each_stored(slot, offset, squares, |v, c| *v += second * (c * c));
+                window.each_stored(slot, offset, out.len(), |place, c| {
+                    if let (Some(m), Some(v)) = (out.get_mut(place), squares.get_mut(place)) {
+                        *m += first * c;
+                        *v += second * (c * c);
+                    }
+                });
             }
             for (m, &v) in out.iter_mut().zip(&*squares) {
                 // what the window does not hold stands still, whatever eps is
@@ -226,7 +231,7 @@ impl VectorMethod for MicroAdam {
     fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut MicroAdamMemory<R>) {
         // what the step before has applied is forgotten now
         if self.alpha > 0.0 {
-            memory.intake.scale_residuals(1.0 - self.alpha);
+            memory.intake.scale_residual(1.0 - self.alpha);
         }
         memory.intake.absorb(step);
         let window = &memory.intake.window;

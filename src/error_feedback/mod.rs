@@ -12,6 +12,7 @@
 //! formed: [`Fisher`] and [`WindowRoot`] invert it through the products of its gradients with each
 //! other. [`Compression`] makes it small, and feeds back what it leaves out ([`Residual`]).
 
+mod compression;
 pub mod compressor;
 pub mod exchange;
 mod feedback;
@@ -29,13 +30,14 @@ mod residual;
 mod root;
 mod subspace;
 mod window;
+mod window_method;
 
+pub use compression::{Compression, LowRankness, Sparsity};
 pub use compressor::{Selection, power_iteration};
 pub use feedback::{EfAdagrad, ErrorFeedback, FeedbackMemory};
 pub use fisher::{Fisher, Normalization};
 pub use galore::{GaLore, GaLoreBlock};
 pub use ggt::{Ggt, GgtForm};
-pub use intake::{Compression, LowRankness, Sparsity};
 pub use kind::Kind;
 pub use ldadam::{LdAdam, LdAdamBlock};
 pub use memory::WindowMemory;
@@ -45,6 +47,7 @@ pub use momentum::{Momentum, MomentumCoefficients, Shrinkage};
 pub use residual::{Residual, ResidualFormat};
 pub use root::WindowRoot;
 pub use window::{GradWindow, LowRankRow, RowFormat};
+pub use window_method::{WindowMethod, WindowOptions};
 
 /// Calls `$macro!(Type)` for every method with error feedback that sees matrices: the list that the
 /// common tests read.

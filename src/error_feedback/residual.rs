@@ -95,14 +95,6 @@ impl<R: Real> Residual<R> {
         self.numel
     }
 
-    /// The elements themselves, if they are in full precision.
-    pub(crate) fn in_place(&mut self) -> Option<&mut [R]> {
-        match &mut self.held {
-            Held::Full(values) => Some(values),
-            _ => None,
-        }
-    }
-
     /// Writes the elements `offset ..`; `offset` is the beginning of a block.
     pub fn load(&self, offset: usize, out: &mut [R]) {
         match &self.held {
@@ -154,6 +146,26 @@ impl<R: Real> Residual<R> {
                 }
             }
         }
+    }
+
+    /// Changes the elements `offset .. offset + len`, which begin with a block: `f` gets them decoded.
+    /// `key` as in [`Residual::store`].
+    pub(crate) fn update<O>(
+        &mut self,
+        offset: usize,
+        len: usize,
+        key: [u32; 2],
+        f: impl FnOnce(&mut [R]) -> O,
+    ) -> O {
+        if let Held::Full(values) = &mut self.held {
+            return f(values.get_mut(offset..offset + len).unwrap_or_default());
+        }
+        with_scratch::<R, _>(len, |values| {
+            self.load(offset, values);
+            let output = f(values);
+            self.store(offset, key, values);
+            output
+        })
     }
 
     /// Adds `weight` times the elements `offset ..`, wherever a block begins.

@@ -129,8 +129,8 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
             others.iter().try_for_each(|group| group.method.check_group(&first.method))?;
         }
         let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-        if let Some(matched) = &matched {
-            self.joint.check(&methods, &leaves(matched, &params.manifest))?;
+        if let Some(matched) = matched.as_ref().filter(|_| M::Joint::SOME) {
+            self.joint.check(&methods, &leaves_of(matched, &params.manifest))?;
         }
         if self.non_finite != NonFinite::Propagate {
             let check = finite::check(self.isa, grads);
@@ -171,7 +171,6 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
     /// Takes over a new plan: makes the states of new parameters, and sorts all states into the
     /// order of the leaves.
     fn adopt(&mut self, matched: &Match, params: &Manifest, flat: &[&mut [T]]) {
-        let joint_leaves = leaves(matched, params);
         let group_of = |leaf: usize| matched.groups.get(leaf).copied().unwrap_or(0);
         let leaves: BTreeMap<&str, usize> =
             (0..params.len()).map(|leaf| (params.name(leaf), leaf)).collect();
@@ -194,7 +193,7 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
         }
         if M::Joint::SOME {
             let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-            self.joint.adopt(&methods, &joint_leaves, &self.storage);
+            self.joint.adopt(&methods, &leaves_of(matched, params), &self.storage);
         }
         let place = |name: &str| leaves.get(name).copied().unwrap_or(usize::MAX);
         self.tracked.sort_by_key(|tracked| place(&tracked.name));
@@ -294,7 +293,7 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
 }
 
 /// The leaves of the tree with their groups.
-fn leaves<'l>(matched: &Match, params: &'l Manifest) -> Vec<Leaf<'l>> {
+fn leaves_of<'l>(matched: &Match, params: &'l Manifest) -> Vec<Leaf<'l>> {
     let leaf = |leaf: usize| Leaf {
         name: params.name(leaf),
         shape: params.shape(leaf),

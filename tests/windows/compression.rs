@@ -219,6 +219,23 @@ fn power_iteration_converges() {
     assert!((dot(&rest, &rest) / best - 1.0).abs() < 1e-5);
 }
 
+/// More columns than a matrix has ranks, and matrices of any size: held exactly all the same.
+#[test]
+fn power_iteration_of_small_rank_and_size() {
+    let (left, right) = (vector::<f64>(1, 6), vector::<f64>(2, 5));
+    for scale in [1.0, 1e-5, 1e-9, 1e-30, 1e30, 1e200] {
+        let m = Array2::from_shape_fn((6, 5), |(i, j)| scale * left[i] * right[j]);
+        let mut q = Array2::from_shape_vec((5, 3), vector::<f64>(3, 15)).unwrap();
+        for _ in 0..5 {
+            let (p, r) = power_iteration(&m, &q);
+            let rest = &m - &p.dot(&r.t());
+            let off = rest.iter().fold(0.0f64, |a, x| a.max(x.abs())) / scale;
+            assert!(off < 1e-5, "{scale:e}: {off:e}");
+            q = r;
+        }
+    }
+}
+
 /// A zero gradient does not leave a low-rank window with factors of zero for ever.
 #[test]
 fn low_rank_survives_zero_gradients() {

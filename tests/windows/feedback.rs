@@ -1,6 +1,7 @@
 //! Error feedback around rules and matrix methods.
 
 use crate::{distance, vector};
+use eigenstep::error_feedback::compressor::{Natural, Qsgd, RandK};
 use eigenstep::error_feedback::{EfAdagrad, ErrorFeedback, Kind, ResidualFormat, Selection};
 use eigenstep::optim::{Scope, TensorMethod};
 use eigenstep::prelude::*;
@@ -100,10 +101,10 @@ fn every_kind_descends_and_resumes() {
     for compressor in [
         Kind::Identity,
         Kind::TopK(Selection::Count { k: 2 }),
-        Kind::RandK { density: 0.3, seed: 1 },
+        Kind::RandK(RandK { density: 0.3, ..RandK::default() }),
         Kind::ScaledSign,
-        Kind::Qsgd { levels: 8, seed: 2 },
-        Kind::Natural { seed: 3 },
+        Kind::Qsgd(Qsgd { levels: 8, seed: 2 }),
+        Kind::Natural(Natural { seed: 3 }),
         Kind::LowRank { rank: 1, seed: 4 },
     ] {
         let sgd = Sgd { lr: 0.05, ..Sgd::default() };
@@ -131,6 +132,26 @@ fn everything_resumes() {
             resumes(ErrorFeedback { compressor, residual, scope, ..rule });
             let matrix = ErrorFeedback::matrix(shampoo());
             resumes(ErrorFeedback { compressor, residual, scope, ..matrix });
+        }
+    }
+}
+
+/// A residual that would grow without bound is refused at the first step; without feedback there is none.
+#[test]
+fn feedback_needs_a_contraction() {
+    let compressor = Kind::Qsgd(Qsgd { levels: 1, seed: 0 });
+    for feedback in [true, false] {
+        let sgd = ErrorFeedback::rule(Sgd::default());
+        let mut opt = ErrorFeedback { compressor, feedback, ..sgd }.build::<f64>().unwrap();
+        let mut w = Array1::<f64>::ones(100);
+        let outcome = opt.step(&mut w, &Array1::ones(100));
+        if feedback {
+            let error = outcome.unwrap_err().to_string();
+            let expected = "ErrorFeedback: `compressor` must be a contraction";
+            assert!(error.starts_with(expected), "{error}");
+            assert_eq!(w, Array1::<f64>::ones(100));
+        } else {
+            outcome.unwrap();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Error feedback around a compressor.
 
-use super::{Compressor, Message};
+use super::{Compressor, Message, check_contraction, check_finite};
 use crate::error::{Error, Result};
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
@@ -60,15 +60,7 @@ impl<R: Real> Accumulator<R> {
     /// is no contraction.
     pub fn new(compressor: Box<dyn Compressor<R>>, numel: usize) -> Result<Self> {
         compressor.validate(numel)?;
-        let contraction = compressor.contraction(numel);
-        if contraction.is_nan() || contraction < 0.0 {
-            return Err(Error::InvalidHyperparameter {
-                optimizer: NAME,
-                field: "compressor",
-                expected: "a contraction".into(),
-                found: format!("{compressor:?}, of constant {contraction:.3} for {numel} elements"),
-            });
-        }
+        check_contraction(NAME, &*compressor, numel)?;
         Ok(Self { compressor, residual: vec![R::zero(); numel], steps: 0 })
     }
 
@@ -112,12 +104,12 @@ impl<R: Real> Accumulator<R> {
             for ((a, &residual), &g) in a.iter_mut().zip(&self.residual).zip(g) {
                 *a = residual + g;
             }
-            finite("the sum of gradient and residual", a)?;
+            check_finite("the sum of gradient and residual", a)?;
             let message = self.compressor.compress(self.steps + 1, a);
             with_scratch::<R, _>(numel, |c| {
                 c.fill(R::zero());
                 message.decompress_into(c);
-                finite("the compressed vector", c)?;
+                check_finite("the compressed vector", c)?;
                 for ((residual, &a), &c) in self.residual.iter_mut().zip(&*a).zip(&*c) {
                     *residual = a - c;
                 }
@@ -158,12 +150,5 @@ impl<R: Real> Accumulator<R> {
         self.compressor.load(&lookup.nested("compressor"))?;
         (self.residual, self.steps) = (residual, steps);
         Ok(())
-    }
-}
-
-fn finite<R: Real>(what: &'static str, x: &[R]) -> Result<()> {
-    match x.iter().find(|x| !x.is_finite()) {
-        Some(x) => Err(Error::NonFinite { what, value: x.widen() }),
-        None => Ok(()),
     }
 }

@@ -121,6 +121,18 @@ impl<R: Real> Message<R> {
         }
     }
 
+    /// Places and elements, if these are all that the message has; else the message.
+    pub(crate) fn into_entries(self) -> Result<(Vec<u32>, Vec<R>), Self> {
+        match self {
+            Self::Sparse { indices, values, .. } => Ok((indices, values)),
+            Self::BlockSparse { block, per_block, indices, values, .. } => {
+                let places = block_places(&indices, block, per_block);
+                Ok((places.map(|place| place as u32).collect(), values))
+            }
+            message => Err(message),
+        }
+    }
+
     /// Writes the vector; elements beyond the shorter of both are left out.
     pub fn decompress_into(&self, out: &mut [R]) {
         match self {
@@ -129,12 +141,7 @@ impl<R: Real> Message<R> {
                 place(out, indices.iter().map(|&index| index as usize), values);
             }
             Self::BlockSparse { block, per_block, indices, values, .. } => {
-                let blocks = indices.chunks((*per_block).max(1)).enumerate();
-                let places = blocks.flat_map(|(number, indices)| {
-                    let start = number.saturating_mul(*block);
-                    indices.iter().map(move |&index| start.saturating_add(index.into()))
-                });
-                place(out, places, values);
+                place(out, block_places(indices, *block, *per_block), values);
             }
             Self::Seeded { numel, seed, t, values } => {
                 place(out, RandK::places(*seed, *t, *numel, values.len()).into_iter(), values);
@@ -174,6 +181,19 @@ impl<R: Real> Message<R> {
             Self::Half { codes, .. } => size_of_val(codes.as_slice()),
         }
     }
+}
+
+/// Places in the vector of indices that count from the beginning of their block.
+fn block_places(
+    indices: &[u16],
+    block: usize,
+    per_block: usize,
+) -> impl Iterator<Item = usize> + '_ {
+    let blocks = indices.chunks(per_block.max(1)).enumerate();
+    blocks.flat_map(move |(number, indices)| {
+        let start = number.saturating_mul(block);
+        indices.iter().map(move |&index| start.saturating_add(index.into()))
+    })
 }
 
 fn write<R>(out: &mut [R], values: impl Iterator<Item = R>) {

@@ -32,8 +32,8 @@ mod wire;
 pub use accumulator::Accumulator;
 pub use draws::round_at_random;
 pub use half::HalfPrecision;
-pub(crate) use low_rank::gram_schmidt;
 pub use low_rank::power_iteration;
+pub(crate) use low_rank::{gram_schmidt, normal_factor, redraw_zero_columns};
 pub use message::Message;
 pub use natural::Natural;
 pub use qsgd::Qsgd;
@@ -44,7 +44,7 @@ pub use sparse::{Identity, TopK};
 pub use thin::LowRank;
 pub use top_k::{block_top_k, select_top_k};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::numeric::Real;
 use crate::state::{Lookup, Record};
 use std::fmt::Debug;
@@ -118,5 +118,28 @@ impl<R: Real, C: Compressor<R> + ?Sized> Compressor<R> for Box<C> {
 
     fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
         (**self).load(lookup)
+    }
+}
+
+/// Refuses a compressor under which a residual grows without bound.
+pub(crate) fn check_contraction<R: Real>(
+    optimizer: &'static str,
+    compressor: &dyn Compressor<R>,
+    numel: usize,
+) -> Result<()> {
+    let contraction = compressor.contraction(numel);
+    if contraction >= 0.0 {
+        return Ok(());
+    }
+    let (field, expected) = ("compressor", "a contraction".to_owned());
+    let found = format!("{compressor:?}, of constant {contraction:.3} for {numel} elements");
+    Err(Error::InvalidHyperparameter { optimizer, field, expected, found })
+}
+
+/// Refuses numbers that would poison a residual for ever.
+pub(crate) fn check_finite<R: Real>(what: &'static str, x: &[R]) -> Result<()> {
+    match x.iter().find(|x| !x.is_finite()) {
+        Some(x) => Err(Error::NonFinite { what, value: x.widen() }),
+        None => Ok(()),
     }
 }

@@ -29,6 +29,7 @@ use crate::numeric::Real;
 /// S. Horváth, C.-Y. Ho, Ľ. Horváth, A. N. Sahu, M. Canini, P. Richtárik, "Natural Compression for
 /// Distributed Deep Learning", 2019.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Natural {
     /// Key of the random numbers, another one on every worker.
     pub seed: u64,

@@ -34,6 +34,7 @@ use crate::numeric::Real;
 /// D. Alistarh, D. Grubic, J. Li, R. Tomioka, M. Vojnovic, "QSGD: Communication-Efficient SGD via
 /// Gradient Quantization and Encoding", NeurIPS 2017.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Qsgd {
     /// Number of levels `s`, from 1 to [`Qsgd::MOST_LEVELS`].
     pub levels: u32,

@@ -37,6 +37,7 @@ use std::collections::HashSet;
 /// S. U. Stich, J.-B. Cordonnier, M. Jaggi, "Sparsified SGD with Memory", NeurIPS 2018. Places: R. W.
 /// Floyd's algorithm in J. Bentley, "Programming Pearls: A Sample of Brilliance", 1987.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct RandK {
     /// Share that is kept, in `(0, 1]`.
     pub density: f64,

@@ -1,13 +1,13 @@
 //! Matrices as products of two thin factors, from one step to the next.
 
-use super::low_rank::power_iteration;
+use super::low_rank::{normal_factor, power_iteration, redraw_zero_columns};
 use super::{Compressor, Message};
 use crate::error::{Error, Result};
+use crate::linalg::scale_to_one;
 use crate::numeric::Real;
-use crate::numeric::random::normal;
 use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, StateTensor};
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2};
 
 const NAME: &str = "LowRank";
 
@@ -77,7 +77,7 @@ impl<R: Real> LowRank<R> {
         let rank = rank.min(rows).min(columns);
         let smaller = rows.saturating_add(columns).saturating_mul(rank) < numel;
         let shape = if smaller { (columns, rank) } else { (0, 0) };
-        let basis = Array2::from_shape_fn(shape, |place| drawn(place, rank, seed, 0));
+        let basis = normal_factor(shape, seed, 0);
         Ok(Self { rows, columns, rank, seed, basis })
     }
 
@@ -90,33 +90,6 @@ impl<R: Real> LowRank<R> {
     pub fn is_exact(&self) -> bool {
         self.basis.is_empty()
     }
-
-    /// Columns of zeros would stay so for ever.
-    fn remember(&mut self, r: Array2<R>, t: u64) {
-        self.basis = r;
-        let (rank, seed) = (self.rank, self.seed);
-        for (j, mut column) in self.basis.axis_iter_mut(Axis(1)).enumerate() {
-            if column.iter().all(|x| *x == R::zero()) {
-                column.indexed_iter_mut().for_each(|(i, x)| *x = drawn((i, j), rank, seed, t));
-            }
-        }
-    }
-}
-
-/// Normally distributed, of its place, the seed and the step.
-fn drawn<R: Real>((i, j): (usize, usize), rank: usize, seed: u64, t: u64) -> R {
-    let place = (i * rank + j) as u64;
-    let counter = [place as u32, (place >> 32) as u32, t as u32, (t >> 32) as u32];
-    R::of(normal(counter, [seed as u32, (seed >> 32) as u32]))
-}
-
-/// The power of two at or below the largest element, of a size whose inverse is a number, too; 1 if
-/// all elements are zero.
-fn scale<R: Real>(x: &[R]) -> R {
-    let largest = x.iter().fold(R::zero(), |a, x| a.max(x.abs()));
-    let power = f64::from_bits(largest.widen().to_bits() & 0x7ff0 << 48);
-    let (least, most) = (R::min_positive_value(), R::min_positive_value().recip());
-    if largest > R::zero() { R::of(power).max(least).min(most) } else { R::one() }
 }
 
 impl<R: Real> Compressor<R> for LowRank<R> {
@@ -126,12 +99,13 @@ impl<R: Real> Compressor<R> for LowRank<R> {
             Ok(matrix) if !self.is_exact() => matrix,
             _ => return Message::Dense(x.to_vec()),
         };
-        let scale = scale(x);
-        let inverse = scale.recip();
-        let (p, r) = power_iteration(&matrix.mapv(|x| x * inverse), &self.basis);
-        let factor = r.t().iter().map(|&x| x * scale).collect();
-        self.remember(r, t);
-        Message::Factors { rows, columns, rank, p: p.iter().copied().collect(), r: factor }
+        let mut matrix = matrix.to_owned();
+        let scale = scale_to_one(&mut matrix);
+        let (p, mut basis) = power_iteration(&matrix, &self.basis);
+        let r = basis.t().iter().map(|&x| x / scale).collect();
+        redraw_zero_columns(&mut basis, self.seed, t);
+        self.basis = basis;
+        Message::Factors { rows, columns, rank, p: p.iter().copied().collect(), r }
     }
 
     /// 0: matrices may be orthogonal to what came before.

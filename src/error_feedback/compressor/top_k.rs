@@ -213,12 +213,17 @@ impl<R: Real> Kernel for Collect<'_, R> {
 /// Kept out of the loop, which then stays a few vector instructions.
 #[inline(never)]
 fn collect_few<R: Real>(group: &[R], base: u32, threshold: R::Bits, found: &mut Vec<Key<R>>) {
+    // which of them reach it cannot be predicted: all are written, and few of them counted
+    let mut kept = [(R::Bits::default(), 0); LANES];
+    let mut count = 0;
     for (i, x) in (base..).zip(group) {
         let bits = x.magnitude_bits();
-        if bits >= threshold {
-            found.push((bits, !i));
+        if let Some(place) = kept.get_mut(count) {
+            *place = (bits, !i);
         }
+        count += usize::from(bits >= threshold);
     }
+    found.extend_from_slice(kept.get(..count).unwrap_or(&kept));
 }
 
 /// The largest magnitude of the entries `i, i + n, i + 2 n, ...` for each of `n` groups.

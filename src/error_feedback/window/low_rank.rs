@@ -1,9 +1,9 @@
 //! Rows as factors of low rank, one pair for every matrix.
 
+use super::super::compressor::normal_factor;
 use crate::error::Result;
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
-use crate::numeric::random::normal;
 use crate::optim::{Layout, Segment};
 use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, StateTensor};
@@ -59,13 +59,13 @@ impl MatrixPart {
     }
 
     /// A factor of normally distributed numbers, to begin with.
-    pub fn first_basis<R: Real>(&self, [seed, index]: [u64; 2]) -> Array2<R> {
-        let (columns, rank) = self.basis_shape();
-        Array2::from_shape_fn((columns, rank), |(i, j)| {
-            let place = (i * rank + j) as u64;
-            let counter = [place as u32, (place >> 32) as u32, index as u32, 0];
-            R::of(normal(counter, [seed as u32, (seed >> 32) as u32]))
-        })
+    pub fn first_basis<R: Real>(&self, seed: u64, index: u64) -> Array2<R> {
+        normal_factor(self.basis_shape(), seed ^ index, 0)
+    }
+
+    /// Elements that are left out of it.
+    pub fn residual_numel(&self) -> usize {
+        if self.is_exact() { 0 } else { self.numel() }
     }
 
     /// Factors that are zero.

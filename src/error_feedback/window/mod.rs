@@ -195,20 +195,24 @@ impl<R: Real> GradWindow<R> {
         match &self.rows {
             Rows::Dense(rows) => rows.combine(coefficients, offset, out, self.isa),
             Rows::Sparse(rows) => {
-                for (row, &c) in coefficients.iter().enumerate() {
+                for (row, &c) in coefficients.iter().enumerate().filter(|(_, c)| **c != 0.0) {
                     let c = R::of(c);
-                    rows.each(row, offset, out, |x, value| *x += c * value);
+                    rows.each(row, offset, out.len(), |place, value| {
+                        if let Some(x) = out.get_mut(place) {
+                            *x += c * value;
+                        }
+                    });
                 }
             }
             Rows::LowRank(rows) => rows.combine(coefficients, offset, out),
         }
     }
 
-    /// Calls `f(x, value)` for every element of `out` that the gradient in `slot` has stored, if the
-    /// window is sparse; `out` begins at element `offset` of the vector.
-    pub fn each_stored(&self, slot: usize, offset: usize, out: &mut [R], f: impl FnMut(&mut R, R)) {
+    /// Calls `f(place, value)` for every element `offset + place`, `place < len`, that the gradient in
+    /// `slot` has stored, if the window is sparse.
+    pub fn each_stored(&self, slot: usize, offset: usize, len: usize, f: impl FnMut(usize, R)) {
         if let Rows::Sparse(rows) = &self.rows {
-            rows.each(slot, offset, out, f);
+            rows.each(slot, offset, len, f);
         }
     }
 

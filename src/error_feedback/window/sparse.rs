@@ -127,10 +127,10 @@ impl<R: Real> SparseRows<R> {
         }
     }
 
-    /// Calls `f(x, value)` for every element of `out` that the row has; `out` begins at `offset`.
+    /// Calls `f(place, value)` for every stored element `offset + place` of a range, `place < len`.
     #[inline]
-    pub fn each(&self, slot: usize, offset: usize, out: &mut [R], mut f: impl FnMut(&mut R, R)) {
-        let end = offset + out.len();
+    pub fn each(&self, slot: usize, offset: usize, len: usize, mut f: impl FnMut(usize, R)) {
+        let end = offset + len;
         for tile in offset / TILE..end.div_ceil(TILE) {
             let begin = tile * TILE;
             let mut entries = self.entries(slot, tile);
@@ -143,11 +143,7 @@ impl<R: Real> SparseRows<R> {
                 entries.end = entries.start + before(end);
             }
             entries.start += skipped;
-            self.visit(entries, |place, value| {
-                if let Some(x) = out.get_mut((begin + place).wrapping_sub(offset)) {
-                    f(x, value);
-                }
-            });
+            self.visit(entries, |place, value| f((begin + place).wrapping_sub(offset), value));
         }
     }
 
@@ -178,7 +174,11 @@ impl<R: Real> SparseRows<R> {
     pub fn products_with_row(&self, count: usize, slot: usize) -> Vec<f64> {
         self.products(count, &|offset, out| {
             out.fill(R::zero());
-            self.each(slot, offset, out, |x, value| *x = value);
+            self.each(slot, offset, out.len(), |place, value| {
+                if let Some(x) = out.get_mut(place) {
+                    *x = value;
+                }
+            });
         })
     }
 
