@@ -8,7 +8,7 @@ use eigenstep::error_feedback::compressor::{Compressor, Identity, TopK};
 use eigenstep::error_feedback::exchange::{
     AllReduce, Alone, Comm, Compressed, Feedback, GradExchange, LocalComm, PowerSgd, PowerSgdOrder,
 };
-use eigenstep::state::{Dtype, Lookup, Record, StateDict};
+use eigenstep::state::{Dtype, Lookup, Record, StateDict, StateTensor};
 use std::cell::RefCell;
 use std::thread;
 use std::time::Duration;
@@ -263,9 +263,120 @@ fn bad_input() {
     }
     assert!(LocalComm::workers(0).is_err());
     assert!(PowerSgd::<f64>::new(3, 3, 0, 0).is_err());
+    assert!(PowerSgd::<f64>::new(usize::MAX, 3, 1, 0).is_err());
+    let mut thin = PowerSgd::<f64>::new(3, 3, 1, 0).unwrap();
+    thin.eps = f64::NAN;
+    let error = thin.exchange(&Alone, &mut [1.0; 9]).unwrap_err();
+    assert_eq!(error.to_string(), "PowerSgd: `eps` must be finite and >= 0, got NaN");
     let error = Alone.all_reduce_sum(Dtype::U8, &mut [1, 2]).unwrap_err();
     assert_eq!(error.to_string(), "exchange: U8 cannot be summed");
     assert!(Alone.broadcast(3, &mut vec![1]).is_err());
+}
+
+/// A worker that refuses its gradient does not leave the others waiting: all refuse the step, and go on
+/// together with the next one.
+#[test]
+fn one_refusal_is_everyones() {
+    type Boxed = Box<dyn GradExchange<f64>>;
+    let alternating = || {
+        let mut exchange = PowerSgd::new(8, 6, 2, 9).unwrap();
+        (exchange.order, exchange.min_compression_rate) = (PowerSgdOrder::Alternating, 1.0);
+        exchange
+    };
+    let ideal = || Feedback::EcIdeal { optimum: vec![0.5; 48] };
+    let makes: [&(dyn Fn() -> Boxed + Sync); 8] = [
+        &|| Box::new(AllReduce::default()),
+        &|| Box::new(AllReduce::bf16()),
+        &|| Box::new(made(Feedback::Ec, top2())),
+        &|| Box::new(made(ideal(), top2())),
+        &|| Box::new(made(Feedback::Ef21 { momentum: 0.5, full_start: true }, top2())),
+        &|| Box::new(made(Feedback::EControl { eta: None, full_start: false }, top2())),
+        &|| Box::new(PowerSgd::new(8, 6, 1, 9).unwrap()),
+        &|| Box::new(alternating()),
+    ];
+    for (kind, make) in makes.iter().enumerate() {
+        let run = |refused: &'static [u64]| {
+            workers(3, |rank, comm| {
+                let mut exchange = make();
+                let mut estimates = Vec::new();
+                for step in 0..6 {
+                    let mut g = vector(step * 10 + rank as u64, 48);
+                    if !refused.contains(&step) {
+                        exchange.exchange(&comm, &mut g).unwrap();
+                        estimates.push(g);
+                        continue;
+                    }
+                    // of another length, or not a number, for one of them
+                    match (rank, step % 2) {
+                        (1, 0) => g[3] = f64::NAN,
+                        (1, _) => g.truncate(7),
+                        _ => {}
+                    }
+                    let before: Vec<u64> = g.iter().map(|x| x.to_bits()).collect();
+                    exchange.exchange(&comm, &mut g).unwrap_err();
+                    let after: Vec<u64> = g.iter().map(|x| x.to_bits()).collect();
+                    assert_eq!(before, after);
+                }
+                estimates
+            })
+        };
+        let found = run(&[0, 3]);
+        assert!(found.iter().all(|estimates| estimates == &found[0]), "kind {kind}");
+        let skipped = workers(3, |rank, comm| {
+            let mut exchange = make();
+            [1, 2, 4, 5].map(|step| {
+                let mut g = vector(step * 10 + rank as u64, 48);
+                exchange.exchange(&comm, &mut g).unwrap();
+                g
+            })
+        });
+        assert_eq!(found[0], skipped[0], "kind {kind}: a refused step has left traces");
+    }
+}
+
+/// Sums that overflow are refused by all, before they are remembered.
+#[test]
+fn overflow_is_refused() {
+    let huge = f64::MAX / 1.5;
+    for feedback in [Feedback::Ec, Feedback::Ef21 { momentum: 0.0, full_start: false }] {
+        let mut exchange = made(feedback, Box::new(TopK(Selection::Count { k: 1 })));
+        exchange.exchange(&Alone, &mut [huge, huge]).unwrap();
+        let (error, estimate) = (exchange.error().to_vec(), exchange.estimate().to_vec());
+        // the sum with the residual, or the difference from the estimate, is no number
+        assert!(exchange.exchange(&Alone, &mut [-huge, huge]).is_err());
+        assert_eq!((exchange.error(), exchange.estimate()), (&error[..], &estimate[..]));
+    }
+    let outcomes = workers(2, |_, comm| {
+        let mut g = [huge];
+        AllReduce::default().exchange(&comm, &mut g).is_err() && g == [huge]
+    });
+    assert_eq!(outcomes, [true, true]);
+}
+
+/// What PowerSGD sends does not depend on the size of gradients, and it sends all of a gradient that
+/// has a smaller rank than its factors.
+#[test]
+fn power_sgd_has_no_scale() {
+    let trained = |scale: f64, rank: usize| {
+        let mut exchange = PowerSgd::<f64>::new(8, 6, rank, 9).unwrap();
+        exchange.min_compression_rate = 0.0;
+        let mut longest = 0.0f64;
+        for _ in 0..200 {
+            // of rank 1
+            let mut g: Vec<f64> =
+                (0..48).map(|i| scale * noise(1, i / 6) * noise(2, i % 6)).collect();
+            let length = distance(&g, &[0.0; 48]);
+            exchange.exchange(&Alone, &mut g).unwrap();
+            longest = longest.max(distance(exchange.error(), &[0.0; 48]) / length);
+        }
+        (longest, distance(exchange.error(), &[0.0; 48]) / scale)
+    };
+    for rank in [1, 2] {
+        for scale in [1.0, 1e-6, 1e-12, 1e-100] {
+            let (longest, left) = trained(scale, rank);
+            assert!(longest < 1e-6 && left < 1e-6, "rank {rank}, {scale:e}: {longest:e}, {left:e}");
+        }
+    }
 }
 
 /// In both orders the mean of what is left, and the estimate, are the mean of what came.
@@ -336,6 +447,17 @@ fn resumes(make: &dyn Fn() -> Box<dyn GradExchange<f64>>) {
         assert_eq!(a, b);
     }
     assert_eq!(exchange.bytes_sent(), again.bytes_sent());
+    // vectors of different lengths would be cut silently
+    let whole = dict.clone();
+    let held = whole.tensors.keys().filter(|key| !whole.tensors[*key].bytes.is_empty());
+    let held: Vec<&String> = held.collect();
+    // one alone has nothing to differ from
+    for key in held.iter().copied().filter(|_| held.len() > 1) {
+        let mut broken = whole.clone();
+        broken.tensors.insert(key.clone(), StateTensor::new(&[1], &[0.0f64]));
+        let used = RefCell::default();
+        assert!(again.load(&Lookup::new("x", &broken, &used)).is_err(), "{key}");
+    }
     dict.scalars.clear();
     assert!(again.load(&Lookup::new("x", &dict, &used)).is_err());
 }

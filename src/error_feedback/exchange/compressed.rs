@@ -1,9 +1,9 @@
 use super::{
-    Comm, GradExchange, check_finite, check_length, load_count, load_vector, mean, save_count,
+    Comm, GRADIENT, GradExchange, check_length, load_count, load_vector, mean, problem, save_count,
     save_vector,
 };
 use crate::error::{Error, Result};
-use crate::error_feedback::compressor::{Compressor, Message};
+use crate::error_feedback::compressor::{Compressor, Message, check_finite};
 use crate::numeric::Real;
 use crate::state::{Lookup, Record};
 
@@ -41,7 +41,8 @@ pub enum Feedback<R> {
     /// Y. Gao, R. Islamov, S. U. Stich, "EControl: Fast Distributed Optimization with Compression and
     /// Error Control", ICLR 2024.
     EControl {
-        /// Gain `η` in `[0, 1)`; `None`: the compressor's contraction constant, at most 1/2. 0 is EF21.
+        /// Gain `η` in `[0, 1)`; `None`: the compressor's contraction constant, 1/2 if that is 1. 0 is
+        /// EF21.
         eta: Option<f64>,
         /// Whether `h` begins with the first gradient, which is sent whole, and not with zero.
         full_start: bool,
@@ -71,6 +72,8 @@ impl<R> Feedback<R> {
 }
 
 /// One compressed message per worker and step, with or without feedback.
+///
+/// A worker that refuses its gradient tells the others, so that all of them refuse the step together.
 #[derive(Debug)]
 pub struct Compressed<R> {
     feedback: Feedback<R>,
@@ -80,14 +83,29 @@ pub struct Compressed<R> {
     state: State<R>,
 }
 
-/// Vectors that this feedback has no use for are empty.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Vectors that this feedback has no use for are empty, and all are before the first step.
+#[derive(Debug)]
 struct State<R> {
     error: Vec<R>,
     h: Vec<R>,
     average: Vec<R>,
     /// The mean of all workers' `h`, or of their `h*`.
     mean_h: Vec<R>,
+}
+
+impl<R> State<R> {
+    fn empty() -> Self {
+        Self { error: Vec::new(), h: Vec::new(), average: Vec::new(), mean_h: Vec::new() }
+    }
+}
+
+/// What this worker has to say in a step, and what becomes of its own state.
+struct Prepared<R> {
+    message: Vec<u8>,
+    /// What the others make of the message.
+    own: Vec<R>,
+    error: Vec<R>,
+    average: Vec<R>,
 }
 
 impl<R: Real> Compressed<R> {
@@ -98,8 +116,7 @@ impl<R: Real> Compressed<R> {
     /// [`Error::InvalidHyperparameter`] for `momentum` or `eta` outside `[0, 1)`.
     pub fn new(feedback: Feedback<R>, compressor: Box<dyn Compressor<R>>) -> Result<Self> {
         feedback.validate()?;
-        let state = State { error: vec![], h: vec![], average: vec![], mean_h: vec![] };
-        Ok(Self { feedback, compressor, t: 0, sent: 0, state })
+        Ok(Self { feedback, compressor, t: 0, sent: 0, state: State::empty() })
     }
 
     /// The residual `e` of this worker.
@@ -112,86 +129,111 @@ impl<R: Real> Compressed<R> {
         &self.state.h
     }
 
-    /// The state that a first step begins with, for this gradient.
+    /// The state that a first step begins with. All workers get an error, or none does.
     fn start(&self, comm: &dyn Comm, gradient: &[R]) -> Result<State<R>> {
+        let [error, h, average, mean_h] = self.feedback.uses();
         let zeros = || vec![R::zero(); gradient.len()];
         let first = || if self.feedback.full_start() { gradient.to_vec() } else { zeros() };
-        let none = Vec::new;
-        let mut state = match &self.feedback {
-            Feedback::Plain => State { error: none(), h: none(), average: none(), mean_h: none() },
-            Feedback::Ec => State { error: zeros(), h: none(), average: none(), mean_h: none() },
-            Feedback::Ef21 { .. } => {
-                State { error: none(), h: first(), average: first(), mean_h: first() }
-            }
-            Feedback::EcIdeal { optimum } => {
-                check_length(optimum.len(), gradient.len())?;
-                State { error: zeros(), h: none(), average: none(), mean_h: optimum.clone() }
-            }
-            Feedback::EControl { .. } => {
-                State { error: zeros(), h: first(), average: none(), mean_h: first() }
-            }
+        let if_used = |used: bool, values: &dyn Fn() -> Vec<R>| {
+            if used { values() } else { Vec::new() }
         };
-        if matches!(self.feedback, Feedback::EcIdeal { .. }) || self.feedback.full_start() {
+        let mut state = State {
+            error: if_used(error, &zeros),
+            h: if_used(h, &first),
+            average: if_used(average, &first),
+            mean_h: if_used(mean_h, &first),
+        };
+        if let Feedback::EcIdeal { optimum } = &self.feedback {
+            state.mean_h.clone_from(optimum);
+        }
+        if self.feedback.shares_first() {
             mean(comm, &mut state.mean_h)?;
         }
         Ok(state)
     }
 
-    /// What is to be compressed.
-    fn aim(&self, state: &mut State<R>, gradient: &[R]) -> Vec<R> {
-        let pairs = |a: &[R], b: &[R], f: &dyn Fn(R, R) -> R| -> Vec<R> {
-            a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
-        };
-        match &self.feedback {
-            Feedback::Plain => gradient.to_vec(),
-            Feedback::Ec => pairs(&state.error, gradient, &|e, g| e + g),
-            Feedback::Ef21 { momentum, full_start } => {
-                if self.t > 0 || !full_start {
-                    let (old, new) = (R::of(*momentum), R::of(1.0 - momentum));
-                    state.average = pairs(&state.average, gradient, &|v, g| old * v + new * g);
-                }
-                pairs(&state.average, &state.h, &|v, h| v - h)
+    /// Compresses what the feedback aims at. Changes nothing but what the compressor remembers.
+    fn prepare(&mut self, gradient: &[R]) -> Result<Prepared<R>> {
+        let numel = gradient.len();
+        check_finite(GRADIENT, gradient)?;
+        self.compressor.validate(numel)?;
+        let State { error, h, average, mean_h } = &self.state;
+        let held = [error, h, average, mean_h].into_iter().filter(|values| !values.is_empty());
+        held.map(Vec::len).try_for_each(|held| check_length(held, numel))?;
+
+        let average = match &self.feedback {
+            // a full start has the first gradient in it already
+            Feedback::Ef21 { full_start: true, .. } if self.t == 0 => average.clone(),
+            Feedback::Ef21 { momentum, .. } => {
+                let (old, new) = (R::of(*momentum), R::of(1.0 - momentum));
+                zip(average, gradient, |v, g| old * v + new * g)
             }
-            Feedback::EcIdeal { optimum } => {
-                let sum = pairs(&state.error, gradient, &|e, g| e + g);
-                pairs(&sum, optimum, &|sum, h| sum - h)
+            _ => Vec::new(),
+        };
+        let base = match &self.feedback {
+            Feedback::EcIdeal { optimum } => optimum,
+            _ => h,
+        };
+        let aim = match &self.feedback {
+            Feedback::Plain => gradient.to_vec(),
+            Feedback::Ec => zip(error, gradient, |e, g| e + g),
+            Feedback::Ef21 { .. } => zip(&average, base, |v, h| v - h),
+            Feedback::EcIdeal { .. } => {
+                zip(&zip(error, gradient, |e, g| e + g), base, |sum, h| sum - h)
             }
             Feedback::EControl { eta, .. } => {
-                let contraction = || self.compressor.contraction(gradient.len()).clamp(0.0, 0.5);
-                let eta = R::of(eta.unwrap_or_else(contraction));
-                let sum = pairs(&state.error, gradient, &|e, g| eta * e + g);
-                pairs(&sum, &state.h, &|sum, h| sum - h)
+                let eta = R::of(eta.unwrap_or_else(|| self.default_eta(numel)));
+                zip(&zip(error, gradient, |e, g| eta * e + g), base, |sum, h| sum - h)
             }
+        };
+        check_finite("what is to be compressed", &aim)?;
+        let message = self.compressor.compress(self.t + 1, &aim);
+        let mut own = vec![R::zero(); numel];
+        message.decompress_into(&mut own);
+        check_finite("the compressed vector", &own)?;
+        let rest = zip(gradient, &own, |g, own| g - own);
+        let rest = if base.is_empty() { rest } else { zip(&rest, base, |x, h| x - h) };
+        let error = zip(error, &rest, |e, x| e + x);
+        check_finite("the residual", &error)?;
+        check_finite("the estimate", &zip(h, &own, |h, own| h + own))?;
+        Ok(Prepared { message: message.to_bytes(), own, error, average })
+    }
+
+    fn default_eta(&self, numel: usize) -> f64 {
+        let contraction = self.compressor.contraction(numel);
+        // a gain of 1 diverges
+        if contraction < 1.0 { contraction.max(0.0) } else { 0.5 }
+    }
+}
+
+impl<R> Feedback<R> {
+    /// Which of the vectors of a [`State`] have a use.
+    fn uses(&self) -> [bool; 4] {
+        match self {
+            Self::Plain => [false, false, false, false],
+            Self::Ec => [true, false, false, false],
+            Self::Ef21 { .. } => [false, true, true, true],
+            Self::EcIdeal { .. } => [true, false, false, true],
+            Self::EControl { .. } => [true, true, false, true],
         }
     }
 
-    /// Takes the own message and the mean of all into the state; returns the estimate.
-    fn settle(&self, state: &mut State<R>, gradient: &[R], own: &[R], all: Vec<R>) -> Vec<R> {
-        let base: &[R] = match &self.feedback {
-            Feedback::EcIdeal { optimum } => optimum,
-            Feedback::EControl { .. } => &state.h,
-            _ => &[],
-        };
-        for (i, e) in state.error.iter_mut().enumerate() {
-            let at = |values: &[R]| values.get(i).copied().unwrap_or(R::zero());
-            *e += at(gradient) - at(base) - at(own);
-        }
-        state.h.iter_mut().zip(own).for_each(|(h, &delta)| *h += delta);
-        match &self.feedback {
-            Feedback::Plain | Feedback::Ec => all,
-            Feedback::EcIdeal { .. } => {
-                all.iter().zip(&state.mean_h).map(|(&delta, &h)| h + delta).collect()
-            }
-            Feedback::Ef21 { .. } | Feedback::EControl { .. } => {
-                state.mean_h.iter_mut().zip(all).for_each(|(h, delta)| *h += delta);
-                state.mean_h.clone()
-            }
-        }
+    /// Whether something is sent whole before the first message.
+    fn shares_first(&self) -> bool {
+        self.full_start() || matches!(self, Self::EcIdeal { .. })
     }
+}
+
+/// `f` of every pair; nothing where one of them is empty.
+fn zip<R: Real>(a: &[R], b: &[R], f: impl Fn(R, R) -> R) -> Vec<R> {
+    a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
 }
 
 /// The mean of the messages, added in the order of the ranks.
 fn average<R: Real>(messages: &[Vec<u8>], numel: usize) -> Result<Vec<R>> {
+    if let Some(rank) = messages.iter().position(Vec::is_empty) {
+        return Err(problem(format!("worker {rank} has refused its gradient")));
+    }
     let (mut sum, mut one) = (vec![R::zero(); numel], vec![R::zero(); numel]);
     for bytes in messages {
         let message = Message::<R>::from_bytes(bytes)?;
@@ -204,32 +246,49 @@ fn average<R: Real>(messages: &[Vec<u8>], numel: usize) -> Result<Vec<R>> {
     Ok(sum)
 }
 
+impl<R: Real> Compressed<R> {
+    /// Exchanges the messages, a refusal among them, and makes the common estimate of them.
+    fn agree(
+        &self,
+        comm: &dyn Comm,
+        prepared: Result<Prepared<R>>,
+        numel: usize,
+    ) -> Result<(Prepared<R>, Vec<R>)> {
+        // no message is empty: that is how the others are told
+        let bytes = prepared.as_ref().map_or(&[][..], |prepared| &prepared.message);
+        let all = comm.all_gather(bytes)?;
+        let prepared = prepared?;
+        let delta = average(&all, numel)?;
+        let mean_h = &self.state.mean_h;
+        let estimate = if mean_h.is_empty() { delta } else { zip(mean_h, &delta, |h, d| h + d) };
+        check_finite("the common estimate", &estimate)?;
+        Ok((prepared, estimate))
+    }
+}
+
 impl<R: Real> GradExchange<R> for Compressed<R> {
     fn exchange(&mut self, comm: &dyn Comm, gradient: &mut [R]) -> Result<()> {
-        check_finite(gradient)?;
-        let numel = gradient.len();
-        self.compressor.validate(numel)?;
-        let mut state = match self.t {
-            0 => self.start(comm, gradient)?,
-            _ => self.state.clone(),
-        };
-        let held = [&state.error, &state.h, &state.mean_h].into_iter().map(Vec::len).max();
-        if let Some(held) = held.filter(|&held| held > 0) {
-            check_length(held, numel)?;
+        if self.t == 0 {
+            // made anew by every attempt at a first step
+            self.state = self.start(comm, gradient)?;
         }
-        let aim = self.aim(&mut state, gradient);
-        let message = self.compressor.compress(self.t + 1, &aim);
-        let mut own = vec![R::zero(); numel];
-        message.decompress_into(&mut own);
-        let bytes = message.to_bytes();
-        let all = average(&comm.all_gather(&bytes)?, numel)?;
-        let estimate = self.settle(&mut state, gradient, &own, all);
+        let prepared = self.prepare(gradient);
+        let agreed = self.agree(comm, prepared, gradient.len());
+        if agreed.is_err() && self.t == 0 {
+            self.state = State::empty();
+        }
+        let (prepared, estimate) = agreed?;
         // nothing can fail any more
+        let state = &mut self.state;
+        state.h.iter_mut().zip(&prepared.own).for_each(|(h, &delta)| *h += delta);
+        if !matches!(self.feedback, Feedback::EcIdeal { .. }) && !state.mean_h.is_empty() {
+            state.mean_h.clone_from(&estimate);
+        }
+        (state.error, state.average) = (prepared.error, prepared.average);
         gradient.iter_mut().zip(estimate).for_each(|(g, x)| *g = x);
-        let whole =
-            if self.t == 0 && self.feedback.full_start() { size_of_val(gradient) } else { 0 };
-        self.sent += (bytes.len() + whole) as u64;
-        self.state = state;
+        let whole = self.t == 0 && self.feedback.shares_first();
+        let whole = if whole { size_of_val(gradient) } else { 0 };
+        self.sent += (prepared.message.len() + whole) as u64;
         self.t += 1;
         Ok(())
     }
@@ -250,12 +309,17 @@ impl<R: Real> GradExchange<R> for Compressed<R> {
 
     fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
         let (t, sent) = (load_count("step", lookup)?, load_count("sent", lookup)?);
-        let state = State {
-            error: load_vector("error", lookup)?,
-            h: load_vector("h", lookup)?,
-            average: load_vector("average", lookup)?,
-            mean_h: load_vector("mean_h", lookup)?,
-        };
+        let names = ["error", "h", "average", "mean_h"];
+        let [error, h, average, mean_h] = names.map(|name| load_vector(name, lookup));
+        let state = State { error: error?, h: h?, average: average?, mean_h: mean_h? };
+        let State { error, h, average, mean_h } = &state;
+        let vectors = [error, h, average, mean_h];
+        let numel = vectors.iter().map(|values| values.len()).max().unwrap_or(0);
+        for ((name, values), used) in names.iter().zip(vectors).zip(self.feedback.uses()) {
+            if values.len() != if used && t > 0 { numel } else { 0 } {
+                return Err(lookup.problem(name, "has another length than the feedback needs"));
+            }
+        }
         self.compressor.load(&lookup.nested("compressor"))?;
         (self.t, self.sent, self.state) = (t, sent, state);
         Ok(())

@@ -56,10 +56,11 @@ pub use compressed::{Compressed, Feedback};
 pub use power_sgd::{PowerSgd, PowerSgdOrder};
 pub use reduce::AllReduce;
 
+use super::compressor::check_finite;
 use crate::error::{Error, Result};
 use crate::numeric::Real;
 use crate::state::slot::read_exact;
-use crate::state::{Lookup, Record, Scalar, StateTensor};
+use crate::state::{Dtype, Lookup, Record, Scalar, StateTensor};
 use std::fmt::Debug;
 
 /// Turns every worker's gradient into the estimate that all of them use.
@@ -68,8 +69,10 @@ pub trait GradExchange<R: Real>: Debug + Send {
     /// gradients of the same length.
     ///
     /// # Errors
-    /// A gradient that is not finite, or of another length than before; a worker that is gone; bytes
-    /// that are no message. Then the gradient and what is remembered have not changed.
+    /// A gradient that is not finite, or of another length than before; sums that overflow; a worker that
+    /// is gone; bytes that are no message. If one worker has such an error, all have one. Then the
+    /// gradient and what is remembered have not changed, apart from where a compressor's own iteration
+    /// goes on.
     fn exchange(&mut self, comm: &dyn Comm, gradient: &mut [R]) -> Result<()>;
 
     /// Bytes of the messages that this worker has handed to the others so far, headers included.
@@ -90,13 +93,8 @@ fn problem(text: impl Into<String>) -> Error {
     Error::Exchange { problem: text.into() }
 }
 
-/// Refuses what would poison a residual for ever.
-fn check_finite<R: Real>(gradient: &[R]) -> Result<()> {
-    match gradient.iter().find(|x| !x.is_finite()) {
-        Some(x) => Err(Error::NonFinite { what: "a gradient to exchange", value: x.widen() }),
-        None => Ok(()),
-    }
-}
+/// What an error calls the gradient of this worker.
+const GRADIENT: &str = "a gradient to exchange";
 
 fn check_length(expected: usize, found: usize) -> Result<()> {
     if expected == found {
@@ -105,15 +103,19 @@ fn check_length(expected: usize, found: usize) -> Result<()> {
     Err(problem(format!("expected {expected} elements, found {found}")))
 }
 
-/// The sum over all workers divided by their number.
+/// The sum over all workers divided by their number. A number of any worker that is not finite, a sum
+/// that overflows, or another length is an error for all of them; `values` have not changed then.
 fn mean<R: Real>(comm: &dyn Comm, values: &mut [R]) -> Result<()> {
+    let own = check_finite(GRADIENT, values);
     let mut bytes = Vec::with_capacity(size_of_val(values));
     R::write_le(values, &mut bytes);
-    comm.all_reduce_sum(crate::state::Dtype::of::<R>(), &mut bytes)?;
-    let sums = R::read_le(&bytes);
-    check_length(values.len(), sums.len())?;
+    comm.all_reduce_sum(Dtype::of::<R>(), &mut bytes)?;
+    own?;
     let workers = R::of(comm.size() as f64);
-    values.iter_mut().zip(sums).for_each(|(x, sum)| *x = sum / workers);
+    let means: Vec<R> = R::read_le(&bytes).into_iter().map(|sum: R| sum / workers).collect();
+    check_length(values.len(), means.len())?;
+    check_finite("the sum of all gradients", &means)?;
+    values.copy_from_slice(&means);
     Ok(())
 }
 

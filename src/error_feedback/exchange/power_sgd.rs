@@ -1,12 +1,14 @@
 use super::{
-    Comm, GradExchange, check_finite, check_length, load_count, load_vector, mean, save_count,
+    Comm, GRADIENT, GradExchange, check_length, load_count, load_vector, mean, problem, save_count,
     save_vector,
 };
 use crate::error::{Error, Result};
-use crate::error_feedback::compressor::gram_schmidt;
-use crate::linalg::{matmul, qr};
+use crate::error_feedback::compressor::{
+    check_finite, gram_schmidt, normal_factor, redraw_zero_columns,
+};
+use crate::hyper::Range;
+use crate::linalg::{matmul, qr, scale_to_one};
 use crate::numeric::Real;
-use crate::numeric::random::normal;
 use crate::state::{Lookup, Record};
 use ndarray::{Array2, ArrayRef2};
 
@@ -39,7 +41,7 @@ pub enum PowerSgdOrder {
 /// | `error_feedback` | true | PyTorch |
 /// | `start` | 1 | PyTorch: 1000 |
 /// | `min_compression_rate` | 2 | PyTorch |
-/// | `eps` | 1e-8 | PyTorch: 0 |
+/// | `eps` | 1e-8, beside the largest element of a factor | PyTorch: 0 |
 /// | `seed` | 0 | PyTorch |
 ///
 /// # Source
@@ -71,24 +73,16 @@ impl<R: Real> PowerSgd<R> {
     /// An exchange of matrices `rows × columns`; `seed` is the same on all workers.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`] for a `rank` of 0.
+    /// [`Error::InvalidHyperparameter`] for a `rank` of 0, and for more elements than can be counted.
     pub fn new(rows: usize, columns: usize, rank: usize, seed: u64) -> Result<Self> {
         if rank == 0 {
-            return Err(Error::InvalidHyperparameter {
-                optimizer: "PowerSgd",
-                field: "rank",
-                expected: "at least 1".into(),
-                found: "0".into(),
-            });
+            return Err(invalid("rank", "at least 1", "0".into()));
         }
+        let numel = rows.checked_mul(columns).filter(|numel| *numel <= isize::MAX as usize / 16);
+        let numel = numel.ok_or_else(|| {
+            invalid("columns", "so few that the elements can be counted", columns.to_string())
+        })?;
         let rank = rank.min(rows).min(columns);
-        let drawn = |side: u32, count: usize| {
-            Array2::from_shape_fn((count, rank), |(i, j)| {
-                let place = (i * rank + j) as u64;
-                let counter = [place as u32, (place >> 32) as u32, side, 0];
-                R::of(normal(counter, [seed as u32, (seed >> 32) as u32]))
-            })
-        };
         Ok(Self {
             shape: (rows, columns),
             rank,
@@ -100,9 +94,9 @@ impl<R: Real> PowerSgd<R> {
             seed,
             t: 0,
             sent: 0,
-            p: drawn(0, rows),
-            q: drawn(1, columns),
-            error: vec![R::zero(); rows.saturating_mul(columns)],
+            p: normal_factor((rows, rank), !seed, 0),
+            q: normal_factor((columns, rank), seed, 0),
+            error: vec![R::zero(); numel],
         })
     }
 
@@ -113,7 +107,7 @@ impl<R: Real> PowerSgd<R> {
     pub fn with_factors(mut self, p: Array2<R>, q: Array2<R>) -> Result<Self> {
         let (rows, columns) = self.shape;
         if p.dim() != (rows, self.rank) || q.dim() != (columns, self.rank) {
-            return Err(super::problem("the factors have other shapes"));
+            return Err(problem("the factors have other shapes"));
         }
         (self.p, self.q) = (p, q);
         Ok(self)
@@ -131,17 +125,42 @@ impl<R: Real> PowerSgd<R> {
             && factors * self.min_compression_rate < (rows as f64) * (columns as f64)
     }
 
-    /// Factors, and the part of the residual that is subtracted, with both exchanged.
+    fn validate(&self) -> Result<()> {
+        for (field, value) in
+            [("eps", self.eps), ("min_compression_rate", self.min_compression_rate)]
+        {
+            if !Range::NonNegative.contains(value) {
+                return Err(invalid(field, &Range::NonNegative.describe(), value.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradient and what was left out before, as a matrix.
+    fn matrix(&self, gradient: &[R]) -> Result<Array2<R>> {
+        check_length(self.error.len(), gradient.len())?;
+        check_finite(GRADIENT, gradient)?;
+        let sum = gradient.iter().zip(&self.error).map(|(&g, &e)| g + e).collect();
+        let m = Array2::from_shape_vec(self.shape, sum);
+        m.map_err(|_| problem("the gradient is no such matrix"))
+    }
+
+    /// Makes columns orthonormal; `eps` is beside their largest element, however small that is.
+    fn orthonormalize(&self, factor: &mut Array2<R>) {
+        scale_to_one(factor);
+        gram_schmidt(factor, self.eps);
+    }
+
+    /// Factors, the common estimate, and this worker's share of it, with both factors exchanged.
     fn both(&self, comm: &dyn Comm, m: &Array2<R>) -> Result<[Array2<R>; 4]> {
         let mut q = self.q.clone();
-        gram_schmidt(&mut q, self.eps);
-        let mut p = matmul(m, &q)?;
-        // orthonormalised next: dividing by the number of workers changes nothing but rounding
+        self.orthonormalize(&mut q);
+        let mut p = product(m, &q);
         average(comm, &mut p)?;
-        gram_schmidt(&mut p, self.eps);
-        let mut q = matmul(&m.t(), &p)?;
+        self.orthonormalize(&mut p);
+        let mut q = product(&m.t(), &p);
         average(comm, &mut q)?;
-        let estimate = matmul(&p, &q.t())?;
+        let estimate = product(&p, &q.t());
         Ok([p, q, estimate.clone(), estimate])
     }
 
@@ -150,45 +169,61 @@ impl<R: Real> PowerSgd<R> {
         let even = self.t.is_multiple_of(2);
         let (old, matrix): (_, &ArrayRef2<R>) = if even { (&self.p, &m.t()) } else { (&self.q, m) };
         let (basis, _) = qr(old)?;
-        let own = matmul(matrix, &basis)?;
+        let own = product(matrix, &basis);
         let mut other = own.clone();
         average(comm, &mut other)?;
-        let product = |other: &Array2<R>| match even {
-            true => matmul(&basis, &other.t()),
-            false => matmul(other, &basis.t()),
+        let whole = |other: &Array2<R>| match even {
+            true => product(&basis, &other.t()),
+            false => product(other, &basis.t()),
         };
-        let (estimate, share) = (product(&other)?, product(&own)?);
+        let (estimate, share) = (whole(&other), whole(&own));
         let (p, q) = if even { (basis, other) } else { (other, basis) };
         Ok([p, q, estimate, share])
     }
 }
 
-fn average<R: Real>(comm: &dyn Comm, matrix: &mut Array2<R>) -> Result<()> {
-    let mut values: Vec<R> = matrix.iter().copied().collect();
+fn invalid(field: &'static str, expected: &str, found: String) -> Error {
+    let expected = expected.to_owned();
+    Error::InvalidHyperparameter { optimizer: "PowerSgd", field, expected, found }
+}
+
+/// A product that may hold what is not finite: then all workers learn of it by the sum.
+fn product<R: Real>(a: &ArrayRef2<R>, b: &ArrayRef2<R>) -> Array2<R> {
+    matmul(a, b).unwrap_or_else(|_| Array2::from_elem((a.nrows(), b.ncols()), R::nan()))
+}
+
+/// The mean of a factor over the workers.
+fn average<R: Real>(comm: &dyn Comm, factor: &mut Array2<R>) -> Result<()> {
+    let mut values: Vec<R> = factor.iter().copied().collect();
     mean(comm, &mut values)?;
-    matrix.iter_mut().zip(values).for_each(|(x, value)| *x = value);
+    factor.iter_mut().zip(values).for_each(|(x, value)| *x = value);
     Ok(())
 }
 
 impl<R: Real> GradExchange<R> for PowerSgd<R> {
     fn exchange(&mut self, comm: &dyn Comm, gradient: &mut [R]) -> Result<()> {
-        check_finite(gradient)?;
-        check_length(self.error.len(), gradient.len())?;
+        self.validate()?;
         if !self.compresses() {
             mean(comm, gradient)?;
             self.sent += size_of_val(gradient) as u64;
             self.t += 1;
             return Ok(());
         }
-        let sum: Vec<R> = gradient.iter().zip(&self.error).map(|(&g, &e)| g + e).collect();
-        let m = Array2::from_shape_vec(self.shape, sum);
-        let m = m.map_err(|_| super::problem("the gradient is no such matrix"))?;
-        let [p, q, estimate, share] = match self.order {
-            PowerSgdOrder::Both => self.both(comm, &m)?,
-            PowerSgdOrder::Alternating => self.one(comm, &m)?,
+        let own = self.matrix(gradient);
+        // a refusal is told to the others as numbers that are none
+        let told = Array2::from_elem(self.shape, R::nan());
+        let m = own.as_ref().unwrap_or(&told);
+        let agreed = match self.order {
+            PowerSgdOrder::Both => self.both(comm, m),
+            PowerSgdOrder::Alternating => self.one(comm, m),
         };
+        let m = own?;
+        let [mut p, mut q, estimate, share] = agreed?;
+        check_finite("the common estimate", estimate.as_slice().unwrap_or_default())?;
+        // nothing can fail any more
         if self.error_feedback {
-            let left = m.iter().zip(&share).map(|(&m, &c)| m - c);
+            let most = R::max_value();
+            let left = m.iter().zip(&share).map(|(&m, &c)| (m - c).max(-most).min(most));
             self.error = left.collect();
         }
         gradient.iter_mut().zip(&estimate).for_each(|(g, &x)| *g = x);
@@ -198,13 +233,10 @@ impl<R: Real> GradExchange<R> for PowerSgd<R> {
             PowerSgdOrder::Alternating => p.len(),
         };
         self.sent += (exchanged * size_of::<R>()) as u64;
-        (self.p, self.q) = (p, q);
         self.t += 1;
-        // from factors of zero the iteration would not come back
-        if self.q.iter().chain(&self.p).all(|x| *x == R::zero()) {
-            let fresh = Self::new(self.shape.0, self.shape.1, self.rank, self.seed ^ self.t)?;
-            (self.p, self.q) = (fresh.p, fresh.q);
-        }
+        redraw_zero_columns(&mut p, !self.seed, self.t);
+        redraw_zero_columns(&mut q, self.seed, self.t);
+        (self.p, self.q) = (p, q);
         Ok(())
     }
 

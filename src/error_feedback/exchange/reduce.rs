@@ -1,5 +1,6 @@
-use super::{Comm, GradExchange, check_finite, mean};
+use super::{Comm, GRADIENT, GradExchange, mean};
 use crate::error::Result;
+use crate::error_feedback::compressor::check_finite;
 use crate::kernel::Isa;
 use crate::numeric::Real;
 use crate::quant::{decode_bf16, encode_bf16};
@@ -38,21 +39,25 @@ impl AllReduce {
 
 impl<R: Real> GradExchange<R> for AllReduce {
     fn exchange(&mut self, comm: &dyn Comm, gradient: &mut [R]) -> Result<()> {
-        check_finite(gradient)?;
         if !self.bf16 {
             mean(comm, gradient)?;
             self.sent += size_of_val(gradient) as u64;
             return Ok(());
         }
+        let own = check_finite(GRADIENT, gradient);
         let workers = R::of(comm.size() as f64);
         let shares: Vec<R> = gradient.iter().map(|&x| x / workers).collect();
         let mut codes = vec![0; shares.len()];
         encode_bf16(Isa::detect(), &shares, &mut codes);
         let mut bytes: Vec<u8> = codes.iter().flat_map(|code: &u16| code.to_le_bytes()).collect();
         comm.all_reduce_sum(Dtype::Bf16, &mut bytes)?;
+        own?;
         let words = bytes.as_chunks().0;
         codes.iter_mut().zip(words).for_each(|(code, &word)| *code = u16::from_le_bytes(word));
-        decode_bf16(Isa::detect(), &codes, gradient);
+        let mut sums = shares;
+        decode_bf16(Isa::detect(), &codes, &mut sums);
+        check_finite("the sum of all gradients", &sums)?;
+        gradient.copy_from_slice(&sums);
         self.sent += bytes.len() as u64;
         Ok(())
     }
