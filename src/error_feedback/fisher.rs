@@ -2,7 +2,7 @@
 
 use super::window::GradWindow;
 use crate::error::Result;
-use crate::linalg::{Triangle, cholesky, solve_triangular};
+use crate::linalg::{Triangle, cholesky, gram_right, solve_triangular};
 use crate::numeric::Real;
 use ndarray::{Array2, Axis};
 
@@ -27,7 +27,9 @@ pub enum Normalization {
 /// F⁻¹gₛ = n·Gᵀ K⁻¹ eₛ                 for a gradient of the window: nothing is subtracted
 /// ```
 /// The second form loses nothing when `λ` is small; the first, and the recursion that was published,
-/// subtract two vectors of length `‖v‖/λ`.
+/// subtract two vectors of length `‖v‖/λ`. Of gradients that depend on each other as few are combined as
+/// span the others. In `f32`, gradients that agree in their first four digits leave two or three digits
+/// of the sum.
 ///
 /// # Examples
 /// ```
@@ -102,7 +104,12 @@ impl Fisher {
             *place = self.normalizer(window);
         }
         let y = self.solve(window, unit)?;
-        if cancels(window, &y) { self.newest_of_few(window) } else { Ok(y) }
+        if !cancels(window, &y) {
+            return Ok(y);
+        }
+        let (l, pivots) = pivoted_cholesky(window);
+        // gradients that are independent of each other have no better coefficients
+        if pivots.len() == window.count() { Ok(y) } else { self.newest_of_few(window, &l, &pivots) }
     }
 
     /// As [`Fisher::newest`], from as few gradients as span the others: of gradients that are nearly
@@ -113,16 +120,20 @@ impl Fisher {
     /// ```text
     /// F⁻¹gₛ = n·G₁ᵀ L₁⁻ᵀ (LᵀL + nλI)⁻¹ Lᵀeₛ
     /// ```
-    fn newest_of_few<R: Real>(&self, window: &GradWindow<R>) -> Result<Vec<f64>> {
+    fn newest_of_few<R: Real>(
+        &self,
+        window: &GradWindow<R>,
+        l: &Array2<f64>,
+        pivots: &[usize],
+    ) -> Result<Vec<f64>> {
         let n = self.normalizer(window);
-        let (l, pivots) = pivoted_cholesky(window);
-        let mut inner = l.t().dot(&l);
+        let mut inner = gram_right(l);
         inner.diag_mut().map_inplace(|x| *x += n * self.damp);
         let factor = cholesky(&inner)?;
         let row = l.row(window.newest()).mapv(|x| n * x).insert_axis(Axis(1));
         let x = solve_triangular(&factor, Triangle::Lower, false, &row)?;
         let x = solve_triangular(&factor, Triangle::Lower, true, &x)?;
-        let corner = l.select(Axis(0), &pivots);
+        let corner = l.select(Axis(0), pivots);
         let y = solve_triangular(&corner, Triangle::Lower, true, &x)?;
         let mut coefficients = vec![0.0; window.count()];
         for (&slot, &y) in pivots.iter().zip(&y) {
@@ -148,7 +159,8 @@ impl Fisher {
     }
 }
 
-/// Whether `Σ yᵢgᵢ` is so much shorter than its terms that the type of the gradients cannot hold it.
+/// Whether `Σ yᵢgᵢ` is so much shorter than its terms that the type of the gradients cannot hold it: the
+/// error of the sum, as a part of its length, is about a quarter of ε times that ratio.
 fn cancels<R: Real>(window: &GradWindow<R>, y: &[f64]) -> bool {
     let (mut terms, mut square) = (0.0, 0.0);
     for (i, a) in y.iter().enumerate() {
@@ -156,7 +168,7 @@ fn cancels<R: Real>(window: &GradWindow<R>, y: &[f64]) -> bool {
         square += y.iter().enumerate().map(|(j, b)| a * b * window.gram(i, j)).sum::<f64>();
     }
     // written so that a NaN counts as well; a square that rounding alone can make says nothing
-    let held = terms * R::epsilon().widen() <= 1e-6 * square.sqrt()
+    let held = terms * R::epsilon().widen() <= 1e-4 * square.sqrt()
         && square > 16.0 * f64::EPSILON * terms * terms;
     terms > 0.0 && !held
 }

@@ -174,6 +174,23 @@ fn small_damping_in_single_precision() {
     assert!(published > 1.0, "the recursion is no longer wrong: {published:e}");
 }
 
+/// More gradients than dimensions depend on each other: of the coefficients only a few are taken.
+#[test]
+fn dependent_gradients_in_single_precision() {
+    let (m, d) = (120, 40);
+    let single = gradients::<f32>(6, m, d);
+    let exact: Vec<Vec<f64>> =
+        single.iter().map(|g| g.iter().map(|&x| f64::from(x)).collect()).collect();
+    for damp in [1e-5, 1e-8] {
+        let fisher = Fisher { damp, ..Fisher::default() };
+        let truth = solve(&matrix(&exact, m as f64, damp), &exact[m - 1]);
+        let found = newest(&fisher, &window(m, &single), d);
+        let found: Vec<f64> = found.iter().map(|&x| f64::from(x)).collect();
+        let off = distance(&found, &truth);
+        assert!(off < 1e-5, "damp {damp:e}: {off:e}");
+    }
+}
+
 /// `pᵢ = F⁻¹ᵢ₋₁gᵢ`, then `F⁻¹g`, as published.
 fn recursion(gradients: &[Vec<f32>], damp: f32) -> Vec<f64> {
     let m = gradients.len() as f32;

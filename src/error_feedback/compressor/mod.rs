@@ -74,7 +74,7 @@ pub trait Compressor<R: Real>: Debug + Send + Sync {
     /// Checks the options, and that they suit vectors of `numel` elements.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the field.
+    /// [`Error::InvalidHyperparameter`] names the field.
     fn validate(&self, numel: usize) -> Result<()> {
         let _ = numel;
         Ok(())
@@ -88,7 +88,7 @@ pub trait Compressor<R: Real>: Debug + Send + Sync {
     /// Reads what [`Compressor::save`] has written; with an error nothing has changed.
     ///
     /// # Errors
-    /// [`Error::StateDict`](crate::Error::StateDict) names the key.
+    /// [`Error::StateDict`] names the key.
     fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
         let _ = lookup;
         Ok(())

@@ -147,7 +147,7 @@ fn margin(k: usize) -> usize {
 
 /// A magnitude that a few more than `k` entries reach, judged by a sample.
 fn sampled_threshold<R: Real>(a: &[R], k: usize) -> Option<R::Bits> {
-    let size = (a.len() / 512).clamp(256, 1 << 14);
+    let size = (a.len() / 128).clamp(256, 1 << 14);
     // odd, so that it does not follow rows whose length is a power of two
     let stride = (a.len() / size) | 1;
     let mut sample: Vec<R::Bits> = a.iter().step_by(stride).map(|x| x.magnitude_bits()).collect();
@@ -213,17 +213,19 @@ impl<R: Real> Kernel for Collect<'_, R> {
 /// Kept out of the loop, which then stays a few vector instructions.
 #[inline(never)]
 fn collect_few<R: Real>(group: &[R], base: u32, threshold: R::Bits, found: &mut Vec<Key<R>>) {
-    // which of them reach it cannot be predicted: all are written, and few of them counted
-    let mut kept = [(R::Bits::default(), 0); LANES];
-    let mut count = 0;
-    for (i, x) in (base..).zip(group) {
-        let bits = x.magnitude_bits();
-        if let Some(place) = kept.get_mut(count) {
-            *place = (bits, !i);
-        }
-        count += usize::from(bits >= threshold);
+    // one byte per entry, compared all at once; then those that are set, one by one
+    let mut reaches = [0u8; LANES];
+    for (byte, x) in reaches.iter_mut().zip(group) {
+        *byte = u8::from(x.magnitude_bits() >= threshold);
     }
-    found.extend_from_slice(kept.get(..count).unwrap_or(&kept));
+    let mut set = u128::from_le_bytes(reaches);
+    while set != 0 {
+        let lane = set.trailing_zeros() / 8;
+        set &= set - 1;
+        if let Some(x) = group.get(lane as usize) {
+            found.push((x.magnitude_bits(), !(base + lane)));
+        }
+    }
 }
 
 /// The largest magnitude of the entries `i, i + n, i + 2 n, ...` for each of `n` groups.
