@@ -21,19 +21,19 @@ const DENSITY: f64 = 0.01;
 const WINDOW: usize = 256;
 
 /// Gaussian enough, without pattern; another one for every `seed`.
-fn vector(seed: u64) -> Array1<f32> {
+fn vector(numel: usize, seed: u64) -> Array1<f32> {
     let mut state = seed;
     let mut uniform = || {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1 << 24) as f32 - 0.5
     };
-    Array1::from_shape_simple_fn(NUMEL, || 0.01 * (uniform() + uniform() + uniform()))
+    Array1::from_shape_simple_fn(numel, || 0.01 * (uniform() + uniform() + uniform()))
 }
 
 /// Two vectors in turn: the threshold of one is no better a guess for the other than in training.
-fn vectors() -> [Vec<f32>; 2] {
-    [1, 2].map(|seed| vector(seed).to_vec())
+fn vectors(numel: usize) -> [Vec<f32>; 2] {
+    [1, 2].map(|seed| vector(numel, seed).to_vec())
 }
 
 const SELECTIONS: [(&str, Selection); 2] = [
@@ -54,11 +54,16 @@ impl Kernel for Magnitudes<'_> {
     }
 }
 
-/// The selection beside what reading the vector once takes.
-fn selection(c: &mut Criterion) {
-    let mut group = c.benchmark_group("the largest 1 % of 1 M");
-    group.throughput(Throughput::Bytes(4 * NUMEL as u64));
-    let vectors = vectors();
+/// The selection beside what reading the vector once takes: from the cache, and from memory.
+fn selections(c: &mut Criterion) {
+    selection(c, "the largest 1 % of 1 M", NUMEL);
+    selection(c, "the largest 1 % of 16 M", 16 * NUMEL);
+}
+
+fn selection(c: &mut Criterion, name: &str, numel: usize) {
+    let mut group = c.benchmark_group(name);
+    group.throughput(Throughput::Bytes(4 * numel as u64));
+    let vectors = vectors(numel);
     let mut turn = vectors.iter().cycle();
     group.bench_function("sum of magnitudes", |bench| {
         bench.iter(|| {
@@ -84,7 +89,7 @@ fn selection(c: &mut Criterion) {
 fn compressors(c: &mut Criterion) {
     let mut group = c.benchmark_group("compressors, 1 M");
     group.throughput(Throughput::Bytes(4 * NUMEL as u64)).sample_size(20);
-    let [x, _] = vectors();
+    let [x, _] = vectors(NUMEL);
     let compressors: [(&str, Box<dyn Compressor<f32>>); 6] = [
         ("top k", Box::new(TopK(Selection::TopK { density: DENSITY }))),
         ("rand k", Box::new(RandK::default())),
@@ -110,13 +115,13 @@ fn mfac(c: &mut Criterion) {
     let mut group = c.benchmark_group("M-FAC, 1 M, window 256");
     group.throughput(Throughput::Elements(NUMEL as u64));
     group.sample_size(10).measurement_time(Duration::from_secs(5));
-    let gradients: Vec<Array1<f32>> = (1..=4).map(vector).collect();
+    let gradients: Vec<Array1<f32>> = (1..=4).map(|seed| vector(NUMEL, seed)).collect();
     for (name, method) in [("dense", MFac::default()), ("sparse, 1 %", MFac::sparse(DENSITY))] {
         let base = Momentum { lr: 1e-6, ..Momentum::default() };
         let Ok(mut opt) = (MFac { base, window: WINDOW, ..method }).build::<f32>() else {
             continue;
         };
-        let mut weight = vector(0);
+        let mut weight = vector(NUMEL, 0);
         let mut turn = gradients.iter().cycle();
         let mut step = || turn.next().map(|gradient| opt.step(&mut weight, black_box(gradient)));
         for _ in 0..WINDOW {
@@ -127,5 +132,5 @@ fn mfac(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, selection, compressors, mfac);
+criterion_group!(benches, selections, compressors, mfac);
 criterion_main!(benches);

@@ -1,7 +1,9 @@
 //! The part of a state dict that belongs to one key prefix, for writing and for reading.
 
 use super::dict::{Scalar, StateDict, StateTensor, problem};
+use super::slot::read_exact;
 use crate::error::{Error, Result};
+use crate::numeric::Element;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -101,6 +103,14 @@ impl<'d> Lookup<'d> {
             None => Ok(default),
             Some(scalar) => scalar.as_f64().ok_or_else(|| self.problem(name, "is not a number")),
         }
+    }
+
+    /// The elements of the tensor `{prefix}.{name}`, which must be of type `T` and of this shape.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`] if it is missing or something else.
+    pub fn values<T: Element>(&self, name: &str, shape: &[usize]) -> Result<Vec<T>> {
+        read_exact(name, shape, self)
     }
 
     fn mark(&self, key: String, found: bool) {
