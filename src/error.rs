@@ -159,6 +159,40 @@ pub enum Error {
         /// Its value.
         value: f64,
     },
+    /// More than the counters of random numbers can tell apart: numbers would repeat.
+    #[error("at most {most} {what} have random numbers of their own")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// The largest number of it.
+        most: u64,
+    },
+    /// Parameters are stored in a type that the method cannot work on.
+    #[error("{method}: parameters must be {expected}, they are {found}")]
+    UnsupportedElement {
+        /// Name of the method.
+        method: &'static str,
+        /// The types it takes.
+        expected: &'static str,
+        /// The type found.
+        found: &'static str,
+    },
+    /// A recorded run cannot be taken again.
+    #[error("ledger: {problem}")]
+    Ledger {
+        /// What is wrong.
+        problem: String,
+    },
+    /// Losses told do not belong to the probes asked for.
+    #[error("{method}: expected {expected} losses, one for every probe, got {found}")]
+    LossCount {
+        /// Name of the estimator.
+        method: &'static str,
+        /// Number of probes.
+        expected: usize,
+        /// Number of losses.
+        found: usize,
+    },
     /// The loss closure returned NaN or an infinity.
     #[error("the loss is not finite: {0}")]
     NonFiniteLoss(f64),

@@ -63,3 +63,37 @@ pub fn all_chunks<I: Sync>(
     }
     items.chunks(piece).all(f)
 }
+
+/// Runs `f(offset, piece)` on every piece of `piece` items, on several threads if there are enough.
+pub fn for_each_piece<I: Send>(
+    items: &mut [I],
+    piece: usize,
+    f: impl Fn(usize, &mut [I]) + Sync + Send,
+) {
+    #[cfg(feature = "rayon")]
+    if items.len() >= SERIAL_BELOW && items.len() > piece && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        items.par_chunks_mut(piece).enumerate().for_each(|(i, items)| f(i * piece, items));
+        return;
+    }
+    for (i, items) in items.chunks_mut(piece).enumerate() {
+        f(i * piece, items);
+    }
+}
+
+/// The sum of `f(offset, len)` over the pieces of `0 .. total`, in an order that threads do not change.
+pub fn sum_pieces(
+    total: usize,
+    piece: usize,
+    f: impl Fn(usize, usize) -> f64 + Sync + Send,
+) -> f64 {
+    let pieces = total.div_ceil(piece);
+    let term = |i: usize| f(i * piece, piece.min(total - i * piece));
+    #[cfg(feature = "rayon")]
+    if total >= SERIAL_BELOW && pieces > 1 && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        let terms: Vec<f64> = (0..pieces).into_par_iter().map(term).collect();
+        return terms.iter().sum();
+    }
+    (0..pieces).map(term).sum()
+}

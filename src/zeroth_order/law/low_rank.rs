@@ -1,0 +1,285 @@
+//! Directions of low rank.
+
+use super::thin::{View, transposed};
+use super::{Directions, Draw, Law, Query, Slopes};
+use crate::error::Result;
+use crate::hyperparameters;
+use crate::numeric::Real;
+use crate::optim::{Direction, Layout};
+use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
+use crate::zeroth_order::noise::Purpose;
+
+/// LOZO: directions of low rank for matrices, whose right factor stays for a while.
+///
+/// ```text
+/// every `interval` steps: V ~ N(0, I), n × r
+/// u = U·Vᵀ,  U ~ N(0, I), m × r, anew for every query            E[u⟨u, G⟩] = r·G
+/// ĝ = c·u/r                                   without 1/r if `scale_by_rank` is false
+///
+/// with momentum β (LOZO-M):  N ← c·U at first, then βN + (1 − β)·c·U;   ĝ = N·Vᵀ/r
+///                            before V changes: N ← N·VᵀV′/n
+/// ```
+/// A tensor of more than two dimensions is the matrix of its first dimension against all others; one
+/// with `min(m, n) <= r`, and every vector, has plain Gaussian directions without momentum.
+///
+/// | field | default | whose |
+/// |---|---|---|
+/// | `rank` r | 2 | code |
+/// | `interval` ν | 50 | code |
+/// | `scale_by_rank` | true | paper; false: code |
+/// | `momentum` β | 0: LOZO | – |
+///
+/// State per m × n matrix: V, `r·n` numbers, drawn again after loading; with momentum N, `r·m`.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{prelude::*, zeroth_order::{Estimator, Lozo, Spsa}};
+/// use ndarray::Array2;
+///
+/// let mut w = Array2::<f32>::ones((20, 10));
+/// let mut estimator = Spsa::with_law(Lozo::default()).build::<f32>()?;
+/// let mut opt = Sgd { lr: 1e-3, ..Sgd::default() }.build()?;
+/// for _ in 0..300 {
+///     let estimate = estimator.estimate(&mut w, |w| w.mapv(|x| x * x).sum())?;
+///     opt.step(&mut w, &estimate)?;
+/// }
+/// assert!(w.mapv(|x| x * x).sum() < 100.0);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Differences
+/// In the published code a step that draws a new V updates along a U that was not probed; here it
+/// cannot.
+///
+/// # Source
+/// Y. Chen, Y. Zhang, L. Cao, K. Yuan, Z. Wen, "Enhancing Zeroth-Order Fine-Tuning for Language Models
+/// with Low-Rank Structures", 2025.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Lozo {
+    /// Number of columns of the factors, at least 1.
+    pub rank: usize,
+    /// Steps between two right factors, at least 1.
+    pub interval: u64,
+    /// Whether the estimate is divided by the rank, which makes it unbiased.
+    pub scale_by_rank: bool,
+    /// Decay rate in `[0, 1)` of the left factors' average; 0: none is kept.
+    pub momentum: f64,
+}
+
+impl Default for Lozo {
+    fn default() -> Self {
+        Self { rank: 2, interval: 50, scale_by_rank: true, momentum: 0.0 }
+    }
+}
+
+hyperparameters!(Lozo, "Lozo", {
+    "rank": CountFrom(1) = rank;
+    "interval": CountFrom(1) = interval;
+    "scale_by_rank": Flag = scale_by_rank;
+    "law_momentum": UnitHalfOpen = momentum;
+});
+
+impl Law for Lozo {
+    type Directions<R: Real> = LozoDirections<R>;
+
+    fn directions<R: Real>(&self) -> LozoDirections<R> {
+        LozoDirections { config: *self, epoch: None, tensors: Vec::new() }
+    }
+}
+
+/// One matrix.
+#[derive(Clone, Debug)]
+struct Factors<R> {
+    view: View,
+    /// `Vᵀ`, r × n.
+    right: Vec<R>,
+    /// `N/r` or N, m × r; empty without momentum and before the first step.
+    average: Vec<R>,
+}
+
+/// The directions of [`Lozo`].
+#[derive(Clone, Debug)]
+pub struct LozoDirections<R> {
+    config: Lozo,
+    /// The step at which the right factors were drawn.
+    epoch: Option<u64>,
+    /// `None` for tensors with plain directions.
+    tensors: Vec<Option<Factors<R>>>,
+}
+
+impl<R: Real> LozoDirections<R> {
+    fn factors(&self, tensor: usize) -> Option<&Factors<R>> {
+        self.tensors.get(tensor)?.as_ref()
+    }
+
+    fn draw_right(&self, draw: &Draw<'_, R>, epoch: u64, tensor: usize, view: View) -> Vec<R> {
+        let query = Query { noise: draw.noise, step: epoch, query: 0, tensor };
+        let mut right = vec![R::zero(); view.columns * self.config.rank];
+        draw.noise.normal(&query.place(Purpose::RightFactor), 0, &mut right);
+        transposed(&right, self.config.rank)
+    }
+
+    /// `N ← N·(VᵀV′)/n`.
+    fn turn(&self, factors: &mut Factors<R>, new: &[R]) {
+        let (rank, n) = (self.config.rank, factors.view.columns);
+        let mixed: Vec<R> = (0..rank * rank)
+            .map(|i| {
+                let row = |of: &[R], k: usize| of.chunks_exact(n).nth(k).map(<[R]>::to_vec);
+                let (a, b) = (row(&factors.right, i / rank), row(new, i % rank));
+                let dot: f64 = a
+                    .iter()
+                    .flatten()
+                    .zip(b.iter().flatten())
+                    .map(|(a, b)| a.widen() * b.widen())
+                    .sum();
+                R::of(dot / n as f64)
+            })
+            .collect();
+        for row in factors.average.chunks_exact_mut(rank) {
+            let old = row.to_vec();
+            for (j, x) in row.iter_mut().enumerate() {
+                let column = mixed.iter().skip(j).step_by(rank);
+                *x = old.iter().zip(column).map(|(&a, &b)| a * b).sum();
+            }
+        }
+    }
+}
+
+impl<R: Real> Directions<R> for LozoDirections<R> {
+    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
+        let epoch = draw.step - draw.step % self.config.interval;
+        let segments = draw.layout.segments();
+        if self.epoch == Some(epoch) && self.tensors.len() == segments.len() {
+            return Ok(());
+        }
+        let mut old = std::mem::take(&mut self.tensors).into_iter();
+        let mut tensors = Vec::new();
+        for (tensor, segment) in segments.iter().enumerate() {
+            let old = old.next().flatten();
+            tensors.push(View::of(segment, self.config.rank).map(|view| {
+                let right = self.draw_right(draw, epoch, tensor, view);
+                let average = match (old, self.epoch) {
+                    (Some(mut old), Some(before)) if !old.average.is_empty() => {
+                        if old.right.is_empty() {
+                            old.right = self.draw_right(draw, before, tensor, view);
+                        }
+                        if before != epoch {
+                            self.turn(&mut old, &right);
+                        }
+                        old.average
+                    }
+                    _ => Vec::new(),
+                };
+                Factors { view, right, average }
+            }));
+        }
+        self.tensors = tensors;
+        self.epoch = Some(epoch);
+        Ok(())
+    }
+
+    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+        let Some(factors) = self.factors(query.tensor) else {
+            return query.noise.normal(&query.place(Purpose::Direction), offset, out);
+        };
+        let place = query.place(Purpose::LeftFactor);
+        let rank = self.config.rank;
+        factors.view.product(&factors.right, offset, out, |row, left| {
+            query.noise.normal(&place, row * rank, left);
+        });
+    }
+
+    fn scale(&self, tensor: usize) -> f64 {
+        let scaled = self.config.scale_by_rank && self.factors(tensor).is_some();
+        if scaled { 1.0 / self.config.rank as f64 } else { 1.0 }
+    }
+
+    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes<'_>) {
+        let Lozo { rank, momentum, .. } = self.config;
+        if momentum == 0.0 {
+            return;
+        }
+        for (tensor, factors) in self.tensors.iter_mut().enumerate() {
+            let Some(factors) = factors else { continue };
+            let len = factors.view.rows * rank;
+            let (mut now, mut left) = (vec![0.0; len], vec![R::zero(); len]);
+            for query in 0..draw.queries {
+                let weight = slopes.weight(tensor, query as usize);
+                let at = Query { noise: draw.noise, step: draw.step, query, tensor };
+                draw.noise.normal(&at.place(Purpose::LeftFactor), 0, &mut left);
+                for (sum, u) in now.iter_mut().zip(&left) {
+                    *sum += weight * u.widen();
+                }
+            }
+            if factors.average.is_empty() {
+                factors.average = now.iter().map(|&x| R::of(x)).collect();
+            } else {
+                for (average, &x) in factors.average.iter_mut().zip(&now) {
+                    *average = R::of(momentum * average.widen() + (1.0 - momentum) * x);
+                }
+            }
+        }
+    }
+
+    fn own_estimate(&self, tensor: usize) -> Option<&dyn Direction<R>> {
+        let factors = self.factors(tensor)?;
+        (!factors.average.is_empty()).then_some(factors as &dyn Direction<R>)
+    }
+
+    fn count(&self, bytes: &mut StateBytes) {
+        for factors in self.tensors.iter().flatten() {
+            bytes.add("right", size_of_val(&*factors.right));
+            bytes.add("momentum", size_of_val(&*factors.average));
+        }
+    }
+
+    fn save(&self, record: &mut Record<'_>) {
+        if self.config.momentum == 0.0 {
+            return;
+        }
+        // an epoch is a step, below 2^32
+        let Some(epoch) = self.epoch else { return };
+        record.scalar("epoch", Scalar::Int(i64::try_from(epoch).unwrap_or(0)));
+        for (tensor, factors) in self.tensors.iter().enumerate() {
+            if let Some(factors) = factors.as_ref().filter(|f| !f.average.is_empty()) {
+                let shape = [factors.view.rows, self.config.rank];
+                record.tensor(
+                    &format!("momentum.{tensor}"),
+                    StateTensor::new(&shape, &factors.average),
+                );
+            }
+        }
+    }
+
+    fn load(&mut self, layout: &Layout, lookup: &Lookup<'_>) -> Result<()> {
+        let Lozo { rank, momentum, .. } = self.config;
+        (self.epoch, self.tensors) = (None, Vec::new());
+        let Some(epoch) = lookup.scalar("epoch").filter(|_| momentum > 0.0) else { return Ok(()) };
+        let epoch = epoch.as_u64().ok_or_else(|| lookup.problem("epoch", "is not a step"))?;
+        for (tensor, segment) in layout.segments().iter().enumerate() {
+            self.tensors.push(match View::of(segment, rank) {
+                None => None,
+                Some(view) => {
+                    let name = format!("momentum.{tensor}");
+                    let average = lookup.values(&name, &[view.rows, rank])?;
+                    Some(Factors { view, right: Vec::new(), average })
+                }
+            });
+        }
+        // the factors of before the next step are drawn again from this
+        self.epoch = Some(epoch);
+        Ok(())
+    }
+}
+
+impl<R: Real> Direction<R> for Factors<R> {
+    fn compute(&self, offset: usize, out: &mut [R]) {
+        self.view.product(&self.right, offset, out, |row, left| {
+            let from = self.average.chunks_exact(left.len()).nth(row).unwrap_or_default();
+            for (to, &from) in left.iter_mut().zip(from) {
+                *to = from;
+            }
+        });
+    }
+}

@@ -1,0 +1,169 @@
+//! Laws of directions: which way the probes of a step go, and what an estimate is made of.
+
+mod hizoo;
+mod low_rank;
+mod random;
+mod scaled;
+mod sparse;
+mod subspace;
+mod thin;
+
+pub use hizoo::{Hizoo, HizooDirections};
+pub use low_rank::{Lozo, LozoDirections};
+pub use random::{Random, RandomDirections};
+pub use scaled::{LayerScaled, LayerScales, ScaledDirections};
+pub use sparse::{Mask, Sparse, SparseDirections};
+pub use subspace::{SubZero, SubZeroDirections};
+
+use super::noise::{Noise, Place, Purpose};
+use crate::error::Result;
+use crate::hyper::Hyperparameters;
+use crate::numeric::Real;
+use crate::optim::{Direction, Layout, ReadVector};
+use crate::state::{Lookup, Record, StateBytes};
+use std::fmt::Debug;
+
+/// A law of directions, as it is configured.
+///
+/// An estimator perturbs by `ε·u` and multiplies the slope along `u` into `a·v`: `u` is
+/// [`Directions::probe`], `v` is [`Directions::update`], which is `u` unless the law says otherwise,
+/// and `a` is [`Directions::scale`]. The estimate is unbiased, up to curvature, if `a·E[v·uᵀ] = I`.
+pub trait Law: Hyperparameters + 'static {
+    /// The directions of one run.
+    type Directions<R: Real>: Directions<R>;
+
+    /// Directions before the first step.
+    fn directions<R: Real>(&self) -> Self::Directions<R>;
+}
+
+/// One step's tensors and random numbers.
+#[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
+pub struct Draw<'a, R> {
+    /// Step, from 0.
+    pub step: u64,
+    /// Number of directions.
+    pub queries: u32,
+    /// The tensors.
+    pub layout: &'a Layout,
+    /// Their elements, unperturbed.
+    pub parameters: &'a dyn ReadVector<R>,
+    /// Where random numbers come from.
+    pub noise: &'a dyn Noise<R>,
+}
+
+/// One tensor's part of one direction.
+#[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
+#[derive(Clone, Copy)]
+pub struct Query<'a, R> {
+    /// Where random numbers come from.
+    pub noise: &'a dyn Noise<R>,
+    /// Step, from 0.
+    pub step: u64,
+    /// Direction within the step.
+    pub query: u32,
+    /// Tensor, in the order of the tree.
+    pub tensor: usize,
+}
+
+impl<R> Query<'_, R> {
+    /// The row of random numbers for a purpose.
+    pub fn place(&self, purpose: Purpose) -> Place {
+        // the number of tensors is checked before a step begins
+        let tensor = u32::try_from(self.tensor).unwrap_or(u32::MAX);
+        Place { step: self.step, query: self.query, tensor, purpose }
+    }
+}
+
+/// What the evaluations of one step gave.
+#[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
+pub struct Slopes<'a> {
+    /// Perturbation size of each tensor.
+    pub epsilons: &'a [f64],
+    /// `(f(p + εu) − f(p − εu))/2` or `f(p + εu) − f(p)` of every direction, over the number of directions
+    /// that count; 0 for those that do not.
+    pub differences: &'a [f64],
+    /// `f(p + εu) + f(p − εu) − 2f(p)` of every direction, over the same number; empty unless the law
+    /// asks for the centre.
+    pub second_differences: &'a [f64],
+    /// Whether differences are to be divided by the perturbation size: they are not if they are signs.
+    pub divided: bool,
+}
+
+impl Slopes<'_> {
+    /// Weight of a direction in the estimate of a tensor, the law's factor apart.
+    pub fn weight(&self, tensor: usize, query: usize) -> f64 {
+        let difference = self.differences.get(query).copied().unwrap_or(0.0);
+        if self.divided { difference / self.epsilon(tensor) } else { difference }
+    }
+
+    /// Perturbation size of a tensor.
+    pub fn epsilon(&self, tensor: usize) -> f64 {
+        self.epsilons.get(tensor).copied().unwrap_or(1.0)
+    }
+}
+
+/// Directions of one run; pieces of them are asked for on any thread, in any order, and repeatedly.
+pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
+    /// Prepares the directions of a step.
+    ///
+    /// # Errors
+    /// What the law cannot do with these tensors.
+    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
+        let _ = draw;
+        Ok(())
+    }
+
+    /// Writes the elements `offset .. offset + out.len()` of the direction that is probed.
+    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]);
+
+    /// The same of what enters the estimate.
+    fn update(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+        self.probe(query, offset, out);
+    }
+
+    /// The factor `a` of a tensor in the estimate.
+    fn scale(&self, tensor: usize) -> f64 {
+        let _ = tensor;
+        1.0
+    }
+
+    /// Whether the loss at the unperturbed parameters is needed.
+    fn needs_centre(&self) -> bool {
+        false
+    }
+
+    /// Learns from the losses of the step; [`Directions::update`] is asked for afterwards.
+    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes<'_>) {
+        let _ = (draw, slopes);
+    }
+
+    /// The estimate of a tensor, if it is not the weighted sum of directions.
+    fn own_estimate(&self, tensor: usize) -> Option<&dyn Direction<R>> {
+        let _ = tensor;
+        None
+    }
+
+    /// A bound on the size of every element of [`Directions::update`], if one is known.
+    fn bound(&self) -> Option<f64> {
+        None
+    }
+
+    /// Adds the bytes held, slot by slot.
+    fn count(&self, bytes: &mut StateBytes) {
+        let _ = bytes;
+    }
+
+    /// Writes what cannot be drawn again.
+    fn save(&self, record: &mut Record<'_>) {
+        let _ = record;
+    }
+
+    /// Reads what [`Directions::save`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`](crate::Error::StateDict) names the key.
+    fn load(&mut self, layout: &Layout, lookup: &Lookup<'_>) -> Result<()> {
+        let _ = (layout, lookup);
+        Ok(())
+    }
+}

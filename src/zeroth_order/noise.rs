@@ -1,0 +1,226 @@
+//! Random numbers named by their place: the same place gives the same number, on any thread, in any
+//! order, at any time. Nothing is stored, and two consumers cannot get out of step.
+
+use crate::error::{Error, Result};
+use crate::kernel::{Isa, Kernel};
+use crate::numeric::Real;
+use crate::numeric::random::philox4x32;
+use std::fmt::Debug;
+
+/// What a random number is for: no two purposes share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A direction.
+    Direction = 0,
+    /// Rounding of a direction for the probes.
+    FirstRounding = 1,
+    /// Rounding of the same direction for the update.
+    SecondRounding = 2,
+    /// Rounding of the update.
+    UpdateRounding = 3,
+    /// Which coordinates take part.
+    Coordinates = 4,
+    /// The sign before a given direction.
+    Sign = 5,
+    /// Left factor of a direction of low rank.
+    LeftFactor = 6,
+    /// Right factor of a direction of low rank.
+    RightFactor = 7,
+    /// Crossing and mutation.
+    Genetic = 8,
+}
+
+/// The place of a row of random numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Step, below `2^32`.
+    pub step: u64,
+    /// Query within the step, below `2^24`.
+    pub query: u32,
+    /// Tensor, in the order of the tree.
+    pub tensor: u32,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// Rows of random numbers, one for every [`Place`].
+///
+/// [`Philox`] is what estimators use. Another source serves tests that supply the numbers.
+pub trait Noise<R>: Debug + Send + Sync {
+    /// The standard normal numbers `offset .. offset + out.len()` of the row.
+    fn normal(&self, place: &Place, offset: usize, out: &mut [R]);
+    /// Signs, `-1` or `1`, each with probability 1/2.
+    fn rademacher(&self, place: &Place, offset: usize, out: &mut [R]);
+    /// Numbers in `[0, 1)`.
+    fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]);
+}
+
+/// Philox4x32-10 keyed by a seed.
+///
+/// ```text
+/// key = (seed mod 2³², seed / 2³²),  counter = (block, tensor, step, 2²⁴·purpose + query)
+/// word i of a row: word i mod 4 of block i/4
+/// uniform i   = word i · 2⁻³²
+/// sign i      = bit i mod 32 of word (i/32) mod 4 of block i/128;  1 is +1, 0 is −1
+/// normal i    = √(−2 ln a)·(cos, sin)(2πb) of block i/2, cos for even i
+///   a, b = (2²⁶·(w ≫ 5) + (w′ ≫ 6) + ½)·2⁻⁵³ from the first and the last two words
+/// ```
+/// Signs and uniform numbers are the same on every machine; normal numbers to a few units in the last
+/// place, as far as its logarithm, sine and cosine are; on one machine they are always the same.
+///
+/// # Examples
+/// ```
+/// use eigenstep::zeroth_order::{Noise, Philox, Place, Purpose};
+///
+/// let place = Place { step: 7, query: 0, tensor: 1, purpose: Purpose::Direction };
+/// let (mut all, mut part) = ([0.0f32; 100], [0.0f32; 10]);
+/// Philox::new(42).normal(&place, 0, &mut all);
+/// Philox::new(42).normal(&place, 90, &mut part);
+/// assert_eq!(all[90..], part);
+/// ```
+///
+/// # Source
+/// J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3",
+/// 2011; normal numbers: G. E. P. Box, M. E. Muller, "A Note on the Generation of Random Normal
+/// Deviates", 1958.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Philox {
+    key: [u32; 2],
+}
+
+/// Elements whose numbers one counter can name: normal numbers take a block for two.
+const MOST_ELEMENTS: usize = 1 << 33;
+
+impl Place {
+    /// Whether so many steps, queries and elements have numbers of their own.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] if not: numbers would repeat.
+    pub(super) fn check(step: u64, queries: usize, numel: usize) -> Result<()> {
+        let too_many = |what, most: u64| Err(Error::TooMany { what, most });
+        match () {
+            () if step >> 32 != 0 => too_many("steps", 1 << 32),
+            () if queries >> 24 != 0 => too_many("queries of one step", (1 << 24) - 1),
+            () if numel > MOST_ELEMENTS => too_many("elements of one tensor", 1 << 33),
+            () => Ok(()),
+        }
+    }
+
+    fn counter(&self, block: usize) -> [u32; 4] {
+        let purpose = (self.purpose as u32) << 24 | self.query;
+        [block as u32, self.tensor, self.step as u32, purpose]
+    }
+}
+
+impl Philox {
+    /// The numbers of one seed.
+    pub fn new(seed: u64) -> Self {
+        Self { key: [seed as u32, (seed >> 32) as u32] }
+    }
+
+    /// The words `offset .. offset + out.len()` of a row.
+    pub fn words(&self, place: &Place, offset: usize, out: &mut [u32]) {
+        let (mut rest, mut at) = (out, offset);
+        while !rest.is_empty() {
+            let block = philox4x32(place.counter(at >> 2), self.key);
+            let words = block.get(at & 3..).unwrap_or_default();
+            let len = words.len().min(rest.len());
+            let (now, later) = rest.split_at_mut(len);
+            now.copy_from_slice(words.get(..len).unwrap_or_default());
+            (rest, at) = (later, at + len);
+        }
+    }
+}
+
+/// Two words as a number in `(0, 1)`.
+fn open_unit(high: u32, low: u32) -> f64 {
+    let wide = (u64::from(high >> 5) << 26) + u64::from(low >> 6);
+    (wide as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)
+}
+
+impl<R: Real> Noise<R> for Philox {
+    fn normal(&self, place: &Place, offset: usize, out: &mut [R]) {
+        let (mut rest, mut at) = (out, offset);
+        while !rest.is_empty() {
+            let [a, b, c, d] = philox4x32(place.counter(at >> 1), self.key);
+            let radius = (-2.0 * open_unit(a, b).ln()).sqrt();
+            let (sin, cos) = (std::f64::consts::TAU * open_unit(c, d)).sin_cos();
+            let pair = [R::of(radius * cos), R::of(radius * sin)];
+            let numbers = pair.get(at & 1..).unwrap_or_default();
+            let len = numbers.len().min(rest.len());
+            let (now, later) = rest.split_at_mut(len);
+            now.copy_from_slice(numbers.get(..len).unwrap_or_default());
+            (rest, at) = (later, at + len);
+        }
+    }
+
+    fn rademacher(&self, place: &Place, offset: usize, out: &mut [R]) {
+        Isa::detect().run(Signs { key: self.key, place, offset, out });
+    }
+
+    fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]) {
+        let mut words = [0; 64];
+        for (piece, out) in out.chunks_mut(words.len()).enumerate() {
+            let words = words.get_mut(..out.len()).unwrap_or_default();
+            self.words(place, offset + 64 * piece, words);
+            for (x, &mut word) in out.iter_mut().zip(words) {
+                *x = f64::from(word) * (1.0 / 4_294_967_296.0);
+            }
+        }
+    }
+}
+
+struct Signs<'a, R> {
+    key: [u32; 2],
+    place: &'a Place,
+    offset: usize,
+    out: &'a mut [R],
+}
+
+/// Signs that one block gives.
+const BLOCK: usize = 128;
+
+impl<R: Real> Kernel for Signs<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let Self { key, place, offset, out } = self;
+        let start = offset % BLOCK;
+        let (head, body) = out.split_at_mut(((BLOCK - start) % BLOCK).min(out.len()));
+        let mut block = offset / BLOCK;
+        if !head.is_empty() {
+            part_of_block(&philox4x32(place.counter(block), key), start, head);
+            block += 1;
+        }
+        let (whole, tail) = body.as_chunks_mut::<BLOCK>();
+        for out in whole {
+            let words = philox4x32(place.counter(block), key);
+            for (out, word) in out.as_chunks_mut::<32>().0.iter_mut().zip(words) {
+                expand(word, out);
+            }
+            block += 1;
+        }
+        if !tail.is_empty() {
+            part_of_block(&philox4x32(place.counter(block), key), 0, tail);
+        }
+    }
+}
+
+/// The signs of 32 bits.
+#[inline(always)]
+fn expand<R: Real>(word: u32, out: &mut [R; 32]) {
+    for (bit, x) in (0..32).zip(out) {
+        *x = if word >> bit & 1 == 1 { R::one() } else { -R::one() };
+    }
+}
+
+/// The signs `start .. start + out.len()` of one block.
+fn part_of_block<R: Real>(words: &[u32; 4], start: usize, out: &mut [R]) {
+    let mut all = [[R::zero(); 32]; 4];
+    for (out, &word) in all.iter_mut().zip(words) {
+        expand(word, out);
+    }
+    for (x, sign) in out.iter_mut().zip(all.as_flattened().iter().skip(start)) {
+        *x = *sign;
+    }
+}
