@@ -36,6 +36,7 @@
 //! | [`Adagrad`](first_order::Adagrad) | 4 | – | sparse gradients |
 //! | [`RmsProp`](first_order::RmsProp) | 4; with momentum 8, centered 4 more | – | recurrent networks, reinforcement learning |
 //! | [`Lion`](first_order::Lion) | 4 | a third to a tenth of AdamW's `lr` | large models, few bits |
+//! | [`SignSgd`](first_order::SignSgd) | 0; with momentum 4 | a schedule that ends at 0 | gradients of which only signs count |
 //! | [`Lamb`](first_order::Lamb) | 8 | one pass more over memory; two with `max_grad_norm` | very large batches |
 //! | [`Prodigy`](first_order::Prodigy) | 16; `8 + 8/k` with `slice_p = k` | one pass more; one `lr` for all groups | no learning rate to tune |
 //! | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | no schedule, open-ended training |

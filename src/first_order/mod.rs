@@ -8,6 +8,7 @@
 //! | [`Adagrad`] | 4 | sparse gradients |
 //! | [`RmsProp`] | 4 to 12 | recurrent networks, reinforcement learning |
 //! | [`Lion`] | 4 | large models, few bits |
+//! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
 //! | [`Lamb`] | 8 | very large batches |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
@@ -26,6 +27,7 @@ mod prodigy;
 mod rmsprop;
 mod schedule_free;
 mod sgd;
+mod sign_sgd;
 
 pub use adagrad::Adagrad;
 pub use adam::Adam;
@@ -38,6 +40,7 @@ pub use prodigy::{Prodigy, ProdigyScalars};
 pub use rmsprop::RmsProp;
 pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeScalars};
 pub use sgd::Sgd;
+pub use sign_sgd::SignSgd;
 
 /// Calls `$macro!(Type)` for every first-order method: the list that the common tests read.
 #[macro_export]
@@ -49,6 +52,7 @@ macro_rules! for_each_first_order {
         $macro!(Adagrad);
         $macro!(RmsProp);
         $macro!(Lion);
+        $macro!(SignSgd);
         $macro!(Lamb);
         $macro!(Prodigy);
         $macro!(ScheduleFreeAdamW);

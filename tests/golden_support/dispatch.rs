@@ -3,7 +3,7 @@
 use super::options::Spelling;
 use super::{
     Outcome, Stop, distributed, exchange, fail, kernels, low_dimensional, lowbit, matrix_runs,
-    schedulers, skip, soap_runs, trajectory, windows,
+    schedulers, skip, soap_runs, trajectory, windows, zeroth_order,
 };
 use eigenstep::error_feedback::exchange::PowerSgdOrder;
 use eigenstep::prelude::*;
@@ -75,6 +75,19 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
         "galore" => low_dimensional::galore(case),
         "ldadam" => low_dimensional::ldadam(case),
+        "zo_sgd"
+        | "zo_adam"
+        | "zo_adamw"
+        | "zo_adamm"
+        | "zo_sign"
+        | "zo_sgd_conservative"
+        | "zo_sgd_layer_scaled"
+        | "zo_sgd_blockwise"
+        | "sparse_mezo"
+        | "hizoo"
+        | "lozo"
+        | "lozo_m"
+        | "subzero" => zeroth_order::run(name, case),
         "LAMB" => Err(skip("pytorch_optimizer's LAMB; the crate's is the paper's, `LAMBPaper`")),
         _ => Err(Stop::Skip(format!("the crate has no optimizer `{name}`"))),
     }

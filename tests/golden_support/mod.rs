@@ -12,6 +12,8 @@ pub mod low_dimensional;
 mod lowbit;
 pub mod matrix_codecs;
 pub mod matrix_runs;
+pub mod noise;
+pub mod objectives;
 pub mod options;
 pub mod report;
 #[cfg(feature = "half")]
@@ -22,6 +24,7 @@ pub mod second_order;
 pub mod soap_runs;
 pub mod trajectory;
 pub mod windows;
+pub mod zeroth_order;
 
 /// Why a case did not pass.
 #[derive(Clone, Debug)]

@@ -20,7 +20,8 @@ use crate::zeroth_order::noise::Purpose;
 ///                            before V changes: N ← N·VᵀV′/n
 /// ```
 /// A tensor of more than two dimensions is the matrix of its first dimension against all others; one
-/// with `min(m, n) <= r`, and every vector, has plain Gaussian directions without momentum.
+/// with `min(m, n) <= r`, and every vector, has plain Gaussian directions z, and with momentum the average
+/// of `c·z` in the same way.
 ///
 /// | field | default | whose |
 /// |---|---|---|
@@ -29,7 +30,8 @@ use crate::zeroth_order::noise::Purpose;
 /// | `scale_by_rank` | true | paper; false: code |
 /// | `momentum` β | 0: LOZO | – |
 ///
-/// State per m × n matrix: V, `r·n` numbers, drawn again after loading; with momentum N, `r·m`.
+/// State per m × n matrix: V, `r·n` numbers, drawn again after loading; with momentum N, `r·m`; per other
+/// tensor with momentum one number per element.
 ///
 /// # Examples
 /// ```
@@ -88,13 +90,14 @@ impl Law for Lozo {
     }
 }
 
-/// One matrix.
+/// One tensor.
 #[derive(Clone, Debug)]
 struct Factors<R> {
-    view: View,
+    /// `None` for a tensor with plain directions.
+    view: Option<View>,
     /// `Vᵀ`, r × n.
     right: Vec<R>,
-    /// `N/r` or N, m × r; empty without momentum and before the first step.
+    /// N, m × r, or the average of plain directions; empty without momentum and before the first step.
     average: Vec<R>,
 }
 
@@ -104,13 +107,12 @@ pub struct LozoDirections<R> {
     config: Lozo,
     /// The step at which the right factors were drawn.
     epoch: Option<u64>,
-    /// `None` for tensors with plain directions.
-    tensors: Vec<Option<Factors<R>>>,
+    tensors: Vec<Factors<R>>,
 }
 
 impl<R: Real> LozoDirections<R> {
-    fn factors(&self, tensor: usize) -> Option<&Factors<R>> {
-        self.tensors.get(tensor)?.as_ref()
+    fn view(&self, tensor: usize) -> Option<View> {
+        self.tensors.get(tensor)?.view
     }
 
     fn draw_right(&self, draw: &Draw<'_, R>, epoch: u64, tensor: usize, view: View) -> Vec<R> {
@@ -121,8 +123,8 @@ impl<R: Real> LozoDirections<R> {
     }
 
     /// `N ← N·(VᵀV′)/n`.
-    fn turn(&self, factors: &mut Factors<R>, new: &[R]) {
-        let (rank, n) = (self.config.rank, factors.view.columns);
+    fn turn(&self, factors: &mut Factors<R>, new: &[R], n: usize) {
+        let rank = self.config.rank;
         let mixed: Vec<R> = (0..rank * rank)
             .map(|i| {
                 let row = |of: &[R], k: usize| of.chunks_exact(n).nth(k).map(<[R]>::to_vec);
@@ -154,44 +156,43 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
             return Ok(());
         }
         let mut old = std::mem::take(&mut self.tensors).into_iter();
-        let mut tensors = Vec::new();
         for (tensor, segment) in segments.iter().enumerate() {
-            let old = old.next().flatten();
-            tensors.push(View::of(segment, self.config.rank).map(|view| {
+            let view = View::of(segment, self.config.rank);
+            let mut factors =
+                old.next().unwrap_or(Factors { view, right: Vec::new(), average: Vec::new() });
+            if let Some(view) = view {
                 let right = self.draw_right(draw, epoch, tensor, view);
-                let average = match (old, self.epoch) {
-                    (Some(mut old), Some(before)) if !old.average.is_empty() => {
-                        if old.right.is_empty() {
-                            old.right = self.draw_right(draw, before, tensor, view);
-                        }
-                        if before != epoch {
-                            self.turn(&mut old, &right);
-                        }
-                        old.average
+                if let Some(before) = self.epoch.filter(|_| !factors.average.is_empty()) {
+                    if factors.right.is_empty() {
+                        factors.right = self.draw_right(draw, before, tensor, view);
                     }
-                    _ => Vec::new(),
-                };
-                Factors { view, right, average }
-            }));
+                    if before != epoch {
+                        self.turn(&mut factors, &right, view.columns);
+                    }
+                }
+                factors.right = right;
+            }
+            self.tensors.push(factors);
         }
-        self.tensors = tensors;
         self.epoch = Some(epoch);
         Ok(())
     }
 
     fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        let Some(factors) = self.factors(query.tensor) else {
+        let Some((Factors { right, .. }, view)) =
+            self.tensors.get(query.tensor).and_then(|f| Some((f, f.view?)))
+        else {
             return query.noise.normal(&query.place(Purpose::Direction), offset, out);
         };
         let place = query.place(Purpose::LeftFactor);
         let rank = self.config.rank;
-        factors.view.product(&factors.right, offset, out, |row, left| {
+        view.product(right, offset, out, |row, left| {
             query.noise.normal(&place, row * rank, left);
         });
     }
 
     fn scale(&self, tensor: usize) -> f64 {
-        let scaled = self.config.scale_by_rank && self.factors(tensor).is_some();
+        let scaled = self.config.scale_by_rank && self.view(tensor).is_some();
         if scaled { 1.0 / self.config.rank as f64 } else { 1.0 }
     }
 
@@ -200,15 +201,18 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         if momentum == 0.0 {
             return;
         }
-        for (tensor, factors) in self.tensors.iter_mut().enumerate() {
-            let Some(factors) = factors else { continue };
-            let len = factors.view.rows * rank;
-            let (mut now, mut left) = (vec![0.0; len], vec![R::zero(); len]);
+        let tensors = self.tensors.iter_mut().zip(draw.layout.segments());
+        for (tensor, (factors, segment)) in tensors.enumerate() {
+            let (purpose, len) = match factors.view {
+                Some(view) => (Purpose::LeftFactor, view.rows * rank),
+                None => (Purpose::Direction, segment.numel()),
+            };
+            let (mut now, mut drawn) = (vec![0.0; len], vec![R::zero(); len]);
             for query in 0..draw.queries {
                 let weight = slopes.weight(tensor, query as usize);
                 let at = Query { noise: draw.noise, step: draw.step, query, tensor };
-                draw.noise.normal(&at.place(Purpose::LeftFactor), 0, &mut left);
-                for (sum, u) in now.iter_mut().zip(&left) {
+                draw.noise.normal(&at.place(purpose), 0, &mut drawn);
+                for (sum, u) in now.iter_mut().zip(&drawn) {
                     *sum += weight * u.widen();
                 }
             }
@@ -223,32 +227,26 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
     }
 
     fn own_estimate(&self, tensor: usize) -> Option<&dyn Direction<R>> {
-        let factors = self.factors(tensor)?;
+        let factors = self.tensors.get(tensor)?;
         (!factors.average.is_empty()).then_some(factors as &dyn Direction<R>)
     }
 
     fn count(&self, bytes: &mut StateBytes) {
-        for factors in self.tensors.iter().flatten() {
+        for factors in &self.tensors {
             bytes.add("right", size_of_val(&*factors.right));
             bytes.add("momentum", size_of_val(&*factors.average));
         }
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        if self.config.momentum == 0.0 {
-            return;
-        }
         // an epoch is a step, below 2^32
-        let Some(epoch) = self.epoch else { return };
+        let learned = self.tensors.iter().any(|f| !f.average.is_empty());
+        let Some(epoch) = self.epoch.filter(|_| learned) else { return };
         record.scalar("epoch", Scalar::Int(i64::try_from(epoch).unwrap_or(0)));
         for (tensor, factors) in self.tensors.iter().enumerate() {
-            if let Some(factors) = factors.as_ref().filter(|f| !f.average.is_empty()) {
-                let shape = [factors.view.rows, self.config.rank];
-                record.tensor(
-                    &format!("momentum.{tensor}"),
-                    StateTensor::new(&shape, &factors.average),
-                );
-            }
+            let average = &factors.average;
+            record
+                .tensor(&format!("momentum.{tensor}"), StateTensor::new(&[average.len()], average));
         }
     }
 
@@ -258,16 +256,12 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         let Some(epoch) = lookup.scalar("epoch").filter(|_| momentum > 0.0) else { return Ok(()) };
         let epoch = epoch.as_u64().ok_or_else(|| lookup.problem("epoch", "is not a step"))?;
         for (tensor, segment) in layout.segments().iter().enumerate() {
-            self.tensors.push(match View::of(segment, rank) {
-                None => None,
-                Some(view) => {
-                    let name = format!("momentum.{tensor}");
-                    let average = lookup.values(&name, &[view.rows, rank])?;
-                    Some(Factors { view, right: Vec::new(), average })
-                }
-            });
+            let view = View::of(segment, rank);
+            let len = view.map_or(segment.numel(), |view| view.rows * rank);
+            let average = lookup.values(&format!("momentum.{tensor}"), &[len])?;
+            self.tensors.push(Factors { view, right: Vec::new(), average });
         }
-        // the factors of before the next step are drawn again from this
+        // the factors that the averages belong to are drawn again from this
         self.epoch = Some(epoch);
         Ok(())
     }
@@ -275,11 +269,14 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
 
 impl<R: Real> Direction<R> for Factors<R> {
     fn compute(&self, offset: usize, out: &mut [R]) {
-        self.view.product(&self.right, offset, out, |row, left| {
+        let Some(view) = self.view else {
+            let from = self.average.get(offset..).unwrap_or_default();
+            out.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+            return;
+        };
+        view.product(&self.right, offset, out, |row, left| {
             let from = self.average.chunks_exact(left.len()).nth(row).unwrap_or_default();
-            for (to, &from) in left.iter_mut().zip(from) {
-                *to = from;
-            }
+            left.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
         });
     }
 }
