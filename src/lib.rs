@@ -109,6 +109,7 @@ pub mod quant;
 pub mod schedule;
 pub mod second_order;
 pub mod state;
+pub mod zeroth_order;
 
 pub use error::{Error, Result};
 
