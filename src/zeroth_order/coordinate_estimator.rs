@@ -27,7 +27,7 @@ pub struct CoordinateEstimator<T: Element> {
     /// How often active sets have been drawn: keys their random numbers.
     draw: u64,
     /// Cost of an evaluation by name of the tensor that is perturbed; 1 if not named.
-    costs: BTreeMap<String, f64>,
+    costs: BTreeMap<String, u64>,
     slopes: Slopes,
     /// The active coordinates before the step.
     saved: Vec<T>,
@@ -124,18 +124,8 @@ impl<T: Element> CoordinateEstimator<T> {
 
     /// What an evaluation costs when a tensor is perturbed, by its name; 1 for those not named. Workers
     /// get probes of about the same cost in all. Results do not change.
-    ///
-    /// # Errors
-    /// [`Error::InvalidHyperparameter`] unless all are finite and above 0.
-    pub fn set_costs(&mut self, costs: BTreeMap<String, f64>) -> Result<()> {
-        if let Some((name, cost)) =
-            costs.iter().find(|(_, cost)| !(**cost > 0.0 && cost.is_finite()))
-        {
-            let found = format!("{cost} for `{name}`");
-            return Err(Coordinate::invalid("costs", "finite and > 0", found));
-        }
+    pub fn set_costs(&mut self, costs: BTreeMap<String, u64>) {
         self.costs = costs;
-        Ok(())
     }
 
     /// The tensor that a probe perturbs; `None` for the one that perturbs nothing.
@@ -249,8 +239,8 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
         Ok(())
     }
 
-    fn cost(&self, probe: usize) -> f64 {
-        self.tensor_of(probe).and_then(|name| self.costs.get(name)).copied().unwrap_or(1.0)
+    fn cost(&self, probe: usize) -> u64 {
+        self.tensor_of(probe).and_then(|name| self.costs.get(name)).copied().unwrap_or(1)
     }
 
     fn conclude(&mut self, losses: Vec<f64>) -> Result<Estimate<'_, T>> {

@@ -122,9 +122,9 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()>;
 
     /// What a probe costs beside others: workers get probes of about the same cost in all.
-    fn cost(&self, probe: usize) -> f64 {
+    fn cost(&self, probe: usize) -> u64 {
         let _ = probe;
-        1.0
+        1
     }
 
     /// Perturbs a copy of the parameters that were asked about as for probe `probe`.
@@ -230,8 +230,8 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
         };
         first.clone_from(model);
         let probes = self.ask(first)?;
-        let costs: Vec<f64> = (0..probes).map(|probe| self.cost(probe)).collect();
-        let split = work_split(&costs, workers.len());
+        let costs: Vec<u64> = (0..probes).map(|probe| self.cost(probe)).collect();
+        let split = work_split(&costs, workers.len())?;
         let (estimator, loss, split) = (&*self, &loss, &split);
         let evaluate = |worker: usize, copy: &mut M| -> Vec<Result<f64>> {
             if worker > 0 {

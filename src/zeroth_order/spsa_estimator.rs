@@ -2,8 +2,9 @@
 
 use super::estimate::{Estimate, Home, Report};
 use super::estimator::{Buffers, Estimator};
-use super::law::{Directions, Draw, Law, Slopes};
-use super::noise::{Noise, Philox, Place};
+use super::fogzo::Guide;
+use super::law::{Directions, Draw, Guided, Law, Slopes};
+use super::noise::{Noise, Philox, Place, Purpose};
 use super::rays::{Perturb, Rays};
 use super::shaping::Shaping;
 use super::space::{Space, Visit};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
 use crate::numeric::{Element, Real};
-use crate::optim::NonFinite;
+use crate::optim::{NonFinite, Segment};
 use crate::params::{Parameters, Select};
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict};
 use std::cell::RefCell;
@@ -101,6 +102,11 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
         &self.config
     }
 
+    /// The tensors, in the order of the tree; none before the first step.
+    pub fn segments(&self) -> &[Segment] {
+        self.space.layout.segments()
+    }
+
     /// What the last step has seen.
     pub fn report(&self) -> &Report {
         &self.report
@@ -135,6 +141,45 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     fn refuse_if_asked(&self, what: &'static str) -> Result<()> {
         let problem = "the losses of the step that was asked for have to be told first";
         if self.asked { Err(Error::OutOfOrder { what, problem }) } else { Ok(()) }
+    }
+
+    /// The part of one direction in the estimate.
+    pub(super) fn contribution(
+        &self,
+        tensor: usize,
+        query: u32,
+        offset: usize,
+        out: &mut [T::Compute],
+    ) {
+        self.rays.directions.update(&self.rays.query(query, tensor), offset, out);
+        let weight = self.rays.slopes().weight(tensor, query as usize);
+        let weight = T::Compute::of(weight * self.rays.directions.scale(tensor));
+        out.iter_mut().for_each(|x| *x *= weight);
+    }
+
+    /// Uniform numbers of the step that was told last.
+    pub(super) fn uniform(
+        &self,
+        purpose: Purpose,
+        (tensor, query): (usize, u32),
+        offset: usize,
+        out: &mut [f64],
+    ) {
+        self.rays.noise.uniform(&self.rays.query(query, tensor).place(purpose), offset, out);
+    }
+
+    /// Lets `f(tensor, offset, before, out)` write the parameters from the copy before the step.
+    pub(super) fn rewrite(
+        &self,
+        params: &mut dyn Parameters<T>,
+        f: impl Fn(usize, usize, &[T::Compute], &mut [T::Compute]) + Sync + Send,
+    ) -> Result<()> {
+        let mut visit = Visit::default();
+        self.space.write(Spsa::<L>::NAME, &mut visit, params, |tensor, offset, before, out| {
+            if let (Some(before), Some(out)) = (T::as_compute(before), T::as_compute_mut(out)) {
+                f(tensor, offset, before, out);
+            }
+        })
     }
 
     fn probe(&self, probe: usize) -> Probe {
@@ -239,6 +284,16 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
             }
         }
         shaped
+    }
+}
+
+impl<T: Element> SpsaEstimator<T, Guided> {
+    /// Follows a direction, and probes the tensors that it has, from the next step on.
+    pub(super) fn follow(&mut self, guide: Guide<T::Compute>) {
+        let Guide { beta, directions, names } = guide;
+        self.rays.directions.follow(beta, directions);
+        let named = move |name: &str, _: &[usize]| names.iter().any(|known| known == name);
+        self.active = Some(Select::by("with a gradient", named));
     }
 }
 

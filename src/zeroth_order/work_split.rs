@@ -1,18 +1,55 @@
-//! Which worker does what.
+//! Which worker evaluates what.
 
-/// Worker of every item: contiguous runs of items whose loads are about equal.
+use crate::error::{Error, Result};
+
+/// Deals items out to workers: contiguous, in order, the same everywhere.
 ///
 /// ```text
-/// worker(i) = min(W − 1, ⌊W·(weight of all items before i)/(weight of all)⌋)
+/// worker(i) = min(W − 1, ⌊(Σ_{j<i} weight_j)·W / Σ_j weight_j⌋)
 /// ```
-pub fn work_split(weights: &[f64], workers: usize) -> Vec<usize> {
-    let total: f64 = weights.iter().sum();
-    let last = workers.saturating_sub(1);
-    let mut before = 0.0;
-    let place = |weight: &f64| {
-        let worker = if total > 0.0 { (before * workers as f64 / total) as usize } else { 0 };
-        before += weight;
-        worker.min(last)
+/// No worker has more than `total/W + max weight`. The weight of an item is what its evaluation costs,
+/// in any unit; if all are 0, they count as equal.
+///
+/// | argument | meaning |
+/// |---|---|
+/// | `weights` | cost of every item |
+/// | `workers` W | number of workers, at least 1 |
+///
+/// # Errors
+/// [`Error::InvalidHyperparameter`] names `workers` if there are none.
+///
+/// # Examples
+/// ```
+/// use eigenstep::zeroth_order::work_split;
+///
+/// assert_eq!(work_split(&[7, 1, 4, 4], 2)?, [0, 0, 1, 1]);
+/// assert_eq!(work_split(&[0, 0, 0], 3)?, [0, 1, 2]);
+/// assert!(work_split(&[1], 0).is_err());
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// The rule is this crate's; the purpose is that of A. Chen, Y. Zhang, J. Jia, J. Diffenderfer, J. Liu,
+/// K. Parasyris, Y. Zhang, Z. Zhang, B. Kailkhura, S. Liu, "DeepZero: Scaling up Zeroth-Order
+/// Optimization for Deep Model Training", ICLR 2024.
+pub fn work_split(weights: &[u64], workers: usize) -> Result<Vec<usize>> {
+    let Some(last) = workers.checked_sub(1) else {
+        return Err(Error::InvalidHyperparameter {
+            optimizer: "work_split",
+            field: "workers",
+            expected: "an integer >= 1".into(),
+            found: workers.to_string(),
+        });
     };
-    weights.iter().map(place).collect()
+    let total: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
+    let equal = total == 0;
+    let total = if equal { weights.len() as u128 } else { total };
+    let mut before = 0u128;
+    let worker = |&weight: &u64| {
+        // more than 2⁶⁴ workers times more than 2⁶⁴ units: only then does the product saturate
+        let share = before.saturating_mul(workers as u128).checked_div(total).unwrap_or(0);
+        before += if equal { 1 } else { u128::from(weight) };
+        usize::try_from(share).map_or(last, |share| share.min(last))
+    };
+    Ok(weights.iter().map(worker).collect())
 }

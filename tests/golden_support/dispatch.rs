@@ -3,7 +3,7 @@
 use super::options::Spelling;
 use super::{
     Outcome, Stop, distributed, exchange, fail, kernels, low_dimensional, lowbit, matrix_runs,
-    schedulers, skip, soap_runs, trajectory, windows, zeroth_order,
+    schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels, zeroth_order,
 };
 use eigenstep::error_feedback::exchange::PowerSgdOrder;
 use eigenstep::prelude::*;
@@ -88,6 +88,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         | "lozo"
         | "lozo_m"
         | "subzero" => zeroth_order::run(name, case),
+        "quzo" => zeroth_kernels::quzo_run(case),
         "LAMB" => Err(skip("pytorch_optimizer's LAMB; the crate's is the paper's, `LAMBPaper`")),
         _ => Err(Stop::Skip(format!("the crate has no optimizer `{name}`"))),
     }

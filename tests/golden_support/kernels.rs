@@ -1,7 +1,9 @@
 //! Kernel cases: code tables, codes and scales, roundings.
 
 use super::compare::{equal, identical};
-use super::{Outcome, compressors, fail, json, matrix_codecs, second_order, skip, windows};
+use super::{
+    Outcome, compressors, fail, json, matrix_codecs, second_order, skip, windows, zeroth_kernels,
+};
 use eigenstep::kernel::Isa;
 use eigenstep::quant::{
     Blockwise, QuantMap, QuantizedTensor, Rank1Codec, Rank1Scales, Ties, code_table, unpack_nibbles,
@@ -28,6 +30,18 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "compressors" => compressors::compress,
         "low_rank_power_iteration" => compressors::low_rank,
         "error_feedback_accumulator" => compressors::accumulator,
+        "philox" => zeroth_kernels::philox,
+        "keyed_stream" => zeroth_kernels::stream,
+        "rge" => zeroth_kernels::rge,
+        "rge_block_sphere" => zeroth_kernels::block_sphere,
+        "cge" => zeroth_kernels::cge,
+        "es_antithetic" => zeroth_kernels::evolution,
+        "fogzo" => zeroth_kernels::fogzo,
+        "fogzo_beta" => zeroth_kernels::fogzo_beta,
+        "quzo_estimate" => zeroth_kernels::quzo_estimate,
+        "replay" => zeroth_kernels::replay,
+        "restore" => zeroth_kernels::restore,
+        "zo_grasp" => zeroth_kernels::grasp,
         #[cfg(feature = "half")]
         "bf16_stochastic_round" => super::rounding::stochastic,
         #[cfg(feature = "half")]

@@ -24,6 +24,7 @@ pub mod second_order;
 pub mod soap_runs;
 pub mod trajectory;
 pub mod windows;
+pub mod zeroth_kernels;
 pub mod zeroth_order;
 
 /// Why a case did not pass.

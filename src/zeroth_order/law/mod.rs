@@ -1,15 +1,19 @@
 //! Laws of directions: which way the probes of a step go, and what an estimate is made of.
 
+mod guided;
 mod hizoo;
 mod low_rank;
+mod quantized;
 mod random;
 mod scaled;
 mod sparse;
 mod subspace;
 mod thin;
 
+pub use guided::{Guided, GuidedDirections, UnitNoise};
 pub use hizoo::{Hizoo, HizooDirections};
 pub use low_rank::{Lozo, LozoDirections};
+pub use quantized::{QuantizedDirections, QuantizedNormal};
 pub use random::{Random, RandomDirections};
 pub use scaled::{LayerScaled, LayerScales, ScaledDirections};
 pub use sparse::{Mask, Sparse, SparseDirections};

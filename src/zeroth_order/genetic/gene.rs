@@ -1,0 +1,170 @@
+//! What an entry of a vector may be, and the random numbers that change it.
+
+use crate::error::{Error, Result};
+use crate::numeric::random::{normal, philox4x32};
+
+/// The domain of one entry.
+///
+/// | domain | first generation | mutation |
+/// |---|---|---|
+/// | `Integer` | uniform in `low..=high` | the same |
+/// | `Real` | uniform in `[low, high]` | `x + sigma·normal`, clamped |
+///
+/// # Errors
+/// [`Gene::validate`] refuses `low > high`, integers beyond ±2⁵³, bounds that are not finite, and a
+/// `sigma` that is not finite or below 0.
+///
+/// # Examples
+/// ```
+/// use eigenstep::zeroth_order::genetic::Gene;
+///
+/// let bits = Gene::Integer { low: 2, high: 8 };
+/// assert!(bits.contains(8.0) && !bits.contains(2.5) && !bits.contains(9.0));
+/// assert!(Gene::Real { low: 0.0, high: 1.0, sigma: -0.1 }.validate().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Gene {
+    /// A whole number.
+    Integer {
+        /// Smallest value.
+        low: i64,
+        /// Largest value.
+        high: i64,
+    },
+    /// A number of an interval.
+    Real {
+        /// Smallest value.
+        low: f64,
+        /// Largest value.
+        high: f64,
+        /// Standard deviation of a mutation.
+        sigma: f64,
+    },
+}
+
+/// The largest magnitude up to which an `f64` holds every integer.
+const EXACT: i64 = 1 << 53;
+
+/// Random numbers of one candidate: block 0 is for the choice of parents, blocks `2j + 1` and `2j + 2`
+/// are for gene `j`.
+#[derive(Clone, Copy)]
+pub(super) struct Draws {
+    pub seed: u64,
+    pub generation: u32,
+    pub child: u32,
+}
+
+/// What the stream is for, as the module numbers its consumers.
+const PURPOSE: u32 = 8;
+
+impl Draws {
+    fn key(self) -> [u32; 2] {
+        [self.seed as u32, (self.seed >> 32) as u32]
+    }
+
+    fn counter(self, block: u32) -> [u32; 4] {
+        [block, 0, self.generation, PURPOSE << 24 | self.child]
+    }
+
+    /// Two numbers below `count`.
+    pub(super) fn parents(self, count: usize) -> [usize; 2] {
+        let [a, b, _, _] = philox4x32(self.counter(0), self.key());
+        [a, b].map(|word| (u128::from(word) * count as u128 >> 32) as usize)
+    }
+
+    /// What gene number `j` is to be changed by.
+    pub(super) fn gene(self, j: usize) -> GeneDraws {
+        let block = (j as u32).wrapping_mul(2).wrapping_add(1);
+        let [crossover, mutation, high, low] = philox4x32(self.counter(block), self.key());
+        let unit = |word: u32| f64::from(word) * (1.0 / 4_294_967_296.0);
+        GeneDraws {
+            crossover: unit(crossover),
+            mutation: unit(mutation),
+            value: u64::from(high) << 32 | u64::from(low),
+            counter: self.counter(block.wrapping_add(1)),
+            key: self.key(),
+        }
+    }
+}
+
+/// Random numbers for one gene.
+pub(super) struct GeneDraws {
+    /// In `[0, 1)`.
+    pub crossover: f64,
+    /// In `[0, 1)`.
+    pub mutation: f64,
+    value: u64,
+    counter: [u32; 4],
+    key: [u32; 2],
+}
+
+impl Gene {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] names `low`, `high` or `sigma`.
+    pub fn validate(self) -> Result<()> {
+        let invalid = |field, expected: &str, found: String| {
+            let expected = expected.to_owned();
+            Err(Error::InvalidHyperparameter { optimizer: "Gene", field, expected, found })
+        };
+        match self {
+            Self::Integer { low, .. } if !(-EXACT..=EXACT).contains(&low) => {
+                invalid("low", "in -2^53..=2^53", low.to_string())
+            }
+            Self::Integer { low, high } if !(low..=EXACT).contains(&high) => {
+                invalid("high", "in `low`..=2^53", high.to_string())
+            }
+            Self::Real { low, .. } if !low.is_finite() => invalid("low", "finite", low.to_string()),
+            Self::Real { low, high, .. } if !(high.is_finite() && high >= low) => {
+                invalid("high", "finite and at least `low`", high.to_string())
+            }
+            Self::Real { sigma, .. } if !(sigma.is_finite() && sigma >= 0.0) => {
+                invalid("sigma", "finite and >= 0", sigma.to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `x` belongs to the domain.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::genetic::Gene;
+    ///
+    /// assert!(!Gene::Real { low: 0.0, high: 1.0, sigma: 0.1 }.contains(f64::NAN));
+    /// ```
+    pub fn contains(self, x: f64) -> bool {
+        match self {
+            Self::Integer { low, high } => x.fract() == 0.0 && x >= low as f64 && x <= high as f64,
+            Self::Real { low, high, .. } => x >= low && x <= high,
+        }
+    }
+
+    /// A number of the domain, all of them equally likely (to 2⁻¹⁰ where there are 2⁵³ of them).
+    pub(super) fn draw(self, draws: &GeneDraws) -> f64 {
+        match self {
+            Self::Integer { low, high } => {
+                let count = high.saturating_sub(low).saturating_add(1).max(1) as u128;
+                let offset = (u128::from(draws.value) * count >> 64) as i64;
+                low.saturating_add(offset) as f64
+            }
+            Self::Real { low, high, .. } => {
+                let unit = (draws.value >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
+                // a difference of the bounds may overflow
+                (low * (1.0 - unit) + high * unit).max(low).min(high)
+            }
+        }
+    }
+
+    /// What a mutation makes of `x`.
+    pub(super) fn mutate(self, x: f64, draws: &GeneDraws) -> f64 {
+        match self {
+            Self::Integer { .. } => self.draw(draws),
+            Self::Real { low, high, sigma } => {
+                (x + sigma * normal(draws.counter, draws.key)).max(low).min(high)
+            }
+        }
+    }
+}
