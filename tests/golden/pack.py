@@ -76,6 +76,11 @@ FAMILIES = {
             "kernel_error_feedback",
         ],
     },
+    "zeroth_order": {
+        "grids": ["sr_", "ste", "fogzo_noise", "work_split"],
+        "discrete": ["discrete_"],
+        "genetic": ["genetic_"],
+    },
     "schedulers": {
         # all but the averages of parameters
         "all": [
