@@ -137,7 +137,7 @@ fn a_seed_is_a_run_and_another_seed_another() {
         let mut population = search(seed).build(mixed()).unwrap();
         for _ in 0..5 {
             assert_eq!(population.ask().unwrap(), population.ask().unwrap());
-            population.step(|x| loss(x)).unwrap();
+            population.step(loss).unwrap();
         }
         population
     };
