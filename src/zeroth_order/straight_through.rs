@@ -30,6 +30,14 @@ pub struct Grid {
 
 impl Grid {
     /// The grid of an integer format.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::{Grid, IntegerFormat};
+    ///
+    /// let grid = Grid::of(IntegerFormat::default(), 0.1);
+    /// assert_eq!((grid.qmin, grid.qmax), (-127, 127));
+    /// ```
     pub fn of(format: IntegerFormat, alpha: f64) -> Self {
         Self { alpha, qmin: format.qmin(), qmax: format.qmax() }
     }
@@ -38,6 +46,13 @@ impl Grid {
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names `alpha` or `qmin`.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::Grid;
+    ///
+    /// assert!(Grid { alpha: 1.0, qmin: 2, qmax: 1 }.validate().is_err());
+    /// ```
     pub fn validate(self) -> Result<()> {
         let invalid = |field, expected: String, found: String| {
             Err(Error::InvalidHyperparameter { optimizer: "Grid", field, expected, found })

@@ -76,6 +76,13 @@ FAMILIES = {
             "kernel_error_feedback",
         ],
     },
+    "zeroth_order": {
+        "grids": ["sr_", "ste", "fogzo_noise", "work_split"],
+        "discrete": ["discrete_"],
+        "genetic": ["genetic_"],
+        "kernels": ["philox_", "estimator_", "quzo_estimate", "fogzo_beta", "fogzo_estimate", "replay_", "restore_", "zo_grasp"],
+        "runs": ["traj_", "quzo_traj"],
+    },
     "schedulers": {
         # all but the averages of parameters
         "all": [

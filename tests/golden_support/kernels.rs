@@ -2,7 +2,8 @@
 
 use super::compare::{equal, identical};
 use super::{
-    Outcome, compressors, fail, json, matrix_codecs, second_order, skip, windows, zeroth_kernels,
+    Outcome, compressors, discrete, fail, grids, json, matrix_codecs, second_order, skip, windows,
+    zeroth_kernels,
 };
 use eigenstep::kernel::Isa;
 use eigenstep::quant::{
@@ -42,6 +43,14 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "replay" => zeroth_kernels::replay,
         "restore" => zeroth_kernels::restore,
         "zo_grasp" => zeroth_kernels::grasp,
+        "stochastic_round_int" => grids::stochastic_int,
+        "stochastic_round_fp8" => grids::stochastic_fp8,
+        "ste" => grids::ste,
+        "fogzo_noise" => grids::noise,
+        "work_split" => grids::split,
+        "discrete_gradients" => discrete::gradients,
+        "discrete_expectations" => discrete::expectations,
+        "genetic_step" => discrete::genetic,
         #[cfg(feature = "half")]
         "bf16_stochastic_round" => super::rounding::stochastic,
         #[cfg(feature = "half")]
@@ -52,7 +61,12 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         }
         _ => return Err(skip(format!("the crate has no kernel `{kernel}`"))),
     };
-    json::only(case, &["kernel", "origin", "dtype", "cases", "notes"])?;
+    json::only(case, &["kernel", "origin", "dtype", "cases", "notes", "decode"])?;
+    if kernel == "stochastic_round_fp8" {
+        grids::fp8_table(case)?;
+    } else if case.get("decode").is_some() {
+        return Err(skip("the runner does not read the field `decode`"));
+    }
     for (index, input) in json::list(case, "cases")?.iter().enumerate() {
         json::only(input, &["label", "input", "config", "expect", "singular_values"])
             .and_then(|()| one(input))

@@ -3,9 +3,11 @@
 pub mod compare;
 pub mod compressors;
 pub mod data;
+pub mod discrete;
 pub mod dispatch;
 pub mod distributed;
 pub mod exchange;
+pub mod grids;
 pub mod json;
 pub mod kernels;
 pub mod low_dimensional;

@@ -31,6 +31,13 @@ fn seed(value: &Value, key: &str) -> Outcome<u64> {
     json::text(value, key)?.parse().map_err(|_| fail(format!("`{key}` is no seed")))
 }
 
+/// Words in hexadecimal.
+fn words(value: &Value) -> Outcome<Vec<u32>> {
+    let list = value.as_array().ok_or_else(|| fail("words are no list"))?;
+    let word = |w: &Value| u32::from_str_radix(w.as_str()?.trim_start_matches("0x"), 16).ok();
+    list.iter().map(|w| word(w).ok_or_else(|| fail(format!("{w} is no word")))).collect()
+}
+
 /// Philox with ten rounds; others are not in the crate.
 pub fn philox(case: &Value) -> Outcome {
     let (input, config, expect) = parts(case)?;
@@ -38,14 +45,6 @@ pub fn philox(case: &Value) -> Outcome {
         // the file also holds generators and rounds that nothing here uses
         return Ok(());
     }
-    let words = |value: &Value| -> Outcome<Vec<u32>> {
-        let list = value.as_array().ok_or_else(|| fail("words"))?;
-        let word = |w: &Value| {
-            let text = w.as_str()?.trim_start_matches("0x");
-            u32::from_str_radix(text, 16).ok()
-        };
-        list.iter().map(|w| word(w).ok_or_else(|| fail(format!("{w} is no word")))).collect()
-    };
     let counter = words(json::field(input, "ctr")?)?;
     let key = words(json::field(input, "key")?)?;
     match (counter.as_slice(), key.as_slice()) {
@@ -82,9 +81,9 @@ pub fn stream(case: &Value) -> Outcome {
     let philox = Philox::new(seed(input, "seed")?);
     let noise: &dyn Noise<f64> = &philox;
     let (start, n) = (json::count(input, "start")?, json::count(input, "n")?);
-    let mut words = vec![0; n];
-    philox.words(&place, start, &mut words);
-    equal("u32", &words, &json::integers(expect, "u32")?)?;
+    let mut found = vec![0; n];
+    philox.words(&place, start, &mut found);
+    equal("u32", &found, &words(json::field(expect, "u32")?)?)?;
     let mut found = vec![0.0; n];
     noise.uniform(&place, start, &mut found);
     identical("u01", &found, &json::reals::<f64>(expect, "u01")?)?;
@@ -250,18 +249,22 @@ pub fn cge(case: &Value) -> Outcome {
 /// Evolution strategies: pairs of probes, and weights in place of losses.
 pub fn evolution(case: &Value) -> Outcome {
     let (input, config, expect) = parts(case)?;
-    json::only(config, &["sigma", "antithetic", "shaping"])?;
-    let (table, pairs) = directions(input, "eps")?;
+    json::only(config, &["sigma", "antithetic", "shaping", "weights_only"])?;
     let shaping = match json::text(config, "shaping")? {
         "none" => Shaping::None,
         "centered_rank" => Shaping::CenteredRank,
         "nes_utility" => Shaping::NesUtility,
         other => return Err(skip(format!("the runner does not know the shaping `{other}`"))),
     };
-    let losses = json::reals::<f64>(expect, "losses")?;
+    let weights_only = config.get("weights_only").and_then(Value::as_bool) == Some(true);
+    let losses = json::reals::<f64>(if weights_only { input } else { expect }, "losses")?;
     let mut weights = losses.clone();
     shaping.apply(&mut weights);
     TOLERANCE.slice("weights", &weights, &json::reals::<f64>(expect, "weights")?)?;
+    if weights_only {
+        return Ok(());
+    }
+    let (table, pairs) = directions(input, "eps")?;
     let objective = Objective::of(json::field(input, "objective")?)?;
     let mut model = Model::vector(json::reals(input, "x")?);
     let config = Spsa { shaping, ..Spsa::evolution(pairs, number(config, "sigma")?) };

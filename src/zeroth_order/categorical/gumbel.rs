@@ -28,6 +28,16 @@ pub fn gumbel(u: f64) -> f64 {
 ///
 /// `sample` is a sample of `softmax(θ)`, whatever τ; [`GumbelSoftmax::gradient`] is the
 /// straight-through gradient.
+///
+/// # Examples
+/// ```
+/// use eigenstep::zeroth_order::categorical::gumbel_softmax;
+/// use ndarray::array;
+///
+/// let drawn = gumbel_softmax(array![[1.0f32, 2.0]].view(), array![[0.5, 0.0]].view(), 1.0)?;
+/// assert_eq!((drawn.sample[0], drawn.soft.sum()), (1, 1.0));
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct GumbelSoftmax<R, D: RemoveAxis> {
     /// `softmax((θ + G)/τ)`, batch × K.
@@ -50,7 +60,7 @@ pub struct GumbelSoftmax<R, D: RemoveAxis> {
 /// | `tau` τ | finite, > 0; below 1 is usual |
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] names `noise`, [`Error::InvalidHyperparameter`] `tau`, or `logits` with no
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) names `noise`, [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) `tau`, or `logits` with no
 /// category.
 ///
 /// # Examples
@@ -99,7 +109,7 @@ impl<R: Real, D: RemoveAxis> GumbelSoftmax<R, D> {
     /// The straight-through gradient `J(y)g/τ`, for the gradient `g` at the one-hot sample.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] names `upstream`.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) names `upstream`.
     ///
     /// # Examples
     /// ```

@@ -46,6 +46,13 @@ impl IntegerFormat {
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names `bits`.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::IntegerFormat;
+    ///
+    /// assert!(IntegerFormat { bits: 1, full: true }.validate().is_err());
+    /// ```
     pub fn validate(self) -> Result<()> {
         if (2..=8).contains(&self.bits) {
             return Ok(());

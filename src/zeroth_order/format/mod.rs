@@ -87,6 +87,14 @@ impl Format {
     ///
     /// # Errors
     /// As [`IntegerFormat::validate`].
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::{Format, IntegerFormat};
+    ///
+    /// assert!(Format::E4M3.validate().is_ok());
+    /// assert!(Format::Int(IntegerFormat { bits: 16, full: false }).validate().is_err());
+    /// ```
     pub fn validate(self) -> Result<()> {
         match self {
             Self::Int(format) => format.validate(),

@@ -70,7 +70,7 @@ impl Draws {
     /// Two numbers below `count`.
     pub(super) fn parents(self, count: usize) -> [usize; 2] {
         let [a, b, _, _] = philox4x32(self.counter(0), self.key());
-        [a, b].map(|word| (u128::from(word) * count as u128 >> 32) as usize)
+        [a, b].map(|word| ((u128::from(word) * count as u128) >> 32) as usize)
     }
 
     /// What gene number `j` is to be changed by.
@@ -104,6 +104,13 @@ impl Gene {
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names `low`, `high` or `sigma`.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::genetic::Gene;
+    ///
+    /// assert!(Gene::Integer { low: 3, high: 2 }.validate().is_err());
+    /// ```
     pub fn validate(self) -> Result<()> {
         let invalid = |field, expected: &str, found: String| {
             let expected = expected.to_owned();
@@ -147,7 +154,7 @@ impl Gene {
         match self {
             Self::Integer { low, high } => {
                 let count = high.saturating_sub(low).saturating_add(1).max(1) as u128;
-                let offset = (u128::from(draws.value) * count >> 64) as i64;
+                let offset = ((u128::from(draws.value) * count) >> 64) as i64;
                 low.saturating_add(offset) as f64
             }
             Self::Real { low, high, .. } => {

@@ -98,16 +98,49 @@ impl Population {
     }
 
     /// How many generations have been told.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::genetic::{Gene, GeneticSearch};
+    ///
+    /// let genes = vec![Gene::Integer { low: 0, high: 9 }; 2];
+    /// let mut search = GeneticSearch::default().build_from(genes, vec![vec![4.0, 2.0]])?;
+    /// search.step(|x| x[0])?;
+    /// assert_eq!(search.generation(), 1);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
     /// The best vector so far and its loss; `None` before the first generation.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::genetic::{Gene, GeneticSearch};
+    ///
+    /// let genes = vec![Gene::Integer { low: 0, high: 9 }; 2];
+    /// let mut search = GeneticSearch::default().build_from(genes, vec![vec![4.0, 2.0]])?;
+    /// search.step(|x| x[0])?;
+    /// assert_eq!(search.best(), Some((&[4.0, 2.0][..], 4.0)));
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
     pub fn best(&self) -> Option<(&[f64], f64)> {
         self.parents().next()
     }
 
     /// The vectors that live, best first, with their losses.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::genetic::{Gene, GeneticSearch};
+    ///
+    /// let genes = vec![Gene::Integer { low: 0, high: 9 }; 2];
+    /// let mut search = GeneticSearch::default().build_from(genes, vec![vec![4.0, 2.0]])?;
+    /// search.step(|x| x[0])?;
+    /// assert_eq!(search.parents().count(), 1);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
     pub fn parents(&self) -> impl Iterator<Item = (&[f64], f64)> {
         self.parents.iter().map(|member| (member.genes.as_slice(), member.fitness))
     }
@@ -116,6 +149,18 @@ impl Population {
     ///
     /// # Errors
     /// [`Error::OutOfOrder`] after 2³² generations, when random numbers would repeat.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::genetic::{Gene, GeneticSearch};
+    ///
+    /// let genes = vec![Gene::Integer { low: 0, high: 9 }; 2];
+    /// let mut search = GeneticSearch::default().build_from(genes, vec![vec![4.0, 2.0]])?;
+    /// assert_eq!(search.ask()?, [[4.0, 2.0]]);
+    /// search.tell(&[1.5])?;
+    /// assert_eq!(search.ask()?.len(), 50);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
     pub fn ask(&self) -> Result<Vec<Vec<f64>>> {
         let Ok(generation) = u32::try_from(self.generation) else {
             let problem = "there are no random numbers for more than 2^32 generations";
@@ -160,6 +205,18 @@ impl Population {
     /// # Errors
     /// [`Error::LengthMismatch`] names `fitness` if there are more or fewer losses than candidates.
     /// Nothing has changed then.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::genetic::{Gene, GeneticSearch};
+    ///
+    /// let genes = vec![Gene::Integer { low: 0, high: 9 }; 2];
+    /// let mut search = GeneticSearch::default().build_from(genes, vec![vec![4.0, 2.0]])?;
+    /// let report = search.tell(&[1.5])?;
+    /// assert_eq!((report.best, report.accepted), (1.5, 1));
+    /// assert!(search.tell(&[1.5]).is_err());
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
     pub fn tell(&mut self, fitness: &[f64]) -> Result<Generation> {
         let candidates = self.ask()?;
         let (expected, found) = (candidates.len(), fitness.len());
@@ -191,6 +248,18 @@ impl Population {
     ///
     /// # Errors
     /// As [`Population::ask`]; [`Error::Closure`] if `f` fails. Nothing has changed then.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::genetic::{Gene, GeneticSearch};
+    ///
+    /// let genes = vec![Gene::Integer { low: 0, high: 9 }; 2];
+    /// let mut search = GeneticSearch::default().build_from(genes, vec![vec![4.0, 2.0]])?;
+    /// search.step(|x| x[0] + x[1])?;
+    /// let report = search.step(|x| x[0] + x[1])?;
+    /// assert!(report.improved && report.best < 6.0);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
     pub fn step<L: IntoLoss>(&mut self, mut f: impl FnMut(&[f64]) -> L) -> Result<Generation> {
         let losses = self.ask()?.iter().map(|x| f(x).into_loss()).collect::<Result<Vec<f64>>>()?;
         self.tell(&losses)
@@ -238,6 +307,20 @@ impl Population {
     /// # Errors
     /// [`Error::StateDict`] names the key that does not fit; `InvalidHyperparameter` an option or a
     /// vector outside its range. Nothing has changed then.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::genetic::{Gene, GeneticSearch};
+    ///
+    /// let genes = vec![Gene::Integer { low: 0, high: 9 }; 2];
+    /// let mut search = GeneticSearch::default().build_from(genes, vec![vec![4.0, 2.0]])?;
+    /// let saved = search.state_dict();
+    /// let before = search.ask()?;
+    /// search.step(|x| x[0])?;
+    /// search.load_state_dict(&saved)?;
+    /// assert_eq!(search.ask()?, before);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
     pub fn load_state_dict(&mut self, dict: &StateDict) -> Result<()> {
         dict.check_header(GeneticSearch::NAME)?;
         let used = RefCell::new(BTreeSet::new());
