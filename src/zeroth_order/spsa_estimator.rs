@@ -235,7 +235,8 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
         let Spsa { epsilon, clip, slope: form, .. } = self.config;
         let total = usable.iter().filter(|usable| **usable).count().max(1) as f64;
         let rays = &mut self.rays;
-        (rays.differences.clear(), rays.second_differences.clear());
+        rays.differences.clear();
+        rays.second_differences.clear();
         self.report.coefficients.clear();
         let directions = along.chunks_exact(sides).zip(shaped.chunks_exact(sides)).zip(usable);
         for ((losses, shaped), &usable) in directions {
