@@ -17,7 +17,7 @@ mod train;
 
 use common::args::{Options, listed};
 use common::data::Digits;
-use common::plot::{Curve, losses};
+use common::plot::{Curve, losses_over};
 use common::{Problem, data, make_folder, write_plots};
 use methods::{Kind, Method};
 use std::error::Error;
@@ -115,11 +115,9 @@ fn run() -> Result<(), Box<dyn Error>> {
             .filter(|(method, _)| matches!(method.kind, Kind::Rounded { .. }) == rounded)
             .map(|(method, losses)| Curve { name: method.name, losses })
             .collect();
-        let subtitle = format!(
-            "mean cross-entropy over all training images, geometric mean over the seeds; one unit is 1/{CHECKPOINTS} of \
-             the evaluations"
-        );
-        losses(title, &subtitle, &curves)
+        let subtitle = "mean cross-entropy over all training images, geometric mean over the seeds";
+        let unit = format!("evaluations / {}", args.evaluations / CHECKPOINTS);
+        losses_over(&unit, title, subtitle, &curves)
     };
     let plots = [
         ("forward_only.svg", draw("Forward passes only: training loss", false)),
