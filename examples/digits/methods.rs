@@ -53,7 +53,7 @@ pub fn table() -> Vec<Method> {
         method("muon", |p| matrix(Muon { lr: 0.02, rest_lr_ratio: 0.25, weight_decay: 0.01, ..Muon::default() }, p)),
         method("s-mfac", |p| windowed(MFac { base: Momentum { lr: 0.02, ..Momentum::default() }, window: 64, damp: 1e-2, ..MFac::sparse(0.01) }, p)),
         method("s-ggt", |p| windowed(Ggt { base: Momentum { lr: 0.5, ..Momentum::default() }, window: 50, eps: 1e-2, ..Ggt::sparse(0.01) }, p)),
-        method("mezo-adamw", |p| boxed(AdamW { lr: 1e-3, weight_decay: 0.0, ..AdamW::default() }, p)).estimated(8),
+        method("mezo-adamw", |p| boxed(AdamW { lr: 3e-3, weight_decay: 0.0, ..AdamW::default() }, p)).estimated(32),
         method("adamw-8bit-dynamic", adamw).stored_in(Precision::INT8_DYNAMIC).on_request(),
         method("adamw-4bit-lpmm", adamw).stored_in(Precision::INT4_LPMM).on_request(),
         method("adamw-bf16", adamw).stored_in(Precision::Bf16).on_request(),

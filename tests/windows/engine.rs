@@ -158,12 +158,13 @@ fn groups_share_or_do_not_share() {
     assert_eq!(grouped(Scope::Group).0, weight);
 }
 
-/// L2 decay is part of the gradient, also in an ascent.
+/// L2 decay is part of the gradient, in every scope, also in an ascent.
 #[test]
 fn gradient_decay_comes_first() {
-    for maximize in [false, true] {
+    let scopes = [Scope::Model, Scope::Group, Scope::Tensor];
+    for (maximize, scope) in [false, true].into_iter().flat_map(|m| scopes.map(|s| (m, s))) {
         let base = Momentum { lr: 0.1, maximize, ..Momentum::default() };
-        let plain = MFac { base, window: 3, damp: 0.1, ..MFac::default() };
+        let plain = MFac { base, window: 3, damp: 0.1, scope, ..MFac::default() };
         let mut decayed = MFac { gradient_decay: 0.3, ..plain.clone() }.build::<f64>().unwrap();
         let mut by_hand = plain.build::<f64>().unwrap();
         let (mut a, mut b) = (Array1::from(vector::<f64>(1, 9)), Array1::from(vector::<f64>(1, 9)));
