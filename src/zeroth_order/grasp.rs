@@ -11,6 +11,7 @@ use crate::optim::{IntoLoss, ReadVector};
 use crate::params::{Parameters, Select};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// ZO-GraSP: scores of weights from a difference of two estimated gradients.
 ///
@@ -86,10 +87,13 @@ impl Grasp {
         let (mut space, mut visit) = (Space::<T>::new("Grasp")?, Visit::default());
         space.read("Grasp", &mut visit, model, true)?;
         estimator.set_active(Some(scored));
-        let outcome = self.two_estimates(estimator, (&space, &mut visit), model, &mut loss);
+        // a closure that panics leaves the parameters as they were, too
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            self.two_estimates(estimator, (&space, &mut visit), model, &mut loss)
+        }));
         estimator.set_active(None);
         space.restore("Grasp", &mut visit, model)?;
-        let (first, second) = outcome?;
+        let (first, second) = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         let epsilon = estimator.config().epsilon;
         let mut tensors = Vec::new();
         for segment in space.layout.segments() {

@@ -204,13 +204,9 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     }
 
     /// Fills the report and the slopes from the losses.
-    fn judge(&mut self, losses: &[f64]) -> Result<()> {
-        let mut bad = losses.iter().filter(|loss| !loss.is_finite());
-        let count = bad.clone().count();
-        if let (NonFinite::Error, Some(&loss)) = (self.config.non_finite, bad.next()) {
-            return Err(Error::NonFiniteLoss(loss));
-        }
-        (self.report.non_finite, self.report.evaluations) = (count, losses.len());
+    fn judge(&mut self, losses: &[f64]) {
+        let bad = losses.iter().filter(|loss| !loss.is_finite()).count();
+        (self.report.non_finite, self.report.evaluations) = (bad, losses.len());
         let (centre, along) =
             losses.split_at(usize::from(self.evaluates_centre()).min(losses.len()));
         let centre = centre.first().copied();
@@ -226,7 +222,6 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
             centre.unwrap_or_else(|| finite.clone().sum::<f64>() / finite.count().max(1) as f64);
         let shaped = self.shaped(along, &usable, sides);
         self.set_slopes(along, &shaped, &usable, centre);
-        Ok(())
     }
 
     /// One slope per direction; `along` are its losses, `shaped` what stands for them.
@@ -378,32 +373,40 @@ impl<T: Element, L: Law> Estimator<T> for SpsaEstimator<T, L> {
         })
     }
 
-    fn conclude(&mut self, losses: Vec<f64>) -> Result<Estimate<'_, T>> {
-        let expected = self.num_probes();
-        let checked = match () {
-            () if !self.asked => {
+    fn check(&self, losses: &[f64]) -> Result<()> {
+        let (expected, found) = (self.num_probes(), losses.len());
+        let bad = losses.iter().find(|loss| !loss.is_finite());
+        match (self.config.non_finite, bad) {
+            _ if !self.asked => {
                 let problem = "the parameters have to be asked about first";
                 Err(Error::OutOfOrder { what: "Spsa::tell", problem })
             }
-            () if losses.len() != expected => {
-                Err(Error::LossCount { method: Spsa::<L>::NAME, expected, found: losses.len() })
+            _ if found != expected => {
+                Err(Error::LossCount { method: Spsa::<L>::NAME, expected, found })
             }
-            () => self.judge(&losses),
-        };
-        if let Err(error) = checked {
+            (NonFinite::Error, Some(&loss)) => Err(Error::NonFiniteLoss(loss)),
+            _ => Ok(()),
+        }
+    }
+
+    fn conclude(&mut self, losses: Vec<f64>) -> Result<Estimate<'_, T>> {
+        if let Err(error) = self.check(&losses) {
             self.buffers.losses = losses;
             return Err(error);
         }
+        self.judge(&losses);
         self.buffers.losses = replace(&mut self.report.losses, losses);
         self.report.step = self.step;
         if !self.report.skipped {
             let (differences, seconds) =
                 (take(&mut self.rays.differences), take(&mut self.rays.second_differences));
+            let active = take(&mut self.rays.active);
             let slopes = Slopes {
                 epsilons: &self.rays.epsilons,
                 differences: &differences,
                 second_differences: &seconds,
                 divided: self.rays.divided,
+                active: &active,
             };
             let draw = Draw {
                 step: self.step,
@@ -414,6 +417,7 @@ impl<T: Element, L: Law> Estimator<T> for SpsaEstimator<T, L> {
             };
             self.rays.directions.observe(&draw, &slopes);
             (self.rays.differences, self.rays.second_differences) = (differences, seconds);
+            self.rays.active = active;
         }
         (self.asked, self.step) = (false, self.step + 1);
         Ok(Estimate::new(&self.report, &self.rays, &self.space, &self.home))
