@@ -4,6 +4,10 @@
 
 use eigenstep_instances as _;
 
+#[path = "estimators/contract.rs"]
+mod contract;
+#[path = "estimators/doors.rs"]
+mod doors;
 #[path = "estimators/statistics.rs"]
 mod statistics;
 
