@@ -8,6 +8,12 @@ use eigenstep_instances as _;
 mod contract;
 #[path = "estimators/doors.rs"]
 mod doors;
+#[path = "estimators/grids.rs"]
+mod grids;
+#[path = "estimators/methods.rs"]
+mod methods;
+#[path = "estimators/resume.rs"]
+mod resume;
 #[path = "estimators/statistics.rs"]
 mod statistics;
 
