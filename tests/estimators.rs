@@ -4,6 +4,8 @@
 
 use eigenstep_instances as _;
 
+#[path = "estimators/allocation.rs"]
+mod allocation;
 #[path = "estimators/contract.rs"]
 mod contract;
 #[path = "estimators/doors.rs"]

@@ -197,11 +197,16 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
     fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize> {
         self.asked = false;
         let mut visit = take(&mut self.buffers.visit);
-        let read = self.space.read(NAME, &mut visit, params, false);
+        let first = self.space.layout.segments().is_empty();
+        let mut read = self.space.read(NAME, &mut visit, params, false);
         if read.is_ok() && !self.placed {
-            self.slopes.places =
-                self.active.places(&self.space.layout, self.config.seed, self.draw)?;
-            self.placed = true;
+            let places = self.active.places(&self.space.layout, self.config.seed, self.draw);
+            self.placed = places.is_ok();
+            read = places.map(|places| self.slopes.places = places);
+        }
+        if read.is_err() && first {
+            // the tree of a step that cannot be is no one's
+            self.space = Space::new(NAME)?;
         }
         self.saved.clear();
         let Self { space, saved, slopes, .. } = self;

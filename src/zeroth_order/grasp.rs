@@ -169,7 +169,8 @@ impl Scores {
             });
         }
         // GraSP prunes the largest −p⊙Hg, which is the least of its negative
-        let rank = |score: f64| if self.signed { -score } else { score.abs() };
+        // both zeros are one
+        let rank = |score: f64| if self.signed { 0.0 - score } else { score.abs() };
         let all = self.tensors.iter().flat_map(|(_, scores)| scores);
         let mut order: Vec<(f64, usize)> = all.map(|&score| rank(score)).zip(0..).collect();
         order.sort_by(|(a, _), (b, _)| a.total_cmp(b));

@@ -416,6 +416,25 @@ fn another_tree_is_refused() {
     assert!(matches!(error, Error::DuplicateName { .. }));
 }
 
+#[test]
+fn a_first_step_that_fails_takes_no_tree() {
+    let mut small = Array1::from(vec![1.0f64, 2.0]);
+    let mut large = Array1::from(vec![1.0f64; 9]);
+    let mut estimator = Spsa::with_law(Hizoo::default()).build::<f64>().unwrap();
+    estimator.set_active(Some(Select::name("nothing")));
+    assert!(matches!(estimator.ask(&mut small), Err(Error::EmptyGroup { .. })));
+    let dict = estimator.state_dict();
+    Spsa::with_law(Hizoo::default()).build::<f64>().unwrap().load_state_dict(&dict).unwrap();
+    estimator.set_active(None);
+    assert_eq!(estimator.ask(&mut large).unwrap(), 3);
+    let mut coordinate = Coordinate::default().build::<f64>().unwrap();
+    let unknown = ActiveSet::Pruned([("x".to_owned(), 0.5)].into());
+    coordinate.set_active(unknown).unwrap();
+    assert!(matches!(coordinate.ask(&mut small), Err(Error::MissingParameter { .. })));
+    coordinate.set_active(ActiveSet::All).unwrap();
+    assert_eq!(coordinate.ask(&mut large).unwrap(), 10);
+}
+
 #[cfg(feature = "half")]
 #[test]
 fn sixteen_bits_are_refused() {

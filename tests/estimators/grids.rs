@@ -2,7 +2,9 @@
 
 use crate::noise;
 use eigenstep::Error;
-use eigenstep::zeroth_order::{Format, Fp8, IntegerFormat, Noise, Philox, Place, Quzo};
+use eigenstep::zeroth_order::{
+    Estimator, Format, Fp8, IntegerFormat, Noise, Philox, Place, Purpose, Quzo, QuzoOptimizer,
+};
 use ndarray::{Array1, Array2};
 
 /// How far `w` is from a multiple of the scale, or from a number of the format.
@@ -83,7 +85,7 @@ impl Noise<f64> for Nearest {
     }
     fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]) {
         match place.purpose {
-            eigenstep::zeroth_order::Purpose::UpdateRounding => out.fill(0.5),
+            Purpose::UpdateRounding => out.fill(0.5),
             _ => Noise::<f64>::uniform(&Philox::new(0), place, offset, out),
         }
     }
@@ -156,6 +158,27 @@ fn four_bits_solve_least_squares() {
 }
 
 #[test]
+fn a_run_goes_on_from_scales_and_state() {
+    let problem = LeastSquares::new(8);
+    let config = Quzo { lr: 0.01, epsilon: 0.1, weights: Format::INT4, ..Quzo::default() };
+    let mut opt = config.clone().build::<f64>().unwrap();
+    let mut w = Array1::from_elem(8, 1.0);
+    opt.quantize(&mut w).unwrap();
+    let run = |opt: &mut QuzoOptimizer<f64>, w: &mut Array1<f64>| {
+        for _ in 0..10 {
+            opt.step(w, |w: &mut Array1<f64>| problem.loss(w)).unwrap();
+        }
+    };
+    run(&mut opt, &mut w);
+    let mut resumed = config.build::<f64>().unwrap().with_scales(opt.scales().clone()).unwrap();
+    resumed.estimator().load_state_dict(&opt.estimator().state_dict()).unwrap();
+    let mut again = w.clone();
+    run(&mut opt, &mut w);
+    run(&mut resumed, &mut again);
+    assert_eq!(w, again);
+}
+
+#[test]
 fn weights_are_quantized_first_and_scales_are_checked() {
     let mut w = Array1::from(vec![0.5f32, -1.0]);
     let loss = |w: &mut Array1<f32>| f64::from(w.sum());
@@ -163,7 +186,7 @@ fn weights_are_quantized_first_and_scales_are_checked() {
     assert!(matches!(opt.step(&mut w, loss), Err(Error::OutOfOrder { .. })));
     assert_eq!(opt.estimator().config().num_samples, 1);
     // the step is not over
-    assert_eq!(eigenstep::zeroth_order::Estimator::<f32>::steps(opt.estimator()), 0);
+    assert_eq!(opt.estimator().steps(), 0);
     for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let opt = Quzo::default().build::<f32>().unwrap();
         let refused = opt.with_scales([("param".to_owned(), scale)].into());

@@ -139,6 +139,15 @@ fn blocks_are_probed_and_moved_one_after_another() {
     assert_eq!(pairwise.estimator.steps(), 1);
     pairwise.step_blockwise(&mut model, &blocks, |m: &mut Pair| quadratic.loss(&flat(m))).unwrap();
     assert_eq!(pairwise.estimator.steps(), 2);
+    // after a panic no block is left chosen
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let loss = |_: &mut Pair| -> f64 { panic!("as it should") };
+        pairwise.step_blockwise(&mut model, &blocks, loss).map(|_| ())
+    }));
+    assert!(panicked.is_err());
+    let before = model.clone();
+    pairwise.step(&mut model, |m: &mut Pair| quadratic.loss(&flat(m))).unwrap();
+    assert!(model.0 != before.0 && model.1 != before.1);
 }
 
 /// What is remembered of a tensor comes from probes of that tensor.
@@ -300,11 +309,12 @@ fn scores_leave_everything_as_it_was() {
     }
 }
 
-/// A linear loss has no curvature: all scores are equal, and go by index.
+/// Weights of zero have a score of zero, all the same, and go by index.
 #[test]
 fn equal_scores_go_by_index() {
     let mut estimator = Spsa { epsilon: 0.5, ..Spsa::default() }.build::<f64>().unwrap();
-    let mut model = (array![0.0, 0.0, 0.0], array![0.0, 0.0]);
+    // zeros of both signs times curvature: zeros of both signs
+    let mut model = (array![0.0, -0.0, 0.0], array![-0.0, 0.0]);
     for signed in [false, true] {
         let grasp = Grasp { fresh: false, signed };
         let scores = grasp
@@ -312,7 +322,9 @@ fn equal_scores_go_by_index() {
                 &mut estimator,
                 &mut model,
                 Select::all(),
-                |m: &mut (Array1<f64>, Array1<f64>)| m.0.sum() + m.1.sum(),
+                |m: &mut (Array1<f64>, Array1<f64>)| {
+                    m.0.iter().chain(&m.1).map(|x| x * x + x).sum::<f64>()
+                },
             )
             .unwrap();
         let keep = scores.keep(0.8).unwrap();

@@ -4,8 +4,8 @@ use crate::noise;
 use eigenstep::prelude::*;
 use eigenstep::state::{Scalar, StateTensor};
 use eigenstep::zeroth_order::{
-    ActiveSet, Coordinate, Estimator, Hizoo, Law, LayerScaled, Ledger, Lozo, Mask, QuantizedNormal,
-    Random, Sides, Sparse, Spsa, SpsaEstimator, SubZero, ZerothOrder,
+    ActiveSet, Coordinate, Estimator, Hizoo, Law, LayerScaled, LayerScales, Ledger, Lozo, Mask,
+    QuantizedNormal, Random, Sides, Sparse, Spsa, SpsaEstimator, SubZero, ZerothOrder,
 };
 use ndarray::{Array1, Array2};
 
@@ -89,12 +89,28 @@ fn every_law_goes_on_bit_for_bit() {
     law_goes_on(Hizoo { alpha: 0.2, centered: false });
     law_goes_on(Hizoo { alpha: 0.2, centered: true });
     law_goes_on(QuantizedNormal::default());
+    let law = Lozo { interval: 5, momentum: 0.7, ..Lozo::default() };
+    let LayerScaled { scales, unbiased, .. } = scaled();
+    law_goes_on(LayerScaled { law, scales, unbiased });
     law_goes_on(LayerScaled { law: Hizoo { alpha: 0.2, centered: false }, ..scaled() });
 }
 
 fn scaled() -> LayerScaled<Hizoo> {
     let plain = LayerScaled::<Random>::default();
     LayerScaled { law: Hizoo::default(), scales: plain.scales, unbiased: plain.unbiased }
+}
+
+/// Scales of one change nothing, momentum included.
+#[test]
+fn scaled_laws_keep_their_averages() {
+    let law = Lozo { momentum: 0.7, ..Lozo::default() };
+    let scales = LayerScales::Given([].into());
+    let mut plain = Spsa::with_law(law).build::<f64>().unwrap();
+    let mut scaled = Spsa::with_law(LayerScaled { law, scales, unbiased: true }).build().unwrap();
+    let (mut a, mut b) = (model(), model());
+    descend(&mut plain, &mut a, 5);
+    descend(&mut scaled, &mut b, 5);
+    assert_eq!(bits(&a), bits(&b));
 }
 
 #[test]
@@ -153,9 +169,12 @@ fn refuses_common_faults<E: Estimator<f64>>(estimator: &mut E) {
     }
     let mut set = |key: &str, text: &str| {
         let text = Scalar::Text(text.into());
-        let tensor = key.rsplit_once('.').unwrap().0;
-        let tensor = if tensor == "tensors.2" { "tensors" } else { tensor };
-        refused(estimator, tensor, &changed(&dict, |d| drop(d.scalars.insert(key.into(), text))));
+        let key_or_first = if key == "tensors.2.name" { "tensors" } else { key };
+        refused(
+            estimator,
+            key_or_first,
+            &changed(&dict, |d| drop(d.scalars.insert(key.into(), text))),
+        );
     };
     set("tensors.0.name", "other");
     set("tensors.1.shape", "8");
