@@ -267,7 +267,8 @@ impl<T: Element> QuzoOptimizer<T> {
         with_scratch(3 * len, |room: &mut [f64]| {
             let (steps, rest) = room.split_at_mut(len);
             let (uniform, total) = rest.split_at_mut(len);
-            (steps.fill(0.0), total.fill(0.0));
+            steps.fill(0.0);
+            total.fill(0.0);
             for query in 0..queries {
                 with_scratch(len, |part: &mut [T::Compute]| {
                     self.estimator.contribution(tensor, query, offset, part);

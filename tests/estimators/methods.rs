@@ -4,8 +4,8 @@ use crate::{D, Pair, Quadratic, flat, noise, numbers, pair};
 use eigenstep::gradient::materialize;
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    ActiveSet, Coordinate, Estimator, Fogzo, Grasp, Hizoo, Law, Lozo, Pick, Random, Sides, Spsa,
-    ZerothOrder, work_split,
+    ActiveSet, Coordinate, Estimator, Fogzo, Grasp, Hizoo, Law, Lozo, Noise, Philox, Pick, Place,
+    Purpose, Random, Sides, Slope, Spsa, ZerothOrder, work_split,
 };
 use ndarray::{Array1, Array2, array};
 use proptest::prelude::*;
@@ -327,9 +327,47 @@ fn equal_scores_go_by_index() {
                 },
             )
             .unwrap();
-        let keep = scores.keep(0.8).unwrap();
-        assert_eq!(keep["0"], array![false, false, false].into_dyn());
-        assert_eq!(keep["1"], array![false, true].into_dyn());
+        for pruned in 0..=5 {
+            let keep = scores.keep(f64::from(pruned) / 5.0).unwrap();
+            let stays: Vec<bool> = keep["0"].iter().chain(&keep["1"]).copied().collect();
+            assert!(stays.iter().zip(0..).all(|(stays, i)| *stays == (i >= pruned)), "{stays:?}");
+        }
+    }
+}
+
+/// Every step of descent on the slope's sign has the same length; a bound cuts what is longer.
+#[test]
+fn slopes_are_bounded_or_signs_on_demand() {
+    let steep = numbers(21).map(|g| 100.0 * g);
+    let config = Spsa { num_samples: 5, ..Spsa::default() };
+    let mut plain = config.clone().build::<f64>().unwrap();
+    let mut clipped = Spsa { clip: 50.0, ..config.clone() }.build::<f64>().unwrap();
+    let mut signs = Spsa { slope: Slope::Sign, ..config }.build::<f64>().unwrap();
+    let mut model = pair(numbers(1));
+    let loss = |m: &mut Pair| steep.iter().zip(flat(m)).map(|(g, x)| g * x).sum::<f64>();
+    let slopes = plain.estimate(&mut model, loss).unwrap().report().coefficients.clone();
+    assert!(slopes.iter().any(|c| c.abs() > 50.0) && slopes.iter().any(|c| c.abs() < 50.0));
+    let estimate = clipped.estimate(&mut model, loss).unwrap();
+    let expected: Vec<f64> = slopes.iter().map(|c| c.clamp(-50.0, 50.0)).collect();
+    assert_eq!(estimate.report().coefficients, expected);
+    let signed = signs.estimate(&mut model, loss).unwrap();
+    let [mut a, mut b] = [[0.0; 6]; 2];
+    estimate.fill(0, 0, &mut a);
+    signed.fill(0, 0, &mut b);
+    for i in 0..6 {
+        let along = |weights: &[f64]| -> f64 {
+            let direction = |query| {
+                let purpose = Purpose::Direction;
+                let place = Place { step: 0, query, tensor: 0, purpose };
+                let mut u = [0.0; 6];
+                Philox::new(0).rademacher(&place, 0, &mut u);
+                u[i]
+            };
+            (0..).zip(weights).map(|(query, w)| w * direction(query) / 5.0).sum()
+        };
+        let sign: Vec<f64> = slopes.iter().map(|c| c.signum()).collect();
+        assert!((a[i] - along(&expected)).abs() < 1e-9);
+        assert!((b[i] - along(&sign)).abs() < 1e-15);
     }
 }
 

@@ -137,7 +137,8 @@ fn drawn_coordinates_go_on_bit_for_bit() {
         descend(&mut resumed, &mut copy, 2);
         assert_eq!(whole.active(), resumed.active());
         assert_eq!(bits(&w), bits(&copy));
-        (whole.redraw(), resumed.redraw());
+        whole.redraw();
+        resumed.redraw();
     }
 }
 

@@ -28,9 +28,9 @@ struct Moments {
 impl Moments {
     fn add(&mut self, x: &[f64; D]) {
         self.count += 1.0;
-        for i in 0..D {
-            self.sum[i] += x[i];
-            self.square[i] += x[i] * x[i];
+        for (i, x) in x.iter().enumerate() {
+            self.sum[i] += x;
+            self.square[i] += x * x;
         }
     }
 
