@@ -122,6 +122,7 @@ fn share(ratio: f64, numel: usize, seed: u64, draw: u64, tensor: u32) -> Result<
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
