@@ -64,6 +64,8 @@
 //!   a rule of your own has all of them from the start.
 //! - **A matrix method is the mathematics of one block** ([`MatrixMethod`](optim::MatrixMethod)), and
 //!   any rule stands behind it: `Shampoo { base: Lion::default(), .. }`.
+//! - **An estimate is a gradient** ([`zeroth_order`]): losses at perturbed parameters in, a recipe of a
+//!   gradient out, for any optimizer; no tensor is stored.
 //! - **Precision is storage.** Any rule takes any state precision; `bf16` and `f16` parameters keep
 //!   small steps through [`Rounding`](state::Rounding).
 //! - **One optimizer type**, [`Optim`](optim::Optim), holds groups, step counts and state, and is
@@ -92,7 +94,8 @@
 //!
 //! # Guide
 //! In the folder `docs/` of the repository: `start.md` (from zero to a training loop), `choosing.md`,
-//! `groups.md`, `precision.md`, `second_order.md`, `error_feedback.md`, `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
+//! `groups.md`, `precision.md`, `second_order.md`, `error_feedback.md`, `zeroth_order.md`,
+//! `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
 //! (old call → our call) and `benchmarks.md`.
 
 pub mod error;
@@ -134,6 +137,7 @@ mod guide {
         Extending = "../docs/extending.md";
         SecondOrder = "../docs/second_order.md";
         ErrorFeedback = "../docs/error_feedback.md";
+        ZerothOrder = "../docs/zeroth_order.md";
         Pytorch = "../docs/pytorch.md";
         Benchmarks = "../docs/benchmarks.md";
     }

@@ -6,6 +6,7 @@ use eigenstep::parameters;
 use ndarray::{Array1, Array2, Axis};
 
 /// `y = x·Wᵀ + b`, for rows `x`.
+#[derive(Clone)]
 pub struct Linear {
     weight: Array2<f32>,
     bias: Array1<f32>,
@@ -35,6 +36,7 @@ pub enum Activation {
 }
 
 /// A classifier of images; its gradients have the same type.
+#[derive(Clone)]
 pub struct Network {
     layers: Vec<Linear>,
     activation: Activation,
@@ -57,6 +59,26 @@ impl Network {
     /// Number of parameters.
     pub fn len(&self) -> usize {
         self.layers.iter().map(|layer| layer.weight.len() + layer.bias.len()).sum()
+    }
+
+    /// The same network with `f` of every weight; biases stay.
+    pub fn map_weights(&self, f: impl Fn(f32) -> f32) -> Self {
+        let mut mapped = self.clone();
+        mapped.layers.iter_mut().for_each(|layer| layer.weight.mapv_inplace(&f));
+        mapped
+    }
+
+    /// The same network with `f` of its weights and another's; biases stay.
+    pub fn zip_weights(mut self, other: &Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        for (layer, other) in self.layers.iter_mut().zip(&other.layers) {
+            layer.weight.zip_mut_with(&other.weight, |a, &b| *a = f(*a, b));
+        }
+        self
+    }
+
+    /// Mean cross-entropy.
+    pub fn loss(&self, set: &Set) -> f64 {
+        cross_entropy(self.forward(&set.images).1, &set.labels).0
     }
 
     /// What goes into every layer, and after it what comes out of the last.

@@ -101,6 +101,11 @@ pub struct Curve<'a> {
 
 /// Losses against the epoch, on a logarithmic scale.
 pub fn losses(title: &str, subtitle: &str, runs: &[Curve<'_>]) -> String {
+    losses_over("epoch", title, subtitle, runs)
+}
+
+/// Losses against something else than epochs.
+pub fn losses_over(unit: &str, title: &str, subtitle: &str, runs: &[Curve<'_>]) -> String {
     const HEIGHT: f64 = 540.0;
     const RIGHT: f64 = WIDTH - 250.0;
     const BOTTOM: f64 = HEIGHT - 60.0;
@@ -139,7 +144,7 @@ pub fn losses(title: &str, subtitle: &str, runs: &[Curve<'_>]) -> String {
     }
     svg.line((LEFT, TOP), (LEFT, BOTTOM), r#"class="axis""#);
     svg.line((LEFT, BOTTOM), (RIGHT, BOTTOM), r#"class="axis""#);
-    svg.text((LEFT + RIGHT) / 2.0, BOTTOM + 46.0, "middle", "", "epoch");
+    svg.text((LEFT + RIGHT) / 2.0, BOTTOM + 46.0, "middle", "", unit);
     let middle = (TOP + BOTTOM) / 2.0;
     svg.text(20.0, middle, "middle", &format!(r#"transform="rotate(-90 20 {middle})""#), "loss");
 

@@ -29,6 +29,8 @@ pub struct Method {
     pub precision: Precision,
     /// Learning-rate schedule.
     pub schedule: Schedule,
+    /// Estimates the gradient from losses alone, along so many directions; else it is computed.
+    pub directions: Option<usize>,
     /// Whether it runs when no `--methods` are given.
     pub by_default: bool,
 }
@@ -51,6 +53,7 @@ pub fn table() -> Vec<Method> {
         method("muon", |p| matrix(Muon { lr: 0.02, rest_lr_ratio: 0.25, weight_decay: 0.01, ..Muon::default() }, p)),
         method("s-mfac", |p| windowed(MFac { base: Momentum { lr: 0.02, ..Momentum::default() }, window: 64, damp: 1e-2, ..MFac::sparse(0.01) }, p)),
         method("s-ggt", |p| windowed(Ggt { base: Momentum { lr: 0.5, ..Momentum::default() }, window: 50, eps: 1e-2, ..Ggt::sparse(0.01) }, p)),
+        method("mezo-adamw", |p| boxed(AdamW { lr: 1e-3, weight_decay: 0.0, ..AdamW::default() }, p)).estimated(8),
         method("adamw-8bit-dynamic", adamw).stored_in(Precision::INT8_DYNAMIC).on_request(),
         method("adamw-4bit-lpmm", adamw).stored_in(Precision::INT4_LPMM).on_request(),
         method("adamw-bf16", adamw).stored_in(Precision::Bf16).on_request(),
@@ -103,7 +106,7 @@ fn boxed<R: Rule>(rule: R, precision: Precision) -> Result<Boxed> {
 
 fn method(name: &'static str, build: fn(Precision) -> Result<Boxed>) -> Method {
     let (precision, schedule) = (Precision::Full, Schedule::Cosine);
-    Method { name, build, precision, schedule, by_default: true }
+    Method { name, build, precision, schedule, directions: None, by_default: true }
 }
 
 impl Method {
@@ -113,6 +116,10 @@ impl Method {
 
     fn stored_in(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    fn estimated(self, directions: usize) -> Self {
+        Self { directions: Some(directions), ..self }
     }
 
     fn on_request(self) -> Self {

@@ -6,6 +6,7 @@ use crate::common::random::Random;
 use crate::methods::{Method, Schedule};
 use crate::report::Progress;
 use eigenstep::quant::Precision;
+use eigenstep::zeroth_order::{Estimator, Spsa};
 use std::time::{Duration, Instant};
 
 const BATCH: usize = 64;
@@ -43,6 +44,12 @@ pub fn train(
 ) -> eigenstep::Result<Run> {
     let mut network = Network::new(&WIDTHS, &mut Random::new(seed, 1));
     let mut opt = (method.build)(precision)?;
+    let mut estimator = match method.directions {
+        Some(num_samples) => {
+            Some(Spsa { num_samples, seed: u64::from(seed), ..Spsa::default() }.build::<f32>()?)
+        }
+        None => None,
+    };
     let lr = opt.lr(0);
     let mut run = Run {
         method: method.name,
@@ -65,8 +72,17 @@ pub fn train(
         for indices in order.chunks(BATCH) {
             let batch = digits.train.select(indices);
             opt.set_lr(0, lr * factor(method.schedule, step, steps))?;
-            let gradient = network.gradient(&batch);
-            opt.step(&mut network, &gradient)?;
+            match &mut estimator {
+                Some(estimator) => {
+                    let estimate =
+                        estimator.estimate(&mut network, |network| network.loss(&batch))?;
+                    opt.step(&mut network, &estimate)?;
+                }
+                None => {
+                    let gradient = network.gradient(&batch);
+                    opt.step(&mut network, &gradient)?;
+                }
+            }
             step += 1;
         }
         run.time += start.elapsed();

@@ -9,7 +9,7 @@ use super::spsa::Sides;
 use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
 use crate::numeric::{Element, Real};
-use crate::optim::NonFinite;
+use crate::optim::{IntoLoss, NonFinite};
 use crate::params::Parameters;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict};
 use std::cell::RefCell;
@@ -134,6 +134,61 @@ impl<T: Element> CoordinateEstimator<T> {
         let &(tensor, _) = self.slopes.places.get(coordinate)?;
         let segment = self.space.layout.segments().get(tensor as usize)?;
         Some(&segment.name)
+    }
+
+    /// As [`Estimator::estimate`]; the closure is told which tensor is perturbed, `None` for the evaluation
+    /// that perturbs nothing.
+    ///
+    /// What comes before that tensor in the network is as in the unperturbed evaluation: a closure that
+    /// keeps the inputs of every layer begins at the layer in question. With [`Sides::Forward`] the
+    /// unperturbed evaluation is the first, and the others go through the tensors in their order.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`].
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::{Coordinate, Estimator};
+    /// use ndarray::array;
+    ///
+    /// // y = b·(a·x): while b is perturbed, a·x is known
+    /// let mut model = (array![2.0f64], array![3.0f64]);
+    /// let (mut hidden, mut products) = (0.0, 0);
+    /// let mut estimator = Coordinate { epsilon: 1e-6, ..Coordinate::default() }.build::<f64>()?;
+    /// let estimate = estimator.estimate_reusing(&mut model, |(a, b), perturbed| {
+    ///     let now = if perturbed == Some("1") { hidden } else { products += 1; a[0] * 1.5 };
+    ///     if perturbed.is_none() {
+    ///         hidden = now;
+    ///     }
+    ///     b[0] * now
+    /// })?;
+    /// assert_eq!(products, 2); // of three evaluations
+    /// assert!((estimate.report().coefficients[0] - 4.5).abs() < 1e-8);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    pub fn estimate_reusing<M, L>(
+        &mut self,
+        model: &mut M,
+        mut loss: impl FnMut(&mut M, Option<&str>) -> L,
+    ) -> Result<Estimate<'_, T>>
+    where
+        M: Parameters<T>,
+        L: IntoLoss,
+    {
+        let probes = self.ask(model)?;
+        let names: Vec<String> =
+            self.space.layout.segments().iter().map(|segment| segment.name.clone()).collect();
+        let tensors: Vec<Option<u32>> = (0..probes)
+            .map(|probe| match self.probe(probe) {
+                Probe::Centre => None,
+                Probe::At { coordinate, .. } => self.slopes.places.get(coordinate).map(|p| p.0),
+            })
+            .collect();
+        let mut tensors = tensors.into_iter();
+        self.estimate(model, |model| {
+            let tensor = tensors.next().flatten();
+            loss(model, tensor.and_then(|tensor| names.get(tensor as usize)).map(String::as_str))
+        })
     }
 
     fn probe(&self, probe: usize) -> Probe {

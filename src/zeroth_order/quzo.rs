@@ -56,7 +56,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// let mut opt = config.build::<f64>()?;
 /// opt.quantize(&mut w)?;
 /// for _ in 0..300 {
-///     opt.step(&mut w, |w| (w * w).sum())?;
+///     opt.step(&mut w, |w| (&*w * &*w).sum())?;
 /// }
 /// assert!((&w * &w).sum() < 0.05, "{w}");
 /// # Ok::<(), eigenstep::Error>(())

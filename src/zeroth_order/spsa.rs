@@ -71,8 +71,8 @@ pub enum Slope {
 /// use ndarray::Array1;
 ///
 /// let mut w = Array1::<f32>::ones(50);
-/// let mut estimator = Spsa { seed: 1, ..Spsa::default() }.build::<f32>()?;
-/// let mut opt = AdamW { lr: 0.01, ..AdamW::default() }.build()?
+/// let mut estimator = Spsa { num_samples: 8, ..Spsa::default() }.build::<f32>()?;
+/// let mut opt = AdamW { lr: 0.02, ..AdamW::default() }.build()?
 ///     .with_state_precision(Precision::INT8_LINEAR)?;
 /// for _ in 0..500 {
 ///     let estimate = estimator.estimate(&mut w, |w| w.mapv(|x| x * x).sum())?;

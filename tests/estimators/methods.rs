@@ -238,6 +238,36 @@ fn the_names_of_probes_tell_what_is_perturbed() {
     assert_eq!(names[6..], [Some("0"), Some("1"), Some("1")]);
 }
 
+/// The closure that reuses work is told what is perturbed, and makes the same estimate.
+#[test]
+fn evaluations_that_reuse_work_make_the_same_estimate() {
+    let quadratic = Quadratic::new(8);
+    for sides in [Sides::Forward, Sides::Central] {
+        let build = || Coordinate { sides, ..Coordinate::default() }.build::<f64>().unwrap();
+        let (mut plain, mut reusing) = (build(), build());
+        let before = pair(numbers(8));
+        let mut model = before.clone();
+        let expected = plain.estimate(&mut model, |m: &mut Pair| quadratic.loss(&flat(m)));
+        let expected = materialize(&expected.unwrap()).unwrap();
+        let mut centres = 0;
+        let found = reusing
+            .estimate_reusing(&mut model, |m, perturbed| {
+                centres += usize::from(perturbed.is_none());
+                assert_eq!(m.0 != before.0, perturbed == Some("0"));
+                assert_eq!(m.1 != before.1, perturbed == Some("1"));
+                quadratic.loss(&flat(m))
+            })
+            .unwrap();
+        assert_eq!(materialize(&found).unwrap(), expected);
+        assert_eq!(centres, usize::from(sides == Sides::Forward));
+        drop(found);
+        assert_eq!((reusing.steps(), &model), (1, &before));
+        let nan = reusing.estimate_reusing(&mut model, |_, _| f64::NAN).unwrap_err();
+        assert!(matches!(nan, Error::NonFiniteLoss(_)));
+        assert_eq!((reusing.steps(), &model), (1, &before));
+    }
+}
+
 type Net = (Array2<f64>, Array1<f64>, Array1<f64>);
 
 fn net() -> Net {

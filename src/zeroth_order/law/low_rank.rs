@@ -39,13 +39,13 @@ use crate::zeroth_order::noise::Purpose;
 /// use ndarray::Array2;
 ///
 /// let mut w = Array2::<f32>::ones((20, 10));
-/// let mut estimator = Spsa::with_law(Lozo::default()).build::<f32>()?;
-/// let mut opt = Sgd { lr: 1e-3, ..Sgd::default() }.build()?;
+/// let mut estimator = Spsa { num_samples: 8, ..Spsa::with_law(Lozo::default()) }.build::<f32>()?;
+/// let mut opt = Sgd { lr: 5e-3, ..Sgd::default() }.build()?;
 /// for _ in 0..300 {
 ///     let estimate = estimator.estimate(&mut w, |w| w.mapv(|x| x * x).sum())?;
 ///     opt.step(&mut w, &estimate)?;
 /// }
-/// assert!(w.mapv(|x| x * x).sum() < 100.0);
+/// assert!(w.mapv(|x| x * x).sum() < 100.0, "{w}");
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 ///

@@ -32,6 +32,45 @@ use std::fmt::Debug;
 /// An estimator perturbs by `ε·u` and multiplies the slope along `u` into `a·v`: `u` is
 /// [`Directions::probe`], `v` is [`Directions::update`], which is `u` unless the law says otherwise,
 /// and `a` is [`Directions::scale`]. The estimate is unbiased, up to curvature, if `a·E[v·uᵀ] = I`.
+///
+/// # Examples
+/// Uniform numbers of variance 1, a law from outside the crate:
+/// ```
+/// use eigenstep::zeroth_order::{Directions, Estimator, Law, Purpose, Query, Spsa};
+/// use eigenstep::{hyper::Hyper, hyper::Hyperparameters, numeric::Real};
+/// use ndarray::array;
+///
+/// #[derive(Clone, Debug)]
+/// struct Uniform;
+///
+/// impl Hyperparameters for Uniform {
+///     const NAME: &'static str = "Uniform";
+///     fn visit_options(&mut self, _: &mut dyn FnMut(Hyper<'_>)) {}
+/// }
+/// impl Law for Uniform {
+///     type Directions<R: Real> = Uniform;
+///     fn directions<R: Real>(&self) -> Uniform {
+///         Uniform
+///     }
+/// }
+/// impl<R: Real> Directions<R> for Uniform {
+///     fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+///         let mut numbers = vec![0.0; out.len()];
+///         query.noise.uniform(&query.place(Purpose::Direction), offset, &mut numbers);
+///         for (x, u) in out.iter_mut().zip(numbers) {
+///             *x = R::of(12f64.sqrt() * (u - 0.5));
+///         }
+///     }
+/// }
+///
+/// let mut w = array![1.0f64, 2.0];
+/// let mut estimator = Spsa { num_samples: 1000, ..Spsa::with_law(Uniform) }.build::<f64>()?;
+/// let estimate = estimator.estimate(&mut w, |w| 3.0 * w[0])?;
+/// let mut found = [0.0];
+/// estimate.fill(0, 0, &mut found);
+/// assert!((found[0] - 3.0).abs() < 0.5);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
 pub trait Law: Hyperparameters + 'static {
     /// The directions of one run.
     type Directions<R: Real>: Directions<R>;
