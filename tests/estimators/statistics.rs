@@ -211,7 +211,7 @@ fn plain_laws_have_the_mean_and_the_variance_of_theory() {
     }
     // with several queries, the variance is divided by their number
     let config = Spsa { num_samples: 4, ..Spsa::with_law(Random::Gaussian) };
-    let found = moments(config, x, |x| dot(&g, x));
+    let found = many(N / 4, config, x, |x| dot(&g, x));
     found.assert_mean("four queries", &g);
     found.assert_total("four queries", (d + 1.0) * size / 4.0, 0.05);
 }
