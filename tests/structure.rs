@@ -21,7 +21,8 @@ const FLOORS: [(&str, u32); 19] = [
     ("gradient", 4),
     ("schedule", 4),
     ("first_order", 4),
-    ("zeroth_order", 4),
+    // uses norms and copies of gradients
+    ("zeroth_order", 5),
     ("second_order", 5),
     ("error_feedback", 5),
     ("curvature", 5),

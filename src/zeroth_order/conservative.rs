@@ -48,7 +48,7 @@ where
             for pick in [Pick::Down, Pick::Up, Pick::Stay] {
                 estimate.write_moved(&mut visit, pick.scale(lr), model)?;
                 let found = loss(model).into_loss()?;
-                if found < best.0 {
+                if found.is_finite() && found < best.0 {
                     best = (found, pick);
                 }
             }

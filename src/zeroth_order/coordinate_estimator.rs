@@ -210,36 +210,33 @@ impl<T: Element> CoordinateEstimator<T> {
     }
 
     /// Fills the report and the slopes from the losses.
-    fn judge(&mut self, losses: &[f64]) -> Result<()> {
+    fn judge(&mut self, losses: &[f64]) {
         let bad = losses.iter().filter(|loss| !loss.is_finite()).count();
-        let first = losses.iter().find(|loss| !loss.is_finite());
-        if let (NonFinite::Error, Some(&loss)) = (self.config.non_finite, first) {
-            return Err(Error::NonFiniteLoss(loss));
-        }
         let epsilon = self.config.epsilon;
         let (centre, along, width, divisor) = match (self.config.sides, losses.split_first()) {
             (Sides::Forward, Some((centre, along))) => (Some(*centre), along, 1, epsilon),
             _ => (None, losses, 2, 2.0 * epsilon),
         };
+        let propagate = self.config.non_finite == NonFinite::Propagate;
+        let mut usable = 0;
         let slope = |losses: &[f64]| {
             let difference = match (losses, centre) {
                 (&[plus, minus], _) => plus - minus,
                 (&[plus], Some(centre)) => plus - centre,
                 _ => 0.0,
             };
-            let usable = difference.is_finite() || self.config.non_finite == NonFinite::Propagate;
-            if usable { difference / divisor } else { 0.0 }
+            let counts = difference.is_finite() || propagate;
+            usable += usize::from(counts);
+            if counts { difference / divisor } else { 0.0 }
         };
         self.slopes.values.clear();
         self.slopes.values.extend(along.chunks_exact(width).map(slope));
         self.report.coefficients.clone_from(&self.slopes.values);
         let finite = losses.iter().filter(|loss| loss.is_finite());
-        self.report.loss = centre
-            .unwrap_or_else(|| finite.clone().sum::<f64>() / finite.clone().count().max(1) as f64);
+        self.report.loss =
+            centre.unwrap_or_else(|| finite.clone().sum::<f64>() / finite.count().max(1) as f64);
         (self.report.non_finite, self.report.evaluations) = (bad, losses.len());
-        let nothing = finite.count() == 0 || centre.is_some_and(|centre| !centre.is_finite());
-        self.report.skipped = nothing && self.config.non_finite == NonFinite::Skip;
-        Ok(())
+        self.report.skipped = usable == 0;
     }
 }
 
@@ -255,11 +252,16 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
     fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize> {
         self.asked = false;
         let mut visit = take(&mut self.buffers.visit);
-        let read = self.space.read(NAME, &mut visit, params, false);
+        let first = self.space.layout.segments().is_empty();
+        let mut read = self.space.read(NAME, &mut visit, params, false);
         if read.is_ok() && !self.placed {
-            self.slopes.places =
-                self.active.places(&self.space.layout, self.config.seed, self.draw)?;
-            self.placed = true;
+            let places = self.active.places(&self.space.layout, self.config.seed, self.draw);
+            self.placed = places.is_ok();
+            read = places.map(|places| self.slopes.places = places);
+        }
+        if read.is_err() && first {
+            // the tree of a step that cannot be is no one's
+            self.space = Space::new(NAME)?;
         }
         self.saved.clear();
         let Self { space, saved, slopes, .. } = self;
@@ -298,22 +300,26 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
         self.tensor_of(probe).and_then(|name| self.costs.get(name)).copied().unwrap_or(1)
     }
 
-    fn conclude(&mut self, losses: Vec<f64>) -> Result<Estimate<'_, T>> {
-        let expected = self.num_probes();
-        let checked = match () {
-            () if !self.asked => {
+    fn check(&self, losses: &[f64]) -> Result<()> {
+        let (expected, found) = (self.num_probes(), losses.len());
+        let bad = losses.iter().find(|loss| !loss.is_finite());
+        match (self.config.non_finite, bad) {
+            _ if !self.asked => {
                 let problem = "the parameters have to be asked about first";
                 Err(Error::OutOfOrder { what: "Coordinate::tell", problem })
             }
-            () if losses.len() != expected => {
-                Err(Error::LossCount { method: NAME, expected, found: losses.len() })
-            }
-            () => self.judge(&losses),
-        };
-        if let Err(error) = checked {
+            _ if found != expected => Err(Error::LossCount { method: NAME, expected, found }),
+            (NonFinite::Error, Some(&loss)) => Err(Error::NonFiniteLoss(loss)),
+            _ => Ok(()),
+        }
+    }
+
+    fn conclude(&mut self, losses: Vec<f64>) -> Result<Estimate<'_, T>> {
+        if let Err(error) = self.check(&losses) {
             self.buffers.losses = losses;
             return Err(error);
         }
+        self.judge(&losses);
         self.buffers.losses = replace(&mut self.report.losses, losses);
         self.report.step = self.step;
         (self.asked, self.step) = (false, self.step + 1);

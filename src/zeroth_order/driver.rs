@@ -10,6 +10,7 @@ use crate::numeric::Element;
 use crate::optim::{IntoLoss, Optimizer};
 use crate::params::{Parameters, Select};
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// An estimator and an optimizer: one call per step.
 ///
@@ -119,15 +120,16 @@ impl<T: Element, L: Law, O: Optimizer<T>> ZerothOrder<T, SpsaEstimator<T, L>, O>
         for block in blocks {
             self.estimator.set_step(step)?;
             self.estimator.set_active(Some(block.clone()));
-            let outcome = match self.estimator.estimate(model, &mut loss) {
-                Ok(estimate) => self.optimizer.step(model, &estimate),
-                Err(error) => Err(error),
-            };
+            // a closure that panics leaves no block chosen
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let estimate = self.estimator.estimate(model, &mut loss)?;
+                self.optimizer.step(model, &estimate)
+            }));
             self.estimator.set_active(None);
-            if outcome.is_err() {
+            if !matches!(outcome, Ok(Ok(()))) {
                 self.estimator.set_step(step)?;
             }
-            outcome?;
+            outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         }
         Ok(self.estimator.report())
     }

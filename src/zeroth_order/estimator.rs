@@ -96,6 +96,12 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
         params: &mut dyn Parameters<T>,
     ) -> Result<()>;
 
+    /// Refuses losses that no estimate can be made of.
+    ///
+    /// # Errors
+    /// As [`Estimator::tell`].
+    fn check(&self, losses: &[f64]) -> Result<()>;
+
     /// The estimate from the losses of all probes, in order, whose memory it keeps. See
     /// [`Estimator::tell`].
     ///
@@ -186,7 +192,8 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
                 resume_unwind(panic)
             }
         };
-        if let Err(error) = evaluated {
+        if let Err(error) = evaluated.and_then(|()| self.check(&losses)) {
+            self.buffers().losses = losses;
             self.cancel();
             return Err(error);
         }
@@ -246,17 +253,22 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
             })
             .collect()
         };
-        let parts: Vec<_> = std::thread::scope(|scope| {
+        let parts: std::thread::Result<Vec<_>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (workers.iter_mut().enumerate())
                 .map(|(worker, copy)| scope.spawn(move || evaluate(worker, copy)))
                 .collect();
-            threads
-                .into_iter()
-                .map(|t| t.join().unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect()
+            // all are waited for, also if one has panicked
+            let parts: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+            parts.into_iter().collect()
+        });
+        let parts = parts.unwrap_or_else(|panic| {
+            self.cancel();
+            resume_unwind(panic)
         });
         // workers hold probes in ascending order
-        match parts.into_iter().flatten().collect::<Result<Vec<f64>>>() {
+        let losses = parts.into_iter().flatten().collect::<Result<Vec<f64>>>();
+        let losses = losses.and_then(|losses| self.check(&losses).map(|()| losses));
+        match losses {
             Ok(losses) => self.tell(&losses),
             Err(error) => {
                 self.cancel();

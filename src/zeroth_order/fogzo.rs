@@ -8,6 +8,7 @@ use super::spsa_estimator::SpsaEstimator;
 use super::straight_through::Ste;
 use crate::error::{Error, Result};
 use crate::gradient::{materialize, total_norm};
+use crate::hyper::Hyperparameters;
 use crate::hyperparameters;
 use crate::numeric::{Element, Real};
 use crate::optim::{IntoLoss, NonFinite};
@@ -124,7 +125,7 @@ impl Fogzo {
     /// [`Error::InvalidHyperparameter`] names the option that is out of range;
     /// [`Error::UnsupportedElement`] for 16-bit parameters.
     pub fn build<T: Element>(self) -> Result<FogzoEstimator<T>> {
-        crate::hyper::Hyperparameters::validate(&self)?;
+        self.validate()?;
         let noise = UnitNoise::Matched(self.ste);
         let spsa = Spsa {
             epsilon: self.epsilon(),
@@ -200,6 +201,9 @@ impl<T: Element> SpsaEstimator<T, Guided> {
         G: Gradients<T> + ?Sized,
         L: IntoLoss,
     {
+        if !(0.0..=1.0).contains(&beta) {
+            return Err(Guided::invalid("beta", "in [0, 1]", beta.to_string()));
+        }
         let norm = total_norm(given, 2.0)?;
         if !norm.is_finite() {
             return Err(Error::NonFinite { what: "the norm of the given gradient", value: norm });

@@ -11,6 +11,7 @@ use crate::optim::{IntoLoss, ReadVector};
 use crate::params::{Parameters, Select};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// ZO-GraSP: scores of weights from a difference of two estimated gradients.
 ///
@@ -86,10 +87,13 @@ impl Grasp {
         let (mut space, mut visit) = (Space::<T>::new("Grasp")?, Visit::default());
         space.read("Grasp", &mut visit, model, true)?;
         estimator.set_active(Some(scored));
-        let outcome = self.two_estimates(estimator, (&space, &mut visit), model, &mut loss);
+        // a closure that panics leaves the parameters as they were, too
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            self.two_estimates(estimator, (&space, &mut visit), model, &mut loss)
+        }));
         estimator.set_active(None);
         space.restore("Grasp", &mut visit, model)?;
-        let (first, second) = outcome?;
+        let (first, second) = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         let epsilon = estimator.config().epsilon;
         let mut tensors = Vec::new();
         for segment in space.layout.segments() {
@@ -165,7 +169,8 @@ impl Scores {
             });
         }
         // GraSP prunes the largest −p⊙Hg, which is the least of its negative
-        let rank = |score: f64| if self.signed { -score } else { score.abs() };
+        // both zeros are one
+        let rank = |score: f64| if self.signed { 0.0 - score } else { score.abs() };
         let all = self.tensors.iter().flat_map(|(_, scores)| scores);
         let mut order: Vec<(f64, usize)> = all.map(|&score| rank(score)).zip(0..).collect();
         order.sort_by(|(a, _), (b, _)| a.total_cmp(b));

@@ -72,8 +72,8 @@ impl Ledger {
     /// Takes all steps again.
     ///
     /// # Errors
-    /// [`Error::Ledger`] if the estimator stands at another step than the ledger's next, or has other
-    /// probes; errors of estimator and optimizer.
+    /// [`Error::Ledger`] if the estimator stands at another step than the ledger's next, or the optimizer
+    /// has other groups; [`Error::LossCount`] if the estimator has other probes; errors of both.
     pub fn replay<T: Element>(
         &self,
         estimator: &mut impl Estimator<T>,

@@ -1,4 +1,4 @@
-//! Floor 4: training with losses alone, and parameters that live on a grid.
+//! Floor 5: training with losses alone, and parameters that live on a grid.
 //!
 //! An [`Estimator`] turns losses into a gradient, whose elements are computed where they are used: it
 //! goes into any optimizer of the crate, and no gradient is stored.

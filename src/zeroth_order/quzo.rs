@@ -225,13 +225,18 @@ impl<T: Element> QuzoOptimizer<T> {
         M: Parameters<T>,
         V: IntoLoss,
     {
-        let report = self.estimator.estimate(model, loss)?.report().clone();
+        if self.estimator.segments().is_empty() {
+            // the tensors are known from the first look at them
+            self.estimator.ask(model)?;
+            self.estimator.cancel();
+        }
         let scale = |name: &String| {
             let problem = "the weights have to be quantized first";
             self.scales.get(name).copied().ok_or(Error::OutOfOrder { what: "Quzo::step", problem })
         };
         let segments = self.estimator.segments().iter();
         let scales: Vec<f64> = segments.map(|s| scale(&s.name)).collect::<Result<_>>()?;
+        let report = self.estimator.estimate(model, loss)?.report().clone();
         let saturated = AtomicUsize::new(0);
         if !report.skipped {
             self.estimator.rewrite(model, |tensor, offset, before, out| {

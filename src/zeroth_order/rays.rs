@@ -35,6 +35,7 @@ impl<R: Real, L: Law> Rays<R, L> {
             differences: &self.differences,
             second_differences: &self.second_differences,
             divided: self.divided,
+            active: &self.active,
         }
     }
 

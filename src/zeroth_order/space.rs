@@ -221,7 +221,8 @@ impl<T: Element> Space<T> {
             let known = self.layout.segments().get(i);
             if self.started && !known.is_some_and(|s| s.name == *found && s.shape == dims) {
                 let text = format!("`{found}` {dims:?} is not what the estimator has here");
-                return Err(lookup.problem(&name, text));
+                let renamed = known.is_none_or(|s| s.name != *found);
+                return Err(lookup.problem(if renamed { &name } else { &shape }, text));
             }
             layout.push(found, &dims);
         }

@@ -16,6 +16,7 @@ use crate::numeric::{Element, Real};
 use crate::optim::{NonFinite, Segment};
 use crate::params::{Parameters, Select};
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::mem::{replace, take};
@@ -182,6 +183,42 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
         })
     }
 
+    /// Prepares the step to come.
+    fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        self.asked = false;
+        self.space.read(Spsa::<L>::NAME, &mut self.buffers.visit, params, true)?;
+        let segments = self.space.layout.segments();
+        let largest = segments.iter().map(|s| s.numel()).max().unwrap_or(0);
+        Place::check(self.step, self.config.num_samples, largest)?;
+        for select in self.epsilons.iter().map(|(select, _)| select).chain(&self.active) {
+            if !segments.iter().any(|s| select.matches(&s.name, &s.shape)) {
+                return Err(Error::EmptyGroup { group: 0, select: select.label().to_owned() });
+            }
+        }
+        let rays = &mut self.rays;
+        rays.epsilons.clear();
+        rays.epsilons.extend(segments.iter().map(|s| {
+            let own =
+                self.epsilons.iter().rev().find(|(select, _)| select.matches(&s.name, &s.shape));
+            own.map_or(self.config.epsilon, |&(_, epsilon)| epsilon)
+        }));
+        rays.active.clear();
+        if let Some(select) = &self.active {
+            rays.active.extend(segments.iter().map(|s| select.matches(&s.name, &s.shape)));
+        }
+        // fewer than 2^24
+        (rays.step, rays.queries) = (self.step, self.config.num_samples as u32);
+        rays.directions.begin(&Draw {
+            step: self.step,
+            queries: rays.queries,
+            layout: &self.space.layout,
+            parameters: &self.space.base(),
+            noise: &*rays.noise,
+        })?;
+        self.asked = true;
+        Ok(())
+    }
+
     fn probe(&self, probe: usize) -> Probe {
         let centre = usize::from(self.evaluates_centre());
         let Some(along) = probe.checked_sub(centre) else { return Probe::Centre };
@@ -204,44 +241,39 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     }
 
     /// Fills the report and the slopes from the losses.
-    fn judge(&mut self, losses: &[f64]) -> Result<()> {
-        let mut bad = losses.iter().filter(|loss| !loss.is_finite());
-        let count = bad.clone().count();
-        if let (NonFinite::Error, Some(&loss)) = (self.config.non_finite, bad.next()) {
-            return Err(Error::NonFiniteLoss(loss));
-        }
-        (self.report.non_finite, self.report.evaluations) = (count, losses.len());
+    fn judge(&mut self, losses: &[f64]) {
+        let bad = losses.iter().filter(|loss| !loss.is_finite()).count();
+        (self.report.non_finite, self.report.evaluations) = (bad, losses.len());
         let (centre, along) =
             losses.split_at(usize::from(self.evaluates_centre()).min(losses.len()));
         let centre = centre.first().copied();
-        let sides = self.sides();
-        let counts = |losses: &[f64]| {
-            self.config.non_finite == NonFinite::Propagate
-                || losses.iter().chain(centre.as_ref()).all(|loss| loss.is_finite())
-        };
-        let usable: Vec<bool> = along.chunks_exact(sides).map(counts).collect();
-        self.report.skipped = !usable.contains(&true);
         let finite = losses.iter().filter(|loss| loss.is_finite());
         self.report.loss =
             centre.unwrap_or_else(|| finite.clone().sum::<f64>() / finite.count().max(1) as f64);
-        let shaped = self.shaped(along, &usable, sides);
-        self.set_slopes(along, &shaped, &usable, centre);
-        Ok(())
+        let shaped = self.shaped(along, centre);
+        self.set_slopes(along, &shaped, centre);
+    }
+
+    /// Whether a direction with these losses counts.
+    fn counts(&self, losses: &[f64], centre: Option<f64>) -> bool {
+        self.config.non_finite == NonFinite::Propagate
+            || losses.iter().chain(centre.as_ref()).all(|loss| loss.is_finite())
     }
 
     /// One slope per direction; `along` are its losses, `shaped` what stands for them.
-    fn set_slopes(&mut self, along: &[f64], shaped: &[f64], usable: &[bool], centre: Option<f64>) {
+    fn set_slopes(&mut self, along: &[f64], shaped: &[f64], centre: Option<f64>) {
         let sides = self.sides();
         let Spsa { epsilon, clip, slope: form, .. } = self.config;
-        let total = usable.iter().filter(|usable| **usable).count().max(1) as f64;
-        let rays = &mut self.rays;
-        rays.differences.clear();
-        rays.second_differences.clear();
+        let all = along.chunks_exact(sides);
+        let total = all.clone().filter(|losses| self.counts(losses, centre)).count();
+        self.report.skipped = total == 0;
+        let total = total.max(1) as f64;
+        self.rays.differences.clear();
+        self.rays.second_differences.clear();
         self.report.coefficients.clear();
-        let directions = along.chunks_exact(sides).zip(shaped.chunks_exact(sides)).zip(usable);
-        for ((losses, shaped), &usable) in directions {
+        for (losses, shaped) in all.zip(shaped.chunks_exact(sides)) {
             let (difference, second) = match (shaped, losses, centre) {
-                _ if !usable => (0.0, 0.0),
+                _ if !self.counts(losses, centre) => (0.0, 0.0),
                 (&[plus, minus], &[f_plus, f_minus], centre) => {
                     let second = centre.map_or(0.0, |f| f_plus + f_minus - 2.0 * f);
                     ((plus - minus) / 2.0, second)
@@ -252,13 +284,13 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
             let slope = difference / epsilon;
             let clipped = if slope.abs() > clip { clip.copysign(slope) } else { slope };
             self.report.coefficients.push(clipped);
-            rays.differences.push(match form {
+            self.rays.differences.push(match form {
                 Slope::Sign => sign(slope) / total,
                 Slope::Value if slope.abs() > clip => clipped * epsilon / total,
                 Slope::Value => difference / total,
             });
-            if rays.directions.needs_centre() {
-                rays.second_differences.push(second / total);
+            if self.rays.directions.needs_centre() {
+                self.rays.second_differences.push(second / total);
             }
         }
     }
@@ -272,19 +304,19 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     }
 
     /// Weights in place of the losses of directions that count.
-    fn shaped(&self, along: &[f64], usable: &[bool], sides: usize) -> Vec<f64> {
-        let mut shaped = along.to_vec();
-        if self.config.shaping != Shaping::None {
-            let counts = |i: usize| usable.get(i / sides).copied().unwrap_or(false);
-            let mut kept: Vec<f64> =
-                along.iter().enumerate().filter(|(i, _)| counts(*i)).map(|(_, f)| *f).collect();
-            self.config.shaping.apply(&mut kept);
-            let places = shaped.iter_mut().enumerate().filter(|(i, _)| counts(*i));
-            for ((_, place), weight) in places.zip(kept) {
-                *place = weight;
-            }
+    fn shaped<'l>(&self, along: &'l [f64], centre: Option<f64>) -> Cow<'l, [f64]> {
+        if self.config.shaping == Shaping::None {
+            return Cow::Borrowed(along);
         }
-        shaped
+        let sides = self.sides();
+        let counts = |losses: &[f64]| self.counts(losses, centre);
+        let kept = along.chunks_exact(sides).filter(|losses| counts(losses));
+        let mut kept: Vec<f64> = kept.flatten().copied().collect();
+        self.config.shaping.apply(&mut kept);
+        let mut shaped = along.to_vec();
+        let places = shaped.chunks_exact_mut(sides).filter(|losses| counts(losses)).flatten();
+        places.zip(kept).for_each(|(place, weight)| *place = weight);
+        Cow::Owned(shaped)
     }
 }
 
@@ -319,38 +351,13 @@ impl<T: Element, L: Law> Estimator<T> for SpsaEstimator<T, L> {
     }
 
     fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize> {
-        self.asked = false;
-        self.space.read(Spsa::<L>::NAME, &mut self.buffers.visit, params, true)?;
-        let segments = self.space.layout.segments();
-        let largest = segments.iter().map(|s| s.numel()).max().unwrap_or(0);
-        Place::check(self.step, self.config.num_samples, largest)?;
-        for select in self.epsilons.iter().map(|(select, _)| select).chain(&self.active) {
-            if !segments.iter().any(|s| select.matches(&s.name, &s.shape)) {
-                return Err(Error::EmptyGroup { group: 0, select: select.label().to_owned() });
-            }
+        let first = self.segments().is_empty();
+        let planned = self.plan(params);
+        if planned.is_err() && first {
+            // the tree of a step that cannot be is no one's
+            self.space = Space::new(Spsa::<L>::NAME)?;
         }
-        let rays = &mut self.rays;
-        rays.epsilons.clear();
-        rays.epsilons.extend(segments.iter().map(|s| {
-            let own =
-                self.epsilons.iter().rev().find(|(select, _)| select.matches(&s.name, &s.shape));
-            own.map_or(self.config.epsilon, |&(_, epsilon)| epsilon)
-        }));
-        rays.active.clear();
-        if let Some(select) = &self.active {
-            rays.active.extend(segments.iter().map(|s| select.matches(&s.name, &s.shape)));
-        }
-        // fewer than 2^24
-        (rays.step, rays.queries) = (self.step, self.config.num_samples as u32);
-        rays.directions.begin(&Draw {
-            step: self.step,
-            queries: rays.queries,
-            layout: &self.space.layout,
-            parameters: &self.space.base(),
-            noise: &*rays.noise,
-        })?;
-        self.asked = true;
-        Ok(self.num_probes())
+        planned.map(|()| self.num_probes())
     }
 
     fn place(
@@ -379,32 +386,40 @@ impl<T: Element, L: Law> Estimator<T> for SpsaEstimator<T, L> {
         })
     }
 
-    fn conclude(&mut self, losses: Vec<f64>) -> Result<Estimate<'_, T>> {
-        let expected = self.num_probes();
-        let checked = match () {
-            () if !self.asked => {
+    fn check(&self, losses: &[f64]) -> Result<()> {
+        let (expected, found) = (self.num_probes(), losses.len());
+        let bad = losses.iter().find(|loss| !loss.is_finite());
+        match (self.config.non_finite, bad) {
+            _ if !self.asked => {
                 let problem = "the parameters have to be asked about first";
                 Err(Error::OutOfOrder { what: "Spsa::tell", problem })
             }
-            () if losses.len() != expected => {
-                Err(Error::LossCount { method: Spsa::<L>::NAME, expected, found: losses.len() })
+            _ if found != expected => {
+                Err(Error::LossCount { method: Spsa::<L>::NAME, expected, found })
             }
-            () => self.judge(&losses),
-        };
-        if let Err(error) = checked {
+            (NonFinite::Error, Some(&loss)) => Err(Error::NonFiniteLoss(loss)),
+            _ => Ok(()),
+        }
+    }
+
+    fn conclude(&mut self, losses: Vec<f64>) -> Result<Estimate<'_, T>> {
+        if let Err(error) = self.check(&losses) {
             self.buffers.losses = losses;
             return Err(error);
         }
+        self.judge(&losses);
         self.buffers.losses = replace(&mut self.report.losses, losses);
         self.report.step = self.step;
         if !self.report.skipped {
             let (differences, seconds) =
                 (take(&mut self.rays.differences), take(&mut self.rays.second_differences));
+            let active = take(&mut self.rays.active);
             let slopes = Slopes {
                 epsilons: &self.rays.epsilons,
                 differences: &differences,
                 second_differences: &seconds,
                 divided: self.rays.divided,
+                active: &active,
             };
             let draw = Draw {
                 step: self.step,
@@ -415,6 +430,7 @@ impl<T: Element, L: Law> Estimator<T> for SpsaEstimator<T, L> {
             };
             self.rays.directions.observe(&draw, &slopes);
             (self.rays.differences, self.rays.second_differences) = (differences, seconds);
+            self.rays.active = active;
         }
         (self.asked, self.step) = (false, self.step + 1);
         Ok(Estimate::new(&self.report, &self.rays, &self.space, &self.home))

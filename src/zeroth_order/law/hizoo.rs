@@ -115,6 +115,9 @@ impl<R: Real> Directions<R> for HizooDirections<R> {
             return;
         }
         for (tensor, h) in self.hessian.iter_mut().enumerate() {
+            if !slopes.takes_part(tensor) {
+                continue;
+            }
             let epsilon = slopes.epsilon(tensor);
             for_each_piece(h, 1 << 12, |offset, h| {
                 let mut terms = vec![0.0; h.len()];

@@ -152,7 +152,9 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
     fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
         let epoch = draw.step - draw.step % self.config.interval;
         let segments = draw.layout.segments();
-        if self.epoch == Some(epoch) && self.tensors.len() == segments.len() {
+        // after loading, right factors are missing
+        let drawn = self.tensors.iter().all(|f| f.view.is_none() || !f.right.is_empty());
+        if self.epoch == Some(epoch) && self.tensors.len() == segments.len() && drawn {
             return Ok(());
         }
         let mut old = std::mem::take(&mut self.tensors).into_iter();
@@ -203,6 +205,9 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         }
         let tensors = self.tensors.iter_mut().zip(draw.layout.segments());
         for (tensor, (factors, segment)) in tensors.enumerate() {
+            if !slopes.takes_part(tensor) {
+                continue;
+            }
             let (purpose, len) = match factors.view {
                 Some(view) => (Purpose::LeftFactor, view.rows * rank),
                 None => (Purpose::Direction, segment.numel()),

@@ -130,6 +130,8 @@ pub struct Slopes<'a> {
     pub second_differences: &'a [f64],
     /// Whether differences are to be divided by the perturbation size: they are not if they are signs.
     pub divided: bool,
+    /// Which tensors were probed; all if empty.
+    pub active: &'a [bool],
 }
 
 impl Slopes<'_> {
@@ -137,6 +139,11 @@ impl Slopes<'_> {
     pub fn weight(&self, tensor: usize, query: usize) -> f64 {
         let difference = self.differences.get(query).copied().unwrap_or(0.0);
         if self.divided { difference / self.epsilon(tensor) } else { difference }
+    }
+
+    /// Whether a tensor was probed: of others the differences say nothing.
+    pub fn takes_part(&self, tensor: usize) -> bool {
+        self.active.get(tensor).copied().unwrap_or(true)
     }
 
     /// Perturbation size of a tensor.

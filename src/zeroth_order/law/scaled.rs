@@ -7,7 +7,7 @@ use crate::kernel::parallel::sum_pieces;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::reduce::sum_of_squares;
-use crate::optim::{Layout, ReadVector, Segment};
+use crate::optim::{Direction, Layout, ReadVector, Segment};
 use crate::state::{Lookup, Record, StateBytes};
 use std::collections::BTreeMap;
 
@@ -160,6 +160,10 @@ impl<R: Real, D: Directions<R>> Directions<R> for ScaledDirections<D> {
 
     fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes<'_>) {
         self.inner.observe(draw, slopes);
+    }
+
+    fn own_estimate(&self, tensor: usize) -> Option<&dyn Direction<R>> {
+        self.inner.own_estimate(tensor)
     }
 
     fn bound(&self) -> Option<f64> {
