@@ -12,6 +12,8 @@ mod contract;
 mod doors;
 #[path = "estimators/grids.rs"]
 mod grids;
+#[path = "estimators/laws.rs"]
+mod laws;
 #[path = "estimators/methods.rs"]
 mod methods;
 #[path = "estimators/resume.rs"]

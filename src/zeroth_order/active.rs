@@ -1,5 +1,6 @@
 //! Active sets: which coordinates of each tensor take part.
 
+use super::law::check_names;
 use super::noise::{Philox, Place, Purpose};
 use crate::error::{Error, Result};
 use crate::optim::{Layout, Segment};
@@ -42,10 +43,10 @@ impl ActiveSet {
     ) -> Result<Vec<(u32, usize)>> {
         let segments = layout.segments();
         if let Self::Indices(by_name) = self {
-            check_names(by_name.keys(), segments)?;
+            check_names(by_name.keys(), layout)?;
         }
         if let Self::Pruned(by_name) = self {
-            check_names(by_name.keys(), segments)?;
+            check_names(by_name.keys(), layout)?;
         }
         let mut places = Vec::new();
         // fewer tensors than 2^32: each has a name in memory
@@ -79,16 +80,6 @@ fn invalid(expected: &str, found: String) -> Error {
         field: "active",
         expected: expected.into(),
         found,
-    }
-}
-
-fn check_names<'a>(
-    mut names: impl Iterator<Item = &'a String>,
-    segments: &[Segment],
-) -> Result<()> {
-    match names.find(|name| !segments.iter().any(|s| s.name == **name)) {
-        Some(name) => Err(Error::MissingParameter { name: name.clone() }),
-        None => Ok(()),
     }
 }
 

@@ -4,8 +4,10 @@ use super::conservative::Pick;
 use super::estimate::Report;
 use super::estimator::Estimator;
 use super::law::Law;
+use super::spsa::Spsa;
 use super::spsa_estimator::SpsaEstimator;
 use crate::error::Result;
+use crate::hyper::Hyperparameters;
 use crate::numeric::Element;
 use crate::optim::{IntoLoss, Optimizer};
 use crate::params::{Parameters, Select};
@@ -142,7 +144,9 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     /// The loss on this step's data never rises.
     ///
     /// # Errors
-    /// Those of [`Estimator::estimate`], and of the closure: parameters are as before then.
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) unless `lr` is finite and at
+    /// least 0; those of [`Estimator::estimate`], and of the closure: parameters are as before then. If it
+    /// is one of the last three evaluations that fails, the step is over.
     ///
     /// # Examples
     /// ```
@@ -171,6 +175,9 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
         M: Parameters<T>,
         V: IntoLoss,
     {
+        if !(lr >= 0.0 && lr.is_finite()) {
+            return Err(Spsa::<L>::invalid("lr", "finite and >= 0", lr.to_string()));
+        }
         let estimate = self.estimate(model, &mut loss)?;
         super::conservative::pick(&estimate, lr, model, &mut loss)
     }

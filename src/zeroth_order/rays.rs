@@ -47,8 +47,7 @@ impl<R: Real, L: Law> Rays<R, L> {
 impl<R: Real, L: Law> Slices<R> for Rays<R, L> {
     fn slice(&self, tensor: usize, offset: usize, out: &mut [R]) {
         let scale = self.directions.scale(tensor);
-        if let Some(own) = self.directions.own_estimate(tensor) {
-            own.compute(offset, out);
+        if self.directions.own_estimate(tensor, offset, out) {
             out.iter_mut().for_each(|x| *x *= R::of(scale));
             return;
         }

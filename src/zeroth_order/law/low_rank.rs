@@ -5,7 +5,7 @@ use super::{Directions, Draw, Law, Query, Slopes};
 use crate::error::Result;
 use crate::hyperparameters;
 use crate::numeric::Real;
-use crate::optim::{Direction, Layout};
+use crate::optim::Layout;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 use crate::zeroth_order::noise::Purpose;
 
@@ -231,9 +231,9 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         }
     }
 
-    fn own_estimate(&self, tensor: usize) -> Option<&dyn Direction<R>> {
-        let factors = self.tensors.get(tensor)?;
-        (!factors.average.is_empty()).then_some(factors as &dyn Direction<R>)
+    fn own_estimate(&self, tensor: usize, offset: usize, out: &mut [R]) -> bool {
+        let factors = self.tensors.get(tensor).filter(|factors| !factors.average.is_empty());
+        factors.inspect(|factors| factors.estimate(offset, out)).is_some()
     }
 
     fn count(&self, bytes: &mut StateBytes) {
@@ -263,7 +263,11 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         for (tensor, segment) in layout.segments().iter().enumerate() {
             let view = View::of(segment, rank);
             let len = view.map_or(segment.numel(), |view| view.rows * rank);
-            let average = lookup.values(&format!("momentum.{tensor}"), &[len])?;
+            let name = format!("momentum.{tensor}");
+            let average: Vec<R> = lookup.values(&name, &[len])?;
+            if !average.iter().all(|x| x.is_finite()) {
+                return Err(lookup.problem(&name, "holds something that is not finite"));
+            }
             self.tensors.push(Factors { view, right: Vec::new(), average });
         }
         // the factors that the averages belong to are drawn again from this
@@ -272,8 +276,9 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
     }
 }
 
-impl<R: Real> Direction<R> for Factors<R> {
-    fn compute(&self, offset: usize, out: &mut [R]) {
+impl<R: Real> Factors<R> {
+    /// The elements `offset .. offset + out.len()` of `N·Vᵀ`, or of the average.
+    fn estimate(&self, offset: usize, out: &mut [R]) {
         let Some(view) = self.view else {
             let from = self.average.get(offset..).unwrap_or_default();
             out.iter_mut().zip(from).for_each(|(to, &from)| *to = from);

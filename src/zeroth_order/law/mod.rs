@@ -20,10 +20,10 @@ pub use sparse::{Mask, Sparse, SparseDirections};
 pub use subspace::{SubZero, SubZeroDirections};
 
 use super::noise::{Noise, Place, Purpose};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
 use crate::numeric::Real;
-use crate::optim::{Direction, Layout, ReadVector};
+use crate::optim::{Layout, ReadVector};
 use crate::state::{Lookup, Record, StateBytes};
 use std::fmt::Debug;
 
@@ -187,10 +187,11 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
         let _ = (draw, slopes);
     }
 
-    /// The estimate of a tensor, if it is not the weighted sum of directions.
-    fn own_estimate(&self, tensor: usize) -> Option<&dyn Direction<R>> {
-        let _ = tensor;
-        None
+    /// Writes a piece of a tensor's estimate, the factor `a` apart, if that is not the weighted sum of
+    /// directions; else returns `false`.
+    fn own_estimate(&self, tensor: usize, offset: usize, out: &mut [R]) -> bool {
+        let _ = (tensor, offset, out);
+        false
     }
 
     /// A bound on the size of every element of [`Directions::update`], if one is known.
@@ -215,5 +216,16 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
     fn load(&mut self, layout: &Layout, lookup: &Lookup<'_>) -> Result<()> {
         let _ = (layout, lookup);
         Ok(())
+    }
+}
+
+/// Refuses a name that no tensor has.
+pub(super) fn check_names<'a>(
+    mut names: impl Iterator<Item = &'a String>,
+    layout: &Layout,
+) -> Result<()> {
+    match names.find(|name| !layout.segments().iter().any(|s| s.name == **name)) {
+        Some(name) => Err(Error::MissingParameter { name: name.clone() }),
+        None => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! Probes whose size follows the tensor.
 
+use super::check_names;
 use super::{Directions, Draw, Law, Query, Random, Slopes};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters};
@@ -7,7 +8,7 @@ use crate::kernel::parallel::sum_pieces;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::reduce::sum_of_squares;
-use crate::optim::{Direction, Layout, ReadVector, Segment};
+use crate::optim::{Layout, ReadVector, Segment};
 use crate::state::{Lookup, Record, StateBytes};
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ pub enum LayerScales {
     /// `‖p_k‖/√d_k`, its root mean square before the step; 1 for a tensor of zeros.
     #[default]
     ParameterNorm,
-    /// By name; 1 for tensors that are not named.
+    /// By name; 1 for tensors that are not named. A name of no tensor is an error of the first step.
     Given(BTreeMap<String, f64>),
 }
 
@@ -126,6 +127,9 @@ fn root_mean_square<R: Real>(parameters: &dyn ReadVector<R>, segment: &Segment) 
 
 impl<R: Real, D: Directions<R>> Directions<R> for ScaledDirections<D> {
     fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
+        if let LayerScales::Given(given) = &self.source {
+            check_names(given.keys(), draw.layout)?;
+        }
         self.scales.clear();
         self.scales.extend(draw.layout.segments().iter().map(|segment| match &self.source {
             LayerScales::Given(given) => given.get(&segment.name).copied().unwrap_or(1.0),
@@ -162,8 +166,8 @@ impl<R: Real, D: Directions<R>> Directions<R> for ScaledDirections<D> {
         self.inner.observe(draw, slopes);
     }
 
-    fn own_estimate(&self, tensor: usize) -> Option<&dyn Direction<R>> {
-        self.inner.own_estimate(tensor)
+    fn own_estimate(&self, tensor: usize, offset: usize, out: &mut [R]) -> bool {
+        self.inner.own_estimate(tensor, offset, out)
     }
 
     fn bound(&self) -> Option<f64> {

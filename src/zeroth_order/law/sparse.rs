@@ -1,5 +1,6 @@
 //! Directions that leave most parameters alone.
 
+use super::check_names;
 use super::{Directions, Draw, Law, Query, Random, Slopes};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters};
@@ -22,7 +23,7 @@ pub enum Mask {
         density: f64,
     },
     /// Those of a tensor whose size is at most the number given by name; all of a tensor that is not
-    /// named.
+    /// named. A name of no tensor is an error of the first step.
     Below(BTreeMap<String, f64>),
     /// Each with probability `1 − sparsity`, drawn anew for every direction.
     Random {
@@ -174,7 +175,11 @@ impl<D> SparseDirections<D> {
             });
             return;
         }
-        let start = self.starts.get(query.tensor).copied().unwrap_or(0);
+        self.hide_fixed(query.tensor, offset, out);
+    }
+
+    fn hide_fixed<R: Real>(&self, tensor: usize, offset: usize, out: &mut [R]) {
+        let start = self.starts.get(tensor).copied().unwrap_or(0);
         let bits = self.moves.get(start..).unwrap_or_default();
         for (i, x) in (offset..).zip(out) {
             let byte = bits.get(i / 8).copied().unwrap_or(0);
@@ -189,6 +194,7 @@ impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
         match &self.mask {
             Mask::Random { .. } => {}
             Mask::Below(bounds) => {
+                check_names(bounds.keys(), draw.layout)?;
                 let bound = |segment: &Segment| bounds.get(&segment.name).copied();
                 self.thresholds =
                     segments.iter().map(|s| bound(s).unwrap_or(f64::INFINITY)).collect();
@@ -213,6 +219,19 @@ impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
     fn update(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
         self.inner.update(query, offset, out);
         self.hide(query, offset, out);
+    }
+
+    /// What a fixed mask hides has never been probed; of a random one the mean is taken.
+    fn own_estimate(&self, tensor: usize, offset: usize, out: &mut [R]) -> bool {
+        let own = self.inner.own_estimate(tensor, offset, out);
+        match self.mask {
+            _ if !own => {}
+            Mask::Random { sparsity } => {
+                out.iter_mut().for_each(|x| *x *= R::of(1.0 - sparsity));
+            }
+            _ => self.hide_fixed(tensor, offset, out),
+        }
+        own
     }
 
     fn scale(&self, tensor: usize) -> f64 {

@@ -1,0 +1,68 @@
+//! Laws around laws, and names that mean nothing.
+
+use eigenstep::gradient::materialize;
+use eigenstep::zeroth_order::{
+    Estimator, Law, LayerScaled, LayerScales, Lozo, Mask, Random, Sparse, Spsa,
+};
+use eigenstep::{Error, numeric::Element};
+use ndarray::{Array2, array};
+use std::collections::BTreeMap;
+
+fn bounds(h: f64) -> BTreeMap<String, f64> {
+    BTreeMap::from([("param".to_owned(), h)])
+}
+
+/// The mean over a mask that stays is the mask of the mean.
+#[test]
+fn a_mask_hides_an_average_too() {
+    let momentum = Lozo { rank: 1, interval: 3, momentum: 0.9, ..Lozo::default() };
+    let small = |i: usize, j: usize| (i + j).is_multiple_of(2);
+    let start = Array2::from_shape_fn((5, 4), |(i, j)| if small(i, j) { 0.1f64 } else { 3.0 });
+    let law = Sparse { law: momentum, mask: Mask::Below(bounds(1.0)) };
+    let mut masked = Spsa::with_law(law).build::<f64>().unwrap();
+    let mut plain = Spsa::with_law(momentum).build::<f64>().unwrap();
+    let mut w = start.clone();
+    for step in 0..5 {
+        // the same losses for both: the averages are the same
+        let losses = [1.0 + f64::from(step), 0.5];
+        masked.ask(&mut w).unwrap();
+        plain.ask(&mut w).unwrap();
+        let found = materialize(&masked.tell(&losses).unwrap()).unwrap();
+        let whole = materialize(&plain.tell(&losses).unwrap()).unwrap();
+        let whole: Array2<f64> = whole["param"].clone().into_dimensionality().unwrap();
+        for ((i, j), &x) in whole.indexed_iter() {
+            let expected = if small(i, j) { x } else { 0.0 };
+            assert_eq!(found["param"][[i, j]], expected, "step {step}, ({i}, {j})");
+        }
+    }
+}
+
+/// A misspelt name would silently probe something else.
+#[test]
+fn names_of_no_tensor_are_refused() {
+    fn refused<T: Element, L: Law>(law: L, model: &mut ndarray::Array1<T>) {
+        let mut estimator = Spsa::with_law(law).build::<T>().unwrap();
+        match estimator.ask(model) {
+            Err(Error::MissingParameter { name }) => assert_eq!(name, "weigth"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let misspelt = BTreeMap::from([("weigth".to_owned(), 1.0)]);
+    let mut w = array![1.0f64, 2.0];
+    let mask = Mask::Below(misspelt.clone());
+    refused(Sparse { law: Random::default(), mask }, &mut w);
+    let scales = LayerScales::Given(misspelt);
+    refused(LayerScaled { law: Random::default(), scales, unbiased: true }, &mut w);
+}
+
+/// A conservative step of no possible length.
+#[test]
+fn learning_rates_of_conservative_steps_are_checked() {
+    let mut estimator = Spsa::default().build::<f64>().unwrap();
+    let mut w = array![1.0f64];
+    for lr in [-1.0, f64::NAN, f64::INFINITY] {
+        let outcome = estimator.step_conservatively(lr, &mut w, |w| w[0]);
+        assert!(matches!(outcome, Err(Error::InvalidHyperparameter { field: "lr", .. })));
+    }
+    assert_eq!((w[0], estimator.steps()), (1.0, 0));
+}
