@@ -69,6 +69,11 @@ pub trait Element: Copy + Default + PartialEq + Send + Sync + Debug + 'static {
     fn as_compute(slice: &[Self]) -> Option<&[Self::Compute]>;
     /// The slice itself when storage and arithmetic type are the same.
     fn as_compute_mut(slice: &mut [Self]) -> Option<&mut [Self::Compute]>;
+    /// The inverse of [`Element::as_compute_mut`]: the slice itself when both types are the same.
+    fn from_compute_mut(slice: &mut [Self::Compute]) -> Option<&mut [Self]> {
+        let _ = slice;
+        None
+    }
     /// Rounds up or down at random so that the expectation is `x`; `random` holds 32 uniform bits.
     ///
     /// For types that store their arithmetic type this is the identity.
@@ -101,6 +106,10 @@ macro_rules! real {
             }
             #[inline(always)]
             fn as_compute_mut(slice: &mut [Self]) -> Option<&mut [$type]> {
+                Some(slice)
+            }
+            #[inline(always)]
+            fn from_compute_mut(slice: &mut [$type]) -> Option<&mut [Self]> {
                 Some(slice)
             }
             fn write_le(slice: &[Self], out: &mut Vec<u8>) {

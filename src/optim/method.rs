@@ -92,14 +92,20 @@ impl<T: Element> GradSlice<'_, T> {
                     }
                 });
             }
-            GradSource::Generated(generator) => {
-                let mut block = [T::default(); 256];
-                for (part, xs) in out.chunks_mut(block.len()).enumerate() {
-                    let block = block.get_mut(..xs.len()).unwrap_or_default();
-                    generator.fill(offset + part * 256, block);
-                    xs.iter_mut().zip(block).for_each(|(x, g)| *x = g.load());
+            GradSource::Generated(generator) => match T::from_compute_mut(out) {
+                Some(out) => generator.fill(offset, out),
+                None => {
+                    let mut block = [T::default(); 256];
+                    for (part, xs) in out.chunks_mut(block.len()).enumerate() {
+                        let block = block.get_mut(..xs.len()).unwrap_or_default();
+                        generator.fill(offset + part * 256, block);
+                        xs.iter_mut().zip(block).for_each(|(x, g)| *x = g.load());
+                    }
                 }
-            }
+            },
+        }
+        if self.scale == 1.0 && self.bound == f64::INFINITY {
+            return;
         }
         let (scale, bound) = (T::Compute::of(self.scale), T::Compute::of(self.bound));
         for x in out {

@@ -177,6 +177,9 @@ struct Signs<'a, R> {
     out: &'a mut [R],
 }
 
+/// Blocks that are drawn before their bits are expanded.
+const AT_ONCE: usize = 16;
+
 /// Signs that one block gives.
 const BLOCK: usize = 128;
 
@@ -193,12 +196,19 @@ impl<R: Real> Kernel for Signs<'_, R> {
             block += 1;
         }
         let (whole, tail) = body.as_chunks_mut::<BLOCK>();
-        for out in whole {
-            let words = philox4x32(place.counter(block), key);
-            for (out, word) in out.as_chunks_mut::<32>().0.iter_mut().zip(words) {
+        let mut words = [[0; 4]; AT_ONCE];
+        for out in whole.chunks_mut(AT_ONCE) {
+            let words = words.get_mut(..out.len()).unwrap_or_default();
+            for words in words.iter_mut() {
+                *words = philox4x32(place.counter(block), key);
+                block += 1;
+            }
+            let (out, _) = out.as_flattened_mut().as_chunks_mut::<32>();
+            // a loop over a number of words that is not known: then the compiler puts the bits of one word
+            // into the lanes of a vector, and not four words
+            for (out, &word) in out.iter_mut().zip(words.as_flattened()) {
                 expand(word, out);
             }
-            block += 1;
         }
         if !tail.is_empty() {
             part_of_block(&philox4x32(place.counter(block), key), 0, tail);

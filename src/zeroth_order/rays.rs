@@ -3,8 +3,8 @@
 use super::estimate::Slices;
 use super::law::{Directions, Law, Query, Slopes};
 use super::noise::Noise;
-use crate::kernel::Kernel;
 use crate::kernel::scratch::with_scratch;
+use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
 
 /// The directions of a step and their slopes.
@@ -54,8 +54,7 @@ impl<R: Real, L: Law> Slices<R> for Rays<R, L> {
         let weight = |query: u32| scale * self.slopes().weight(tensor, query as usize);
         if self.queries == 1 {
             self.directions.update(&self.query(0, tensor), offset, out);
-            let weight = R::of(weight(0));
-            out.iter_mut().for_each(|x| *x *= weight);
+            Isa::detect().run(Scale { factor: R::of(weight(0)), out });
             return;
         }
         with_scratch(out.len(), |sum: &mut [f64]| {
@@ -92,10 +91,27 @@ impl<R: Real, L: Law> Slices<R> for Rays<R, L> {
     }
 }
 
-/// `out = before + step·out`.
+/// `out = factor·out`.
+struct Scale<'a, R> {
+    factor: R,
+    out: &'a mut [R],
+}
+
+impl<R: Real> Kernel for Scale<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        for x in self.out {
+            *x *= self.factor;
+        }
+    }
+}
+
+/// `out = before + step·direction`.
 pub(super) struct Perturb<'a, R> {
     pub before: &'a [R],
     pub step: R,
+    pub direction: &'a [R],
     pub out: &'a mut [R],
 }
 
@@ -103,8 +119,8 @@ impl<R: Real> Kernel for Perturb<'_, R> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        for (x, &before) in self.out.iter_mut().zip(self.before) {
-            *x = before + self.step * *x;
+        for ((x, &before), &u) in self.out.iter_mut().zip(self.before).zip(self.direction) {
+            *x = before + self.step * u;
         }
     }
 }

@@ -12,6 +12,7 @@ use super::spsa::{Sides, Slope, Spsa};
 use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
+use crate::kernel::scratch::with_scratch;
 use crate::numeric::{Element, Real};
 use crate::optim::{NonFinite, Segment};
 use crate::params::{Parameters, Select};
@@ -380,9 +381,13 @@ impl<T: Element, L: Law> Estimator<T> for SpsaEstimator<T, L> {
             if !self.rays.takes_part(tensor) {
                 return out.copy_from_slice(before);
             }
-            self.rays.directions.probe(&self.rays.query(query, tensor), offset, out);
             let epsilon = self.rays.epsilons.get(tensor).copied().unwrap_or(0.0);
-            isa.run(Perturb { before, step: T::Compute::of(sign * epsilon), out });
+            let step = T::Compute::of(sign * epsilon);
+            // beside, in the cache: the parameters themselves are written once
+            with_scratch(out.len(), |direction| {
+                self.rays.directions.probe(&self.rays.query(query, tensor), offset, direction);
+                isa.run(Perturb { before, step, direction, out });
+            });
         })
     }
 
