@@ -29,7 +29,7 @@ use crate::optim::NonFinite;
 /// saved and put back.
 ///
 /// Coordinates outside the active set have a gradient of zero, not none: momentum and decay still move
-/// them, as in the paper's code.
+/// them, as in the paper's code; [`step_frozen`](super::ZerothOrder::step_frozen) leaves them alone.
 ///
 /// # Errors
 /// `build` refuses options out of range and parameters of 16 bits; a step an empty active set.

@@ -100,6 +100,11 @@ impl<T: Element> CoordinateEstimator<T> {
         &self.config
     }
 
+    /// What the last step has seen.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
     /// Which coordinates take part, from the next step on.
     ///
     /// # Errors

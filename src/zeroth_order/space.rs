@@ -7,6 +7,7 @@ use crate::numeric::Element;
 use crate::optim::{Layout, ReadVector};
 use crate::params::{Manifest, ParamBuffers, ParamLeaf, ParamVisitor, Parameters};
 use crate::state::{Lookup, Record, Scalar, parse_shape};
+use ndarray::{Dimension, IxDyn};
 use std::collections::BTreeSet;
 use std::mem::take;
 
@@ -181,7 +182,8 @@ impl<T: Element> Space<T> {
                         values.get_mut(index).into_iter().for_each(|x| f(number, x));
                     }
                     Some(ParamLeaf::Strided(values)) => {
-                        values.iter_mut().nth(index).into_iter().for_each(|x| f(number, x));
+                        let place = unravelled(index, values.shape());
+                        values.get_mut(place).into_iter().for_each(|x| f(number, x));
                     }
                     None => {}
                 }
@@ -242,6 +244,15 @@ impl<R: Copy + Sync> ReadVector<R> for Base<'_, R> {
     fn load(&self, offset: usize, out: &mut [R]) {
         self.0.load(offset, out);
     }
+}
+
+/// The place of a row-major index in an array of this shape.
+fn unravelled(mut index: usize, shape: &[usize]) -> IxDyn {
+    let mut place = IxDyn::zeros(shape.len());
+    for (at, &dim) in place.as_array_view_mut().iter_mut().zip(shape).rev() {
+        (*at, index) = (index % dim.max(1), index / dim.max(1));
+    }
+    place
 }
 
 fn leaf_len<T>(leaf: &ParamLeaf<'_, T>) -> usize {
