@@ -258,3 +258,29 @@ pub enum Error {
         problem: &'static str,
     },
 }
+
+impl Error {
+    /// The error for an option that is out of range.
+    pub(crate) fn invalid(
+        optimizer: &'static str,
+        field: &'static str,
+        expected: impl Into<String>,
+        found: impl ToString,
+    ) -> Self {
+        let (expected, found) = (expected.into(), found.to_string());
+        Self::InvalidHyperparameter { optimizer, field, expected, found }
+    }
+}
+
+/// Refuses a buffer of another length.
+pub(crate) fn check_length(
+    name: &str,
+    shape: &[usize],
+    expected: usize,
+    found: usize,
+) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::LengthMismatch { name: name.to_owned(), shape: shape.to_vec(), expected, found })
+}

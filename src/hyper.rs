@@ -185,12 +185,7 @@ pub trait Hyperparameters: Clone + Debug + Send + Sync + 'static {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> Error {
-        Error::InvalidHyperparameter {
-            optimizer: Self::NAME,
-            field,
-            expected: expected.into(),
-            found: found.into(),
-        }
+        Error::invalid(Self::NAME, field, expected, found.into())
     }
 
     /// The value of the option `name`; `None` if there is no such option.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every example uses a part of it")]
 
 pub mod args;
+pub mod compare;
 pub mod data;
 pub mod network;
 pub mod plot;

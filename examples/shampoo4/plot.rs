@@ -1,8 +1,8 @@
 //! The plots, as SVG.
 
 use crate::Seeds;
+use crate::common::compare::Spread;
 use crate::common::plot::{Curve, LEFT, Svg, TOP, WIDTH, colour, losses, tick_step};
-use crate::report::Spread;
 
 /// The loss over the training set against the epoch, averaged over the seeds.
 pub fn loss(compared: &[Seeds]) -> String {

@@ -1,28 +1,9 @@
 //! What the terminal shows: the grid of learning rates, and the table.
 
 use crate::Seeds;
+use crate::common::compare::{Spread, mean_losses};
 use crate::methods::{GRID, Method};
 use crate::train::{Plan, Run};
-
-/// Mean and standard deviation.
-#[derive(Clone, Copy, Debug)]
-pub struct Spread {
-    /// The mean.
-    pub mean: f64,
-    /// The standard deviation over seeds; 0 for one seed.
-    pub deviation: f64,
-}
-
-impl Spread {
-    /// Of a few numbers.
-    pub fn of(numbers: impl Iterator<Item = f64>) -> Self {
-        let numbers: Vec<f64> = numbers.collect();
-        let count = numbers.len() as f64;
-        let mean = numbers.iter().sum::<f64>() / count;
-        let squares: f64 = numbers.iter().map(|x| (x - mean) * (x - mean)).sum();
-        Self { mean, deviation: (squares / (count - 1.0).max(1.0)).sqrt() }
-    }
-}
 
 impl Run {
     /// Epochs until the training loss was below `goal`; its logarithm is taken to be linear within an
@@ -59,9 +40,7 @@ impl Seeds {
 
     /// The loss of every epoch, averaged as logarithms are.
     pub fn mean_losses(&self) -> Vec<f64> {
-        let epochs = self.runs.iter().map(|run| run.losses.len()).min().unwrap_or(0);
-        let log = |run: &Run, epoch: usize| run.losses.get(epoch).map_or(f64::NAN, |x| x.ln());
-        (0..epochs).map(|epoch| self.spread(|run| log(run, epoch)).mean.exp()).collect()
+        mean_losses(self.runs.iter().map(|run| &run.losses))
     }
 }
 

@@ -123,9 +123,9 @@ impl Trainer {
                 opt.step(network, &gradient)?;
                 Ok(BACKWARD)
             }
-            Self::Coordinate(pair) => Ok(pair.step(network, loss)?.evaluations),
-            Self::Random(pair) => Ok(pair.step(network, loss)?.evaluations),
-            Self::Quzo(opt) => Ok(opt.step(network, loss)?.report.evaluations),
+            Self::Coordinate(pair) => Ok(pair.step(network, loss)?.evaluations()),
+            Self::Random(pair) => Ok(pair.step(network, loss)?.evaluations()),
+            Self::Quzo(opt) => Ok(opt.step(network, loss)?.report.evaluations()),
             Self::Rounded { grid, fogzo, opt } => {
                 let grid = *grid;
                 let gradient = straight_through(network, batch, grid);
@@ -137,7 +137,7 @@ impl Trainer {
                     network.map_weights(|w| Ste::Clipped.forward(w, grid)).loss(batch)
                 };
                 let estimate = fogzo.estimate(network, &gradient, rounded)?;
-                let evaluations = estimate.report().evaluations;
+                let evaluations = estimate.report().evaluations();
                 opt.step(network, &estimate)?;
                 Ok(BACKWARD + evaluations)
             }

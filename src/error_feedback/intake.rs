@@ -9,7 +9,6 @@ use crate::kernel::parallel;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::optim::{Layout, VectorStep};
-use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use ndarray::{Array2, ArrayView2};
 
@@ -89,7 +88,7 @@ impl<R: Real> Intake<R> {
                     let lookup = lookup.nested(&format!("matrices.{index}"));
                     let numel = part.residual_numel();
                     let (rows, columns) = part.basis_shape();
-                    let values = read_exact("basis", &[rows, columns], &lookup)?;
+                    let values = lookup.values("basis", &[rows, columns])?;
                     let basis = Array2::from_shape_vec((rows, columns), values);
                     Ok(Thin {
                         residual: Residual::load_state(options.residual, numel, &lookup)?,

@@ -40,12 +40,9 @@ impl Kind {
     pub(super) fn validate(&self, optimizer: &'static str) -> Result<()> {
         match self {
             Self::TopK(selection) => selection.validate(optimizer),
-            Self::LowRank { rank: 0, .. } => Err(Error::InvalidHyperparameter {
-                optimizer,
-                field: "rank",
-                expected: "at least 1".into(),
-                found: "0".into(),
-            }),
+            Self::LowRank { rank: 0, .. } => {
+                Err(Error::invalid(optimizer, "rank", "at least 1", 0))
+            }
             Self::LowRank { .. } => Ok(()),
             // these have options that no vector has a say in
             _ => self.whole::<f64>().map_or(Ok(()), |compressor| compressor.validate(0)),

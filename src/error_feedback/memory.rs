@@ -5,7 +5,6 @@ use super::window_method::WindowOptions;
 use crate::error::{Error, Result};
 use crate::numeric::Real;
 use crate::optim::{Direction, Layout, VectorMemory, VectorStep};
-use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 
 /// The memory of a [`WindowMethod`](super::WindowMethod).
@@ -41,7 +40,7 @@ impl<R: Real> WindowMemory<R> {
     ) -> Result<Self> {
         let WindowOptions { capacity, compression, averages, .. } = options;
         let intake = Intake::load(compression, *capacity, layout, lookup)?;
-        let average = || Ok((read_exact("average", &[layout.numel()], lookup)?, 0.0));
+        let average = || Ok((lookup.values("average", &[layout.numel()])?, 0.0));
         let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
         Ok(Self {
             intake,

@@ -7,7 +7,6 @@ use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::random::philox4x32;
 use crate::quant::decode_bf16;
-use crate::state::slot::{read_codes, read_exact};
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 
 /// How a residual is held.
@@ -236,7 +235,7 @@ impl<R: Real> Residual<R> {
     /// [`Error::StateDict`] names the key.
     pub fn load_state(format: ResidualFormat, numel: usize, lookup: &Lookup<'_>) -> Result<Self> {
         let codes = |len: usize| {
-            let codes = read_codes("residual.codes", lookup)?;
+            let codes = lookup.codes("residual.codes")?;
             if codes.len() == len {
                 return Ok(codes);
             }
@@ -244,7 +243,7 @@ impl<R: Real> Residual<R> {
             Err(lookup.problem("residual.codes", text))
         };
         let held = match format {
-            ResidualFormat::Full => Held::Full(read_exact("residual", &[numel], lookup)?),
+            ResidualFormat::Full => Held::Full(lookup.values("residual", &[numel])?),
             ResidualFormat::Bf16 => {
                 let bytes = codes(numel.saturating_mul(2))?;
                 Held::Bf16(bytes.as_chunks().0.iter().map(|&w| u16::from_le_bytes(w)).collect())
@@ -252,7 +251,7 @@ impl<R: Real> Residual<R> {
             ResidualFormat::Nibble { block } => Held::Nibble {
                 block,
                 codes: codes(numel.div_ceil(2))?,
-                ranges: read_exact("residual.ranges", &[2 * numel.div_ceil(block)], lookup)?,
+                ranges: lookup.values("residual.ranges", &[2 * numel.div_ceil(block)])?,
             },
         };
         Ok(Self { numel, held })

@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::linalg::{matmul_into, svd};
 use crate::numeric::Real;
-use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 use ndarray::{Array2, ArrayRef2, ArrayViewMut2, s};
 
@@ -51,7 +50,7 @@ impl<R: Real> Subspace<R> {
     }
 
     pub fn load(n: usize, rank: usize, lookup: &Lookup<'_>) -> Result<Self> {
-        let basis = Array2::from_shape_vec((n, rank), read_exact("basis", &[n, rank], lookup)?);
+        let basis = Array2::from_shape_vec((n, rank), lookup.values("basis", &[n, rank])?);
         let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
         Ok(Self {
             basis: basis.map_err(|error| lookup.problem("basis", error.to_string()))?,

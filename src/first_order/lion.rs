@@ -1,6 +1,6 @@
 use super::moments::lerp;
 use crate::kernel::Sums;
-use crate::numeric::Real;
+use crate::numeric::{Real, sign};
 use crate::optim::{Measured, Rule, Slot, WeightDecay};
 use std::ops::Range;
 
@@ -104,10 +104,7 @@ pub struct LionCoefficients<R> {
 impl<R: Real> LionCoefficients<R> {
     #[inline(always)]
     fn sign(&self, g: R, m: R) -> R {
-        let c = lerp(m, g, self.one_minus_beta1);
-        // zero stays zero, and a NaN must not become a step of zero
-        let negative = if c < R::zero() { -R::one() } else { c };
-        if c > R::zero() { R::one() } else { negative }
+        sign(lerp(m, g, self.one_minus_beta1))
     }
 }
 

@@ -1,5 +1,5 @@
 use super::moments::lerp;
-use crate::numeric::Real;
+use crate::numeric::{Real, sign};
 use crate::optim::{Rule, Slot, WeightDecay};
 
 /// SignSGD, and Signum with momentum: steps of one size, in the direction of signs.
@@ -81,9 +81,7 @@ impl Rule for SignSgd {
     #[inline(always)]
     fn direction<R: Real>(&newest: &R, _p: R, g: R, [m]: [R; 1]) -> (R, [R; 1]) {
         let m = if newest == R::one() { g } else { lerp(m, g, newest) };
-        // zero stays zero, and a NaN must not become a step of zero
-        let negative = if m < R::zero() { -R::one() } else { m };
-        (if m > R::zero() { R::one() } else { negative }, [m])
+        (sign(m), [m])
     }
 
     fn step_size(&self, _: u64, _: &()) -> f64 {

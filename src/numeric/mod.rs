@@ -87,6 +87,13 @@ pub trait Element: Copy + Default + PartialEq + Send + Sync + Debug + 'static {
     fn read_le(bytes: &[u8]) -> Vec<Self>;
 }
 
+/// −1, 0 or 1; a NaN stays, lest it become a step of zero.
+#[inline(always)]
+pub fn sign<R: Real>(x: R) -> R {
+    let negative = if x < R::zero() { -R::one() } else { x };
+    if x > R::zero() { R::one() } else { negative }
+}
+
 macro_rules! real {
     ($type:ident, $bits:ident) => {
         impl Element for $type {

@@ -34,15 +34,42 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [c0, c1, c2, c3]
 }
 
-/// A normally distributed number of mean 0 and variance 1, from one block of [`philox4x32`].
+/// A number in `[0, 1)` from 32 random bits.
+#[inline(always)]
+pub fn uniform(bits: u32) -> f64 {
+    f64::from(bits) * (1.0 / 4_294_967_296.0)
+}
+
+/// Two independent normally distributed numbers of mean 0 and variance 1, from one block of
+/// [`philox4x32`].
 ///
+/// ```text
+/// √(−2 ln a)·(cos, sin)(2πb),  a, b = (2²⁶·(w ≫ 5) + (w′ ≫ 6) + ½)·2⁻⁵³ of two words each
+/// ```
+///
+/// # Source
 /// G. E. P. Box, M. E. Muller, "A Note on the Generation of Random Normal Deviates", 1958.
-pub fn normal(counter: [u32; 4], key: [u32; 2]) -> f64 {
-    let [a, b, c, d] = philox4x32(counter, key);
-    // 53 bits each; the first is in (0, 1]
+pub fn normal_pair([a, b, c, d]: [u32; 4]) -> [f64; 2] {
     let unit = |high: u32, low: u32| {
-        ((u64::from(high) << 32 | u64::from(low)) >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
+        let wide = (u64::from(high >> 5) << 26) + u64::from(low >> 6);
+        (wide as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)
     };
-    let (radius, angle) = (1.0 - unit(a, b), unit(c, d));
-    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    let radius = (-2.0 * unit(a, b).ln()).sqrt();
+    let (sin, cos) = (std::f64::consts::TAU * unit(c, d)).sin_cos();
+    [radius * cos, radius * sin]
+}
+
+/// A whole number next to `x` whose mean is `x`: `⌊x⌋ + [u < x − ⌊x⌋]`, `u` uniform in `[0, 1)`.
+///
+/// # Examples
+/// ```
+/// use eigenstep::numeric::random::round_at_random;
+///
+/// assert_eq!(round_at_random(2.25, 0.2), 3.0);
+/// assert_eq!(round_at_random(-2.25, 0.8), -3.0);
+/// ```
+#[inline(always)]
+pub fn round_at_random(x: f64, u: f64) -> f64 {
+    let below = x.floor();
+    if u < x - below { below + 1.0 } else { below }
 }

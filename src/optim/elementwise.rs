@@ -8,7 +8,7 @@ use crate::kernel::CHUNK;
 use crate::kernel::sweep::{MAX_SLOTS, Slots, Sums};
 use crate::numeric::{Element, Real};
 use crate::state::chunk::SlotChunk;
-use crate::state::slot::{SlotBuffer, SlotShape, read_exact};
+use crate::state::slot::{SlotBuffer, SlotShape};
 use crate::state::{Lookup, Record, Rounding, StateBytes, StateTensor, Storage};
 use std::ops::Range;
 
@@ -62,8 +62,8 @@ impl<T: Element> ShadowBuffer<T> {
     fn load(self, shape: &[usize], lookup: &Lookup<'_>) -> Result<Self> {
         Ok(match self {
             Self::None => Self::None,
-            Self::Kahan(_) => Self::Kahan(read_exact("kahan", shape, lookup)?),
-            Self::Master(_) => Self::Master(read_exact("master", shape, lookup)?),
+            Self::Kahan(_) => Self::Kahan(lookup.values("kahan", shape)?),
+            Self::Master(_) => Self::Master(lookup.values("master", shape)?),
         })
     }
 }

@@ -94,6 +94,12 @@ impl<R: Copy + Sync> ReadVector<R> for [R] {
     }
 }
 
+impl<R: Copy + Sync> ReadVector<R> for Vec<R> {
+    fn load(&self, offset: usize, out: &mut [R]) {
+        self.as_slice().load(offset, out);
+    }
+}
+
 /// A vector's part of one step.
 #[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
 pub struct VectorStep<'a, R> {

@@ -1,7 +1,7 @@
 //! The part of a state dict that belongs to one key prefix, for writing and for reading.
 
-use super::dict::{Scalar, StateDict, StateTensor, problem};
-use super::slot::read_exact;
+use super::dict::{Dtype, Scalar, StateDict, StateTensor, problem};
+use super::slot::check_tensor;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use std::cell::RefCell;
@@ -110,7 +110,31 @@ impl<'d> Lookup<'d> {
     /// # Errors
     /// [`Error::StateDict`] if it is missing or something else.
     pub fn values<T: Element>(&self, name: &str, shape: &[usize]) -> Result<Vec<T>> {
-        read_exact(name, shape, self)
+        let tensor = self.typed(name, Dtype::of::<T>())?;
+        check_tensor(tensor, shape, name, self)?;
+        Ok(T::read_le(&tensor.bytes))
+    }
+
+    /// A list of numbers, however long.
+    pub(crate) fn list<T: Element>(&self, name: &str) -> Result<Vec<T>> {
+        let len = self.tensor(name).and_then(StateTensor::numel).unwrap_or(0);
+        self.values(name, &[len])
+    }
+
+    /// Codes, of whatever number.
+    pub(crate) fn codes(&self, name: &str) -> Result<Vec<u8>> {
+        let tensor = self.typed(name, Dtype::U8)?;
+        check_tensor(tensor, &[tensor.bytes.len()], name, self)?;
+        Ok(tensor.bytes.clone())
+    }
+
+    fn typed(&self, name: &str, expected: Dtype) -> Result<&'d StateTensor> {
+        let tensor = self.tensor(name).ok_or_else(|| self.problem(name, "is missing"))?;
+        let found = tensor.dtype;
+        if found == expected {
+            return Ok(tensor);
+        }
+        Err(self.problem(name, format!("expected {expected:?}, found {found:?}")))
     }
 
     fn mark(&self, key: String, found: bool) {

@@ -352,37 +352,6 @@ impl<R: Real> SlotBuffer<R> {
     }
 }
 
-/// Reads a tensor of `shape` in the element type `T` itself.
-pub(crate) fn read_exact<T: Element>(
-    name: &str,
-    shape: &[usize],
-    lookup: &Lookup<'_>,
-) -> Result<Vec<T>> {
-    let tensor = lookup.tensor(name).ok_or_else(|| lookup.problem(name, "is missing"))?;
-    if tensor.dtype != Dtype::of::<T>() {
-        let (expected, found) = (Dtype::of::<T>(), tensor.dtype);
-        return Err(lookup.problem(name, format!("expected {expected:?}, found {found:?}")));
-    }
-    check_tensor(tensor, shape, name, lookup)?;
-    Ok(T::read_le(&tensor.bytes))
-}
-
-/// Reads codes, of whatever number.
-pub(crate) fn read_codes(name: &str, lookup: &Lookup<'_>) -> Result<Vec<u8>> {
-    let tensor = lookup.tensor(name).ok_or_else(|| lookup.problem(name, "is missing"))?;
-    if tensor.dtype != Dtype::U8 {
-        return Err(lookup.problem(name, format!("expected U8, found {:?}", tensor.dtype)));
-    }
-    check_tensor(tensor, &[tensor.bytes.len()], name, lookup)?;
-    Ok(tensor.bytes.clone())
-}
-
-/// Reads a list of numbers, however long, in the element type `T` itself.
-pub(crate) fn read_list<T: Element>(name: &str, lookup: &Lookup<'_>) -> Result<Vec<T>> {
-    let len = lookup.tensor(name).and_then(StateTensor::numel).unwrap_or(0);
-    read_exact(name, &[len], lookup)
-}
-
 /// Reads a tensor of `shape` in any floating-point type.
 fn read_floats<R: Real>(
     tensor: &StateTensor,
@@ -408,7 +377,7 @@ fn read_floats<R: Real>(
 }
 
 /// A tensor must have the shape asked for, and as many bytes as its shape says.
-fn check_tensor(
+pub(super) fn check_tensor(
     tensor: &StateTensor,
     shape: &[usize],
     name: &str,

@@ -75,12 +75,7 @@ impl ActiveSet {
 }
 
 fn invalid(expected: &str, found: String) -> Error {
-    Error::InvalidHyperparameter {
-        optimizer: "Coordinate",
-        field: "active",
-        expected: expected.into(),
-        found,
-    }
+    Error::invalid("Coordinate", "active", expected, found)
 }
 
 /// Indices in ascending order, each once.

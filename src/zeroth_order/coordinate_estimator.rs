@@ -2,19 +2,18 @@
 
 use super::active::ActiveSet;
 use super::coordinate::Coordinate;
-use super::estimate::{Estimate, Home, Report, Slices};
-use super::estimator::{Buffers, Estimator};
-use super::space::{Space, Visit};
+use super::estimate::{Estimate, Slices};
+use super::estimator::Estimator;
+use super::session::{Core, ESTIMATOR, Saved, Session};
+use super::space::Visit;
 use super::spsa::Sides;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::numeric::{Element, Real};
 use crate::optim::{IntoLoss, NonFinite};
 use crate::params::Parameters;
-use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict};
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::mem::{replace, take};
+use crate::state::{Record, Scalar, StateBytes, StateDict};
+use std::collections::BTreeMap;
 
 const NAME: &str = <Coordinate as Hyperparameters>::NAME;
 
@@ -22,7 +21,7 @@ const NAME: &str = <Coordinate as Hyperparameters>::NAME;
 #[derive(Debug)]
 pub struct CoordinateEstimator<T: Element> {
     config: Coordinate,
-    space: Space<T>,
+    session: Session<T>,
     active: ActiveSet,
     /// How often active sets have been drawn: keys their random numbers.
     draw: u64,
@@ -31,19 +30,12 @@ pub struct CoordinateEstimator<T: Element> {
     slopes: Slopes,
     /// The active coordinates before the step.
     saved: Vec<T>,
-    step: u64,
-    /// Whether `slopes.places` is that of `active`.
-    placed: bool,
-    asked: bool,
-    report: Report,
-    buffers: Buffers<T>,
-    home: Home<T>,
 }
 
 /// The active coordinates and their slopes.
 #[derive(Debug, Default)]
 struct Slopes {
-    /// Tensor and index, ascending.
+    /// Tensor and index, ascending; empty if they are to be found anew.
     places: Vec<(u32, usize)>,
     values: Vec<f64>,
 }
@@ -63,9 +55,11 @@ impl<R: Real> Slices<R> for Slopes {
         true
     }
 
-    fn is_finite(&self) -> bool {
+    fn is_finite(&self, tensor: usize) -> bool {
         let most = R::max_value().widen();
-        self.values.iter().all(|value| value.abs() <= most)
+        let from = self.places.partition_point(|&(t, _)| (t as usize) < tensor);
+        let own = self.places.iter().zip(&self.values).skip(from);
+        own.take_while(|(p, _)| p.0 as usize == tensor).all(|(_, value)| value.abs() <= most)
     }
 }
 
@@ -79,30 +73,19 @@ impl<T: Element> CoordinateEstimator<T> {
     pub(super) fn new(config: Coordinate) -> Result<Self> {
         config.validate()?;
         Ok(Self {
-            space: Space::new(NAME)?,
+            session: Session::new(NAME)?,
             config,
             active: ActiveSet::All,
             draw: 0,
             costs: BTreeMap::new(),
             slopes: Slopes::default(),
             saved: Vec::new(),
-            step: 0,
-            placed: false,
-            asked: false,
-            report: Report::default(),
-            buffers: Buffers::default(),
-            home: Home::default(),
         })
     }
 
     /// The configuration.
     pub fn config(&self) -> &Coordinate {
         &self.config
-    }
-
-    /// What the last step has seen.
-    pub fn report(&self) -> &Report {
-        &self.report
     }
 
     /// Which coordinates take part, from the next step on.
@@ -112,13 +95,15 @@ impl<T: Element> CoordinateEstimator<T> {
     /// the next step.
     pub fn set_active(&mut self, active: ActiveSet) -> Result<()> {
         active.validate()?;
-        (self.active, self.placed) = (active, false);
+        self.active = active;
+        self.slopes.places.clear();
         Ok(())
     }
 
     /// Draws other coordinates for [`ActiveSet::Pruned`]: DeepZero does so every five epochs.
     pub fn redraw(&mut self) {
-        (self.draw, self.placed) = (self.draw + 1, false);
+        self.draw += 1;
+        self.slopes.places.clear();
     }
 
     /// The active coordinates of the step that was asked for last: tensor and row-major index, in the
@@ -137,7 +122,7 @@ impl<T: Element> CoordinateEstimator<T> {
     pub fn tensor_of(&self, probe: usize) -> Option<&str> {
         let Probe::At { coordinate, .. } = self.probe(probe) else { return None };
         let &(tensor, _) = self.slopes.places.get(coordinate)?;
-        let segment = self.space.layout.segments().get(tensor as usize)?;
+        let segment = self.segments().get(tensor as usize)?;
         Some(&segment.name)
     }
 
@@ -182,7 +167,7 @@ impl<T: Element> CoordinateEstimator<T> {
     {
         let probes = self.ask(model)?;
         let names: Vec<String> =
-            self.space.layout.segments().iter().map(|segment| segment.name.clone()).collect();
+            self.segments().iter().map(|segment| segment.name.clone()).collect();
         let tensors: Vec<Option<u32>> = (0..probes)
             .map(|probe| match self.probe(probe) {
                 Probe::Centre => None,
@@ -207,6 +192,29 @@ impl<T: Element> CoordinateEstimator<T> {
         }
     }
 
+    /// The place that a probe perturbs, what stood there, and what the probe puts there.
+    fn target(&self, probe: Option<usize>) -> Option<((u32, usize), T, T)> {
+        let Probe::At { coordinate, sign } = self.probe(probe?) else { return None };
+        let &place = self.slopes.places.get(coordinate)?;
+        let &before = self.saved.get(coordinate)?;
+        let step = T::Compute::of(sign * self.config.epsilon);
+        Some((place, before, T::store(before.load() + step)))
+    }
+}
+
+impl<T: Element> Core<T> for CoordinateEstimator<T> {
+    fn session(&self) -> &Session<T> {
+        &self.session
+    }
+
+    fn session_mut(&mut self) -> &mut Session<T> {
+        &mut self.session
+    }
+
+    fn non_finite(&self) -> NonFinite {
+        self.config.non_finite
+    }
+
     fn num_probes(&self) -> usize {
         match self.config.sides {
             Sides::Forward => self.slopes.places.len() + 1,
@@ -214,13 +222,21 @@ impl<T: Element> CoordinateEstimator<T> {
         }
     }
 
-    /// Fills the report and the slopes from the losses.
-    fn judge(&mut self, losses: &[f64]) {
-        let bad = losses.iter().filter(|loss| !loss.is_finite()).count();
+    fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        let Self { session: Session { space, visit, .. }, slopes, saved, .. } = self;
+        space.read(NAME, visit, params, false)?;
+        if slopes.places.is_empty() {
+            slopes.places = self.active.places(&space.layout, self.config.seed, self.draw)?;
+        }
+        saved.clear();
+        space.each(NAME, visit, params, &slopes.places, |_, x| saved.push(*x))
+    }
+
+    fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T> {
         let epsilon = self.config.epsilon;
         let (centre, along, width, divisor) = match (self.config.sides, losses.split_first()) {
             (Sides::Forward, Some((centre, along))) => (Some(*centre), along, 1, epsilon),
-            _ => (None, losses, 2, 2.0 * epsilon),
+            _ => (None, &*losses, 2, 2.0 * epsilon),
         };
         let propagate = self.config.non_finite == NonFinite::Propagate;
         let mut usable = 0;
@@ -236,47 +252,17 @@ impl<T: Element> CoordinateEstimator<T> {
         };
         self.slopes.values.clear();
         self.slopes.values.extend(along.chunks_exact(width).map(slope));
-        self.report.coefficients.clone_from(&self.slopes.values);
-        let finite = losses.iter().filter(|loss| loss.is_finite());
-        self.report.loss =
-            centre.unwrap_or_else(|| finite.clone().sum::<f64>() / finite.count().max(1) as f64);
-        (self.report.non_finite, self.report.evaluations) = (bad, losses.len());
-        self.report.skipped = usable == 0;
+        let report = &mut self.session.report;
+        report.coefficients.clone_from(&self.slopes.values);
+        report.skipped = usable == 0;
+        self.session.end_step(losses, centre);
+        self.session.estimate(&self.slopes)
     }
 }
 
 impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn steps(&self) -> u64 {
-        self.step
-    }
-
-    fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize> {
-        self.asked = false;
-        let mut visit = take(&mut self.buffers.visit);
-        let first = self.space.layout.segments().is_empty();
-        let mut read = self.space.read(NAME, &mut visit, params, false);
-        if read.is_ok() && !self.placed {
-            let places = self.active.places(&self.space.layout, self.config.seed, self.draw);
-            self.placed = places.is_ok();
-            read = places.map(|places| self.slopes.places = places);
-        }
-        if read.is_err() && first {
-            // the tree of a step that cannot be is no one's
-            self.space = Space::new(NAME)?;
-        }
-        self.saved.clear();
-        let Self { space, saved, slopes, .. } = self;
-        let saved = read.and_then(|()| {
-            space.each(NAME, &mut visit, params, &slopes.places, |_, x| saved.push(*x))
-        });
-        self.buffers.visit = visit;
-        saved?;
-        self.asked = true;
-        Ok(self.num_probes())
     }
 
     fn place(
@@ -286,62 +272,21 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
         to: Option<usize>,
         params: &mut dyn Parameters<T>,
     ) -> Result<()> {
-        for (probe, perturbed) in [(from, false), (to, true)] {
-            let Some(Probe::At { coordinate, sign }) = probe.map(|probe| self.probe(probe)) else {
-                continue;
-            };
-            let place = self.slopes.places.get(coordinate..=coordinate).unwrap_or_default();
-            let Some(&before) = self.saved.get(coordinate) else { continue };
-            let step = if perturbed { sign * self.config.epsilon } else { 0.0 };
-            self.space.each(NAME, visit, params, place, |_, x| {
-                let moved = before.load() + T::Compute::of(step);
-                *x = if perturbed { T::store(moved) } else { before };
-            })?;
-        }
-        Ok(())
+        let (old, new) = (self.target(from), self.target(to));
+        let moves = [old.map(|(place, before, _)| (place, before)), new.map(|(p, _, x)| (p, x))];
+        let moves = moves.map(|target| target.unwrap_or(((u32::MAX, 0), T::default())));
+        let places = moves.map(|(place, _)| place);
+        self.session.space.each(NAME, visit, params, &places, |number, x| {
+            moves.get(number).into_iter().for_each(|&(_, value)| *x = value);
+        })
     }
 
     fn cost(&self, probe: usize) -> u64 {
         self.tensor_of(probe).and_then(|name| self.costs.get(name)).copied().unwrap_or(1)
     }
 
-    fn check(&self, losses: &[f64]) -> Result<()> {
-        let (expected, found) = (self.num_probes(), losses.len());
-        let bad = losses.iter().find(|loss| !loss.is_finite());
-        match (self.config.non_finite, bad) {
-            _ if !self.asked => {
-                let problem = "the parameters have to be asked about first";
-                Err(Error::OutOfOrder { what: "Coordinate::tell", problem })
-            }
-            _ if found != expected => Err(Error::LossCount { method: NAME, expected, found }),
-            (NonFinite::Error, Some(&loss)) => Err(Error::NonFiniteLoss(loss)),
-            _ => Ok(()),
-        }
-    }
-
-    fn conclude(&mut self, losses: Vec<f64>) -> Result<Estimate<'_, T>> {
-        if let Err(error) = self.check(&losses) {
-            self.buffers.losses = losses;
-            return Err(error);
-        }
-        self.judge(&losses);
-        self.buffers.losses = replace(&mut self.report.losses, losses);
-        self.report.step = self.step;
-        (self.asked, self.step) = (false, self.step + 1);
-        Ok(Estimate::new(&self.report, &self.slopes, &self.space, &self.home))
-    }
-
-    fn cancel(&mut self) {
-        self.asked = false;
-    }
-
-    fn buffers(&mut self) -> &mut Buffers<T> {
-        &mut self.buffers
-    }
-
     fn state_bytes(&self) -> StateBytes {
-        let mut bytes = StateBytes::default();
-        bytes.add_parameters(self.space.layout.numel());
+        let mut bytes = self.session.count();
         bytes.add("places", size_of_val(&*self.slopes.places));
         bytes.add("slopes", size_of_val(&*self.slopes.values));
         bytes.add("saved", size_of_val(&*self.saved));
@@ -349,29 +294,21 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
     }
 
     fn state_dict(&self) -> StateDict {
-        let mut dict = StateDict::new(NAME);
-        let mut record = Record::new("estimator", &mut dict);
-        // all 64 bits of a seed survive
-        record.scalar("seed", Scalar::Int(self.config.seed as i64));
-        record.scalar("step", Scalar::Int(self.step as i64));
-        record.scalar("draw", Scalar::Int(self.draw as i64));
-        self.space.save(&mut Record::new("tensors", &mut dict));
+        let mut dict = self.session.save(NAME, self.config.seed);
+        Record::new(ESTIMATOR, &mut dict).scalar("draw", Scalar::Int(self.draw as i64));
         dict
     }
 
     /// Active sets are configured, not saved: only how often they were drawn is.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
-        state.check_header(NAME)?;
-        let used = RefCell::new(BTreeSet::new());
-        let lookup = Lookup::new("estimator", state, &used);
-        let integer = |name: &str| match lookup.scalar(name) {
-            Some(&Scalar::Int(value)) => Ok(value as u64),
-            _ => Err(lookup.problem(name, "is missing, or not an integer")),
-        };
-        let (seed, step, draw) = (integer("seed")?, integer("step")?, integer("draw")?);
-        self.space.load(&Lookup::new("tensors", state, &used))?;
-        (self.config.seed, self.step, self.draw) = (seed, step, draw);
-        (self.placed, self.asked) = (false, false);
+        let saved = Saved::open(NAME, state)?;
+        let [seed, step, draw] = ["seed", "step", "draw"].map(|name| saved.integer(name));
+        let (seed, step, draw) = (seed?, step?, draw?);
+        let layout = saved.layout(&self.session.space)?;
+        saved.finish()?;
+        self.session.resume(step, layout);
+        (self.config.seed, self.draw) = (seed, draw);
+        self.slopes.places.clear();
         Ok(())
     }
 }

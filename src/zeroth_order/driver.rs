@@ -44,7 +44,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// let mut mezo = ZerothOrder::new(Spsa::default().build::<f32>()?, optimizer);
 /// for _ in 0..200 {
 ///     let report = mezo.step(&mut w, |w| w.mapv(|x| x * x).sum())?;
-///     assert_eq!(report.evaluations, 2);
+///     assert_eq!(report.evaluations(), 2);
 /// }
 /// assert!(w.iter().all(|x| x.abs() < 0.1), "{w}");
 /// # Ok::<(), eigenstep::Error>(())

@@ -4,8 +4,7 @@ use super::space::{Space, Visit};
 use crate::error::Result;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::{Element, Real};
-use crate::params::Parameters;
-use crate::params::{Generate, GradVisitor, Gradients, recycle};
+use crate::params::{Generate, GradVisitor, Gradients, Parameters, recycle};
 use std::fmt::Debug;
 use std::mem::take;
 use std::sync::{Mutex, PoisonError};
@@ -16,8 +15,8 @@ pub(super) trait Slices<R>: Sync + Debug {
     fn slice(&self, tensor: usize, offset: usize, out: &mut [R]);
     /// Whether the tensor takes part.
     fn takes_part(&self, tensor: usize) -> bool;
-    /// Whether no element can be infinite or NaN.
-    fn is_finite(&self) -> bool;
+    /// Whether no element of a tensor can be infinite or NaN.
+    fn is_finite(&self, tensor: usize) -> bool;
 }
 
 /// What a step has seen.
@@ -31,12 +30,20 @@ pub struct Report {
     pub losses: Vec<f64>,
     /// The slope along every direction, or of every coordinate; 0 where a loss was dropped.
     pub coefficients: Vec<f64>,
-    /// Number of evaluations.
-    pub evaluations: usize,
-    /// Number of losses that were NaN or infinite.
-    pub non_finite: usize,
     /// Nothing was left to estimate from: the estimate has no gradients, and a step changes nothing.
     pub skipped: bool,
+}
+
+impl Report {
+    /// Number of evaluations.
+    pub fn evaluations(&self) -> usize {
+        self.losses.len()
+    }
+
+    /// Number of losses that were NaN or infinite.
+    pub fn non_finite(&self) -> usize {
+        self.losses.iter().filter(|loss| !loss.is_finite()).count()
+    }
 }
 
 /// A gradient estimated from losses: a tree for [`Optimizer::step`](crate::optim::Optimizer::step),
@@ -46,8 +53,8 @@ pub struct Report {
 /// thread, they are asked for.
 #[derive(Debug)]
 pub struct Estimate<'e, T: Element> {
-    pub(super) report: &'e Report,
-    pub(super) slices: &'e dyn Slices<T::Compute>,
+    report: &'e Report,
+    slices: &'e dyn Slices<T::Compute>,
     space: &'e Space<T>,
     leaves: Vec<Leaf<'e, T>>,
     /// Where the memory of the leaves goes back to.
@@ -104,9 +111,6 @@ impl<T: Element> Estimate<'_, T> {
         params: &mut dyn Parameters<T>,
     ) -> Result<()> {
         self.space.write("Estimate", visit, params, |tensor, offset, before, out| {
-            let (Some(before), Some(out)) = (T::as_compute(before), T::as_compute_mut(out)) else {
-                return;
-            };
             out.copy_from_slice(before);
             if scale != 0.0 && self.slices.takes_part(tensor) {
                 with_scratch(out.len(), |estimate| {
@@ -165,7 +169,7 @@ impl<T: Element> Generate<T> for Leaf<'_, T> {
     }
 
     fn is_known_finite(&self) -> bool {
-        self.slices.is_finite()
+        self.slices.is_finite(self.tensor)
     }
 }
 

@@ -1,32 +1,18 @@
 //! The trait of all estimators, and the three doors to it: a closure, a closure on several threads,
 //! and ask/tell.
 
-use super::estimate::Estimate;
+use super::estimate::{Estimate, Report};
+use super::session::Core;
 use super::space::Visit;
 use super::work_split::work_split;
 use crate::error::Result;
 use crate::numeric::Element;
-use crate::optim::IntoLoss;
+use crate::optim::{IntoLoss, Layout, Segment};
 use crate::params::Parameters;
 use crate::state::{StateBytes, StateDict};
 use std::fmt::Debug;
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-/// Memory that an estimator keeps from step to step: a steady loop allocates nothing.
-#[derive(Debug)]
-pub struct Buffers<T: 'static> {
-    /// Of visits to the tree.
-    pub(super) visit: Visit<T>,
-    /// Of a step's losses.
-    pub(super) losses: Vec<f64>,
-}
-
-impl<T> Default for Buffers<T> {
-    fn default() -> Self {
-        Self { visit: Visit::default(), losses: Vec::new() }
-    }
-}
 
 /// Estimates a gradient from losses alone.
 ///
@@ -68,20 +54,9 @@ impl<T> Default for Buffers<T> {
 /// assert!(loss(&w) < 0.1);
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
-pub trait Estimator<T: Element>: Debug + Send + Sync {
+pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     /// Name, as in errors and state dicts.
     fn name(&self) -> &'static str;
-
-    /// Number of steps so far: estimates made. It keys the random numbers.
-    fn steps(&self) -> u64;
-
-    /// Plans the probes of the next step at these parameters; returns their number. Asking again plans
-    /// the same step anew.
-    ///
-    /// # Errors
-    /// A tree whose leaves are not those of the first step; more steps, queries or elements than have
-    /// random numbers of their own.
-    fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize>;
 
     /// Turns parameters that are perturbed as for probe `from`, or not at all, into those of probe `to`,
     /// or into what they were when they were asked about.
@@ -95,25 +70,6 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
         to: Option<usize>,
         params: &mut dyn Parameters<T>,
     ) -> Result<()>;
-
-    /// Refuses losses that no estimate can be made of.
-    ///
-    /// # Errors
-    /// As [`Estimator::tell`].
-    fn check(&self, losses: &[f64]) -> Result<()>;
-
-    /// The estimate from the losses of all probes, in order, whose memory it keeps. See
-    /// [`Estimator::tell`].
-    ///
-    /// # Errors
-    /// As [`Estimator::tell`].
-    fn conclude(&mut self, losses: Vec<f64>) -> Result<Estimate<'_, T>>;
-
-    /// Forgets what was asked: the step has not begun.
-    fn cancel(&mut self);
-
-    /// Memory that is kept from step to step.
-    fn buffers(&mut self) -> &mut Buffers<T>;
 
     /// Bytes held, slot by slot.
     fn state_bytes(&self) -> StateBytes;
@@ -133,6 +89,44 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
         1
     }
 
+    /// Number of steps so far: estimates made. It keys the random numbers.
+    fn steps(&self) -> u64 {
+        self.session().step
+    }
+
+    /// The tensors, in the order of the tree; none before the first step.
+    fn segments(&self) -> &[Segment] {
+        self.session().space.layout.segments()
+    }
+
+    /// What the last step has seen.
+    fn report(&self) -> &Report {
+        &self.session().report
+    }
+
+    /// Plans the probes of the next step at these parameters; returns their number. Asking again plans
+    /// the same step anew.
+    ///
+    /// # Errors
+    /// A tree whose leaves are not those of the first step; more steps, queries or elements than have
+    /// random numbers of their own.
+    fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize> {
+        let first = self.segments().is_empty();
+        let planned = self.plan(params);
+        let session = self.session_mut();
+        session.asked = planned.is_ok();
+        if planned.is_err() && first {
+            // the tree of a step that cannot be is no one's
+            session.space.layout = Layout::new();
+        }
+        planned.map(|()| self.num_probes())
+    }
+
+    /// Forgets what was asked: the step has not begun.
+    fn cancel(&mut self) {
+        self.session_mut().asked = false;
+    }
+
     /// Perturbs a copy of the parameters that were asked about as for probe `probe`.
     ///
     /// # Errors
@@ -149,10 +143,11 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
     /// those; [`Error::OutOfOrder`](crate::Error::OutOfOrder) if nothing was asked. The step is not over
     /// then.
     fn tell(&mut self, losses: &[f64]) -> Result<Estimate<'_, T>> {
-        let mut kept = take(&mut self.buffers().losses);
+        check(self, losses)?;
+        let mut kept = take(&mut self.session_mut().losses);
         kept.clear();
         kept.extend_from_slice(losses);
-        self.conclude(kept)
+        Ok(self.conclude(kept))
     }
 
     /// A step whose probes the closure evaluates one after another, in the parameters themselves.
@@ -170,7 +165,8 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
         L: IntoLoss,
     {
         let probes = self.ask(model)?;
-        let Buffers { mut visit, mut losses } = take(self.buffers());
+        let session = self.session_mut();
+        let (mut visit, mut losses) = (take(&mut session.visit), take(&mut session.losses));
         let mut held = None;
         losses.clear();
         let mut evaluate = |model: &mut M| {
@@ -184,20 +180,18 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
         // a closure that panics leaves the parameters as they were, too
         let outcome = catch_unwind(AssertUnwindSafe(|| evaluate(model)));
         let restored = self.place(&mut visit, held, None, model);
-        self.buffers().visit = visit;
-        let evaluated = match outcome {
-            Ok(evaluated) => evaluated.and(restored),
-            Err(panic) => {
-                self.cancel();
-                resume_unwind(panic)
-            }
-        };
-        if let Err(error) = evaluated.and_then(|()| self.check(&losses)) {
-            self.buffers().losses = losses;
+        self.session_mut().visit = visit;
+        let evaluated = outcome.unwrap_or_else(|panic| {
+            self.cancel();
+            resume_unwind(panic)
+        });
+        let checked = evaluated.and(restored).and_then(|()| check(self, &losses));
+        if let Err(error) = checked {
+            self.session_mut().losses = losses;
             self.cancel();
             return Err(error);
         }
-        self.conclude(losses)
+        Ok(self.conclude(losses))
     }
 
     /// A step whose probes are evaluated by as many threads as there are `workers`, each in a copy of
@@ -217,7 +211,7 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
     /// let mut workers = vec![w.clone(), w.clone()];
     /// let mut estimator = Spsa { num_samples: 8, ..Spsa::default() }.build::<f64>()?;
     /// let estimate = estimator.estimate_parallel(&w, &mut workers, |w| (w * w).sum())?;
-    /// assert_eq!(estimate.report().evaluations, 16);
+    /// assert_eq!(estimate.report().evaluations(), 16);
     /// # Ok::<(), eigenstep::Error>(())
     /// ```
     fn estimate_parallel<M, L>(
@@ -267,13 +261,18 @@ pub trait Estimator<T: Element>: Debug + Send + Sync {
         });
         // workers hold probes in ascending order
         let losses = parts.into_iter().flatten().collect::<Result<Vec<f64>>>();
-        let losses = losses.and_then(|losses| self.check(&losses).map(|()| losses));
-        match losses {
-            Ok(losses) => self.tell(&losses),
+        match losses.and_then(|losses| check(self, &losses).map(|()| losses)) {
+            Ok(losses) => Ok(self.conclude(losses)),
             Err(error) => {
                 self.cancel();
                 Err(error)
             }
         }
     }
+}
+
+/// Refuses losses that no estimate can be made of.
+fn check<T: Element>(estimator: &(impl Estimator<T> + ?Sized), losses: &[f64]) -> Result<()> {
+    let terms = (estimator.non_finite(), estimator.num_probes());
+    estimator.session().check(estimator.name(), terms, losses)
 }

@@ -209,13 +209,8 @@ impl<T: Element> SpsaEstimator<T, Guided> {
             return Err(Error::NonFinite { what: "the norm of the given gradient", value: norm });
         }
         let given = materialize(given)?;
-        if self.segments().is_empty() {
-            // the tensors are known from the first look at them
-            self.ask(model)?;
-            self.cancel();
-        }
-        let mut guide = self.guide(norm, given)?;
-        guide.beta = beta;
+        self.look(model)?;
+        let guide = self.guide(beta, norm, given)?;
         self.follow(guide);
         self.estimate(model, loss)
     }
@@ -223,11 +218,12 @@ impl<T: Element> SpsaEstimator<T, Guided> {
     /// The unit direction by tensor.
     fn guide(
         &self,
+        beta: f64,
         norm: f64,
         mut given: BTreeMap<String, ArrayD<T>>,
     ) -> Result<Guide<T::Compute>> {
         let inverse = if norm < 1e-12 { 0.0 } else { 1.0 / norm };
-        let mut guide = Guide { beta: 0.0, directions: Vec::new(), names: Vec::new() };
+        let mut guide = Guide { beta, directions: Vec::new(), names: Vec::new() };
         for segment in self.segments() {
             let Some(gradient) = given.remove(&segment.name) else {
                 guide.directions.push(Vec::new());

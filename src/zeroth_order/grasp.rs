@@ -7,7 +7,7 @@ use super::spsa_estimator::SpsaEstimator;
 use crate::error::{Error, Result};
 use crate::gradient::materialize;
 use crate::numeric::{Element, Real};
-use crate::optim::{IntoLoss, ReadVector};
+use crate::optim::IntoLoss;
 use crate::params::{Parameters, Select};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
@@ -101,8 +101,7 @@ impl Grasp {
             else {
                 continue;
             };
-            let mut before = vec![T::Compute::of(0.0); segment.numel()];
-            space.base().load(segment.offset, &mut before);
+            let before = space.base.iter().skip(segment.offset);
             let mut scores = ArrayD::zeros(first.raw_dim());
             for (((score, p), g0), g1) in scores.iter_mut().zip(before).zip(first).zip(second) {
                 *score = -p.widen() * (g1.load().widen() - g0.load().widen()) / epsilon;
@@ -135,7 +134,7 @@ impl Grasp {
             let along = along.and_then(|g| g.get(offset..)).unwrap_or_default();
             out.copy_from_slice(before);
             for (x, g) in out.iter_mut().zip(along) {
-                *x = T::store(x.load() + epsilon * g.load());
+                *x += epsilon * g.load();
             }
         })?;
         if !self.fresh {
@@ -161,15 +160,9 @@ impl Scores {
     /// [`Error::InvalidHyperparameter`] for a sparsity outside `[0, 1]`.
     pub fn keep(&self, sparsity: f64) -> Result<BTreeMap<String, ArrayD<bool>>> {
         if !(0.0..=1.0).contains(&sparsity) {
-            return Err(Error::InvalidHyperparameter {
-                optimizer: "Grasp",
-                field: "sparsity",
-                expected: "in [0, 1]".into(),
-                found: sparsity.to_string(),
-            });
+            return Err(Error::invalid("Grasp", "sparsity", "in [0, 1]", sparsity));
         }
-        // GraSP prunes the largest −p⊙Hg, which is the least of its negative
-        // both zeros are one
+        // GraSP prunes the largest −p⊙Hg, which is the least of its negative; both zeros are one
         let rank = |score: f64| if self.signed { 0.0 - score } else { score.abs() };
         let all = self.tensors.iter().flat_map(|(_, scores)| scores);
         let mut order: Vec<(f64, usize)> = all.map(|&score| rank(score)).zip(0..).collect();

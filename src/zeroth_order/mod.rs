@@ -36,6 +36,7 @@ mod ledger;
 mod noise;
 mod quzo;
 mod rays;
+mod session;
 mod shaping;
 mod space;
 mod spsa;
@@ -49,7 +50,7 @@ pub use coordinate::Coordinate;
 pub use coordinate_estimator::CoordinateEstimator;
 pub use driver::ZerothOrder;
 pub use estimate::{Estimate, Report};
-pub use estimator::{Buffers, Estimator};
+pub use estimator::Estimator;
 pub use fogzo::{Fogzo, FogzoEstimator};
 pub use format::{
     Codes, Format, Fp8, IntegerFormat, nearest_int, pack_int4, stochastic_round_int, unpack_int4,

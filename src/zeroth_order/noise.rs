@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
-use crate::numeric::random::philox4x32;
+use crate::numeric::random::{normal_pair, philox4x32, uniform};
 use std::fmt::Debug;
 
 /// What a random number is for: no two purposes share one.
@@ -106,9 +106,9 @@ impl Place {
         }
     }
 
-    fn counter(&self, block: usize) -> [u32; 4] {
+    fn counter(&self, block: u32) -> [u32; 4] {
         let purpose = (self.purpose as u32) << 24 | self.query;
-        [block as u32, self.tensor, self.step as u32, purpose]
+        [block, self.tensor, self.step as u32, purpose]
     }
 }
 
@@ -118,11 +118,17 @@ impl Philox {
         Self { key: [seed as u32, (seed >> 32) as u32] }
     }
 
+    /// A block of a row: 128 bits.
+    #[inline(always)]
+    pub(super) fn block(&self, place: &Place, block: u32) -> [u32; 4] {
+        philox4x32(place.counter(block), self.key)
+    }
+
     /// The words `offset .. offset + out.len()` of a row.
     pub fn words(&self, place: &Place, offset: usize, out: &mut [u32]) {
         let (mut rest, mut at) = (out, offset);
         while !rest.is_empty() {
-            let block = philox4x32(place.counter(at >> 2), self.key);
+            let block = self.block(place, (at >> 2) as u32);
             let words = block.get(at & 3..).unwrap_or_default();
             let len = words.len().min(rest.len());
             let (now, later) = rest.split_at_mut(len);
@@ -132,20 +138,11 @@ impl Philox {
     }
 }
 
-/// Two words as a number in `(0, 1)`.
-fn open_unit(high: u32, low: u32) -> f64 {
-    let wide = (u64::from(high >> 5) << 26) + u64::from(low >> 6);
-    (wide as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)
-}
-
 impl<R: Real> Noise<R> for Philox {
     fn normal(&self, place: &Place, offset: usize, out: &mut [R]) {
         let (mut rest, mut at) = (out, offset);
         while !rest.is_empty() {
-            let [a, b, c, d] = philox4x32(place.counter(at >> 1), self.key);
-            let radius = (-2.0 * open_unit(a, b).ln()).sqrt();
-            let (sin, cos) = (std::f64::consts::TAU * open_unit(c, d)).sin_cos();
-            let pair = [R::of(radius * cos), R::of(radius * sin)];
+            let pair = normal_pair(self.block(place, (at >> 1) as u32)).map(R::of);
             let numbers = pair.get(at & 1..).unwrap_or_default();
             let len = numbers.len().min(rest.len());
             let (now, later) = rest.split_at_mut(len);
@@ -155,7 +152,7 @@ impl<R: Real> Noise<R> for Philox {
     }
 
     fn rademacher(&self, place: &Place, offset: usize, out: &mut [R]) {
-        Isa::detect().run(Signs { key: self.key, place, offset, out });
+        Isa::detect().run(Signs { philox: *self, place, offset, out });
     }
 
     fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]) {
@@ -164,14 +161,14 @@ impl<R: Real> Noise<R> for Philox {
             let words = words.get_mut(..out.len()).unwrap_or_default();
             self.words(place, offset + 64 * piece, words);
             for (x, &mut word) in out.iter_mut().zip(words) {
-                *x = f64::from(word) * (1.0 / 4_294_967_296.0);
+                *x = uniform(word);
             }
         }
     }
 }
 
 struct Signs<'a, R> {
-    key: [u32; 2],
+    philox: Philox,
     place: &'a Place,
     offset: usize,
     out: &'a mut [R],
@@ -187,12 +184,12 @@ impl<R: Real> Kernel for Signs<'_, R> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        let Self { key, place, offset, out } = self;
+        let Self { philox, place, offset, out } = self;
         let start = offset % BLOCK;
         let (head, body) = out.split_at_mut(((BLOCK - start) % BLOCK).min(out.len()));
-        let mut block = offset / BLOCK;
+        let mut block = (offset / BLOCK) as u32;
         if !head.is_empty() {
-            part_of_block(&philox4x32(place.counter(block), key), start, head);
+            part_of_block(&philox.block(place, block), start, head);
             block += 1;
         }
         let (whole, tail) = body.as_chunks_mut::<BLOCK>();
@@ -200,7 +197,7 @@ impl<R: Real> Kernel for Signs<'_, R> {
         for out in whole.chunks_mut(AT_ONCE) {
             let words = words.get_mut(..out.len()).unwrap_or_default();
             for words in words.iter_mut() {
-                *words = philox4x32(place.counter(block), key);
+                *words = philox.block(place, block);
                 block += 1;
             }
             let (out, _) = out.as_flattened_mut().as_chunks_mut::<32>();
@@ -211,7 +208,7 @@ impl<R: Real> Kernel for Signs<'_, R> {
             }
         }
         if !tail.is_empty() {
-            part_of_block(&philox4x32(place.counter(block), key), 0, tail);
+            part_of_block(&philox.block(place, block), 0, tail);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
 use crate::hyperparameters;
 use crate::kernel::scratch::with_scratch;
+use crate::numeric::random::round_at_random;
 use crate::numeric::{Element, Real};
 use crate::optim::{IntoLoss, NonFinite};
 use crate::params::Parameters;
@@ -131,10 +132,10 @@ impl Quzo {
 }
 
 /// What a step of [`Quzo`] has done.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QuzoReport {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QuzoReport<'r> {
     /// What the estimator has seen.
-    pub report: Report,
+    pub report: &'r Report,
     /// Elements that ran into the end of the grid: there the update is biased.
     pub saturated: usize,
 }
@@ -195,19 +196,19 @@ impl<T: Element> QuzoOptimizer<T> {
         space.read(Quzo::NAME, &mut visit, params, true)?;
         let mut scales = Vec::new();
         for segment in space.layout.segments() {
-            let mut values = vec![<T::Compute as Real>::of(0.0); segment.numel()];
-            crate::optim::ReadVector::load(&space.base(), segment.offset, &mut values);
+            let values = space.base.get(segment.offset..).unwrap_or_default();
+            let values = values.get(..segment.numel()).unwrap_or_default();
             if let Some(x) = values.iter().find(|x| !x.widen().is_finite()) {
                 return Err(Error::NonFinite { what: "a weight to quantize", value: x.widen() });
             }
             let known = self.scales.get(&segment.name).copied();
-            scales.push(known.unwrap_or_else(|| self.config.weights.scale(&values)));
+            scales.push(known.unwrap_or_else(|| self.config.weights.scale(values)));
         }
         let weights = self.config.weights;
         space.write(Quzo::NAME, &mut visit, params, |tensor, _, before, out| {
             let scale = scales.get(tensor).copied().unwrap_or(0.0);
             for (x, before) in out.iter_mut().zip(before) {
-                *x = T::store(T::Compute::of(weights.nearest(before.load().widen(), scale)));
+                *x = T::Compute::of(weights.nearest(before.widen(), scale));
             }
         })?;
         let names = space.layout.segments().iter().map(|segment| segment.name.clone());
@@ -220,32 +221,32 @@ impl<T: Element> QuzoOptimizer<T> {
     /// # Errors
     /// [`Error::OutOfOrder`] if a tensor has no scale yet; those of the closure and of
     /// [`Estimator::estimate`]. The weights are as before then.
-    pub fn step<M, V>(&mut self, model: &mut M, loss: impl FnMut(&mut M) -> V) -> Result<QuzoReport>
+    pub fn step<M, V>(
+        &mut self,
+        model: &mut M,
+        loss: impl FnMut(&mut M) -> V,
+    ) -> Result<QuzoReport<'_>>
     where
         M: Parameters<T>,
         V: IntoLoss,
     {
-        if self.estimator.segments().is_empty() {
-            // the tensors are known from the first look at them
-            self.estimator.ask(model)?;
-            self.estimator.cancel();
-        }
+        self.estimator.look(model)?;
         let scale = |name: &String| {
             let problem = "the weights have to be quantized first";
             self.scales.get(name).copied().ok_or(Error::OutOfOrder { what: "Quzo::step", problem })
         };
         let segments = self.estimator.segments().iter();
         let scales: Vec<f64> = segments.map(|s| scale(&s.name)).collect::<Result<_>>()?;
-        let report = self.estimator.estimate(model, loss)?.report().clone();
+        let skipped = self.estimator.estimate(model, loss)?.report().skipped;
         let saturated = AtomicUsize::new(0);
-        if !report.skipped {
+        if !skipped {
             self.estimator.rewrite(model, |tensor, offset, before, out| {
                 let scale = scales.get(tensor).copied().unwrap_or(0.0);
                 let count = self.update((tensor, scale), offset, before, out);
                 saturated.fetch_add(count, Ordering::Relaxed);
             })?;
         }
-        Ok(QuzoReport { report, saturated: saturated.into_inner() })
+        Ok(QuzoReport { report: self.estimator.report(), saturated: saturated.into_inner() })
     }
 
     /// The new weights of one piece; returns how many ran into the end of the grid.
@@ -284,7 +285,7 @@ impl<T: Element> QuzoOptimizer<T> {
                 self.estimator.uniform(Purpose::UpdateRounding, (tensor, draw), offset, uniform);
                 for ((total, step), u) in total.iter_mut().zip(steps.iter_mut()).zip(&*uniform) {
                     *total += match weights {
-                        Format::Int(_) => steps_of_grid(*step / scale, *u),
+                        Format::Int(_) => round_at_random(*step / scale, *u),
                         _ => *step,
                     };
                     *step = 0.0;
@@ -305,10 +306,4 @@ impl<T: Element> QuzoOptimizer<T> {
             saturated
         })
     }
-}
-
-/// A number of grid steps whose mean is `y`.
-fn steps_of_grid(y: f64, u: f64) -> f64 {
-    let low = y.floor();
-    low + f64::from(u8::from(u < y - low))
 }

@@ -14,14 +14,7 @@ pub(super) struct Rays<R: Real, L: Law> {
     pub noise: Box<dyn Noise<R>>,
     pub step: u64,
     pub queries: u32,
-    /// Perturbation size of every tensor.
-    pub epsilons: Vec<f64>,
-    /// See [`Slopes`].
-    pub differences: Vec<f64>,
-    pub second_differences: Vec<f64>,
-    pub divided: bool,
-    /// Tensors that take part; all if empty.
-    pub active: Vec<bool>,
+    pub slopes: Slopes,
 }
 
 impl<R: Real, L: Law> Rays<R, L> {
@@ -29,38 +22,31 @@ impl<R: Real, L: Law> Rays<R, L> {
         Query { noise: &*self.noise, step: self.step, query, tensor }
     }
 
-    pub fn slopes(&self) -> Slopes<'_> {
-        Slopes {
-            epsilons: &self.epsilons,
-            differences: &self.differences,
-            second_differences: &self.second_differences,
-            divided: self.divided,
-            active: &self.active,
-        }
+    /// Weight of a direction in a tensor's estimate.
+    fn weight(&self, tensor: usize, query: u32) -> f64 {
+        self.directions.scale(tensor) * self.slopes.weight(tensor, query as usize)
     }
 
-    pub fn takes_part(&self, tensor: usize) -> bool {
-        self.active.get(tensor).copied().unwrap_or(true)
+    /// The part of one direction in the estimate.
+    pub fn contribution(&self, tensor: usize, query: u32, offset: usize, out: &mut [R]) {
+        self.directions.update(&self.query(query, tensor), offset, out);
+        Isa::detect().run(Scale { factor: R::of(self.weight(tensor, query)), out });
     }
 }
 
 impl<R: Real, L: Law> Slices<R> for Rays<R, L> {
     fn slice(&self, tensor: usize, offset: usize, out: &mut [R]) {
-        let scale = self.directions.scale(tensor);
         if self.directions.own_estimate(tensor, offset, out) {
-            out.iter_mut().for_each(|x| *x *= R::of(scale));
-            return;
+            let factor = R::of(self.directions.scale(tensor));
+            return Isa::detect().run(Scale { factor, out });
         }
-        let weight = |query: u32| scale * self.slopes().weight(tensor, query as usize);
         if self.queries == 1 {
-            self.directions.update(&self.query(0, tensor), offset, out);
-            Isa::detect().run(Scale { factor: R::of(weight(0)), out });
-            return;
+            return self.contribution(tensor, 0, offset, out);
         }
         with_scratch(out.len(), |sum: &mut [f64]| {
             sum.fill(0.0);
             for query in 0..self.queries {
-                let weight = weight(query);
+                let weight = self.weight(tensor, query);
                 if weight == 0.0 {
                     continue;
                 }
@@ -76,18 +62,13 @@ impl<R: Real, L: Law> Slices<R> for Rays<R, L> {
     }
 
     fn takes_part(&self, tensor: usize) -> bool {
-        Rays::takes_part(self, tensor)
+        self.slopes.takes_part(tensor)
     }
 
-    fn is_finite(&self) -> bool {
-        let total = |tensor| -> f64 {
-            let weight = |query| self.slopes().weight(tensor, query).abs();
-            self.directions.scale(tensor).abs()
-                * (0..self.differences.len()).map(weight).sum::<f64>()
-        };
-        let largest = (0..self.epsilons.len()).map(total).fold(0.0, f64::max);
+    fn is_finite(&self, tensor: usize) -> bool {
+        let total: f64 = (0..self.queries).map(|query| self.weight(tensor, query).abs()).sum();
         let bound = self.directions.bound();
-        bound.is_some_and(|bound| bound * largest < 0.5 * R::max_value().widen())
+        bound.is_some_and(|bound| bound * total < 0.5 * R::max_value().widen())
     }
 }
 

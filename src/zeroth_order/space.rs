@@ -3,8 +3,8 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::parallel::for_each_piece;
-use crate::numeric::Element;
-use crate::optim::{Layout, ReadVector};
+use crate::numeric::{Element, Real};
+use crate::optim::{Layout, ReadVector, Segment};
 use crate::params::{Manifest, ParamBuffers, ParamLeaf, ParamVisitor, Parameters};
 use crate::state::{Lookup, Record, Scalar, parse_shape};
 use ndarray::{Dimension, IxDyn};
@@ -46,11 +46,11 @@ const PIECE: usize = 2048;
 
 /// Tensors of a run, and a copy of their elements before the step.
 #[derive(Debug)]
-pub(super) struct Space<T: 'static> {
+pub(super) struct Space<T: Element> {
+    /// Empty before the first step.
     pub layout: Layout,
     /// Row-major, one tensor after another; empty if no copy was asked for.
-    base: Vec<T>,
-    started: bool,
+    pub base: Vec<T::Compute>,
 }
 
 impl<T: Element> Space<T> {
@@ -63,7 +63,7 @@ impl<T: Element> Space<T> {
             let (expected, found) = ("f32 or f64, else probes vanish in rounding", T::NAME);
             return Err(Error::UnsupportedElement { method, expected, found });
         }
-        Ok(Self { layout: Layout::new(), base: Vec::new(), started: false })
+        Ok(Self { layout: Layout::new(), base: Vec::new() })
     }
 
     /// Takes the parameters in, and a copy of them if `copy`.
@@ -75,27 +75,24 @@ impl<T: Element> Space<T> {
         copy: bool,
     ) -> Result<()> {
         visit.leaves(params, |manifest, leaves| {
-            if self.started {
-                self.check(method, manifest)?;
-            } else {
-                self.layout = layout_of(manifest)?;
-                self.started = true;
+            match self.layout.segments().is_empty() {
+                true => self.layout = layout_of(manifest)?,
+                false => self.check(method, manifest)?,
             }
             if !copy {
                 return Ok(());
             }
-            self.base.resize(self.layout.numel(), T::default());
+            self.base.resize(self.layout.numel(), T::Compute::of(0.0));
             let mut rest = self.base.as_mut_slice();
-            for leaf in leaves.iter() {
-                let (to, later) = rest.split_at_mut(leaf_len(leaf));
+            for (segment, leaf) in self.layout.segments().iter().zip(leaves) {
+                let (to, later) = rest.split_at_mut(segment.numel());
                 match leaf {
-                    ParamLeaf::Slice(from) => for_each_piece(to, 1 << 16, |offset, to| {
-                        to.copy_from_slice(from.get(offset..offset + to.len()).unwrap_or(&[]));
-                    }),
+                    ParamLeaf::Slice(from) => {
+                        let from = T::as_compute(from).unwrap_or_default();
+                        for_each_piece(to, 1 << 16, |offset, to| from.load(offset, to));
+                    }
                     ParamLeaf::Strided(from) => {
-                        for (to, &from) in to.iter_mut().zip(from.iter()) {
-                            *to = from;
-                        }
+                        to.iter_mut().zip(from.iter()).for_each(|(to, from)| *to = from.load());
                     }
                 }
                 rest = later;
@@ -131,23 +128,23 @@ impl<T: Element> Space<T> {
         method: &'static str,
         visit: &mut Visit<T>,
         params: &mut dyn Parameters<T>,
-        f: impl Fn(usize, usize, &[T], &mut [T]) + Sync + Send,
+        f: impl Fn(usize, usize, &[T::Compute], &mut [T::Compute]) + Sync + Send,
     ) -> Result<()> {
         visit.leaves(params, |manifest, leaves| {
             self.check(method, manifest)?;
             for ((tensor, segment), leaf) in self.layout.segments().iter().enumerate().zip(leaves) {
                 let before = self.base.get(segment.offset..).unwrap_or_default();
-                let piece = |offset: usize, out: &mut [T]| {
+                let piece = |offset: usize, out: &mut [T::Compute]| {
                     f(tensor, offset, before.get(offset..offset + out.len()).unwrap_or(&[]), out);
                 };
                 match leaf {
-                    ParamLeaf::Slice(out) => for_each_piece(out, PIECE, piece),
+                    ParamLeaf::Slice(out) => {
+                        for_each_piece(T::as_compute_mut(out).unwrap_or_default(), PIECE, piece);
+                    }
                     ParamLeaf::Strided(out) => {
-                        let mut values = vec![T::default(); out.len()];
+                        let mut values = vec![T::Compute::of(0.0); out.len()];
                         piece(0, &mut values);
-                        for (to, from) in out.iter_mut().zip(values) {
-                            *to = from;
-                        }
+                        out.iter_mut().zip(values).for_each(|(to, from)| *to = T::store(from));
                     }
                 }
             }
@@ -192,16 +189,6 @@ impl<T: Element> Space<T> {
         })
     }
 
-    /// The copy, as one vector.
-    pub fn base(&self) -> Base<'_, T::Compute> {
-        Base(T::as_compute(&self.base).unwrap_or_default())
-    }
-
-    /// Bytes of the copy.
-    pub fn bytes(&self) -> usize {
-        size_of_val(&*self.base)
-    }
-
     /// Writes names and shapes.
     pub fn save(&self, record: &mut Record<'_>) {
         for (i, segment) in self.layout.segments().iter().enumerate() {
@@ -211,8 +198,9 @@ impl<T: Element> Space<T> {
         }
     }
 
-    /// Names and shapes that [`Space::save`] wrote. Known tensors must be the same.
-    pub fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
+    /// Names and shapes that [`Space::save`] wrote, which have to be the same if some are known.
+    pub fn load(&self, lookup: &Lookup<'_>) -> Result<Layout> {
+        let known = self.layout.segments();
         let mut layout = Layout::new();
         for i in 0.. {
             let (name, shape) = (format!("{i}.name"), format!("{i}.shape"));
@@ -220,29 +208,19 @@ impl<T: Element> Space<T> {
             let text = lookup.scalar(&shape).and_then(Scalar::as_text);
             let dims = text.and_then(parse_shape);
             let dims = dims.ok_or_else(|| lookup.problem(&shape, "is not a shape"))?;
-            let known = self.layout.segments().get(i);
-            if self.started && !known.is_some_and(|s| s.name == *found && s.shape == dims) {
+            let fits = |s: &Segment| s.name == *found && s.shape == dims;
+            if !known.is_empty() && !known.get(i).is_some_and(fits) {
                 let text = format!("`{found}` {dims:?} is not what the estimator has here");
-                let renamed = known.is_none_or(|s| s.name != *found);
+                let renamed = known.get(i).is_none_or(|s| s.name != *found);
                 return Err(lookup.problem(if renamed { &name } else { &shape }, text));
             }
             layout.push(found, &dims);
         }
-        if self.started && layout.segments().len() != self.layout.segments().len() {
-            return Err(lookup.problem("0.name", "tensors are missing"));
+        let missing = layout.segments().len();
+        match known.get(missing) {
+            Some(_) => Err(lookup.problem(&format!("{missing}.name"), "is missing")),
+            None => Ok(layout),
         }
-        self.started |= !layout.segments().is_empty();
-        self.layout = layout;
-        Ok(())
-    }
-}
-
-/// Elements of a vector in memory.
-pub(super) struct Base<'a, R>(&'a [R]);
-
-impl<R: Copy + Sync> ReadVector<R> for Base<'_, R> {
-    fn load(&self, offset: usize, out: &mut [R]) {
-        self.0.load(offset, out);
     }
 }
 
@@ -253,13 +231,6 @@ fn unravelled(mut index: usize, shape: &[usize]) -> IxDyn {
         (*at, index) = (index % dim.max(1), index / dim.max(1));
     }
     place
-}
-
-fn leaf_len<T>(leaf: &ParamLeaf<'_, T>) -> usize {
-    match leaf {
-        ParamLeaf::Slice(values) => values.len(),
-        ParamLeaf::Strided(values) => values.len(),
-    }
 }
 
 fn layout_of(manifest: &Manifest) -> Result<Layout> {

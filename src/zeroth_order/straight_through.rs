@@ -1,7 +1,7 @@
 //! Gradients through rounding, and the noise that each of them belongs to.
 
 use super::format::IntegerFormat;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_length};
 use crate::numeric::Real;
 
 /// The grid `alpha·(qmin..=qmax)` of a quantized tensor.
@@ -54,15 +54,12 @@ impl Grid {
     /// assert!(Grid { alpha: 1.0, qmin: 2, qmax: 1 }.validate().is_err());
     /// ```
     pub fn validate(self) -> Result<()> {
-        let invalid = |field, expected: String, found: String| {
-            Err(Error::InvalidHyperparameter { optimizer: "Grid", field, expected, found })
-        };
         if !(self.alpha > 0.0 && self.alpha.is_finite()) {
-            return invalid("alpha", "finite and > 0".into(), self.alpha.to_string());
+            return Err(Error::invalid("Grid", "alpha", "finite and > 0", self.alpha));
         }
         if self.qmin > self.qmax {
             let expected = format!("at most `qmax` = {}", self.qmax);
-            return invalid("qmin", expected, self.qmin.to_string());
+            return Err(Error::invalid("Grid", "qmin", expected, self.qmin));
         }
         Ok(())
     }
@@ -276,7 +273,7 @@ impl Ste {
     /// ```
     pub fn forward_slice<R: Real>(self, x: &[R], grid: Grid, out: &mut [R]) -> Result<()> {
         grid.validate()?;
-        same_length("out", x.len(), out.len())?;
+        check_length("out", &[x.len()], x.len(), out.len())?;
         out.iter_mut().zip(x).for_each(|(out, &x)| *out = self.forward(x, grid));
         Ok(())
     }
@@ -305,19 +302,11 @@ impl Ste {
         out: &mut [R],
     ) -> Result<()> {
         grid.validate()?;
-        same_length("upstream", x.len(), upstream.len())?;
-        same_length("out", x.len(), out.len())?;
+        check_length("upstream", &[x.len()], x.len(), upstream.len())?;
+        check_length("out", &[x.len()], x.len(), out.len())?;
         for (out, (&x, &upstream)) in out.iter_mut().zip(x.iter().zip(upstream)) {
             *out = upstream * self.backward_factor(x, grid);
         }
         Ok(())
     }
-}
-
-/// Refuses a slice that does not go with `x`.
-fn same_length(name: &str, expected: usize, found: usize) -> Result<()> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(Error::LengthMismatch { name: name.into(), shape: vec![expected], expected, found })
 }

@@ -34,12 +34,7 @@ use crate::error::{Error, Result};
 /// Optimization for Deep Model Training", ICLR 2024.
 pub fn work_split(weights: &[u64], workers: usize) -> Result<Vec<usize>> {
     let Some(last) = workers.checked_sub(1) else {
-        return Err(Error::InvalidHyperparameter {
-            optimizer: "work_split",
-            field: "workers",
-            expected: "an integer >= 1".into(),
-            found: workers.to_string(),
-        });
+        return Err(Error::invalid("work_split", "workers", "an integer >= 1", workers));
     };
     let total: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
     let equal = total == 0;

@@ -201,7 +201,7 @@ fn losses_that_are_not_finite_are_refused_skipped_or_propagated() {
         assert_eq!(skip.ask(&mut w).unwrap(), 6);
         let estimate = skip.tell(&losses(&[3], 6, value)).unwrap();
         let report = estimate.report();
-        assert_eq!((report.non_finite, report.skipped, report.coefficients[1]), (1, false, 0.0));
+        assert_eq!((report.non_finite(), report.skipped, report.coefficients[1]), (1, false, 0.0));
         let (mut found, mut expected) = ([0.0; 3], [0.0; 3]);
         estimate.fill(0, 0, &mut found);
         drop(estimate);
@@ -239,7 +239,7 @@ fn coordinates_without_a_loss_have_no_slope() {
         let mut skip = config.build::<f64>().unwrap();
         assert_eq!(skip.ask(&mut w).unwrap(), probes);
         let report = skip.tell(&losses(&[1], probes, f64::NAN)).unwrap().report().clone();
-        assert_eq!((report.skipped, report.coefficients[0], report.non_finite), (false, 0.0, 1));
+        assert_eq!((report.skipped, report.coefficients[0], report.non_finite()), (false, 0.0, 1));
         assert!(report.coefficients[1..].iter().all(|c| *c != 0.0));
         // one of every pair, or all beside the centre: nothing is left
         skip.ask(&mut w).unwrap();

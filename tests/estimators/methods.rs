@@ -110,7 +110,7 @@ fn one_block_of_all_is_a_plain_step() {
     for step in 0..10 {
         plain.step(&mut a, loss).unwrap();
         let report = blocks.step_blockwise(&mut b, &[Select::all()], loss).unwrap();
-        assert_eq!((report.step, report.evaluations), (step, 2));
+        assert_eq!((report.step, report.evaluations()), (step, 2));
         assert_eq!(flat(&a).map(f64::to_bits), flat(&b).map(f64::to_bits));
     }
 }
@@ -208,7 +208,7 @@ fn a_sparse_gradient_has_exact_counts_and_exact_zeros() {
         let all = dense.estimate(&mut model, |m: &mut Pair| loss(m)).unwrap();
         let all = materialize(&all).unwrap();
         let estimate = estimator.estimate(&mut model, |m: &mut Pair| loss(m)).unwrap();
-        assert_eq!(estimate.report().evaluations, 1 + kept + 2);
+        assert_eq!(estimate.report().evaluations(), 1 + kept + 2);
         let found = materialize(&estimate).unwrap();
         drop(estimate);
         let active: Vec<(u32, usize)> = estimator.active().to_vec();

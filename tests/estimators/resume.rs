@@ -183,9 +183,10 @@ fn refuses_common_faults<E: Estimator<f64>>(estimator: &mut E) {
     set("tensors.0.shape", "99999999999,99999999999");
     set("tensors.2.name", "more");
     for key in ["tensors.0.name", "tensors.1.name", "tensors.1.shape"] {
-        let found = if key.ends_with("shape") { key } else { "tensors.0.name" };
-        refused(estimator, found, &changed(&dict, |d| drop(d.scalars.remove(key))));
+        refused(estimator, key, &changed(&dict, |d| drop(d.scalars.remove(key))));
     }
+    let extra = changed(&dict, |d| drop(d.scalars.insert("law.more".into(), Scalar::Int(1))));
+    refused(estimator, "law.more", &extra);
 }
 
 fn run<L: Law>(law: L) -> SpsaEstimator<f64, L> {
@@ -196,7 +197,11 @@ fn run<L: Law>(law: L) -> SpsaEstimator<f64, L> {
 
 #[test]
 fn dicts_that_do_not_fit_change_nothing() {
-    refuses_common_faults(&mut run(Random::Rademacher));
+    let mut random = run(Random::Rademacher);
+    refuses_common_faults(&mut random);
+    // one that knows no tensors does not overlook what is missing either
+    let short = changed(&random.state_dict(), |d| drop(d.scalars.remove("tensors.1.name")));
+    refused(&mut Spsa::default().build().unwrap(), "tensors.1.shape", &short);
     let mut coordinate = Coordinate::default().build().unwrap();
     descend(&mut coordinate, &mut model(), 1);
     refuses_common_faults(&mut coordinate);

@@ -167,7 +167,7 @@ proptest! {
             let mut model = pair(x);
             let estimate = estimator.estimate(&mut model, |m: &mut Pair| loss(&flat(m))).unwrap();
             let evaluations = if sides == Sides::Forward { D + 1 } else { 2 * D };
-            prop_assert_eq!(estimate.report().evaluations, evaluations);
+            prop_assert_eq!(estimate.report().evaluations(), evaluations);
             for (j, found) in elements(&estimate).into_iter().enumerate() {
                 let gradient = g[j] + 3.0 * cubic * x[j] * x[j];
                 let bias = match sides {
@@ -421,7 +421,7 @@ fn without_curvature_it_is_the_plain_method() {
         let loss = |m: &mut Pair| quadratic.loss(&flat(m));
         let expected = elements(&plain.estimate(&mut model, loss).unwrap());
         let estimate = scaled.estimate(&mut model, loss).unwrap();
-        assert_eq!(estimate.report().evaluations, 3);
+        assert_eq!(estimate.report().evaluations(), 3);
         assert_eq!(elements(&estimate).map(f64::to_bits), expected.map(f64::to_bits));
     }
 }

@@ -242,7 +242,11 @@ pub fn cge(case: &Value) -> Outcome {
         };
     }
     let estimate = outcome?;
-    equal("evaluations", &[estimate.report().evaluations], &[json::count(expect, "evaluations")?])?;
+    equal(
+        "evaluations",
+        &[estimate.report().evaluations()],
+        &[json::count(expect, "evaluations")?],
+    )?;
     TOLERANCE.slice("estimate", &flat(&estimate)?, &json::reals::<f64>(expect, "estimate")?)
 }
 

@@ -4,7 +4,6 @@ use super::{Compressor, Message, check_contraction, check_finite};
 use crate::error::{Error, Result};
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
-use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 
 const NAME: &str = "Accumulator";
@@ -141,7 +140,7 @@ impl<R: Real> Accumulator<R> {
     /// # Errors
     /// [`Error::StateDict`] names the key.
     pub fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
-        let residual: Vec<R> = read_exact("residual", &[self.numel()], lookup)?;
+        let residual: Vec<R> = lookup.values("residual", &[self.numel()])?;
         if residual.iter().any(|x| !x.is_finite()) {
             return Err(lookup.problem("residual", "holds a number that is not finite"));
         }

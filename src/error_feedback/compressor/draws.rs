@@ -1,7 +1,7 @@
 //! Random numbers and norms that compressors need.
 
 use crate::numeric::Real;
-use crate::numeric::random::philox4x32;
+use crate::numeric::random::{philox4x32, uniform};
 use crate::numeric::reduce::LaneSum;
 
 /// 32 random bits after another: the stream of a seed and a step.
@@ -15,27 +15,13 @@ fn bits(seed: u64, t: u64) -> impl Iterator<Item = u32> {
 
 /// Numbers in `[0, 1)`, multiples of 2⁻³².
 pub(super) fn uniforms(seed: u64, t: u64) -> impl Iterator<Item = f64> {
-    bits(seed, t).map(|bits| f64::from(bits) * (1.0 / 4_294_967_296.0))
+    bits(seed, t).map(uniform)
 }
 
 /// Numbers of 64 random bits.
 pub(super) fn words(seed: u64, t: u64) -> impl Iterator<Item = u64> {
     let mut bits = bits(seed, t);
     std::iter::from_fn(move || Some(u64::from(bits.next()?) << 32 | u64::from(bits.next()?)))
-}
-
-/// `⌊r⌋ + [u < r − ⌊r⌋]`: rounding whose mean is `r >= 0` if `u` is uniform in `[0, 1)`.
-///
-/// # Examples
-/// ```
-/// use eigenstep::error_feedback::compressor::round_at_random;
-///
-/// assert_eq!(round_at_random(2.25, 0.2), 3.0);
-/// assert_eq!(round_at_random(2.25, 0.25), 2.0);
-/// ```
-pub fn round_at_random(r: f64, u: f64) -> f64 {
-    let below = r.floor();
-    if u < r - below { below + 1.0 } else { below }
 }
 
 /// `Σ f(|x|)`, of a fixed order.

@@ -2,7 +2,7 @@
 
 use crate::linalg::{matmul, scale_to_one};
 use crate::numeric::Real;
-use crate::numeric::random::normal;
+use crate::numeric::random::{normal_pair, philox4x32};
 use ndarray::{Array2, ArrayRef1, ArrayRef2, Axis};
 
 /// What keeps a column of zeros from being divided by zero.
@@ -61,7 +61,8 @@ pub(crate) fn normal_factor<R: Real>(shape: (usize, usize), seed: u64, t: u64) -
 fn drawn<R: Real>((i, j): (usize, usize), rank: usize, seed: u64, t: u64) -> R {
     let place = (i * rank + j) as u64;
     let counter = [place as u32, (place >> 32) as u32, t as u32, (t >> 32) as u32];
-    R::of(normal(counter, [seed as u32, (seed >> 32) as u32]))
+    let [normal, _] = normal_pair(philox4x32(counter, [seed as u32, (seed >> 32) as u32]));
+    R::of(normal)
 }
 
 /// Draws columns of zeros anew: from zeros the iteration does not come back.

@@ -29,8 +29,8 @@ mod thin;
 mod top_k;
 mod wire;
 
+pub use crate::numeric::random::round_at_random;
 pub use accumulator::Accumulator;
-pub use draws::round_at_random;
 pub use half::HalfPrecision;
 pub use low_rank::power_iteration;
 pub(crate) use low_rank::{gram_schmidt, normal_factor, redraw_zero_columns};
@@ -131,9 +131,8 @@ pub(crate) fn check_contraction<R: Real>(
     if contraction >= 0.0 {
         return Ok(());
     }
-    let (field, expected) = ("compressor", "a contraction".to_owned());
     let found = format!("{compressor:?}, of constant {contraction:.3} for {numel} elements");
-    Err(Error::InvalidHyperparameter { optimizer, field, expected, found })
+    Err(Error::invalid(optimizer, "compressor", "a contraction", found))
 }
 
 /// Refuses numbers that would poison a residual for ever.

@@ -1,9 +1,10 @@
 //! Powers of two, rounded at random.
 
 use super::bits::pack;
-use super::draws::{round_at_random, uniforms};
+use super::draws::uniforms;
 use super::{Compressor, Message};
 use crate::numeric::Real;
+use crate::numeric::random::round_at_random;
 
 /// Powers of two, rounded at random so that the mean is exact: what is left of a floating-point number
 /// is its sign and its exponent.

@@ -1,10 +1,11 @@
 //! Equidistant levels, rounded at random.
 
 use super::bits::pack;
-use super::draws::{euclidean_norm, round_at_random, uniforms};
+use super::draws::{euclidean_norm, uniforms};
 use super::{Compressor, Message};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
+use crate::numeric::random::round_at_random;
 
 /// Levels from 0 to the length of the vector, rounded at random so that the mean is exact.
 ///

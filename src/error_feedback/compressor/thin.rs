@@ -5,7 +5,6 @@ use super::{Compressor, Message};
 use crate::error::{Error, Result};
 use crate::linalg::scale_to_one;
 use crate::numeric::Real;
-use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, StateTensor};
 use ndarray::{Array2, ArrayView2};
 
@@ -132,7 +131,7 @@ impl<R: Real> Compressor<R> for LowRank<R> {
 
     fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
         let shape = self.basis.dim();
-        let values: Vec<R> = read_exact("basis", &[shape.0, shape.1], lookup)?;
+        let values: Vec<R> = lookup.values("basis", &[shape.0, shape.1])?;
         if values.iter().any(|x| !x.is_finite()) {
             return Err(lookup.problem("basis", "holds a number that is not finite"));
         }

@@ -1,6 +1,5 @@
 use super::{
-    Comm, GRADIENT, GradExchange, check_length, load_count, load_vector, mean, problem, save_count,
-    save_vector,
+    Comm, GRADIENT, GradExchange, check_length, load_count, mean, problem, save_count, save_vector,
 };
 use crate::error::{Error, Result};
 use crate::error_feedback::compressor::{Compressor, Message, check_finite};
@@ -310,7 +309,7 @@ impl<R: Real> GradExchange<R> for Compressed<R> {
     fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
         let (t, sent) = (load_count("step", lookup)?, load_count("sent", lookup)?);
         let names = ["error", "h", "average", "mean_h"];
-        let [error, h, average, mean_h] = names.map(|name| load_vector(name, lookup));
+        let [error, h, average, mean_h] = names.map(|name| lookup.list(name));
         let state = State { error: error?, h: h?, average: average?, mean_h: mean_h? };
         let State { error, h, average, mean_h } = &state;
         let vectors = [error, h, average, mean_h];

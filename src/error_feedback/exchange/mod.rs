@@ -59,7 +59,6 @@ pub use reduce::AllReduce;
 use super::compressor::check_finite;
 use crate::error::{Error, Result};
 use crate::numeric::Real;
-use crate::state::slot::read_exact;
 use crate::state::{Dtype, Lookup, Record, Scalar, StateTensor};
 use std::fmt::Debug;
 
@@ -121,11 +120,6 @@ fn mean<R: Real>(comm: &dyn Comm, values: &mut [R]) -> Result<()> {
 
 fn save_vector<R: Real>(name: &str, values: &[R], record: &mut Record<'_>) {
     record.tensor(name, StateTensor::new(&[values.len()], values));
-}
-
-fn load_vector<R: Real>(name: &str, lookup: &Lookup<'_>) -> Result<Vec<R>> {
-    let len = lookup.tensor(name).and_then(StateTensor::numel).unwrap_or(0);
-    read_exact(name, &[len], lookup)
 }
 
 fn save_count(name: &str, count: u64, record: &mut Record<'_>) {

@@ -1,6 +1,5 @@
 use super::{
-    Comm, GRADIENT, GradExchange, check_length, load_count, load_vector, mean, problem, save_count,
-    save_vector,
+    Comm, GRADIENT, GradExchange, check_length, load_count, mean, problem, save_count, save_vector,
 };
 use crate::error::{Error, Result};
 use crate::error_feedback::compressor::{
@@ -183,8 +182,7 @@ impl<R: Real> PowerSgd<R> {
 }
 
 fn invalid(field: &'static str, expected: &str, found: String) -> Error {
-    let expected = expected.to_owned();
-    Error::InvalidHyperparameter { optimizer: "PowerSgd", field, expected, found }
+    Error::invalid("PowerSgd", field, expected, found)
 }
 
 /// A product that may hold what is not finite: then all workers learn of it by the sum.
@@ -255,9 +253,9 @@ impl<R: Real> GradExchange<R> for PowerSgd<R> {
 
     fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
         let (t, sent) = (load_count("step", lookup)?, load_count("sent", lookup)?);
-        let error = load_vector("error", lookup)?;
+        let error = lookup.list("error")?;
         let matrix = |name: &str, like: &Array2<R>| {
-            let loaded = Array2::from_shape_vec(like.dim(), load_vector(name, lookup)?);
+            let loaded = Array2::from_shape_vec(like.dim(), lookup.list(name)?);
             loaded.map_err(|_| lookup.problem(name, "has another number of elements"))
         };
         let (p, q) = (matrix("p", &self.p)?, matrix("q", &self.q)?);

@@ -7,7 +7,6 @@ use crate::kernel::parallel;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::reduce::LaneSum;
-use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, StateTensor};
 
 /// Elements of a row that one unit of work reads.
@@ -100,7 +99,7 @@ impl<R: Real> DenseRows<R> {
 
     pub fn load(capacity: usize, numel: usize, lookup: &Lookup<'_>) -> Result<Self> {
         let rows = if numel == 0 { 0 } else { capacity };
-        Ok(Self { numel, values: read_exact("rows", &[rows, numel], lookup)? })
+        Ok(Self { numel, values: lookup.values("rows", &[rows, numel])? })
     }
 }
 

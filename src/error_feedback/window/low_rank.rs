@@ -5,7 +5,6 @@ use crate::error::Result;
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
 use crate::optim::{Layout, Segment};
-use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, StateTensor};
 use ndarray::Array2;
 
@@ -219,8 +218,8 @@ impl<R: Real> LowRankRows<R> {
             let lookup = lookup.nested(&format!("factors.{index}"));
             let len = |side: usize| capacity.saturating_mul(side).saturating_mul(part.rank);
             Ok(Held {
-                p: read_exact("p", &[len(part.rows)], &lookup)?,
-                r: read_exact("r", &[len(part.columns)], &lookup)?,
+                p: lookup.values("p", &[len(part.rows)])?,
+                r: lookup.values("r", &[len(part.columns)])?,
                 part,
             })
         };

@@ -8,7 +8,6 @@ use crate::error::Result;
 use crate::kernel::Isa;
 use crate::numeric::Real;
 use crate::optim::{Layout, ReadVector};
-use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 use dense::DenseRows;
 pub use low_rank::LowRankRow;
@@ -261,7 +260,7 @@ impl<R: Real> GradWindow<R> {
         if !fits {
             return Err(lookup.problem("next", "does not fit the number of gradients"));
         }
-        let gram = read_exact::<f64>("gram", &[capacity, capacity], lookup)?;
+        let gram = lookup.values::<f64>("gram", &[capacity, capacity])?;
         let rows = match format {
             RowFormat::Dense => Rows::Dense(DenseRows::load(capacity, layout.numel(), lookup)?),
             RowFormat::Sparse { kept, bf16 } => {

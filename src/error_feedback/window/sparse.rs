@@ -5,7 +5,6 @@ use crate::kernel::scratch::with_scratch;
 use crate::kernel::{Isa, parallel};
 use crate::numeric::Real;
 use crate::quant::{bf16_value, decode_bf16, encode_bf16};
-use crate::state::slot::{read_codes, read_exact};
 use crate::state::{Lookup, Record, StateTensor};
 use std::ops::Range;
 
@@ -213,7 +212,7 @@ impl<R: Real> SparseRows<R> {
     ) -> Result<Self> {
         let entries = capacity.saturating_mul(kept);
         let words = |name: &str| -> Result<Vec<u16>> {
-            let bytes = read_codes(name, lookup)?;
+            let bytes = lookup.codes(name)?;
             if bytes.len() != entries.saturating_mul(2) {
                 let found = bytes.len();
                 let text = format!("expected {entries} numbers of 2 bytes, found {found} bytes");
@@ -224,9 +223,9 @@ impl<R: Real> SparseRows<R> {
         let indices = words("indices")?;
         let values = match bf16 {
             true => Values::Bf16(words("codes")?),
-            false => Values::Full(read_exact("values", &[entries], lookup)?),
+            false => Values::Full(lookup.values("values", &[entries])?),
         };
-        let bytes = read_codes("starts", lookup)?;
+        let bytes = lookup.codes("starts")?;
         let starts: Vec<u32> =
             bytes.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect();
         let rows = Self { numel, kept, indices, values, starts };

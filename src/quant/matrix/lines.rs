@@ -3,7 +3,7 @@
 use super::MatrixCodec;
 use super::kernels::{Decode, Encode};
 use super::table::table;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_length};
 use crate::kernel::finite::max_magnitude;
 use crate::kernel::isa::Isa;
 use crate::kernel::scratch::with_scratch;
@@ -226,19 +226,6 @@ pub(super) fn check_finite<'x, R: Real>(
         Some(x) => Err(Error::NonFinite { what, value: x.widen() }),
         None => Ok(()),
     }
-}
-
-/// Refuses a buffer of another length.
-pub(super) fn check_length(
-    name: &str,
-    shape: &[usize],
-    expected: usize,
-    found: usize,
-) -> Result<()> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(Error::LengthMismatch { name: name.to_owned(), shape: shape.to_vec(), expected, found })
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::linalg::{QrSigns, bjorck, matmul_into, orthogonal_iteration_with};
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
-use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use ndarray::{Array1, Array2, ArrayRef2};
 
@@ -93,7 +92,7 @@ impl<R: Real> Eigenpairs<R> {
 
     pub(crate) fn load(n: usize, codec: Option<MatrixCodec>, lookup: &Lookup<'_>) -> Result<Self> {
         Ok(Self {
-            values: Array1::from(read_exact("eigenvalues", &[n], lookup)?),
+            values: Array1::from(lookup.values("eigenvalues", &[n])?),
             vectors: Basis::load_from("eigenvectors", n, codec, lookup)?,
         })
     }

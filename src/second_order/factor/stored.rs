@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::numeric::Real;
 use crate::quant::{MatrixCodec, QuantizedColumns, QuantizedSymmetric, QuantizedTriangular};
-use crate::state::slot::{read_codes, read_exact, read_list};
 use crate::state::{Lookup, Record, Scalar, StateTensor};
 use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
 
@@ -129,7 +128,7 @@ impl<R: Real, Q: Codes<R>> Stored<R, Q> {
         if let Some(codec) = codec {
             return load_codes(name, n, codec, lookup).map(Self::Coded);
         }
-        let values = read_exact(name, &[n, n], lookup)?;
+        let values = lookup.values(name, &[n, n])?;
         let matrix = Array2::from_shape_vec((n, n), values);
         matrix.map(Self::Exact).map_err(|error| lookup.problem(name, error.to_string()))
     }
@@ -226,10 +225,10 @@ fn load_codes<R: Real, Q: Codes<R>>(
         let found = found.unwrap_or("nothing");
         return Err(lookup.problem(&key, format!("expected {expected}, found {found}")));
     }
-    let codes = read_codes(&format!("{name}.codes"), lookup)?;
-    let scales = read_list(&format!("{name}.scales"), lookup)?;
+    let codes = lookup.codes(&format!("{name}.codes"))?;
+    let scales = lookup.list(&format!("{name}.scales"))?;
     let key = format!("{name}.diagonal");
-    let diagonal = if Q::DIAGONAL { read_exact(&key, &[n], lookup)? } else { Vec::new() };
+    let diagonal = if Q::DIAGONAL { lookup.values(&key, &[n])? } else { Vec::new() };
     Q::from_parts(codec, n, codes, scales, diagonal)
         .map_err(|error| lookup.problem(name, error.to_string()))
 }

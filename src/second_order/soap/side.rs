@@ -6,7 +6,6 @@ use crate::linalg::{QrSigns, eigh, matmul, qr, qr_algorithm, sorted, symmetric_f
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
 use crate::second_order::factor::Eigenpairs;
-use crate::state::slot::read_exact;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use ndarray::{Array1, Array2, ArrayRef2, Axis, CowArray, Ix2};
 
@@ -191,7 +190,7 @@ impl<R: Real> Side<R> {
             return Eigenpairs::load(n, codec, lookup).map(Self::Quantized);
         }
         let matrix = |name: &str| {
-            let matrix = Array2::from_shape_vec((n, n), read_exact(name, &[n, n], lookup)?);
+            let matrix = Array2::from_shape_vec((n, n), lookup.values(name, &[n, n])?);
             matrix.map_err(|error| lookup.problem(name, error.to_string()))
         };
         Ok(Self::Full { statistic: matrix("statistic")?, basis: matrix("basis")? })

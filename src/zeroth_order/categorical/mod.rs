@@ -46,7 +46,7 @@ use ndarray::{Array, ArrayView, Axis, Dimension, RemoveAxis};
 type Batch<D> = <D as Dimension>::Smaller;
 
 fn invalid(field: &'static str, expected: String, found: String) -> Error {
-    Error::InvalidHyperparameter { optimizer: "categorical", field, expected, found }
+    Error::invalid("categorical", field, expected, found)
 }
 
 /// Refuses temperatures that are not finite, below `least`, or 0.

@@ -1,7 +1,7 @@
 //! Slices as codes.
 
 use super::Format;
-use crate::error::{Error, Result};
+use crate::error::{Result, check_length};
 use crate::numeric::Real;
 use crate::quant::{pack_nibbles, unpack_nibbles};
 
@@ -41,20 +41,12 @@ pub fn pack_int4(codes: &[i8]) -> Vec<u8> {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub fn unpack_int4(bytes: &[u8], numel: usize) -> Result<Vec<i8>> {
-    check_length("bytes", numel, numel.div_ceil(2), bytes.len())?;
+    check_length("bytes", &[numel], numel.div_ceil(2), bytes.len())?;
     let swapped: Vec<u8> = bytes.iter().map(|byte| byte.rotate_left(4)).collect();
     let mut nibbles = vec![0; numel];
     unpack_nibbles(&swapped, &mut nibbles);
     // the shift back repeats the sign
     Ok(nibbles.into_iter().map(|nibble| (nibble << 4) as i8 >> 4).collect())
-}
-
-/// Refuses a buffer for `numel` elements that is too short or too long.
-pub(super) fn check_length(name: &str, numel: usize, expected: usize, found: usize) -> Result<()> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(Error::LengthMismatch { name: name.into(), shape: vec![numel], expected, found })
 }
 
 /// A slice in a format: what [`Format::encode`] returns.
@@ -114,7 +106,7 @@ impl Codes {
     /// # Errors
     /// [`Error::LengthMismatch`] if `out` does not have [`Codes::numel`] elements.
     pub fn decode_into<R: Real>(&self, out: &mut [R]) -> Result<()> {
-        check_length("out", self.numel, self.numel, out.len())?;
+        check_length("out", &[self.numel], self.numel, out.len())?;
         let write = |(out, code): (&mut R, u8)| {
             *out = R::of(self.format.decode(code, self.scale));
         };

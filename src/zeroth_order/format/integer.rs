@@ -1,6 +1,7 @@
 //! Integer grids.
 
 use crate::error::{Error, Result};
+use crate::numeric::random::round_at_random;
 
 /// Signed integers of a few bits.
 ///
@@ -57,12 +58,7 @@ impl IntegerFormat {
         if (2..=8).contains(&self.bits) {
             return Ok(());
         }
-        Err(Error::InvalidHyperparameter {
-            optimizer: "IntegerFormat",
-            field: "bits",
-            expected: "an integer in 2..=8".into(),
-            found: self.bits.to_string(),
-        })
+        Err(Error::invalid("IntegerFormat", "bits", "an integer in 2..=8", self.bits))
     }
 
     /// The largest code. A number of bits that is refused counts as the nearest that is not.
@@ -119,8 +115,7 @@ fn limit(whole: f64, qmin: i32, qmax: i32) -> i32 {
 /// S. Gupta, A. Agrawal, K. Gopalakrishnan, P. Narayanan, "Deep Learning with Limited Numerical
 /// Precision", ICML 2015.
 pub fn stochastic_round_int(y: f64, u: f64, qmin: i32, qmax: i32) -> i32 {
-    let below = y.floor();
-    limit(if u < y - below { below + 1.0 } else { below }, qmin, qmax)
+    limit(round_at_random(y, u), qmin, qmax)
 }
 
 /// Rounds to the nearest whole number of the range, ties to even.

@@ -8,9 +8,8 @@ pub use codes::{Codes, pack_int4, unpack_int4};
 pub use fp8::Fp8;
 pub use integer::{IntegerFormat, nearest_int, stochastic_round_int};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_length};
 use crate::numeric::Real;
-use codes::check_length;
 
 /// A grid of numbers, which a scale stretches: integers or floating-point numbers of few bits.
 ///
@@ -236,12 +235,7 @@ impl Format {
     fn check<R: Real>(self, x: &[R], scale: f64) -> Result<usize> {
         self.validate()?;
         if !(scale.is_finite() && scale >= 0.0) {
-            return Err(Error::InvalidHyperparameter {
-                optimizer: "Format",
-                field: "scale",
-                expected: "finite and >= 0".into(),
-                found: scale.to_string(),
-            });
+            return Err(Error::invalid("Format", "scale", "finite and >= 0", scale));
         }
         if matches!(self, Self::Int(_)) && x.iter().any(|x| x.is_nan()) {
             return Err(Error::NonFinite {
@@ -276,7 +270,7 @@ impl Format {
         mut uniform: impl FnMut(usize) -> f64,
         out: &mut [R],
     ) -> Result<usize> {
-        check_length("out", x.len(), x.len(), out.len())?;
+        check_length("out", &[x.len()], x.len(), out.len())?;
         let saturated = self.check(x, scale)?;
         for (index, (out, x)) in out.iter_mut().zip(x).enumerate() {
             *out = R::of(self.round(x.widen(), scale, uniform(index)));
@@ -299,7 +293,7 @@ impl Format {
     /// # Ok::<(), eigenstep::Error>(())
     /// ```
     pub fn nearest_slice<R: Real>(self, x: &[R], scale: f64, out: &mut [R]) -> Result<usize> {
-        check_length("out", x.len(), x.len(), out.len())?;
+        check_length("out", &[x.len()], x.len(), out.len())?;
         let saturated = self.check(x, scale)?;
         for (out, x) in out.iter_mut().zip(x) {
             *out = R::of(self.nearest(x.widen(), scale));

@@ -1,7 +1,8 @@
 //! What an entry of a vector may be, and the random numbers that change it.
 
 use crate::error::{Error, Result};
-use crate::numeric::random::{normal, philox4x32};
+use crate::numeric::random::{normal_pair, uniform};
+use crate::zeroth_order::noise::{Philox, Place, Purpose};
 
 /// The domain of one entry.
 ///
@@ -55,35 +56,28 @@ pub(super) struct Draws {
     pub child: u32,
 }
 
-/// What the stream is for, as the module numbers its consumers.
-const PURPOSE: u32 = 8;
-
 impl Draws {
-    fn key(self) -> [u32; 2] {
-        [self.seed as u32, (self.seed >> 32) as u32]
-    }
-
-    fn counter(self, block: u32) -> [u32; 4] {
-        [block, 0, self.generation, PURPOSE << 24 | self.child]
+    fn block(self, block: u32) -> [u32; 4] {
+        let step = u64::from(self.generation);
+        let place = Place { step, query: self.child, tensor: 0, purpose: Purpose::Genetic };
+        Philox::new(self.seed).block(&place, block)
     }
 
     /// Two numbers below `count`.
     pub(super) fn parents(self, count: usize) -> [usize; 2] {
-        let [a, b, _, _] = philox4x32(self.counter(0), self.key());
+        let [a, b, _, _] = self.block(0);
         [a, b].map(|word| ((u128::from(word) * count as u128) >> 32) as usize)
     }
 
     /// What gene number `j` is to be changed by.
     pub(super) fn gene(self, j: usize) -> GeneDraws {
         let block = (j as u32).wrapping_mul(2).wrapping_add(1);
-        let [crossover, mutation, high, low] = philox4x32(self.counter(block), self.key());
-        let unit = |word: u32| f64::from(word) * (1.0 / 4_294_967_296.0);
+        let [crossover, mutation, high, low] = self.block(block);
         GeneDraws {
-            crossover: unit(crossover),
-            mutation: unit(mutation),
+            crossover: uniform(crossover),
+            mutation: uniform(mutation),
             value: u64::from(high) << 32 | u64::from(low),
-            counter: self.counter(block.wrapping_add(1)),
-            key: self.key(),
+            normal: (self, block.wrapping_add(1)),
         }
     }
 }
@@ -95,8 +89,8 @@ pub(super) struct GeneDraws {
     /// In `[0, 1)`.
     pub mutation: f64,
     value: u64,
-    counter: [u32; 4],
-    key: [u32; 2],
+    /// Where the normal number is that few genes need.
+    normal: (Draws, u32),
 }
 
 impl Gene {
@@ -112,23 +106,22 @@ impl Gene {
     /// assert!(Gene::Integer { low: 3, high: 2 }.validate().is_err());
     /// ```
     pub fn validate(self) -> Result<()> {
-        let invalid = |field, expected: &str, found: String| {
-            let expected = expected.to_owned();
-            Err(Error::InvalidHyperparameter { optimizer: "Gene", field, expected, found })
+        let invalid = |field, expected: &str, found: &dyn ToString| {
+            Err(Error::invalid("Gene", field, expected, found.to_string()))
         };
         match self {
             Self::Integer { low, .. } if !(-EXACT..=EXACT).contains(&low) => {
-                invalid("low", "in -2^53..=2^53", low.to_string())
+                invalid("low", "in -2^53..=2^53", &low)
             }
             Self::Integer { low, high } if !(low..=EXACT).contains(&high) => {
-                invalid("high", "in `low`..=2^53", high.to_string())
+                invalid("high", "in `low`..=2^53", &high)
             }
-            Self::Real { low, .. } if !low.is_finite() => invalid("low", "finite", low.to_string()),
+            Self::Real { low, .. } if !low.is_finite() => invalid("low", "finite", &low),
             Self::Real { low, high, .. } if !(high.is_finite() && high >= low) => {
-                invalid("high", "finite and at least `low`", high.to_string())
+                invalid("high", "finite and at least `low`", &high)
             }
             Self::Real { sigma, .. } if !(sigma.is_finite() && sigma >= 0.0) => {
-                invalid("sigma", "finite and >= 0", sigma.to_string())
+                invalid("sigma", "finite and >= 0", &sigma)
             }
             _ => Ok(()),
         }
@@ -170,7 +163,9 @@ impl Gene {
         match self {
             Self::Integer { .. } => self.draw(draws),
             Self::Real { low, high, sigma } => {
-                (x + sigma * normal(draws.counter, draws.key)).max(low).min(high)
+                let (draws, block) = draws.normal;
+                let [normal, _] = normal_pair(draws.block(block));
+                (x + sigma * normal).max(low).min(high)
             }
         }
     }

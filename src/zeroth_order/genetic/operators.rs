@@ -1,6 +1,6 @@
 //! What generations are made of, without random numbers.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, check_length};
 use std::cmp::Ordering;
 
 /// A child of two parents, with everything that chance decides given.
@@ -35,9 +35,8 @@ pub fn child(
         ("mutation", mutation.len()),
         ("values", values.len()),
     ];
-    if let Some((name, found)) = lengths.into_iter().find(|(_, len)| *len != a.len()) {
-        let (shape, expected) = (vec![a.len()], a.len());
-        return Err(Error::LengthMismatch { name: name.into(), shape, expected, found });
+    for (name, found) in lengths {
+        check_length(name, &[a.len()], a.len(), found)?;
     }
     let pairs = a.iter().zip(b).zip(crossover).map(|((&a, &b), &cross)| if cross { b } else { a });
     let mutated = pairs.zip(mutation.iter().zip(values));

@@ -2,7 +2,7 @@
 
 use super::gene::Draws;
 use super::{Gene, GeneticSearch, child, survivors};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_length};
 use crate::hyper::Hyperparameters;
 use crate::optim::IntoLoss;
 use crate::state::{Lookup, Record, Scalar, StateDict, StateTensor};
@@ -64,10 +64,7 @@ const PREFIX: &str = "search";
 
 /// Refuses a vector that is none of the domain; names it `field`.
 fn check_vector(genes: &[Gene], field: &'static str, x: &[f64]) -> Result<()> {
-    if x.len() != genes.len() {
-        let (shape, expected, found) = (vec![genes.len()], genes.len(), x.len());
-        return Err(Error::LengthMismatch { name: field.into(), shape, expected, found });
-    }
+    check_length(field, &[genes.len()], genes.len(), x.len())?;
     match genes.iter().zip(x).find(|(gene, x)| !gene.contains(**x)) {
         Some((gene, x)) => {
             Err(GeneticSearch::invalid(field, format!("of the domain {gene:?}"), x.to_string()))
@@ -219,11 +216,7 @@ impl Population {
     /// ```
     pub fn tell(&mut self, fitness: &[f64]) -> Result<Generation> {
         let candidates = self.ask()?;
-        let (expected, found) = (candidates.len(), fitness.len());
-        if expected != found {
-            let (name, shape) = ("fitness".into(), vec![expected]);
-            return Err(Error::LengthMismatch { name, shape, expected, found });
-        }
+        check_length("fitness", &[candidates.len()], candidates.len(), fitness.len())?;
         let incumbents = self.parents.len();
         let members = candidates.into_iter().zip(fitness);
         let children = members.map(|(genes, &fitness)| Member { genes, fitness });

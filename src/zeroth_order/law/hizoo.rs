@@ -6,7 +6,7 @@ use crate::hyperparameters;
 use crate::kernel::parallel::for_each_piece;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
-use crate::optim::Layout;
+use crate::optim::{Layout, Segment};
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use crate::zeroth_order::noise::Purpose;
 
@@ -109,7 +109,7 @@ impl<R: Real> Directions<R> for HizooDirections<R> {
         true
     }
 
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes<'_>) {
+    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
         let Hizoo { alpha, centered } = self.config;
         if alpha == 0.0 {
             return;
@@ -121,7 +121,7 @@ impl<R: Real> Directions<R> for HizooDirections<R> {
             let epsilon = slopes.epsilon(tensor);
             for_each_piece(h, 1 << 12, |offset, h| {
                 let mut terms = vec![0.0; h.len()];
-                for (query, second) in (0..).zip(slopes.second_differences) {
+                for (query, second) in (0..).zip(&slopes.second_differences) {
                     let curvature = second / (2.0 * epsilon * epsilon);
                     let at = Query { noise: draw.noise, step: draw.step, query, tensor };
                     with_scratch(h.len(), |z: &mut [R]| {
@@ -155,7 +155,7 @@ impl<R: Real> Directions<R> for HizooDirections<R> {
     }
 
     fn load(&mut self, layout: &Layout, lookup: &Lookup<'_>) -> Result<()> {
-        let read = |(tensor, segment): (usize, &crate::optim::Segment)| {
+        let read = |(tensor, segment): (usize, &Segment)| {
             let name = format!("hessian.{tensor}");
             let h: Vec<R> = lookup.values(&name, &[segment.numel()])?;
             match h.iter().all(|&h| h > R::zero() && h.is_finite()) {

@@ -111,10 +111,6 @@ pub struct LozoDirections<R> {
 }
 
 impl<R: Real> LozoDirections<R> {
-    fn view(&self, tensor: usize) -> Option<View> {
-        self.tensors.get(tensor)?.view
-    }
-
     fn draw_right(&self, draw: &Draw<'_, R>, epoch: u64, tensor: usize, view: View) -> Vec<R> {
         let query = Query { noise: draw.noise, step: epoch, query: 0, tensor };
         let mut right = vec![R::zero(); view.columns * self.config.rank];
@@ -127,15 +123,10 @@ impl<R: Real> LozoDirections<R> {
         let rank = self.config.rank;
         let mixed: Vec<R> = (0..rank * rank)
             .map(|i| {
-                let row = |of: &[R], k: usize| of.chunks_exact(n).nth(k).map(<[R]>::to_vec);
-                let (a, b) = (row(&factors.right, i / rank), row(new, i % rank));
-                let dot: f64 = a
-                    .iter()
-                    .flatten()
-                    .zip(b.iter().flatten())
-                    .map(|(a, b)| a.widen() * b.widen())
-                    .sum();
-                R::of(dot / n as f64)
+                // columns of the factors are rows here
+                let old = factors.right.iter().skip(i / rank * n).take(n);
+                let new = new.iter().skip(i % rank * n).take(n);
+                R::of(old.zip(new).map(|(a, b)| a.widen() * b.widen()).sum::<f64>() / n as f64)
             })
             .collect();
         for row in factors.average.chunks_exact_mut(rank) {
@@ -194,11 +185,12 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
     }
 
     fn scale(&self, tensor: usize) -> f64 {
-        let scaled = self.config.scale_by_rank && self.view(tensor).is_some();
+        let scaled =
+            self.config.scale_by_rank && self.tensors.get(tensor).is_some_and(|f| f.view.is_some());
         if scaled { 1.0 / self.config.rank as f64 } else { 1.0 }
     }
 
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes<'_>) {
+    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
         let Lozo { rank, momentum, .. } = self.config;
         if momentum == 0.0 {
             return;

@@ -118,23 +118,23 @@ impl<R> Query<'_, R> {
 }
 
 /// What the evaluations of one step gave.
-#[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
-pub struct Slopes<'a> {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slopes {
     /// Perturbation size of each tensor.
-    pub epsilons: &'a [f64],
+    pub epsilons: Vec<f64>,
     /// `(f(p + εu) − f(p − εu))/2` or `f(p + εu) − f(p)` of every direction, over the number of directions
     /// that count; 0 for those that do not.
-    pub differences: &'a [f64],
+    pub differences: Vec<f64>,
     /// `f(p + εu) + f(p − εu) − 2f(p)` of every direction, over the same number; empty unless the law
     /// asks for the centre.
-    pub second_differences: &'a [f64],
+    pub second_differences: Vec<f64>,
     /// Whether differences are to be divided by the perturbation size: they are not if they are signs.
     pub divided: bool,
     /// Which tensors were probed; all if empty.
-    pub active: &'a [bool],
+    pub active: Vec<bool>,
 }
 
-impl Slopes<'_> {
+impl Slopes {
     /// Weight of a direction in the estimate of a tensor, the law's factor apart.
     pub fn weight(&self, tensor: usize, query: usize) -> f64 {
         let difference = self.differences.get(query).copied().unwrap_or(0.0);
@@ -183,7 +183,7 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
     }
 
     /// Learns from the losses of the step; [`Directions::update`] is asked for afterwards.
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes<'_>) {
+    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
         let _ = (draw, slopes);
     }
 

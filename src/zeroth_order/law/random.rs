@@ -31,7 +31,7 @@ use crate::zeroth_order::noise::Purpose;
 /// let config = Spsa { law: Random::Gaussian, num_samples: 4, ..Spsa::default() };
 /// let mut estimator = config.build::<f64>()?;
 /// let estimate = estimator.estimate(&mut w, |w| w[0] * w[0] + w[1])?;
-/// assert_eq!(estimate.report().evaluations, 8);
+/// assert_eq!(estimate.report().evaluations(), 8);
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 ///

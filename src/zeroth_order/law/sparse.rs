@@ -1,7 +1,6 @@
 //! Directions that leave most parameters alone.
 
-use super::check_names;
-use super::{Directions, Draw, Law, Query, Random, Slopes};
+use super::{Directions, Draw, Law, Query, Random, Slopes, check_names};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters};
 use crate::kernel::parallel::for_each_piece;
@@ -242,7 +241,7 @@ impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
         self.inner.needs_centre()
     }
 
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes<'_>) {
+    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
         self.inner.observe(draw, slopes);
     }
 

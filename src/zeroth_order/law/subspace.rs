@@ -4,6 +4,7 @@ use super::thin::{View, transposed};
 use super::{Directions, Draw, Law, Query};
 use crate::error::Result;
 use crate::hyperparameters;
+use crate::kernel::scratch::with_scratch;
 use crate::linalg::qr;
 use crate::numeric::Real;
 use crate::state::StateBytes;
@@ -142,16 +143,17 @@ impl<R: Real> Directions<R> for SubZeroDirections<R> {
             true => ((view.rows * view.columns) as f64).sqrt() / rank as f64,
             false => 1.0,
         };
-        let mut z = vec![R::zero(); rank * rank];
-        query.noise.normal(&plain, 0, &mut z);
-        view.product(right, offset, out, |row, mixed| {
-            let u = left.chunks_exact(rank).nth(row).unwrap_or_default();
-            mixed.fill(R::zero());
-            for (&u, z) in u.iter().zip(z.chunks_exact(rank)) {
-                for (x, &z) in mixed.iter_mut().zip(z) {
-                    *x += R::of(factor) * u * z;
+        with_scratch(rank * rank, |z: &mut [R]| {
+            query.noise.normal(&plain, 0, z);
+            view.product(right, offset, out, |row, mixed| {
+                let u = left.chunks_exact(rank).nth(row).unwrap_or_default();
+                mixed.fill(R::zero());
+                for (&u, z) in u.iter().zip(z.chunks_exact(rank)) {
+                    for (x, &z) in mixed.iter_mut().zip(z) {
+                        *x += R::of(factor) * u * z;
+                    }
                 }
-            }
+            });
         });
     }
 

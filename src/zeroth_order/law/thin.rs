@@ -1,5 +1,6 @@
 //! Products `A·Bᵀ` with few columns, row by row.
 
+use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::optim::Segment;
 
@@ -28,21 +29,22 @@ impl View {
         mut left: impl FnMut(usize, &mut [R]),
     ) {
         let rank = right.len() / self.columns.max(1);
-        let mut coefficients = vec![R::zero(); rank];
-        let (mut rest, mut at) = (out, offset);
-        while !rest.is_empty() {
-            let (row, column) = (at / self.columns, at % self.columns);
-            let len = (self.columns - column).min(rest.len());
-            let (now, later) = rest.split_at_mut(len);
-            left(row, &mut coefficients);
-            now.fill(R::zero());
-            for (&a, b) in coefficients.iter().zip(right.chunks_exact(self.columns)) {
-                for (x, &b) in now.iter_mut().zip(b.get(column..).unwrap_or_default()) {
-                    *x += a * b;
+        with_scratch(rank, |coefficients: &mut [R]| {
+            let (mut rest, mut at) = (out, offset);
+            while !rest.is_empty() {
+                let (row, column) = (at / self.columns, at % self.columns);
+                let len = (self.columns - column).min(rest.len());
+                let (now, later) = rest.split_at_mut(len);
+                left(row, coefficients);
+                now.fill(R::zero());
+                for (&a, b) in coefficients.iter().zip(right.chunks_exact(self.columns)) {
+                    for (x, &b) in now.iter_mut().zip(b.get(column..).unwrap_or_default()) {
+                        *x += a * b;
+                    }
                 }
+                (rest, at) = (later, at + len);
             }
-            (rest, at) = (later, at + len);
-        }
+        });
     }
 }
 
