@@ -91,8 +91,8 @@ impl<T: Element> CoordinateEstimator<T> {
     /// Which coordinates take part, from the next step on.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`] for a ratio outside `[0, 1]`. Names and indices are checked by
-    /// the next step.
+    /// [`InvalidHyperparameter`](crate::Error::InvalidHyperparameter) for a ratio outside `[0, 1]`.
+    /// Names and indices are checked by the next step.
     pub fn set_active(&mut self, active: ActiveSet) -> Result<()> {
         active.validate()?;
         self.active = active;

@@ -1,11 +1,13 @@
 //! Laws around laws, and names that mean nothing.
 
 use eigenstep::gradient::materialize;
+use eigenstep::prelude::{Rule, Sgd};
 use eigenstep::zeroth_order::{
-    Estimator, Law, LayerScaled, LayerScales, Lozo, Mask, Random, Sparse, Spsa,
+    ActiveSet, Coordinate, Estimator, Law, LayerScaled, LayerScales, Lozo, Mask, Random, Sparse,
+    Spsa, ZerothOrder,
 };
 use eigenstep::{Error, numeric::Element};
-use ndarray::{Array2, array};
+use ndarray::{Array1, Array2, array};
 use std::collections::BTreeMap;
 
 fn bounds(h: f64) -> BTreeMap<String, f64> {
@@ -65,4 +67,31 @@ fn learning_rates_of_conservative_steps_are_checked() {
         assert!(matches!(outcome, Err(Error::InvalidHyperparameter { field: "lr", .. })));
     }
     assert_eq!((w[0], estimator.steps()), (1.0, 0));
+}
+
+/// What is not active stays, bit for bit; what is moves as in a plain step.
+#[test]
+fn frozen_coordinates_stay_and_the_others_move_as_usual() {
+    let pair = || {
+        let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.3, ..Sgd::default() };
+        let mut estimator = Coordinate { epsilon: 1e-4, ..Coordinate::default() }.build().unwrap();
+        let active = ActiveSet::Indices([("0".to_owned(), vec![0, 5, 7])].into());
+        estimator.set_active(active).unwrap();
+        ZerothOrder::new(estimator, sgd.build::<f64>().unwrap())
+    };
+    let start = || {
+        let weight = Array2::from_shape_fn((4, 3), |(i, j)| 1.0 + (3 * i + j) as f64);
+        // Fortran order: places are row-major all the same
+        (weight.reversed_axes(), array![1.0, -1.0])
+    };
+    let loss = |m: &mut (Array2<f64>, Array1<f64>)| m.0.mapv(|x| x * x).sum() + m.1.sum();
+    let (mut frozen, mut plain, mut a, mut b) = (pair(), pair(), start(), start());
+    frozen.step_frozen(&mut a, loss).unwrap();
+    plain.step(&mut b, loss).unwrap();
+    for (i, ((x, y), before)) in a.0.iter().zip(&b.0).zip(&start().0).enumerate() {
+        let moves = [0, 5, 7].contains(&i);
+        assert_eq!(x.to_bits(), if moves { y } else { before }.to_bits(), "{i}");
+        assert!(x != before || !moves, "{i}");
+    }
+    assert_eq!(a.1, b.1);
 }

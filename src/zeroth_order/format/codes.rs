@@ -30,7 +30,7 @@ pub fn pack_int4(codes: &[i8]) -> Vec<u8> {
 /// Undoes [`pack_int4`] for `numel` codes.
 ///
 /// # Errors
-/// [`Error::LengthMismatch`] if there are more or fewer bytes than these codes have.
+/// [`LengthMismatch`](crate::Error::LengthMismatch) if there are more or fewer bytes than these codes have.
 ///
 /// # Examples
 /// ```
@@ -104,7 +104,7 @@ impl Codes {
     /// Writes `scale·code` for every element.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`] if `out` does not have [`Codes::numel`] elements.
+    /// [`LengthMismatch`](crate::Error::LengthMismatch) if `out` does not have [`Codes::numel`] elements.
     pub fn decode_into<R: Real>(&self, out: &mut [R]) -> Result<()> {
         check_length("out", &[self.numel], self.numel, out.len())?;
         let write = |(out, code): (&mut R, u8)| {

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 /// All arguments have one entry per gene. Without crossover and mutation it is a copy of `a`.
 ///
 /// # Errors
-/// [`Error::LengthMismatch`] names the argument whose length is not that of `a`.
+/// [`LengthMismatch`](crate::Error::LengthMismatch) names the argument whose length is not that of `a`.
 ///
 /// # Examples
 /// ```
