@@ -26,6 +26,8 @@ pub enum Range {
     FromOne,
     /// Any finite number.
     Finite,
+    /// Any number, infinities included.
+    Number,
     /// `true` or `false`; as a number 1 or 0.
     Flag,
     /// An integer of at least this value.
@@ -48,6 +50,7 @@ impl Range {
             Range::AboveOne => x > 1.0,
             Range::FromOne => x >= 1.0,
             Range::Finite => x.is_finite(),
+            Range::Number => !x.is_nan(),
             Range::Flag => x == 0.0 || x == 1.0,
             // 2^53: the largest count that an f64 holds exactly
             Range::CountFrom(least) => {
@@ -69,6 +72,7 @@ impl Range {
             Range::AboveOne => "> 1".into(),
             Range::FromOne => ">= 1".into(),
             Range::Finite => "finite".into(),
+            Range::Number => "a number".into(),
             Range::Flag => "0 (false) or 1 (true)".into(),
             Range::CountFrom(least) => format!("an integer >= {least}"),
             Range::Choice(names) => {

@@ -8,5 +8,7 @@ use eigenstep_instances as _;
 mod cases;
 #[path = "properties/first_order.rs"]
 mod first_order;
+#[path = "properties/projected.rs"]
+mod projected;
 #[path = "properties/references.rs"]
 mod references;

@@ -14,6 +14,8 @@
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same for directions that need no moments |
 //! | [`Classp`] | 4 | one task after another |
+//!
+//! [`Projected`] keeps the parameters of any of them within bounds.
 
 mod adagrad;
 mod adam;
@@ -24,6 +26,7 @@ mod lion;
 mod moments;
 mod primal_averaging;
 mod prodigy;
+mod projected;
 mod rmsprop;
 mod schedule_free;
 mod sgd;
@@ -37,6 +40,7 @@ pub use lamb::Lamb;
 pub use lion::Lion;
 pub use primal_averaging::{Averaging, PrimalAveraging, PrimalAveragingScalars};
 pub use prodigy::{Prodigy, ProdigyScalars};
+pub use projected::{Projected, ProjectedCoefficients};
 pub use rmsprop::RmsProp;
 pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeScalars};
 pub use sgd::Sgd;

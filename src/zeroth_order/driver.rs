@@ -25,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// | MeZO, ZO-SGD | `Spsa` with Gaussian directions | `Sgd` |
 /// | ZO-SGD-MMT | the same | `Sgd` with `momentum` |
 /// | ZO-Adam, ZO-AdamW | the same | `Adam`, `AdamW` |
-/// | ZO-AdaMM | `Spsa`, `Sides::Forward`, `Random::Sphere` | `Adam { amsgrad: true, bias_correction: false, eps: 1e-12, .. }` |
+/// | ZO-AdaMM | `Spsa`, `Sides::Forward`, `Random::Sphere` | `Adam { amsgrad: true, bias_correction: false, eps: 1e-12, .. }`, in [`Projected`](crate::first_order::Projected) if there are bounds |
 /// | ZO-SignSGD | `Spsa` | `SignSgd` |
 /// | ZO-Bench's sign method | `Spsa` with `Slope::Sign` | `Sgd` |
 /// | ZO-SGD-Cons | `Spsa` | none: [`SpsaEstimator::step_conservatively`] |
