@@ -6,6 +6,8 @@ use eigenstep_instances as _;
 
 #[path = "estimators/allocation.rs"]
 mod allocation;
+#[path = "estimators/compositions.rs"]
+mod compositions;
 #[path = "estimators/contract.rs"]
 mod contract;
 #[path = "estimators/doors.rs"]

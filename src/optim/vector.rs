@@ -69,6 +69,18 @@ impl Layout {
         self.segments.push(segment);
     }
 
+    /// The same parameters in the same places, without the elements of those for which `keep` is not
+    /// `kept`.
+    pub(crate) fn keeping(&self, keep: &[bool], kept: bool) -> Self {
+        let part = |(segment, &keep): (&Segment, &bool)| {
+            let shape = if keep == kept { segment.shape.clone() } else { vec![0] };
+            Segment { name: segment.name.clone(), shape, offset: segment.offset }
+        };
+        let segments: Vec<Segment> = self.segments.iter().zip(keep).map(part).collect();
+        let numel = segments.iter().map(Segment::numel).sum();
+        Self { segments, numel }
+    }
+
     /// The parameters.
     pub fn segments(&self) -> &[Segment] {
         &self.segments

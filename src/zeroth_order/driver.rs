@@ -24,8 +24,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// |---|---|---|
 /// | MeZO, ZO-SGD | `Spsa` with Gaussian directions | `Sgd` |
 /// | ZO-SGD-MMT | the same | `Sgd` with `momentum` |
+/// | the same, no memory for momentum | `Spsa` with `ReplayedMomentum` | `Sgd` |
 /// | ZO-Adam, ZO-AdamW | the same | `Adam`, `AdamW` |
-/// | ZO-AdaMM | `Spsa`, `Sides::Forward`, `Random::Sphere` | `Adam { amsgrad: true, bias_correction: false, eps: 1e-12, .. }`, in [`Projected`](crate::first_order::Projected) if there are bounds |
+/// | ZO-AdaMM | `Spsa`, `Sides::Forward`, `Random::Sphere` | `Adam { amsgrad: true, bias_correction: false, eps: 1e-12, .. }` |
+/// | ZO-AdaMM within bounds | the same | `Projected` of that |
 /// | ZO-SignSGD | `Spsa` | `SignSgd` |
 /// | ZO-Bench's sign method | `Spsa` with `Slope::Sign` | `Sgd` |
 /// | ZO-SGD-Cons | `Spsa` | none: [`SpsaEstimator::step_conservatively`] |

@@ -15,7 +15,7 @@
 //! | module of concern | what |
 //! |---|---|
 //! | [`Estimator`] | closure, threads and ask/tell: three doors to the same probes |
-//! | [`Law`] | which way probes go: [`Random`], [`Sparse`], [`LayerScaled`], [`Lozo`], [`SubZero`], [`Hizoo`], [`QuantizedNormal`], [`Guided`] |
+//! | [`Law`] | which way probes go: [`Random`], [`Sparse`], [`LayerScaled`], [`Lozo`], [`SubZero`], [`Hizoo`], [`QuantizedNormal`], [`Guided`], [`ReplayedMomentum`], [`Split`] |
 //! | [`ZerothOrder`], [`Ledger`] | a pair of estimator and optimizer; a run as its losses |
 //! | [`Format`], [`Ste`] | grids, rounding at random, gradients through roundings |
 
@@ -60,8 +60,8 @@ pub use grasp::{Grasp, Scores};
 pub use law::{
     Directions, Draw, Guided, GuidedDirections, Hizoo, HizooDirections, Law, LayerScaled,
     LayerScales, Lozo, LozoDirections, Mask, QuantizedDirections, QuantizedNormal, Query, Random,
-    RandomDirections, ScaledDirections, Slopes, Sparse, SparseDirections, SubZero,
-    SubZeroDirections, UnitNoise,
+    RandomDirections, ReplayedDirections, ReplayedMomentum, ScaledDirections, Slopes, Sparse,
+    SparseDirections, Split, SplitDirections, SubZero, SubZeroDirections, UnitNoise,
 };
 pub use ledger::Ledger;
 pub use noise::{Noise, Philox, Place, Purpose};

@@ -36,7 +36,7 @@ impl<R: Real, L: Law> Rays<R, L> {
 
 impl<R: Real, L: Law> Slices<R> for Rays<R, L> {
     fn slice(&self, tensor: usize, offset: usize, out: &mut [R]) {
-        if self.directions.own_estimate(tensor, offset, out) {
+        if self.directions.own_estimate(&self.query(0, tensor), offset, out) {
             let factor = R::of(self.directions.scale(tensor));
             return Isa::detect().run(Scale { factor, out });
         }

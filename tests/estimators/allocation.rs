@@ -4,8 +4,8 @@
 
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    Coordinate, Estimator, Hizoo, Law, LayerScaled, Lozo, QuantizedNormal, Random, Shaping, Sparse,
-    Spsa, SubZero, ZerothOrder,
+    Coordinate, Estimator, Hizoo, Law, LayerScaled, Lozo, QuantizedNormal, Random,
+    ReplayedMomentum, Shaping, Sparse, Split, Spsa, SubZero, ZerothOrder,
 };
 use ndarray::{Array1, Array2};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -78,6 +78,8 @@ fn steady_steps_allocate_nothing() {
         law(random);
     }
     law(Sparse::default());
+    law(ReplayedMomentum { momentum: 0.5, floor: 0.5, ..ReplayedMomentum::default() });
+    law(Split::new(Select::ndim(2..), Random::Sphere, Random::Rademacher));
     law(LayerScaled::default());
     law(QuantizedNormal::default());
     steady("Coordinate", Coordinate::default().build().unwrap());

@@ -5,7 +5,8 @@ use eigenstep::prelude::*;
 use eigenstep::state::{Scalar, StateTensor};
 use eigenstep::zeroth_order::{
     ActiveSet, Coordinate, Estimator, Hizoo, Law, LayerScaled, LayerScales, Ledger, Lozo, Mask,
-    QuantizedNormal, Random, Sides, Sparse, Spsa, SpsaEstimator, SubZero, ZerothOrder,
+    QuantizedNormal, Random, ReplayedMomentum, Sides, Sparse, Split, Spsa, SpsaEstimator, SubZero,
+    ZerothOrder,
 };
 use ndarray::{Array1, Array2};
 
@@ -89,6 +90,13 @@ fn every_law_goes_on_bit_for_bit() {
     law_goes_on(Hizoo { alpha: 0.2, centered: false });
     law_goes_on(Hizoo { alpha: 0.2, centered: true });
     law_goes_on(QuantizedNormal::default());
+    for law in [Random::Rademacher, Random::Sphere] {
+        law_goes_on(ReplayedMomentum { law, momentum: 0.5, floor: 0.1 });
+    }
+    let momentum = Lozo { interval: 5, momentum: 0.7, ..Lozo::default() };
+    let curvature = Hizoo { alpha: 0.2, centered: false };
+    law_goes_on(Split::new(Select::ndim(2..), momentum, curvature));
+    law_goes_on(Split::new(Select::ndim(2..), Random::Sphere, ReplayedMomentum::default()));
     let law = Lozo { interval: 5, momentum: 0.7, ..Lozo::default() };
     let LayerScaled { scales, unbiased, .. } = scaled();
     law_goes_on(LayerScaled { law, scales, unbiased });

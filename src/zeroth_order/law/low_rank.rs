@@ -223,8 +223,8 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         }
     }
 
-    fn own_estimate(&self, tensor: usize, offset: usize, out: &mut [R]) -> bool {
-        let factors = self.tensors.get(tensor).filter(|factors| !factors.average.is_empty());
+    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        let factors = self.tensors.get(at.tensor).filter(|factors| !factors.average.is_empty());
         factors.inspect(|factors| factors.estimate(offset, out)).is_some()
     }
 

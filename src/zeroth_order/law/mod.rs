@@ -5,8 +5,10 @@ mod hizoo;
 mod low_rank;
 mod quantized;
 mod random;
+mod replayed;
 mod scaled;
 mod sparse;
+mod split;
 mod subspace;
 mod thin;
 
@@ -15,8 +17,10 @@ pub use hizoo::{Hizoo, HizooDirections};
 pub use low_rank::{Lozo, LozoDirections};
 pub use quantized::{QuantizedDirections, QuantizedNormal};
 pub use random::{Random, RandomDirections};
+pub use replayed::{ReplayedDirections, ReplayedMomentum};
 pub use scaled::{LayerScaled, LayerScales, ScaledDirections};
 pub use sparse::{Mask, Sparse, SparseDirections};
+pub use split::{Split, SplitDirections};
 pub use subspace::{SubZero, SubZeroDirections};
 
 use super::noise::{Noise, Place, Purpose};
@@ -188,9 +192,9 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
     }
 
     /// Writes a piece of a tensor's estimate, the factor `a` apart, if that is not the weighted sum of
-    /// directions; else returns `false`.
-    fn own_estimate(&self, tensor: usize, offset: usize, out: &mut [R]) -> bool {
-        let _ = (tensor, offset, out);
+    /// the step's directions; else returns `false`. The query is the first one of the step.
+    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        let _ = (at, offset, out);
         false
     }
 

@@ -70,6 +70,17 @@ impl Law for Random {
     }
 }
 
+impl Random {
+    /// A piece of a direction before it is brought to its length.
+    pub(super) fn draw<R: Real>(self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+        let place = query.place(Purpose::Direction);
+        match self {
+            Random::Rademacher => query.noise.rademacher(&place, offset, out),
+            _ => query.noise.normal(&place, offset, out),
+        }
+    }
+}
+
 /// The directions of [`Random`].
 #[derive(Clone, Debug)]
 pub struct RandomDirections {
@@ -78,6 +89,13 @@ pub struct RandomDirections {
     inverses: Vec<f64>,
     /// Factors of tensors in the estimate; empty if all are 1.
     scales: Vec<f64>,
+}
+
+impl RandomDirections {
+    /// What a tensor's part of a direction is multiplied by to get its length, if by anything.
+    pub(super) fn inverse(&self, tensor: usize, query: u32) -> Option<f64> {
+        self.inverses.get(query as usize * self.scales.len() + tensor).copied()
+    }
 }
 
 /// Elements whose squares are summed at once.
@@ -129,13 +147,8 @@ impl<R: Real> Directions<R> for RandomDirections {
     }
 
     fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        let place = query.place(Purpose::Direction);
-        if self.law == Random::Rademacher {
-            return query.noise.rademacher(&place, offset, out);
-        }
-        query.noise.normal(&place, offset, out);
-        let at = query.query as usize * self.scales.len() + query.tensor;
-        if let Some(&inverse) = self.inverses.get(at) {
+        self.law.draw(query, offset, out);
+        if let Some(inverse) = self.inverse(query.tensor, query.query) {
             for x in out {
                 *x *= R::of(inverse);
             }

@@ -165,8 +165,8 @@ impl<R: Real, D: Directions<R>> Directions<R> for ScaledDirections<D> {
         self.inner.observe(draw, slopes);
     }
 
-    fn own_estimate(&self, tensor: usize, offset: usize, out: &mut [R]) -> bool {
-        self.inner.own_estimate(tensor, offset, out)
+    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        self.inner.own_estimate(at, offset, out)
     }
 
     fn bound(&self) -> Option<f64> {

@@ -221,14 +221,14 @@ impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
     }
 
     /// What a fixed mask hides has never been probed; of a random one the mean is taken.
-    fn own_estimate(&self, tensor: usize, offset: usize, out: &mut [R]) -> bool {
-        let own = self.inner.own_estimate(tensor, offset, out);
+    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        let own = self.inner.own_estimate(at, offset, out);
         match self.mask {
             _ if !own => {}
             Mask::Random { sparsity } => {
                 out.iter_mut().for_each(|x| *x *= R::of(1.0 - sparsity));
             }
-            _ => self.hide_fixed(tensor, offset, out),
+            _ => self.hide_fixed(at.tensor, offset, out),
         }
         own
     }
