@@ -14,6 +14,8 @@ mod contract;
 mod doors;
 #[path = "estimators/grids.rs"]
 mod grids;
+#[path = "estimators/lattice.rs"]
+mod lattice;
 #[path = "estimators/laws.rs"]
 mod laws;
 #[path = "estimators/methods.rs"]

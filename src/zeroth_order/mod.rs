@@ -9,7 +9,7 @@
 //! | up to some ten thousand parameters, or a small active set | [`Coordinate`]: no variance |
 //! | losses that only compare well or badly | [`Spsa::evolution`] |
 //! | matrices of a fine-tuned model | [`Spsa`] with [`Lozo`] or [`SubZero`] |
-//! | weights that live on a grid of few bits | [`Quzo`]; with a straight-through gradient, [`Fogzo`] |
+//! | weights that live on a grid of few bits | [`Quzo`], or [`QuzoLattice`] in the memory of integers; with a straight-through gradient, [`Fogzo`] |
 //! | categories, or integers | [`categorical`], [`GeneticSearch`] |
 //!
 //! | module of concern | what |
@@ -31,6 +31,7 @@ mod fogzo;
 mod format;
 pub mod genetic;
 mod grasp;
+mod lattice;
 mod law;
 mod ledger;
 mod noise;
@@ -57,6 +58,7 @@ pub use format::{
 };
 pub use genetic::GeneticSearch;
 pub use grasp::{Grasp, Scores};
+pub use lattice::{IntTensor, LatticeOptimizer, QuzoLattice};
 pub use law::{
     Directions, Draw, Guided, GuidedDirections, Hizoo, HizooDirections, Law, LayerScaled,
     LayerScales, Lozo, LozoDirections, Mask, QuantizedDirections, QuantizedNormal, Query, Random,

@@ -72,7 +72,12 @@ impl Law for Random {
 
 impl Random {
     /// A piece of a direction before it is brought to its length.
-    pub(super) fn draw<R: Real>(self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+    pub(in crate::zeroth_order) fn draw<R: Real>(
+        self,
+        query: &Query<'_, R>,
+        offset: usize,
+        out: &mut [R],
+    ) {
         let place = query.place(Purpose::Direction);
         match self {
             Random::Rademacher => query.noise.rademacher(&place, offset, out),
