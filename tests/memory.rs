@@ -149,7 +149,8 @@ fn windows_take_what_they_say() {
         Box::new(MFac { window: 1024, compression, ..MFac::default() }.build::<f32>().unwrap())
     };
     let (window, residual) = measure(sparse(ResidualFormat::Full, false));
-    assert!(window <= 62.0 && residual == 4.0, "{window} and {residual}");
+    // large buffers begin a little later in their pages
+    assert!(window <= 62.0 && (4.0..4.001).contains(&residual), "{window} and {residual}");
     let (window, residual) = measure(sparse(ResidualFormat::Nibble { block: 64 }, true));
     assert!(window <= 41.6 && residual <= 0.63, "{window} and {residual}");
     let (window, residual) = measure(Box::new(MicroAdam::default().build::<f32>().unwrap()));

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::Isa;
-use crate::kernel::pages::filled;
+use crate::kernel::pages::Buffer;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::random::philox4x32;
@@ -64,7 +64,7 @@ pub struct Residual<R> {
 
 #[derive(Debug)]
 enum Held<R> {
-    Full(Vec<R>),
+    Full(Buffer<R>),
     Bf16(Vec<u16>),
     Nibble {
         block: usize,
@@ -78,7 +78,7 @@ impl<R: Real> Residual<R> {
     /// The residual of `numel` elements.
     pub fn new(format: ResidualFormat, numel: usize) -> Self {
         let held = match format {
-            ResidualFormat::Full => Held::Full(filled(R::zero(), numel)),
+            ResidualFormat::Full => Held::Full(Buffer::filled(R::zero(), numel)),
             ResidualFormat::Bf16 => Held::Bf16(vec![0; numel]),
             ResidualFormat::Nibble { block } => Held::Nibble {
                 block,
@@ -188,10 +188,10 @@ impl<R: Real> Residual<R> {
     /// Multiplies every element, without coding anything anew.
     pub(crate) fn scale(&mut self, factor: f64) {
         let factor = R::of(factor);
+        let scale = |values: &mut [R]| values.iter_mut().for_each(|x| *x *= factor);
         match &mut self.held {
-            Held::Full(values) | Held::Nibble { ranges: values, .. } => {
-                values.iter_mut().for_each(|x| *x *= factor);
-            }
+            Held::Full(values) => scale(values),
+            Held::Nibble { ranges, .. } => scale(ranges),
             Held::Bf16(codes) => {
                 for code in codes {
                     let mut value = [R::zero()];
@@ -205,7 +205,7 @@ impl<R: Real> Residual<R> {
     /// Adds the bytes held.
     pub fn count_bytes(&self, bytes: &mut StateBytes) {
         let own = match &self.held {
-            Held::Full(values) => size_of_val(values.as_slice()),
+            Held::Full(values) => values.bytes(),
             Held::Bf16(codes) => size_of_val(codes.as_slice()),
             Held::Nibble { codes, ranges, .. } => codes.len() + size_of_val(ranges.as_slice()),
         };
@@ -243,7 +243,7 @@ impl<R: Real> Residual<R> {
             Err(lookup.problem("residual.codes", text))
         };
         let held = match format {
-            ResidualFormat::Full => Held::Full(lookup.values("residual", &[numel])?),
+            ResidualFormat::Full => Held::Full(lookup.values("residual", &[numel])?.into()),
             ResidualFormat::Bf16 => {
                 let bytes = codes(numel.saturating_mul(2))?;
                 Held::Bf16(bytes.as_chunks().0.iter().map(|&w| u16::from_le_bytes(w)).collect())

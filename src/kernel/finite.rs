@@ -3,6 +3,10 @@
 use super::isa::{Isa, Kernel};
 use crate::numeric::{Element, Real};
 
+/// Places that are read from side by side: the processor fetches several streams ahead at once, and
+/// one alone does not keep its memory busy.
+const STREAMS: usize = 4;
+
 const LANES: usize = 32;
 
 /// Largest magnitude of `values`; NaN if any is NaN.
@@ -21,18 +25,32 @@ impl<R: Real> Kernel for MaxMagnitude<'_, R> {
     #[inline(always)]
     fn run(self) -> R {
         // magnitudes order like their bits, NaN above infinity: integer maxima need no special case
-        let mut lanes = [R::Bits::default(); LANES];
+        let mut lanes = [[R::Bits::default(); LANES]; STREAMS];
         let (blocks, rest) = self.0.as_chunks::<LANES>();
-        for block in blocks {
-            for k in 0..LANES {
-                let bits = block[k].magnitude_bits();
-                lanes[k] = if bits > lanes[k] { bits } else { lanes[k] };
+        let len = blocks.len() / STREAMS;
+        // equal lengths, stated once, so that the loop carries no bounds checks
+        let streams: [_; STREAMS] = std::array::from_fn(|k| &blocks[k * len..][..len]);
+        for i in 0..len {
+            for (lanes, stream) in lanes.iter_mut().zip(streams) {
+                raise::<R>(lanes, &stream[i]);
             }
         }
-        for (lane, x) in lanes.iter_mut().zip(rest) {
+        let [mut largest, others @ ..] = lanes;
+        blocks[STREAMS * len..].iter().for_each(|block| raise::<R>(&mut largest, block));
+        for (lane, x) in largest.iter_mut().zip(rest) {
             *lane = x.magnitude_bits().max(*lane);
         }
-        R::from_magnitude_bits(lanes.into_iter().max().unwrap_or_default())
+        let all = others.as_flattened().iter().chain(&largest);
+        R::from_magnitude_bits(all.copied().max().unwrap_or_default())
+    }
+}
+
+/// Raises every lane to the magnitude beside it.
+#[inline(always)]
+fn raise<R: Real>(lanes: &mut [R::Bits; LANES], block: &[R; LANES]) {
+    for k in 0..LANES {
+        let bits = block[k].magnitude_bits();
+        lanes[k] = if bits > lanes[k] { bits } else { lanes[k] };
     }
 }
 

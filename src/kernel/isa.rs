@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)]
 
+use std::sync::OnceLock;
+
 /// A loop body that [`Isa::run`] instantiates for every instruction set.
 pub trait Kernel {
     /// What the loop returns.
@@ -34,7 +36,8 @@ pub struct Isa(Level);
 impl Isa {
     /// The widest one of this processor.
     pub fn detect() -> Self {
-        Self::available().last().unwrap_or(Self::portable())
+        static WIDEST: OnceLock<Isa> = OnceLock::new();
+        *WIDEST.get_or_init(|| Self::available().last().unwrap_or(Self::portable()))
     }
 
     /// What every processor of the target has (SSE2 on x86-64, NEON on 64-bit Arm).
@@ -58,6 +61,21 @@ impl Isa {
         .into_iter()
         .flatten()
         .map(Self)
+    }
+
+    /// Whether this is the widest set of x86-64.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn has_avx512(self) -> bool {
+        self.0 == Level::Avx512
+    }
+
+    /// The same with vectors of at most 256 bits.
+    pub(crate) fn narrower(self) -> Self {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => Self::available().find(|isa| isa.0 == Level::Avx2).unwrap_or(self),
+            _ => self,
+        }
     }
 
     /// `portable`, `avx2` or `avx512`.

@@ -10,6 +10,8 @@ pub mod isa;
 pub(crate) mod pages;
 pub(crate) mod parallel;
 pub(crate) mod scratch;
+pub(crate) mod signs;
+pub(crate) mod stream;
 pub mod sweep;
 
 pub use isa::{Isa, Kernel};

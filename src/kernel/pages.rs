@@ -1,14 +1,77 @@
-//! Large state on large pages: fewer address translations per step.
+//! Large state on large pages: fewer address translations per step; and not all of it at the same place
+//! of a page.
 
 #![allow(unsafe_code)]
 
-/// A buffer of `len` copies of `value`, on huge pages where the system grants them.
-pub(crate) fn filled<R: Clone>(value: R, len: usize) -> Vec<R> {
-    let mut buffer = Vec::with_capacity(len);
-    // before the first touch: pages are handed out then
-    advise(buffer.spare_capacity_mut());
-    buffer.resize(len, value);
-    buffer
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A slice that was allocated at once, on huge pages where the system grants them.
+///
+/// Allocators put every large buffer at the same place of a page. An update that reads and writes four of
+/// them side by side then meets addresses that differ in nothing that the first-level cache compares at
+/// first, and waits. So each of several buffers in a row begins somewhere else.
+#[derive(Debug)]
+pub(crate) struct Buffer<R> {
+    held: Vec<R>,
+    /// Elements of `held` before the first one.
+    skip: usize,
+}
+
+/// Bytes from which on buffers are staggered: what that takes is less than a hundredth then.
+const STAGGERED: usize = 256 << 10;
+
+/// Bytes between the beginnings of two staggered buffers, and how many different ones there are.
+const DISTANCE: usize = 256;
+const PLACES: usize = 7;
+
+/// Buffers that were staggered so far.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+impl<R: Clone> Buffer<R> {
+    /// `len` copies of `value`.
+    pub fn filled(value: R, len: usize) -> Self {
+        Self::collected(len, value.clone(), std::iter::repeat_n(value, len))
+    }
+
+    /// `values`, of which there are `len`; `pad` fills what is left out.
+    pub fn collected(len: usize, pad: R, values: impl Iterator<Item = R>) -> Self {
+        let skip = match len.saturating_mul(size_of::<R>()) {
+            0..STAGGERED => 0,
+            _ => (COUNT.fetch_add(1, Ordering::Relaxed) % PLACES + 1) * DISTANCE / size_of::<R>(),
+        };
+        let mut held = Vec::with_capacity(skip + len);
+        // before the first touch: pages are handed out then
+        advise(held.spare_capacity_mut());
+        held.extend(std::iter::repeat_n(pad, skip));
+        held.extend(values.take(len));
+        Self { held, skip }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.held.as_slice())
+    }
+}
+
+impl<R: Copy + Default> From<Vec<R>> for Buffer<R> {
+    fn from(values: Vec<R>) -> Self {
+        Self::collected(values.len(), R::default(), values.into_iter())
+    }
+}
+
+impl<R> Deref for Buffer<R> {
+    type Target = [R];
+
+    fn deref(&self) -> &[R] {
+        self.held.get(self.skip..).unwrap_or_default()
+    }
+}
+
+impl<R> DerefMut for Buffer<R> {
+    fn deref_mut(&mut self) -> &mut [R] {
+        self.held.get_mut(self.skip..).unwrap_or_default()
+    }
 }
 
 /// Asks for huge pages behind a buffer. A hint: it changes no content, and may do nothing.
@@ -39,14 +102,29 @@ fn advise<R>(_: &mut [std::mem::MaybeUninit<R>]) {}
 
 #[cfg(test)]
 mod tests {
-    use super::filled;
+    use super::{Buffer, DISTANCE};
 
     #[test]
     fn buffers_hold_what_they_were_filled_with() {
         for len in [0, 1, 1000, (4 << 20) + 3] {
-            let buffer = filled(1.5f32, len);
-            assert_eq!((buffer.len(), buffer.capacity()), (len, len));
+            let mut buffer = Buffer::filled(1.5f32, len);
+            assert_eq!(buffer.len(), len);
             assert!(buffer.iter().all(|&x| x == 1.5));
+            assert!(buffer.bytes() <= 4 * len + 8 * DISTANCE, "{len}");
+            buffer.iter_mut().for_each(|x| *x = 2.5);
+            assert!(buffer.iter().all(|&x| x == 2.5));
+            let counted = Buffer::collected(len, 0.0, (0..len).map(|i| i as f64));
+            assert!(counted.iter().enumerate().all(|(i, &x)| x == i as f64));
+            assert_eq!(counted.len(), len);
         }
+    }
+
+    #[test]
+    fn neighbours_begin_at_different_places() {
+        let buffers: Vec<_> = (0..4).map(|_| Buffer::filled(0u8, 1 << 20)).collect();
+        for (one, other) in buffers.iter().zip(buffers.iter().skip(1)) {
+            assert_ne!(one.skip, other.skip);
+        }
+        assert_eq!(Buffer::filled(0u8, 1000).bytes(), 1000);
     }
 }

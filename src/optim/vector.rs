@@ -6,6 +6,7 @@ use super::vectored::Vectored;
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
+use crate::kernel::pages::Buffer;
 use crate::numeric::{Element, Real};
 use crate::state::{Lookup, Record, StateBytes};
 use std::fmt::Debug;
@@ -109,6 +110,12 @@ impl<R: Copy + Sync> ReadVector<R> for [R] {
 impl<R: Copy + Sync> ReadVector<R> for Vec<R> {
     fn load(&self, offset: usize, out: &mut [R]) {
         self.as_slice().load(offset, out);
+    }
+}
+
+impl<R: Copy + Sync> ReadVector<R> for Buffer<R> {
+    fn load(&self, offset: usize, out: &mut [R]) {
+        (**self).load(offset, out);
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) const TILE: usize = 128;
 pub(super) trait Map: Copy {
     /// Codes per byte.
     const PER_BYTE: usize;
+    /// Whether vectors of 512 bits pay. Searching tables they do not: `cargo bench --bench quant`.
+    const WIDEST: bool = true;
     /// Scale to store and the two numbers that `normalize` needs, for a finite largest magnitude.
     fn scale<R: Real>(absmax: R) -> (R, [R; 2]);
     /// Brings an element to the range in which `encode` expects it.
@@ -252,6 +254,11 @@ macro_rules! with_map {
     };
 }
 
+/// The instruction set that suits a map best, at most `isa`.
+fn best<M: Map>(_: M, isa: Isa) -> Isa {
+    if M::WIDEST { isa } else { isa.narrower() }
+}
+
 impl Codec {
     /// Looks up the tables of `spec`.
     ///
@@ -329,7 +336,7 @@ impl Codec {
         debug_assert_eq!(codes.len(), self.codes_len(out.len()));
         debug_assert_eq!(scales.len(), self.scales_len(out.len()));
         let block_size = self.spec.block_size;
-        with_map!(self, map => isa.run(Decode { map, block_size, codes, scales, out }));
+        with_map!(self, map => best(map, isa).run(Decode { map, block_size, codes, scales, out }));
     }
 
     /// Codes and scales of `x`, the inverse of [`decode`](Self::decode) but for the rounding; the
@@ -338,6 +345,6 @@ impl Codec {
         debug_assert_eq!(codes.len(), self.codes_len(x.len()));
         debug_assert_eq!(scales.len(), self.scales_len(x.len()));
         let block_size = self.spec.block_size;
-        with_map!(self, map => isa.run(Encode { map, block_size, x, codes, scales }));
+        with_map!(self, map => best(map, isa).run(Encode { map, block_size, x, codes, scales }));
     }
 }

@@ -76,6 +76,7 @@ impl<const UPPER: bool> Dynamic<UPPER> {
 
 impl<const UPPER: bool> Map for Dynamic<UPPER> {
     const PER_BYTE: usize = 1;
+    const WIDEST: bool = false;
 
     #[inline(always)]
     fn scale<R: Real>(absmax: R) -> (R, [R; 2]) {

@@ -112,6 +112,7 @@ impl<const UPPER: bool> SignedNibble<UPPER> {
 
 impl<const UPPER: bool> Map for SignedNibble<UPPER> {
     const PER_BYTE: usize = 2;
+    const WIDEST: bool = false;
 
     #[inline(always)]
     fn scale<R: Real>(absmax: R) -> (R, [R; 2]) {

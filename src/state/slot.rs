@@ -6,7 +6,7 @@ use super::record::{Lookup, Record};
 use super::storage::Storage;
 use crate::error::Result;
 use crate::kernel::Isa;
-use crate::kernel::pages::filled;
+use crate::kernel::pages::Buffer;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::{Element, Real};
 use crate::quant::{
@@ -67,11 +67,11 @@ impl SlotShape<'_> {
 /// The memory of one slot.
 #[derive(Debug)]
 pub(crate) enum SlotBuffer<R> {
-    Full(Vec<R>),
+    Full(Buffer<R>),
     /// One number for every `stride`-th element of the flattened tensor.
     Strided {
         stride: usize,
-        values: Vec<R>,
+        values: Buffer<R>,
     },
     Bf16(Vec<u16>),
     Coded {
@@ -101,15 +101,11 @@ impl<R: Real> SlotBuffer<R> {
         storage: &Storage,
     ) -> Self {
         let numel = slot.numel();
-        let values = || -> Vec<R> {
-            match slot.init {
-                SlotInit::Value(value) => filled(R::of(value), numel),
-                SlotInit::Parameter => {
-                    let points = param.iter().step_by(slot.stride.max(1));
-                    let mut values = Vec::with_capacity(numel);
-                    values.extend(points.map(|p| p.load()));
-                    values
-                }
+        let values = || match slot.init {
+            SlotInit::Value(value) => Buffer::filled(R::of(value), numel),
+            SlotInit::Parameter => {
+                let points = param.iter().step_by(slot.stride.max(1));
+                Buffer::collected(numel, R::zero(), points.map(|p| p.load()))
             }
         };
         let zero = slot.init == SlotInit::Value(0.0);
@@ -142,7 +138,7 @@ impl<R: Real> SlotBuffer<R> {
     fn encode(format: SlotFormat, shape: &[usize], values: &[R]) -> Self {
         let isa = Isa::detect();
         match format {
-            SlotFormat::Full => Self::Full(values.to_vec()),
+            SlotFormat::Full => Self::Full(values.to_vec().into()),
             SlotFormat::Bf16 => {
                 let mut codes = vec![0; values.len()];
                 encode_bf16(isa, values, &mut codes);
@@ -169,7 +165,7 @@ impl<R: Real> SlotBuffer<R> {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Full(values) | Self::Strided { values, .. } => size_of_val(values.as_slice()),
+            Self::Full(values) | Self::Strided { values, .. } => values.bytes(),
             Self::Bf16(codes) => size_of_val(codes.as_slice()),
             Self::Coded { codes, scales, .. } => codes.len() + size_of_val(scales.as_slice()),
             Self::Rank1(rank1) => {
@@ -297,7 +293,9 @@ impl<R: Real> SlotBuffer<R> {
         }
         let values: Vec<R> = read_floats(tensor, shape, slot.name, lookup)?;
         Ok(Some(match format {
-            SlotFormat::Full if slot.stride > 1 => Self::Strided { stride: slot.stride, values },
+            SlotFormat::Full if slot.stride > 1 => {
+                Self::Strided { stride: slot.stride, values: values.into() }
+            }
             format => Self::encode(format, slot.shape, &values),
         }))
     }
@@ -347,7 +345,7 @@ impl<R: Real> SlotBuffer<R> {
                 ],
                 maxima: Rank1Maxima::new(slot.shape),
             })),
-            SlotFormat::Full | SlotFormat::Bf16 => Self::Full(scales),
+            SlotFormat::Full | SlotFormat::Bf16 => Self::encode(format, slot.shape, &scales),
         })
     }
 }

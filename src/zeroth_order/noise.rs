@@ -2,7 +2,7 @@
 //! order, at any time. Nothing is stored, and two consumers cannot get out of step.
 
 use crate::error::{Error, Result};
-use crate::kernel::{Isa, Kernel};
+use crate::kernel::{Isa, signs};
 use crate::numeric::Real;
 use crate::numeric::random::{normal_pair, philox4x32, uniform};
 use std::fmt::Debug;
@@ -152,7 +152,27 @@ impl<R: Real> Noise<R> for Philox {
     }
 
     fn rademacher(&self, place: &Place, offset: usize, out: &mut [R]) {
-        Isa::detect().run(Signs { philox: *self, place, offset, out });
+        let (start, mut block) = (offset % BLOCK, (offset / BLOCK) as u32);
+        let (head, body) = out.split_at_mut(((BLOCK - start) % BLOCK).min(out.len()));
+        if !head.is_empty() {
+            part_of_block(&self.block(place, block), start, head);
+            block += 1;
+        }
+        let whole = body.len() / BLOCK * BLOCK;
+        let (whole, tail) = body.split_at_mut(whole);
+        let isa = Isa::detect();
+        let mut words = [[0; 4]; AT_ONCE];
+        for out in whole.chunks_mut(AT_ONCE * BLOCK) {
+            let words = words.get_mut(..out.len() / BLOCK).unwrap_or_default();
+            for words in words.iter_mut() {
+                *words = self.block(place, block);
+                block += 1;
+            }
+            signs::expand(isa, words.as_flattened(), out);
+        }
+        if !tail.is_empty() {
+            part_of_block(&self.block(place, block), 0, tail);
+        }
     }
 
     fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]) {
@@ -167,67 +187,17 @@ impl<R: Real> Noise<R> for Philox {
     }
 }
 
-struct Signs<'a, R> {
-    philox: Philox,
-    place: &'a Place,
-    offset: usize,
-    out: &'a mut [R],
-}
-
 /// Blocks that are drawn before their bits are expanded.
 const AT_ONCE: usize = 16;
 
 /// Signs that one block gives.
 const BLOCK: usize = 128;
 
-impl<R: Real> Kernel for Signs<'_, R> {
-    type Output = ();
-    #[inline(always)]
-    fn run(self) {
-        let Self { philox, place, offset, out } = self;
-        let start = offset % BLOCK;
-        let (head, body) = out.split_at_mut(((BLOCK - start) % BLOCK).min(out.len()));
-        let mut block = (offset / BLOCK) as u32;
-        if !head.is_empty() {
-            part_of_block(&philox.block(place, block), start, head);
-            block += 1;
-        }
-        let (whole, tail) = body.as_chunks_mut::<BLOCK>();
-        let mut words = [[0; 4]; AT_ONCE];
-        for out in whole.chunks_mut(AT_ONCE) {
-            let words = words.get_mut(..out.len()).unwrap_or_default();
-            for words in words.iter_mut() {
-                *words = philox.block(place, block);
-                block += 1;
-            }
-            let (out, _) = out.as_flattened_mut().as_chunks_mut::<32>();
-            // a loop over a number of words that is not known: then the compiler puts the bits of one word
-            // into the lanes of a vector, and not four words
-            for (out, &word) in out.iter_mut().zip(words.as_flattened()) {
-                expand(word, out);
-            }
-        }
-        if !tail.is_empty() {
-            part_of_block(&philox.block(place, block), 0, tail);
-        }
-    }
-}
-
-/// The signs of 32 bits.
-#[inline(always)]
-fn expand<R: Real>(word: u32, out: &mut [R; 32]) {
-    for (bit, x) in (0..32).zip(out) {
-        *x = if word >> bit & 1 == 1 { R::one() } else { -R::one() };
-    }
-}
-
 /// The signs `start .. start + out.len()` of one block.
 fn part_of_block<R: Real>(words: &[u32; 4], start: usize, out: &mut [R]) {
-    let mut all = [[R::zero(); 32]; 4];
-    for (out, &word) in all.iter_mut().zip(words) {
-        expand(word, out);
-    }
-    for (x, sign) in out.iter_mut().zip(all.as_flattened().iter().skip(start)) {
+    let mut all = [R::zero(); BLOCK];
+    signs::expand(Isa::detect(), words, &mut all);
+    for (x, sign) in out.iter_mut().zip(all.iter().skip(start)) {
         *x = *sign;
     }
 }

@@ -106,7 +106,7 @@ impl<T: Element> Session<T> {
     pub(super) fn count(&self) -> StateBytes {
         let mut bytes = StateBytes::default();
         bytes.add_parameters(self.space.layout.numel());
-        bytes.add("copy", size_of_val(&*self.space.base));
+        bytes.add("copy", self.space.base.bytes());
         bytes
     }
 

@@ -2,7 +2,9 @@
 //! perturbed and put back.
 
 use crate::error::{Error, Result};
+use crate::kernel::pages::Buffer;
 use crate::kernel::parallel::for_each_piece;
+use crate::kernel::stream;
 use crate::numeric::{Element, Real};
 use crate::optim::{Layout, ReadVector, Segment};
 use crate::params::{Manifest, ParamBuffers, ParamLeaf, ParamVisitor, Parameters};
@@ -42,7 +44,10 @@ impl<T: Element> Visit<T> {
 }
 
 /// Elements that are perturbed at once: they stay in the first-level cache.
-const PIECE: usize = 2048;
+const PIECE: usize = 1024;
+
+/// Elements that one thread writes past the cache before it waits for them: a multiple of [`PIECE`].
+const STREAMED: usize = 1 << 16;
 
 /// Tensors of a run, and a copy of their elements before the step.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ pub(super) struct Space<T: Element> {
     /// Empty before the first step.
     pub layout: Layout,
     /// Row-major, one tensor after another; empty if no copy was asked for.
-    pub base: Vec<T::Compute>,
+    pub base: Buffer<T::Compute>,
 }
 
 impl<T: Element> Space<T> {
@@ -63,7 +68,7 @@ impl<T: Element> Space<T> {
             let (expected, found) = ("f32 or f64, else probes vanish in rounding", T::NAME);
             return Err(Error::UnsupportedElement { method, expected, found });
         }
-        Ok(Self { layout: Layout::new(), base: Vec::new() })
+        Ok(Self { layout: Layout::new(), base: Vec::new().into() })
     }
 
     /// Takes the parameters in, and a copy of them if `copy`.
@@ -82,14 +87,20 @@ impl<T: Element> Space<T> {
             if !copy {
                 return Ok(());
             }
-            self.base.resize(self.layout.numel(), T::Compute::of(0.0));
-            let mut rest = self.base.as_mut_slice();
+            if self.base.len() != self.layout.numel() {
+                self.base = Buffer::filled(T::Compute::of(0.0), self.layout.numel());
+            }
+            let beyond = self.is_beyond_cache();
+            let mut rest = &mut *self.base;
             for (segment, leaf) in self.layout.segments().iter().zip(leaves) {
                 let (to, later) = rest.split_at_mut(segment.numel());
                 match leaf {
                     ParamLeaf::Slice(from) => {
                         let from = T::as_compute(from).unwrap_or_default();
-                        for_each_piece(to, 1 << 16, |offset, to| from.load(offset, to));
+                        for_each_piece(to, STREAMED, |offset, to| match beyond {
+                            true => stream::copy(from.get(offset..).unwrap_or_default(), to),
+                            false => from.load(offset, to),
+                        });
                     }
                     ParamLeaf::Strided(from) => {
                         to.iter_mut().zip(from.iter()).for_each(|(to, from)| *to = from.load());
@@ -99,6 +110,11 @@ impl<T: Element> Space<T> {
             }
             Ok(())
         })
+    }
+
+    /// Whether the parameters are so many that what is written is not in the cache when it is read.
+    fn is_beyond_cache(&self) -> bool {
+        self.layout.numel() * size_of::<T>() >= stream::BEYOND_CACHE
     }
 
     /// Refuses a tree whose leaves are not those of the first step, in their order: their places name
@@ -139,7 +155,13 @@ impl<T: Element> Space<T> {
                 };
                 match leaf {
                     ParamLeaf::Slice(out) => {
-                        for_each_piece(T::as_compute_mut(out).unwrap_or_default(), PIECE, piece);
+                        let out = T::as_compute_mut(out).unwrap_or_default();
+                        match self.is_beyond_cache() {
+                            true => for_each_piece(out, STREAMED, |start, out| {
+                                stream::fill(out, PIECE, |offset, out| piece(start + offset, out));
+                            }),
+                            false => for_each_piece(out, PIECE, piece),
+                        }
                     }
                     ParamLeaf::Strided(out) => {
                         let mut values = vec![T::Compute::of(0.0); out.len()];

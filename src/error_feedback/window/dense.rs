@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernel::isa::{Isa, Kernel};
-use crate::kernel::pages::filled;
+use crate::kernel::pages::Buffer;
 use crate::kernel::parallel;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
@@ -16,7 +16,7 @@ const CHUNK: usize = 16_384;
 pub(super) struct DenseRows<R> {
     numel: usize,
     /// Row after row.
-    values: Vec<R>,
+    values: Buffer<R>,
 }
 
 /// A vector that is read piece by piece.
@@ -27,7 +27,7 @@ type Piece<'p, R> = &'p (dyn Fn(usize, usize, &mut dyn FnMut(&[R])) + Sync);
 
 impl<R: Real> DenseRows<R> {
     pub fn new(capacity: usize, numel: usize) -> Self {
-        Self { numel, values: filled(R::zero(), capacity * numel) }
+        Self { numel, values: Buffer::filled(R::zero(), capacity * numel) }
     }
 
     fn row(&self, slot: usize) -> &[R] {
@@ -89,7 +89,7 @@ impl<R: Real> DenseRows<R> {
     }
 
     pub fn bytes(&self) -> usize {
-        size_of_val(self.values.as_slice())
+        self.values.bytes()
     }
 
     pub fn save(&self, record: &mut Record<'_>) {
@@ -99,7 +99,7 @@ impl<R: Real> DenseRows<R> {
 
     pub fn load(capacity: usize, numel: usize, lookup: &Lookup<'_>) -> Result<Self> {
         let rows = if numel == 0 { 0 } else { capacity };
-        Ok(Self { numel, values: lookup.values("rows", &[rows, numel])? })
+        Ok(Self { numel, values: lookup.values("rows", &[rows, numel])?.into() })
     }
 }
 

@@ -1,0 +1,126 @@
+//! Copies that leave the cache alone: memory that is written once and not read soon need not be loaded
+//! first.
+
+#![allow(unsafe_code)]
+
+use super::scratch::with_scratch;
+use crate::numeric::Real;
+#[cfg(target_arch = "x86_64")]
+use std::ops::Range;
+
+/// Bytes of all parameters from which on copies of them do not stay in the cache anyway.
+pub(crate) const BEYOND_CACHE: usize = 32 << 20;
+
+/// `to ← from`, past the cache where the processor can.
+pub(crate) fn copy<R: Real>(from: &[R], to: &mut [R]) {
+    copy_unfenced(from, to);
+    fence();
+}
+
+/// Fills `out` with what `f(offset, piece)` computes for every `piece` of elements, past the cache where
+/// the processor can.
+pub(crate) fn fill<R: Real>(out: &mut [R], piece: usize, mut f: impl FnMut(usize, &mut [R])) {
+    with_scratch(piece, |values| {
+        for (i, out) in out.chunks_mut(piece).enumerate() {
+            let values = values.get_mut(..out.len()).unwrap_or_default();
+            f(i * piece, values);
+            copy_unfenced(values, out);
+        }
+    });
+    fence();
+}
+
+/// As [`copy`]; [`fence`] has to follow on the same thread before anything reads or writes `to`.
+fn copy_unfenced<R: Real>(from: &[R], to: &mut [R]) {
+    let len = from.len().min(to.len());
+    let (from, to) = (from.get(..len).unwrap_or_default(), to.get_mut(..len).unwrap_or_default());
+    #[cfg(target_arch = "x86_64")]
+    copy_lines(from, to);
+    #[cfg(not(target_arch = "x86_64"))]
+    to.copy_from_slice(from);
+}
+
+/// Completes the writes of this thread before anything that it does later.
+fn fence() {
+    // SAFETY: SSE is part of the target.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
+/// Bytes of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 64;
+
+/// Equally long slices of elements whose size divides a line: they are floating-point numbers.
+#[cfg(target_arch = "x86_64")]
+fn copy_lines<R: Real>(from: &[R], to: &mut [R]) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+    let per_line = LINE / size_of::<R>();
+    // at most `len`: what is shorter than that is copied as usual
+    let head = to.as_ptr().align_offset(LINE).min(to.len());
+    let lines = (to.len() - head) / per_line;
+    let tail = head + lines * per_line;
+    let part = |range: Range<usize>| from.get(range).unwrap_or_default();
+    if let Some(to) = to.get_mut(..head) {
+        to.copy_from_slice(part(0..head));
+    }
+    if let (Some(to), from) = (to.get_mut(head..tail), part(head..tail)) {
+        let (mut source, mut target) =
+            (from.as_ptr().cast::<__m128i>(), to.as_mut_ptr().cast::<__m128i>());
+        for _ in 0..lines {
+            // SAFETY: both slices have `lines` lines from here on, and `to` begins at a line: every
+            // access lies within, and those to `to` are aligned. SSE2 is part of the target.
+            unsafe {
+                let parts: [__m128i; 4] = std::array::from_fn(|k| _mm_loadu_si128(source.add(k)));
+                for (k, part) in parts.into_iter().enumerate() {
+                    _mm_stream_si128(target.add(k), part);
+                }
+                (source, target) = (source.add(4), target.add(4));
+            }
+        }
+    }
+    if let Some(to) = to.get_mut(tail..) {
+        to.copy_from_slice(part(tail..from.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{copy, fill};
+    use crate::numeric::Real;
+
+    #[test]
+    fn copies_are_copies_wherever_they_begin_and_end() {
+        fn check<R: Real>(value: impl Fn(usize) -> R) {
+            let from: Vec<R> = (0..200).map(&value).collect();
+            for (start, end) in [(0, 0), (0, 200), (1, 200), (3, 19), (5, 6), (17, 199)] {
+                let mut to = vec![value(999); 200];
+                for skew in 0..3 {
+                    let Some(from) = from.get(start..end - skew.min(end - start)) else { continue };
+                    let Some(part) = to.get_mut(start + skew..) else { continue };
+                    let Some(part) = part.get_mut(..from.len()) else { continue };
+                    copy(from, part);
+                    assert_eq!(from, part);
+                }
+                assert!(to.iter().take(start).all(|&x| x == value(999)));
+            }
+        }
+        check(|i| i as f32);
+        check(|i| i as f64);
+    }
+
+    #[test]
+    fn pieces_are_computed_where_they_belong() {
+        for (start, len, piece) in [(0, 0, 8), (1, 100, 16), (5, 99, 7), (0, 64, 64)] {
+            let mut all = vec![-1.0f32; 128];
+            let Some(out) = all.get_mut(start..start + len) else { continue };
+            fill(out, piece, |offset, values| {
+                values.iter_mut().zip(offset..).for_each(|(x, i)| *x = i as f32);
+            });
+            assert!(out.iter().enumerate().all(|(i, &x)| x == i as f32));
+            assert_eq!(all.iter().filter(|&&x| x == -1.0).count(), 128 - len);
+        }
+    }
+}
