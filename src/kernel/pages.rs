@@ -16,6 +16,7 @@ pub(crate) struct Buffer<R> {
     held: Vec<R>,
     /// Elements of `held` before the first one.
     skip: usize,
+    len: usize,
 }
 
 /// Bytes from which on buffers are staggered: what that takes is less than a hundredth then.
@@ -23,7 +24,7 @@ const STAGGERED: usize = 256 << 10;
 
 /// Bytes between the beginnings of two staggered buffers, and how many different ones there are.
 const DISTANCE: usize = 256;
-const PLACES: usize = 7;
+const PLACES: usize = 8;
 
 /// Buffers that were staggered so far.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -36,16 +37,19 @@ impl<R: Clone> Buffer<R> {
 
     /// `values`, of which there are `len`; `pad` fills what is left out.
     pub fn collected(len: usize, pad: R, values: impl Iterator<Item = R>) -> Self {
-        let skip = match len.saturating_mul(size_of::<R>()) {
-            0..STAGGERED => 0,
-            _ => (COUNT.fetch_add(1, Ordering::Relaxed) % PLACES + 1) * DISTANCE / size_of::<R>(),
+        let step = DISTANCE / size_of::<R>();
+        // as many elements wherever it begins
+        let (skip, room) = match len.saturating_mul(size_of::<R>()) {
+            0..STAGGERED => (0, 0),
+            _ => ((COUNT.fetch_add(1, Ordering::Relaxed) % PLACES + 1) * step, PLACES * step),
         };
-        let mut held = Vec::with_capacity(skip + len);
+        let mut held = Vec::with_capacity(len + room);
         // before the first touch: pages are handed out then
         advise(held.spare_capacity_mut());
-        held.extend(std::iter::repeat_n(pad, skip));
+        held.extend(std::iter::repeat_n(pad.clone(), skip));
         held.extend(values.take(len));
-        Self { held, skip }
+        held.resize(len + room, pad);
+        Self { held, skip, len }
     }
 
     /// Bytes held.
@@ -64,13 +68,13 @@ impl<R> Deref for Buffer<R> {
     type Target = [R];
 
     fn deref(&self) -> &[R] {
-        self.held.get(self.skip..).unwrap_or_default()
+        self.held.get(self.skip..self.skip + self.len).unwrap_or_default()
     }
 }
 
 impl<R> DerefMut for Buffer<R> {
     fn deref_mut(&mut self) -> &mut [R] {
-        self.held.get_mut(self.skip..).unwrap_or_default()
+        self.held.get_mut(self.skip..self.skip + self.len).unwrap_or_default()
     }
 }
 
@@ -102,7 +106,7 @@ fn advise<R>(_: &mut [std::mem::MaybeUninit<R>]) {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Buffer, DISTANCE};
+    use super::{Buffer, DISTANCE, PLACES, STAGGERED};
 
     #[test]
     fn buffers_hold_what_they_were_filled_with() {
@@ -110,7 +114,8 @@ mod tests {
             let mut buffer = Buffer::filled(1.5f32, len);
             assert_eq!(buffer.len(), len);
             assert!(buffer.iter().all(|&x| x == 1.5));
-            assert!(buffer.bytes() <= 4 * len + 8 * DISTANCE, "{len}");
+            let most = 4 * len + PLACES * DISTANCE;
+            assert_eq!(buffer.bytes(), if 4 * len < STAGGERED { 4 * len } else { most });
             buffer.iter_mut().for_each(|x| *x = 2.5);
             assert!(buffer.iter().all(|&x| x == 2.5));
             let counted = Buffer::collected(len, 0.0, (0..len).map(|i| i as f64));

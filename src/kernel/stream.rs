@@ -96,7 +96,7 @@ mod tests {
         fn check<R: Real>(value: impl Fn(usize) -> R) {
             let from: Vec<R> = (0..200).map(&value).collect();
             for (start, end) in [(0, 0), (0, 200), (1, 200), (3, 19), (5, 6), (17, 199)] {
-                let mut to = vec![value(999); 200];
+                let mut to = [value(999); 200];
                 for skew in 0..3 {
                     let Some(from) = from.get(start..end - skew.min(end - start)) else { continue };
                     let Some(part) = to.get_mut(start + skew..) else { continue };
