@@ -54,7 +54,8 @@ static ALLOCATOR: Counting = Counting;
 /// Bytes that an optimizer frees when it is dropped, against those that it said it held.
 ///
 /// What `state_bytes` leaves out, as it says: the work list (less than a KiB per unit of 16 384
-/// elements), names, shapes, and the empty lists around them (less than 8 KiB).
+/// elements), names, shapes, and the empty lists around them (less than 8 KiB), and 2 KiB by which each
+/// of at most 5 large buffers of a tensor are kept apart.
 fn state_takes_what_it_says<U: Subject>() {
     let shapes: [&[usize]; 2] = [&[512, 1024], &[70_000]];
     let units = 32 + 5;
@@ -71,7 +72,7 @@ fn state_takes_what_it_says<U: Subject>() {
                 let before = LIVE.load(Relaxed);
                 drop(opt);
                 let freed = before - LIVE.load(Relaxed);
-                let slack = 1024 * units + 8192;
+                let slack = 1024 * units + 8192 + 2 * 5 * 2048;
                 assert!(
                     (said..=said + slack).contains(&freed),
                     "{}, {precision:?}, {rounding:?}: said {said}, freed {freed}",

@@ -6,7 +6,8 @@ use std::fmt;
 /// Bytes that an optimizer's state holds, slot by slot, summed over all parameters.
 ///
 /// Counted are the buffers of the state itself: codes, scales, moments, master weights. Names, step
-/// counts and the work list of a step (a few dozen bytes per tensor) are not.
+/// counts, the work list of a step (a few dozen bytes per tensor) and the 2 KiB by which buffers of
+/// 256 KiB and more are kept apart are not.
 ///
 /// # Examples
 /// ```
