@@ -77,7 +77,7 @@ impl Fisher {
     fn solve<R: Real>(&self, window: &GradWindow<R>, b: Vec<f64>) -> Result<Vec<f64>> {
         let count = window.count();
         let shift = self.normalizer(window) * self.damp;
-        let mut k = Array2::from_shape_fn((count, count), |(i, j)| window.gram(i, j));
+        let mut k = window.gram_matrix();
         k.diag_mut().map_inplace(|x| *x += shift);
         let factor = cholesky(&k).or_else(|_| {
             // rounding has made a nearly singular matrix indefinite
@@ -165,7 +165,7 @@ fn cancels<R: Real>(window: &GradWindow<R>, y: &[f64]) -> bool {
     let (mut terms, mut square) = (0.0, 0.0);
     for (i, a) in y.iter().enumerate() {
         terms += a.abs() * window.gram(i, i).sqrt();
-        square += y.iter().enumerate().map(|(j, b)| a * b * window.gram(i, j)).sum::<f64>();
+        square += a * window.gram_row(i).iter().zip(y).map(|(s, b)| s * b).sum::<f64>();
     }
     // written so that a NaN counts as well; a square that rounding alone can make says nothing
     let held = terms * R::epsilon().widen() <= 1e-4 * square.sqrt()

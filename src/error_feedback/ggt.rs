@@ -209,7 +209,7 @@ impl<U: Rule> WindowMethod for Ggt<U> {
             (GgtForm::General, Some(products)) => root.correction(window, products),
             (GgtForm::General, None) => {
                 let newest = window.newest();
-                let products = (0..window.count()).map(|slot| window.gram(newest, slot)).collect();
+                let products = window.gram_row(newest).to_vec();
                 let mut coefficients = root.correction(window, products)?;
                 if let Some(own) = coefficients.get_mut(newest) {
                     *own += 1.0 / eps;

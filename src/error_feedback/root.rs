@@ -4,7 +4,7 @@ use super::window::GradWindow;
 use crate::error::Result;
 use crate::linalg::{Eigh, eigh};
 use crate::numeric::Real;
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Axis};
 
 /// `[(ĜĜᵀ)^½ + εI]⁻¹`, for the gradients `ĝᵢ = β^age·gᵢ` of a window as the columns of `Ĝ`.
 ///
@@ -61,9 +61,8 @@ impl WindowRoot {
     }
 
     fn eigh<R: Real>(&self, window: &GradWindow<R>, decays: &Array1<f64>) -> Result<Eigh<f64>> {
-        let decay = |i: usize| decays.get(i).copied().unwrap_or(0.0);
         let n = window.count();
-        let mut t = Array2::from_shape_fn((n, n), |(i, j)| window.gram(i, j) * decay(i) * decay(j));
+        let mut t = window.gram_matrix() * decays * decays.view().insert_axis(Axis(1));
         let mean = t.diag().sum() / n.max(1) as f64;
         let jitter = self.jitter * if self.relative_jitter { mean.max(1.0) } else { 1.0 };
         t.diag_mut().map_inplace(|x| *x += jitter);

@@ -9,6 +9,7 @@ pub(crate) mod finite;
 pub mod isa;
 pub(crate) mod pages;
 pub(crate) mod parallel;
+pub(crate) mod reach;
 pub(crate) mod scratch;
 pub(crate) mod signs;
 pub(crate) mod stream;

@@ -4,7 +4,7 @@ use super::routines::{NOT_POSITIVE, Routines, Table};
 use super::{Backend, Eigh, Qr, Svd, Triangle, reciprocal_power_of_two, sorted};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
-use ndarray::{Array1, Array2, ArrayRef2, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2};
+use ndarray::{Array1, Array2, ArrayRef2, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2, s};
 
 const NOT_SQUARE: &str = "it must be square";
 const NOT_FINITE: &str = "it holds a NaN or an infinity";
@@ -99,7 +99,9 @@ impl Backend {
         };
         let result = self.routines().cholesky(scaled(&scaled(a, scale), scale).view());
         let mut l = result.map_err(|why| task.fails(why))?;
-        l.mapv_inplace(|x| x / scale);
+        if scale != R::one() {
+            l.mapv_inplace(|x| x / scale);
+        }
         // finite entries with a finite factor that has no positive diagonal: rounding hid the sign
         if l.iter().any(|x| !x.is_finite()) || l.diag().iter().any(|&x| x <= R::zero()) {
             return Err(task.fails(NOT_POSITIVE));
@@ -281,10 +283,13 @@ impl Task {
     /// The same over one triangle with its diagonal; the rest is not read.
     fn largest_in<R: Real>(self, a: &ArrayRef2<R>, triangle: Triangle) -> Result<R> {
         let mut largest = R::default().magnitude_bits();
-        for ((i, j), x) in a.indexed_iter() {
-            if i == j || (i > j) == (triangle == Triangle::Lower) {
-                largest = largest.max(x.magnitude_bits());
-            }
+        for (i, row) in a.rows().into_iter().enumerate() {
+            let diagonal = i.min(row.len());
+            let held = match triangle {
+                Triangle::Lower => row.slice_move(s![..(diagonal + 1).min(a.ncols())]),
+                Triangle::Upper => row.slice_move(s![diagonal..]),
+            };
+            largest = held.fold(largest, |m, x| m.max(x.magnitude_bits()));
         }
         self.finite(R::from_magnitude_bits(largest))
     }

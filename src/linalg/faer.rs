@@ -153,6 +153,10 @@ impl<R: Real + RealField> Routines<R> for Faer {
         triangle: Triangle,
         b: Array2<R>,
     ) -> Outcome<Array2<R>> {
+        if b.ncols() == 1 {
+            // a copy of the matrix would take longer
+            return Native.solve_triangular(a, triangle, b);
+        }
         let (a, mut x) = (aligned(a), aligned(b.view()));
         match triangle {
             Triangle::Lower => {

@@ -8,7 +8,7 @@ use super::routines::{NO_CONVERGENCE, NOT_POSITIVE, Outcome, Routines};
 use super::{Triangle, reciprocal_power_of_two, sorted};
 use crate::numeric::Real;
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 /// The backend without dependencies.
 pub(super) struct Native;
@@ -69,6 +69,9 @@ impl<R: Real> Routines<R> for Native {
         b: Array2<R>,
     ) -> Outcome<Array2<R>> {
         let n = b.nrows();
+        if b.ncols() == 1 {
+            return Ok(substituted(a, triangle, b));
+        }
         let mut x = Rows::of(b.view());
         for step in 0..n {
             let (i, solved) = match triangle {
@@ -83,6 +86,31 @@ impl<R: Real> Routines<R> for Native {
         }
         Ok(x.array())
     }
+}
+
+/// The solution for one column: what the elements before have in common with a row is taken off at once,
+/// or, where columns lie together in memory, each element from all that follow.
+fn substituted<R: Real>(a: ArrayView2<'_, R>, triangle: Triangle, mut b: Array2<R>) -> Array2<R> {
+    let n = b.nrows();
+    let mut x = b.column_mut(0);
+    let by_columns = a.t().is_standard_layout();
+    for step in 0..n {
+        let (i, solved, open) = match triangle {
+            Triangle::Lower => (step, 0..step, step + 1..n),
+            Triangle::Upper => (n - 1 - step, n - step..n, 0..n - 1 - step),
+        };
+        if !by_columns {
+            let terms = a.slice(s![i, solved.clone()]);
+            x[i] = terms.iter().zip(x.slice(s![solved])).fold(x[i], |rest, (&a, &x)| rest - a * x);
+        }
+        x[i] /= a[[i, i]];
+        if by_columns {
+            let found = x[i];
+            let terms = a.slice(s![open.clone(), i]);
+            x.slice_mut(s![open]).zip_mut_with(&terms, |x, &a| *x -= a * found);
+        }
+    }
+    b
 }
 
 /// A row-major matrix without gaps that lends several rows at once.

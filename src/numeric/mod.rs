@@ -1,6 +1,6 @@
 //! Floor 0: the numbers the crate computes with, and the numbers parameters are stored in.
 
-use num_traits::{Float, FromPrimitive, NumAssign};
+use num_traits::{Float, FromPrimitive, NumAssign, PrimInt};
 use std::fmt::Debug;
 use std::iter::Sum;
 
@@ -35,7 +35,7 @@ pub trait Real:
     /// `|x|` as an unsigned integer that orders like the number; NaN orders above infinity.
     fn magnitude_bits(self) -> Self::Bits;
     /// Unsigned integer of the same width.
-    type Bits: Copy + Ord + Default + Send + Sync + Debug + 'static;
+    type Bits: PrimInt + Default + Send + Sync + Debug + 'static;
     /// Undoes [`Real::magnitude_bits`].
     fn from_magnitude_bits(bits: Self::Bits) -> Self;
     /// Takes the `f32` or the `f64` arm of `choice`.

@@ -1,15 +1,18 @@
 //! The entries of largest magnitude, found in little more than one read of the vector.
 //!
-//! A threshold is guessed that a few more than `k` entries reach; one wide pass collects those; the
-//! exact choice is made among them. Where the guess was too high the threshold comes from maxima of
-//! groups: if `k` groups have a maximum of at least `t`, then so have `k` entries. The result does
-//! not depend on the guess.
+//! A threshold is guessed that a few more than `k` entries reach; one wide pass lists those; among them
+//! the last one that is chosen is found by bisection of the bits. Where the guess was too high the
+//! threshold comes from maxima of groups: if `k` groups have a maximum of at least `t`, then so have `k`
+//! entries. The result does not depend on the guess.
 
 use super::selection::block_count;
+use crate::kernel::reach::Reaching;
 use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
+use num_traits::{PrimInt, Zero};
+use std::ops::RangeInclusive;
 
-/// Entries tested with one branch.
+/// Entries of a group.
 const LANES: usize = 16;
 /// Above so many entries the first guess comes from a sample.
 const SAMPLED: usize = 1 << 16;
@@ -58,9 +61,9 @@ pub fn select_top_k<R: Real>(a: &[R], k: usize, indices: &mut Vec<u32>) {
 /// 2024.
 pub fn block_top_k<R: Real>(a: &[R], density: f64, block: usize, indices: &mut Vec<u32>) {
     indices.clear();
-    let mut selector = Selector::new(None);
     let block = block.clamp(1, a.len().max(1));
     let full = block_count(density, block);
+    let mut selector = Selector::new(None);
     for (number, values) in a.chunks(block).enumerate() {
         let Ok(base) = u32::try_from(number * block) else { return };
         let k = if values.len() == block { full } else { block_count(density, values.len()) };
@@ -68,20 +71,16 @@ pub fn block_top_k<R: Real>(a: &[R], density: f64, block: usize, indices: &mut V
     }
 }
 
-/// A magnitude and the complement of its index: larger means chosen earlier.
-type Key<R> = (<R as Real>::Bits, u32);
-
 /// Buffers and the guess, carried from block to block.
 struct Selector<R: Real> {
     guess: Option<R::Bits>,
-    found: Vec<Key<R>>,
-    sorted: Vec<Key<R>>,
+    found: Reaching<R::Bits>,
     maxima: Vec<R::Bits>,
 }
 
 impl<R: Real> Selector<R> {
     fn new(guess: Option<R::Bits>) -> Self {
-        Self { guess, found: Vec::new(), sorted: Vec::new(), maxima: Vec::new() }
+        Self { guess, found: Reaching::new(), maxima: Vec::new() }
     }
 
     /// Appends the `k` chosen entries of `a` to `indices`, `base` added.
@@ -95,48 +94,47 @@ impl<R: Real> Selector<R> {
         if k == 0 {
             return;
         }
-        // zeros are never collected: they would all be candidates where a block has many
+        // zeros are never listed: they would all be candidates where a block has many
         let smallest = (R::min_positive_value() * R::epsilon()).magnitude_bits();
-        let guessed = self.guess.filter(|&guess| {
-            self.collect(a, guess.max(smallest), 4 * (k + margin(k)) + LANES)
-                && self.found.len() >= k
-        });
-        if guessed.is_none() {
-            let bound = self.threshold_of_groups(a, k).max(smallest);
-            self.collect(a, bound, usize::MAX);
-        }
-        let Some(more) = self.found.len().checked_sub(k) else {
-            fill_with_zeros(a, k - self.found.len(), base, smallest, indices);
-            return;
+        let bound = match self.guess.map(|guess| guess.max(smallest)) {
+            Some(guess)
+                if self.list(a, guess, 4 * (k + margin(k)) + LANES) && self.found.len() >= k =>
+            {
+                guess
+            }
+            _ => {
+                let bound = self.threshold_of_groups(a, k).max(smallest);
+                self.list(a, bound, usize::MAX);
+                bound
+            }
         };
-        self.sorted.clone_from(&self.found);
-        let (below, &mut last, _) = self.sorted.select_nth_unstable(more);
-        let chosen = self.found.iter().filter(|&&key| key >= last);
-        indices.extend(chosen.map(|&(_, complement)| base + !complement));
+        if let Some(zeros @ 1..) = k.checked_sub(self.found.len()) {
+            return fill_with_zeros(a, zeros, base, smallest, indices);
+        }
+        let magnitudes = self.found.magnitudes();
+        let last = threshold(magnitudes, bound, k..=k);
+        append(&self.found, last, k, base, indices);
         // for the next block: what a margin more than k of this one reach; if fewer were seen, 1/8
         // less, which in the tail of a Gauss curve is a third more entries
-        self.guess = Some(match more.checked_sub(margin(k)) {
-            Some(rank) if rank < more => below.select_nth_unstable(rank).1.0,
-            _ => (R::of(0.875) * R::from_magnitude_bits(last.0)).magnitude_bits(),
+        let wanted = k + margin(k);
+        self.guess = Some(match magnitudes.len() < wanted {
+            true => (R::of(0.875) * R::from_magnitude_bits(last)).magnitude_bits(),
+            false => threshold(magnitudes, bound, wanted..=wanted + margin(k) / 2),
         });
     }
 
-    /// Collects what reaches `threshold`, in ascending order; `false` if that is more than `limit`.
-    fn collect(&mut self, a: &[R], threshold: R::Bits, limit: usize) -> bool {
-        self.found.clear();
-        Isa::detect().run(Collect { a, threshold, limit, found: &mut self.found })
+    fn list(&mut self, a: &[R], threshold: R::Bits, limit: usize) -> bool {
+        self.found.list(Isa::detect(), a, threshold, limit)
     }
 
-    /// The largest threshold that the maxima of at least `k` groups of entries reach.
+    /// A large threshold that the maxima of at least `k` groups of entries reach.
     fn threshold_of_groups(&mut self, a: &[R], k: usize) -> R::Bits {
         // groups of 16, and more groups than twice k, else the smallest would decide
         let groups = (2 * k).max(a.len() / LANES).next_multiple_of(LANES);
         self.maxima.clear();
-        self.maxima.resize(groups, R::Bits::default());
+        self.maxima.resize(groups, R::Bits::zero());
         Isa::detect().run(GroupMaxima { a, maxima: &mut self.maxima });
-        let rank = groups - k;
-        let (_, bound, _) = self.maxima.select_nth_unstable(rank);
-        *bound
+        threshold(&self.maxima, R::Bits::zero(), k..=k + k / 8)
     }
 }
 
@@ -147,17 +145,34 @@ fn margin(k: usize) -> usize {
 
 /// A magnitude that a few more than `k` entries reach, judged by a sample.
 fn sampled_threshold<R: Real>(a: &[R], k: usize) -> Option<R::Bits> {
-    let size = (a.len() / 128).clamp(256, 1 << 14);
+    // four neighbours each time: most of the time is what it takes to get there
+    let size = (a.len() / 512).clamp(64, 1 << 11);
     // odd, so that it does not follow rows whose length is a power of two
     let stride = (a.len() / size) | 1;
-    let mut sample: Vec<R::Bits> = a.iter().step_by(stride).map(|x| x.magnitude_bits()).collect();
+    let places = a.chunks(stride).flat_map(|chunk| chunk.iter().take(4));
+    let sample: Vec<R::Bits> = places.map(|x| x.magnitude_bits()).collect();
     let mean = k as f64 / a.len() as f64 * sample.len() as f64;
-    let rank = sample.len().checked_sub((mean + 4.0 * mean.sqrt() + 4.0) as usize)?;
-    if rank == 0 {
-        return None;
+    let wanted = (mean + 4.0 * mean.sqrt() + 4.0) as usize;
+    (wanted < sample.len())
+        .then(|| threshold(&sample, R::Bits::zero(), wanted..=wanted + wanted / 16))
+}
+
+/// Appends the `k` places of magnitudes that are above `last`, or are no less and come first.
+fn append<B: PrimInt>(found: &Reaching<B>, last: B, k: usize, base: u32, indices: &mut Vec<u32>) {
+    let magnitudes = found.magnitudes();
+    let mut equal = k - Isa::detect().run(Count { magnitudes, threshold: last + B::one() });
+    // every place is written, and the next one over it unless it counts: no decision per place
+    let mut end = indices.len();
+    indices.resize(end + found.len(), 0);
+    for (&place, &magnitude) in found.places().iter().zip(magnitudes) {
+        if let Some(index) = indices.get_mut(end) {
+            *index = base + place;
+        }
+        let ties = (magnitude == last) & (equal > 0);
+        equal -= usize::from(ties);
+        end += usize::from((magnitude > last) | ties);
     }
-    let (_, bound, _) = sample.select_nth_unstable(rank);
-    Some(*bound)
+    indices.truncate(end);
 }
 
 /// Appends all entries of `a` that are not zero, and the first `zeros` that are.
@@ -176,55 +191,41 @@ fn fill_with_zeros<R: Real>(
     }));
 }
 
-/// The pass over the vector: keys of the entries that reach the threshold.
-struct Collect<'a, R: Real> {
-    a: &'a [R],
-    threshold: R::Bits,
-    limit: usize,
-    found: &'a mut Vec<Key<R>>,
+/// A threshold that as many magnitudes reach as are wanted. Where equal ones allow none: the highest one
+/// that more reach. `low` is reached by enough.
+fn threshold<B: PrimInt>(magnitudes: &[B], mut low: B, wanted: RangeInclusive<usize>) -> B {
+    let one = B::one();
+    let mut high =
+        magnitudes.iter().fold(low, |most, &bits| if bits > most { bits } else { most }) + one;
+    while high - low > one {
+        let middle = low + ((high - low) >> 1);
+        let count = Isa::detect().run(Count { magnitudes, threshold: middle });
+        if wanted.contains(&count) {
+            return middle;
+        }
+        match count < *wanted.start() {
+            true => high = middle,
+            false => low = middle,
+        }
+    }
+    low
 }
 
-impl<R: Real> Kernel for Collect<'_, R> {
-    type Output = bool;
+/// How many reach a threshold.
+struct Count<'a, B> {
+    magnitudes: &'a [B],
+    threshold: B,
+}
+
+impl<B: PrimInt> Kernel for Count<'_, B> {
+    type Output = usize;
 
     #[inline(always)]
-    fn run(self) -> bool {
-        let Self { a, threshold, limit, found } = self;
-        let (groups, rest) = a.as_chunks::<LANES>();
-        let mut base = 0u32;
-        for group in groups {
-            let mut any = false;
-            for x in group {
-                any |= x.magnitude_bits() >= threshold;
-            }
-            if any {
-                collect_few(group, base, threshold, found);
-                if found.len() > limit {
-                    return false;
-                }
-            }
-            base += LANES as u32;
-        }
-        collect_few(rest, base, threshold, found);
-        found.len() <= limit
-    }
-}
-
-/// Kept out of the loop, which then stays a few vector instructions.
-#[inline(never)]
-fn collect_few<R: Real>(group: &[R], base: u32, threshold: R::Bits, found: &mut Vec<Key<R>>) {
-    // one byte per entry, compared all at once; then those that are set, one by one
-    let mut reaches = [0u8; LANES];
-    for (byte, x) in reaches.iter_mut().zip(group) {
-        *byte = u8::from(x.magnitude_bits() >= threshold);
-    }
-    let mut set = u128::from_le_bytes(reaches);
-    while set != 0 {
-        let lane = set.trailing_zeros() / 8;
-        set &= set - 1;
-        if let Some(x) = group.get(lane as usize) {
-            found.push((x.magnitude_bits(), !(base + lane)));
-        }
+    fn run(self) -> usize {
+        // as wide as what is compared, so that lanes stay lanes
+        let reaches = |&magnitude| if magnitude >= self.threshold { B::one() } else { B::zero() };
+        let count = self.magnitudes.iter().map(reaches).fold(B::zero(), |sum, one| sum + one);
+        count.to_usize().unwrap_or_default()
     }
 }
 

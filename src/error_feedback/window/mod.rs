@@ -3,6 +3,7 @@
 mod dense;
 mod low_rank;
 mod sparse;
+mod tiles;
 
 use crate::error::Result;
 use crate::kernel::Isa;
@@ -13,6 +14,7 @@ use dense::DenseRows;
 pub use low_rank::LowRankRow;
 use low_rank::LowRankRows;
 pub(crate) use low_rank::MatrixPart;
+use ndarray::{Array2, ArrayView1};
 use sparse::SparseRows;
 
 /// How the gradients of a window are held.
@@ -115,6 +117,21 @@ impl<R: Real> GradWindow<R> {
         if slot <= newest { newest - slot } else { newest + self.capacity - slot }
     }
 
+    /// `S`, the inner products of all gradients held.
+    pub fn gram_matrix(&self) -> Array2<f64> {
+        let mut s = Array2::zeros((self.count, self.count));
+        for (i, mut row) in s.rows_mut().into_iter().enumerate() {
+            row.assign(&ArrayView1::from(self.gram_row(i)));
+        }
+        s
+    }
+
+    /// Inner products of the gradient in a slot with all gradients held.
+    pub fn gram_row(&self, slot: usize) -> &[f64] {
+        let begin = slot * self.capacity;
+        self.gram.get(begin..begin + self.count).unwrap_or_default()
+    }
+
     /// Inner product of the gradients in two slots.
     pub fn gram(&self, i: usize, j: usize) -> f64 {
         self.gram.get(i * self.capacity + j).copied().unwrap_or(0.0)
@@ -193,16 +210,7 @@ impl<R: Real> GradWindow<R> {
         let coefficients = coefficients.get(..self.count).unwrap_or(coefficients);
         match &self.rows {
             Rows::Dense(rows) => rows.combine(coefficients, offset, out, self.isa),
-            Rows::Sparse(rows) => {
-                for (row, &c) in coefficients.iter().enumerate().filter(|(_, c)| **c != 0.0) {
-                    let c = R::of(c);
-                    rows.each(row, offset, out.len(), |place, value| {
-                        if let Some(x) = out.get_mut(place) {
-                            *x += c * value;
-                        }
-                    });
-                }
-            }
+            Rows::Sparse(rows) => rows.combine(coefficients, offset, out),
             Rows::LowRank(rows) => rows.combine(coefficients, offset, out),
         }
     }

@@ -1,5 +1,6 @@
 //! Rows of which a fixed number of elements is kept.
 
+use super::tiles::{TILE, Tiles};
 use crate::error::Result;
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::{Isa, parallel};
@@ -8,9 +9,8 @@ use crate::quant::{bf16_value, decode_bf16, encode_bf16};
 use crate::state::{Lookup, Record, StateTensor};
 use std::ops::Range;
 
-/// Elements of a tile. Indices count from the beginning of their tile, so that 16 bits suffice for
-/// vectors of any length, and a tile of a direction stays in the second-level cache.
-const TILE: usize = 32_768;
+/// Sums that the products of a row are added to in turn: one alone waits for every addition.
+const SUMS: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct SparseRows<R> {
@@ -20,8 +20,7 @@ pub(super) struct SparseRows<R> {
     /// Of every entry, the place in its tile; ascending within the vector.
     indices: Vec<u16>,
     values: Values<R>,
-    /// Where each tile begins among the entries of its row, and where the last one ends.
-    starts: Vec<u32>,
+    tiles: Tiles,
 }
 
 #[derive(Debug)]
@@ -37,27 +36,14 @@ impl<R: Real> SparseRows<R> {
             true => Values::Bf16(vec![0; entries]),
             false => Values::Full(vec![R::zero(); entries]),
         };
-        let starts = vec![0; capacity * (numel.div_ceil(TILE) + 1)];
-        Self { numel, kept, indices: vec![0; entries], values, starts }
-    }
-
-    fn tiles(&self) -> usize {
-        self.numel.div_ceil(TILE)
-    }
-
-    fn starts(&self, slot: usize) -> &[u32] {
-        let stride = self.tiles() + 1;
-        self.starts.get(slot * stride..(slot + 1) * stride).unwrap_or_default()
+        Self { numel, kept, indices: vec![0; entries], values, tiles: Tiles::new(capacity, numel) }
     }
 
     /// Entries of a row that lie in a tile.
+    #[inline(always)]
     fn entries(&self, slot: usize, tile: usize) -> Range<usize> {
-        match self.starts(slot).get(tile..tile + 2) {
-            Some(&[first, end]) => {
-                slot * self.kept + first as usize..slot * self.kept + end as usize
-            }
-            _ => 0..0,
-        }
+        let Range { start, end } = self.tiles.entries(slot, tile);
+        slot * self.kept + start..slot * self.kept + end
     }
 
     /// Takes elements out of a piece of the vector that begins at `base`, and leaves there what
@@ -71,15 +57,7 @@ impl<R: Real> SparseRows<R> {
         vector: &mut [R],
     ) {
         let row = slot * self.kept + filled..slot * self.kept + filled + indices.len();
-        let (stride, end) = (self.tiles() + 1, base + vector.len());
-        let starts = self.starts.get_mut(slot * stride..(slot + 1) * stride).unwrap_or_default();
-        for (tile, start) in starts.iter_mut().enumerate() {
-            let begin = tile * TILE;
-            if begin >= base && (begin < end || end == self.numel) {
-                let before = indices.partition_point(|&index| base + (index as usize) < begin);
-                *start = (filled + before) as u32;
-            }
-        }
+        self.tiles.note(slot, (filled, base), indices, vector.len());
         let places = self.indices.get_mut(row.clone()).unwrap_or_default();
         for (place, &index) in places.iter_mut().zip(indices) {
             *place = ((base + index as usize) % TILE) as u16;
@@ -126,40 +104,64 @@ impl<R: Real> SparseRows<R> {
         }
     }
 
+    /// Entries of a row that lie in a tile and in a range of elements.
+    fn entries_within(&self, slot: usize, tile: usize, range: &Range<usize>) -> Range<usize> {
+        let begin = tile * TILE;
+        let mut entries = self.entries(slot, tile);
+        let places = self.indices.get(entries.clone()).unwrap_or_default();
+        let before =
+            |limit: usize| places.partition_point(|&place| begin + usize::from(place) < limit);
+        let skipped = if begin < range.start { before(range.start) } else { 0 };
+        if begin + TILE > range.end {
+            entries.end = entries.start + before(range.end);
+        }
+        entries.start += skipped;
+        entries
+    }
+
     /// Calls `f(place, value)` for every stored element `offset + place` of a range, `place < len`.
     #[inline]
     pub fn each(&self, slot: usize, offset: usize, len: usize, mut f: impl FnMut(usize, R)) {
-        let end = offset + len;
-        for tile in offset / TILE..end.div_ceil(TILE) {
-            let begin = tile * TILE;
-            let mut entries = self.entries(slot, tile);
-            // a piece of a tile: the entries before and behind it are passed over
-            let places = self.indices.get(entries.clone()).unwrap_or_default();
-            let before =
-                |limit: usize| places.partition_point(|&place| begin + usize::from(place) < limit);
-            let skipped = if begin < offset { before(offset) } else { 0 };
-            if begin + TILE > end {
-                entries.end = entries.start + before(end);
-            }
-            entries.start += skipped;
-            self.visit(entries, |place, value| f((begin + place).wrapping_sub(offset), value));
+        let range = offset..offset + len;
+        for tile in tiles(&range) {
+            let shift = (tile * TILE).wrapping_sub(offset);
+            let entries = self.entries_within(slot, tile, &range);
+            self.visit(entries, |place, value| f(shift.wrapping_add(place), value));
+        }
+    }
+
+    /// Adds the elements `offset .. offset + out.len()` of `Σ cᵢ gᵢ` to `out`, row by row.
+    pub fn combine(&self, coefficients: &[f64], offset: usize, out: &mut [R]) {
+        for (slot, &c) in coefficients.iter().enumerate().filter(|(_, c)| **c != 0.0) {
+            let c = R::of(c);
+            self.each(slot, offset, out.len(), |place, value| {
+                if let Some(x) = out.get_mut(place) {
+                    *x += c * value;
+                }
+            });
         }
     }
 
     /// `⟨gᵢ, v⟩` for the first `count` rows: one unit per tile, added in the order of the tiles;
     /// within a tile in that of the entries.
     pub fn products(&self, count: usize, load: &(dyn Fn(usize, &mut [R]) + Sync)) -> Vec<f64> {
-        let mut sums = vec![0.0; self.tiles() * count];
+        let mut sums = vec![0.0; self.tiles.len() * count];
         let mut units: Vec<_> = sums.chunks_mut(count.max(1)).enumerate().collect();
         parallel::for_each(&mut units, count * self.kept, |(tile, sums)| {
             let begin = *tile * TILE;
-            with_scratch::<R, _>(TILE.min(self.numel - begin), |v| {
-                load(begin, v);
+            with_scratch::<R, _>(TILE, |v| {
+                load(begin, v.get_mut(..TILE.min(self.numel - begin)).unwrap_or_default());
                 for (slot, sum) in sums.iter_mut().enumerate() {
-                    self.visit(self.entries(slot, *tile), |place, value| {
-                        let x = v.get(place).copied().unwrap_or(R::zero());
-                        *sum += value.widen() * x.widen();
-                    });
+                    let entries = self.entries(slot, *tile);
+                    let places = self.indices.get(entries.clone()).unwrap_or_default();
+                    *sum = match &self.values {
+                        Values::Full(values) => {
+                            dot(places, values.get(entries).unwrap_or_default(), |value| value, v)
+                        }
+                        Values::Bf16(codes) => {
+                            dot(places, codes.get(entries).unwrap_or_default(), bf16_value, v)
+                        }
+                    };
                 }
             });
         });
@@ -186,7 +188,7 @@ impl<R: Real> SparseRows<R> {
             Values::Full(values) => size_of_val(values.as_slice()),
             Values::Bf16(codes) => size_of_val(codes.as_slice()),
         };
-        values + size_of_val(self.indices.as_slice()) + size_of_val(self.starts.as_slice())
+        values + size_of_val(self.indices.as_slice()) + self.tiles.bytes()
     }
 
     pub fn save(&self, record: &mut Record<'_>) {
@@ -194,8 +196,7 @@ impl<R: Real> SparseRows<R> {
             words.iter().copied().flat_map(u16::to_le_bytes).collect()
         };
         record.tensor("indices", StateTensor::codes(&bytes(&self.indices)));
-        let starts: Vec<u8> = self.starts.iter().flat_map(|start| start.to_le_bytes()).collect();
-        record.tensor("starts", StateTensor::codes(&starts));
+        record.tensor("counts", StateTensor::codes(&self.tiles.counts()));
         match &self.values {
             Values::Full(values) => {
                 record.tensor("values", StateTensor::new(&[values.len()], values));
@@ -225,30 +226,54 @@ impl<R: Real> SparseRows<R> {
             true => Values::Bf16(words("codes")?),
             false => Values::Full(lookup.values("values", &[entries])?),
         };
-        let bytes = lookup.codes("starts")?;
-        let starts: Vec<u32> =
-            bytes.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect();
-        let rows = Self { numel, kept, indices, values, starts };
-        if rows.starts.len() != capacity.saturating_mul(rows.tiles() + 1) {
-            return Err(lookup.problem("starts", "does not fit the number of rows and tiles"));
-        }
+        let counts = lookup.codes("counts")?;
+        let tiles = Tiles::with_counts(capacity, numel, kept, &counts);
+        let tiles =
+            tiles.ok_or_else(|| lookup.problem("counts", "do not fit the rows and tiles"))?;
+        let rows = Self { numel, kept, indices, values, tiles };
         match (0..capacity).find(|&slot| !rows.is_sound(slot)) {
             Some(slot) => Err(lookup.problem("indices", format!("row {slot} does not ascend"))),
             None => Ok(rows),
         }
     }
 
-    /// Whether starts and indices ascend, and stay inside the vector.
+    /// Whether the indices of every tile ascend, and stay inside the vector.
     fn is_sound(&self, slot: usize) -> bool {
-        let starts = self.starts(slot);
-        let inside = starts.last().is_none_or(|&end| end as usize <= self.kept);
-        starts.is_sorted()
-            && inside
-            && (0..self.tiles()).all(|tile| {
-                let places = self.indices.get(self.entries(slot, tile)).unwrap_or_default();
-                let length = TILE.min(self.numel - tile * TILE);
-                places.is_sorted_by(|a, b| a < b)
-                    && places.last().is_none_or(|&last| usize::from(last) < length)
-            })
+        (0..self.tiles.len()).all(|tile| {
+            let places = self.indices.get(self.entries(slot, tile)).unwrap_or_default();
+            let length = TILE.min(self.numel - tile * TILE);
+            places.is_sorted_by(|a, b| a < b)
+                && places.last().is_none_or(|&last| usize::from(last) < length)
+        })
     }
+}
+
+/// The tiles that a range of elements lies in.
+fn tiles(range: &Range<usize>) -> Range<usize> {
+    range.start / TILE..range.end.div_ceil(TILE)
+}
+
+/// `Σ decode(value)·v[place]`, added to several sums in turn; `v` has the elements of a tile.
+#[inline(always)]
+fn dot<R: Real, V: Copy>(places: &[u16], values: &[V], decode: impl Fn(V) -> R, v: &[R]) -> f64 {
+    let Some(v) = v.first_chunk::<TILE>() else { return 0.0 };
+    // no place is outside of its tile: this takes the check of it out of the loop
+    let term = |place: u64, value: V| {
+        decode(value).widen() * v.get(place as usize % TILE).map_or(0.0, |x| x.widen())
+    };
+    let mut sums = [0.0; SUMS];
+    let (places, last_places) = places.as_chunks::<SUMS>();
+    let (values, last_values) = values.as_chunks::<SUMS>();
+    for (places, values) in places.iter().zip(values) {
+        // one word, shifted: to take places out of a vector would be most of the work
+        let mut places = places.iter().rev().fold(0, |word, &place| word << 16 | u64::from(place));
+        for (sum, &value) in sums.iter_mut().zip(values) {
+            *sum += term(places, value);
+            places >>= 16;
+        }
+    }
+    for ((sum, &place), &value) in sums.iter_mut().zip(last_places).zip(last_values) {
+        *sum += term(place.into(), value);
+    }
+    sums.iter().sum()
 }
