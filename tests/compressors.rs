@@ -13,7 +13,7 @@ mod messages;
 
 use eigenstep::error_feedback::compressor::{
     Compressor, HalfPrecision, Identity, LowRank, Message, Natural, Qsgd, RandK, ScaledSign,
-    Selection, TopK,
+    ScaledTopK, Selection, TopK,
 };
 use eigenstep::numeric::Real;
 
@@ -62,6 +62,10 @@ fn all<R: Real>(numel: usize, columns: usize, seed: u64) -> Vec<Named<R>> {
         ("top_k", Box::new(TopK(Selection::TopK { density }))),
         ("block_top_k", Box::new(TopK(Selection::BlockTopK { density, block: 16 }))),
         ("large_block", Box::new(TopK(Selection::BlockTopK { density, block: 70_000 }))),
+        (
+            "scaled_top_k",
+            Box::new(ScaledTopK::new(numel, Selection::TopK { density }, 1e-10).unwrap()),
+        ),
         ("rand_k", Box::new(RandK { density, unbiased: false, seed })),
         ("rand_k_unbiased", Box::new(RandK { density, unbiased: true, seed })),
         ("scaled_sign", Box::new(ScaledSign)),

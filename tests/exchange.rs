@@ -379,13 +379,16 @@ fn power_sgd_has_no_scale() {
     }
 }
 
-/// In both orders the mean of what is left, and the estimate, are the mean of what came.
+/// In both orders, and however often a step compresses, the mean of what is left, and the estimate, are
+/// the mean of what came.
 #[test]
 fn power_sgd_loses_nothing() {
-    for order in [PowerSgdOrder::Both, PowerSgdOrder::Alternating] {
+    let orders = [PowerSgdOrder::Both, PowerSgdOrder::Alternating];
+    for (order, iterations) in orders.into_iter().flat_map(|order| [(order, 1), (order, 3)]) {
         workers(3, |rank, comm| {
             let mut exchange = PowerSgd::new(8, 6, 2, 9).unwrap();
             (exchange.order, exchange.min_compression_rate) = (order, 1.0);
+            exchange.iterations = iterations;
             for step in 0..6 {
                 let mut g = vector(step * 10 + rank as u64, 48);
                 let mut came: Vec<f64> =
@@ -399,6 +402,32 @@ fn power_sgd_loses_nothing() {
             }
         });
     }
+}
+
+/// Factors of one column send more of a gradient in every exchange of a step; each is paid for.
+#[test]
+fn iterations_send_what_is_left() {
+    for order in [PowerSgdOrder::Both, PowerSgdOrder::Alternating] {
+        let left = |iterations| {
+            let mut exchange = PowerSgd::<f64>::new(8, 6, 1, 9).unwrap();
+            (exchange.order, exchange.min_compression_rate) = (order, 0.0);
+            exchange.iterations = iterations;
+            let mut g = vector(1, 48);
+            let length = distance(&g, &[0.0; 48]);
+            exchange.exchange(&Alone, &mut g).unwrap();
+            if order == PowerSgdOrder::Both {
+                assert_eq!(exchange.bytes_sent(), 8 * (8 + 6) * iterations);
+            }
+            distance(exchange.error(), &[0.0; 48]) / length
+        };
+        let parts = [1, 2, 3, 100].map(left);
+        assert!(parts.is_sorted_by(|a, b| a > b), "{order:?}: {parts:?}");
+        assert!(parts[3] < 0.3, "{order:?}: {parts:?}");
+    }
+    let mut none = PowerSgd::<f64>::new(8, 6, 1, 9).unwrap();
+    none.iterations = 0;
+    let error = none.exchange(&Alone, &mut vector(1, 48)).unwrap_err();
+    assert_eq!(error.to_string(), "PowerSgd: `iterations` must be at least 1, got 0");
 }
 
 /// Bytes on the wire: a tenth of a vector costs about a tenth, thin factors what they hold.

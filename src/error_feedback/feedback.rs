@@ -36,8 +36,8 @@ use crate::state::{Lookup, Record, StateBytes};
 /// | `residual` | `Full` | how ξ is held |
 /// | `scope` | `Group` | which parameters are compressed together |
 ///
-/// State: 4 bytes per `f32` parameter for ξ (2 and 0.6 in 16 and 4 bits), what the last step has sent, and
-/// the method's.
+/// State: 4 bytes per `f32` parameter for ξ (2 and 0.6 in 16 and 4 bits), what the last step has sent, what
+/// the compressor remembers, and the method's.
 ///
 /// # Errors
 /// `build` refuses options out of range. The first step refuses compressors that are no contraction for
@@ -90,7 +90,8 @@ pub struct ErrorFeedback<M> {
 
 /// Adagrad on sparse gradients with error feedback, the method of EFCP's theory.
 ///
-/// `G ← G + c²; p ← p − γ·c/(√G + ε)` for the largest elements `c` of `ξ + g`.
+/// `G ← G + c²; p ← p − γ·c/(√G + ε)` for the largest elements `c` of `ξ + g`: the largest as they are,
+/// [`EfAdagrad::sparse`], or beside `√G`, [`EfAdagrad::scaled`].
 ///
 /// # Examples
 /// ```
@@ -131,6 +132,17 @@ impl<U: Rule> ErrorFeedback<Elementwise<U>> {
     /// A rule on the largest `density` of every gradient.
     pub fn sparse(rule: U, density: f64) -> Self {
         let compressor = Kind::TopK(Selection::TopK { density });
+        Self { compressor, ..Self::rule(rule) }
+    }
+}
+
+impl EfAdagrad {
+    /// Adagrad on `density` of every gradient, the elements that it moves furthest: selected is
+    /// `|ξ + g|/√G`, where `G` begins with the rule's `eps`. Not for a rule whose `eps` is zero.
+    pub fn scaled(adagrad: Adagrad, density: f64) -> Self {
+        let (selection, eps) = (Selection::TopK { density }, adagrad.eps);
+        let compressor = Kind::ScaledTopK { selection, eps };
+        let rule = Adagrad { initial_accumulator_value: eps, ..adagrad };
         Self { compressor, ..Self::rule(rule) }
     }
 }
@@ -272,6 +284,7 @@ impl<R: Real> VectorMemory for FeedbackMemory<R> {
             piece.residual.count_bytes(bytes);
             bytes.add("sent", piece.sent.bytes());
         }
+        bytes.add("compressor", self.compressors.bytes());
     }
 
     fn save(&self, record: &mut Record<'_>) {

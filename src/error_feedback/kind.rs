@@ -1,8 +1,8 @@
 //! The compressors that an optimizer can be told to use.
 
 use super::compressor::{
-    Compressor, Identity, LowRank, Message, Natural, Qsgd, RandK, ScaledSign, Selection, TopK,
-    check_contraction,
+    Compressor, Identity, LowRank, Message, Natural, Qsgd, RandK, ScaledSign, ScaledTopK,
+    Selection, TopK, check_contraction, check_scaled_top_k,
 };
 use super::window::MatrixPart;
 use crate::error::{Error, Result};
@@ -18,6 +18,13 @@ pub enum Kind {
     Identity,
     /// The largest elements.
     TopK(Selection),
+    /// The largest elements beside what was sent of them before: those that Adagrad would move furthest.
+    ScaledTopK {
+        /// How many.
+        selection: Selection,
+        /// What squares sent begin with, positive.
+        eps: f64,
+    },
     /// Elements at random places.
     RandK(RandK),
     /// Signs, and the mean magnitude.
@@ -40,12 +47,13 @@ impl Kind {
     pub(super) fn validate(&self, optimizer: &'static str) -> Result<()> {
         match self {
             Self::TopK(selection) => selection.validate(optimizer),
+            Self::ScaledTopK { selection, eps } => check_scaled_top_k(selection, *eps, optimizer),
             Self::LowRank { rank: 0, .. } => {
                 Err(Error::invalid(optimizer, "rank", "at least 1", 0))
             }
             Self::LowRank { .. } => Ok(()),
             // these have options that no vector has a say in
-            _ => self.whole::<f64>().map_or(Ok(()), |compressor| compressor.validate(0)),
+            _ => self.whole::<f64>(0).map_or(Ok(()), |compressor| compressor.validate(0)),
         }
     }
 
@@ -56,20 +64,22 @@ impl Kind {
         layout: &Layout,
         feedback: bool,
     ) -> Result<()> {
-        if let Self::TopK(selection) = self {
-            selection.check_numel(optimizer, layout.numel())?;
+        if let Self::TopK(selection) | Self::ScaledTopK { selection, .. } = self {
+            // these are contractions
+            return selection.check_numel(optimizer, layout.numel());
         }
-        match self.whole::<f64>().filter(|_| feedback) {
+        match self.whole::<f64>(layout.numel()).filter(|_| feedback) {
             Some(compressor) => check_contraction(optimizer, &*compressor, layout.numel()),
             None => Ok(()),
         }
     }
 
-    /// The compressor of a whole vector; `None`: matrices are compressed one by one.
-    fn whole<R: Real>(&self) -> Option<Box<dyn Compressor<R>>> {
+    /// The compressor of a whole vector of `numel` elements; `None`: matrices are compressed one by one.
+    fn whole<R: Real>(&self, numel: usize) -> Option<Box<dyn Compressor<R>>> {
         Some(match *self {
             Self::Identity => Box::new(Identity),
             Self::TopK(selection) => Box::new(TopK(selection)),
+            Self::ScaledTopK { selection, eps } => Box::new(ScaledTopK::of(numel, selection, eps)),
             Self::RandK(rand_k) => Box::new(rand_k),
             Self::ScaledSign => Box::new(ScaledSign),
             Self::Qsgd(qsgd) => Box::new(qsgd),
@@ -108,7 +118,7 @@ impl<R: Real> Compressors<R> {
                 _ => Box::new(Identity),
             }
         };
-        Self(match (kind, kind.whole()) {
+        Self(match (kind, kind.whole(layout.numel())) {
             (_, Some(one)) => vec![one],
             (Kind::LowRank { rank, seed }, None) => {
                 let parts = (*seed..).zip(MatrixPart::of(layout, *rank));
@@ -132,6 +142,10 @@ impl<R: Real> Compressors<R> {
             Some(compressor) => compressor.compress(t, a),
             None => Message::Dense(a.to_vec()),
         }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|compressor| compressor.state_bytes()).sum()
     }
 
     pub fn save(&self, record: &mut Record<'_>) {

@@ -65,6 +65,45 @@ fn only_the_residual_is_missing() {
     assert!(distance(a.as_slice().unwrap(), &expected) < 1e-12);
 }
 
+/// Scaled Adagrad, step by step: the largest of `|a|/√G`, sent as they are.
+#[test]
+fn scaled_adagrad_is_what_it_says() {
+    let (lr, eps, k, numel) = (0.1, 1e-6, 3, 12);
+    let adagrad = Adagrad { lr, eps, ..Adagrad::default() };
+    let mut opt = EfAdagrad::scaled(adagrad, 0.25).build::<f64>().unwrap();
+    let mut w = ndarray::Array1::<f64>::zeros(numel);
+    let (mut x, mut xi, mut sum) = (vec![0.0; numel], vec![0.0; numel], vec![eps; numel]);
+    let mut plain = 0;
+    for step in 0..40 {
+        // coordinates of very different sizes
+        let g: Vec<f64> = (0..numel)
+            .map(|i| ((step * 7 + i * i) as f64).sin() * 10f64.powi(-(i as i32 % 4)))
+            .collect();
+        let a: Vec<f64> = xi.iter().zip(&g).map(|(xi, g)| xi + g).collect();
+        let largest = |size: &dyn Fn(usize) -> f64| {
+            let mut order: Vec<usize> = (0..numel).collect();
+            order.sort_by(|&i, &j| size(j).total_cmp(&size(i)).then(i.cmp(&j)));
+            order.truncate(k);
+            order.sort_unstable();
+            order
+        };
+        let chosen = largest(&|i| a[i].abs() / sum[i].sqrt());
+        plain += usize::from(chosen == largest(&|i| a[i].abs()));
+        xi = a.clone();
+        for i in chosen {
+            sum[i] += a[i] * a[i];
+            x[i] -= lr * a[i] / (sum[i].sqrt() + eps);
+            xi[i] = 0.0;
+        }
+        opt.step(&mut w, &ndarray::Array1::from(g)).unwrap();
+        assert!(distance(w.as_slice().unwrap(), &x) < 1e-12, "step {step}");
+    }
+    assert!(plain < 20, "it is not the plain selection: {plain} steps alike");
+    assert_eq!(opt.state_bytes().slot("compressor"), 8 * numel);
+    let none = EfAdagrad::scaled(Adagrad { eps: 0.0, ..Adagrad::default() }, 0.25).build::<f64>();
+    assert_eq!(none.unwrap_err().to_string(), "ErrorFeedback: `eps` must be finite and > 0, got 0");
+}
+
 /// Without feedback what is left out is lost.
 #[test]
 fn feedback_reaches_what_is_small() {
@@ -101,6 +140,7 @@ fn every_kind_descends_and_resumes() {
     for compressor in [
         Kind::Identity,
         Kind::TopK(Selection::Count { k: 2 }),
+        Kind::ScaledTopK { selection: Selection::Count { k: 2 }, eps: 1e-8 },
         Kind::RandK(RandK { density: 0.3, ..RandK::default() }),
         Kind::ScaledSign,
         Kind::Qsgd(Qsgd { levels: 8, seed: 2 }),

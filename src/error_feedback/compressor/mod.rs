@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | [`Identity`] | everything | 1 | 0 | yes |
 //! | [`TopK`] | the largest elements | k/d | – | no |
+//! | [`ScaledTopK`] | the largest elements beside what was sent of them before | 0 and more | – | no |
 //! | [`RandK`] | elements at random places | k/d | d/k − 1 if unbiased | yes |
 //! | [`ScaledSign`] | signs, and the mean magnitude | 1/d and more | – | no |
 //! | [`Qsgd`] | levels, rounded at random | 1 − ω | min(d/s², √d/s) | no |
@@ -23,6 +24,7 @@ mod natural;
 mod qsgd;
 mod rand_k;
 mod scaled_sign;
+mod scaled_top_k;
 mod selection;
 mod sparse;
 mod thin;
@@ -39,6 +41,8 @@ pub use natural::Natural;
 pub use qsgd::Qsgd;
 pub use rand_k::RandK;
 pub use scaled_sign::ScaledSign;
+pub use scaled_top_k::ScaledTopK;
+pub(crate) use scaled_top_k::check as check_scaled_top_k;
 pub use selection::Selection;
 pub use sparse::{Identity, TopK};
 pub use thin::LowRank;
@@ -80,6 +84,11 @@ pub trait Compressor<R: Real>: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Bytes of what is remembered from one vector to the next.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+
     /// Writes what is remembered from one vector to the next.
     fn save(&self, record: &mut Record<'_>) {
         let _ = record;
@@ -110,6 +119,10 @@ impl<R: Real, C: Compressor<R> + ?Sized> Compressor<R> for Box<C> {
 
     fn validate(&self, numel: usize) -> Result<()> {
         (**self).validate(numel)
+    }
+
+    fn state_bytes(&self) -> usize {
+        (**self).state_bytes()
     }
 
     fn save(&self, record: &mut Record<'_>) {

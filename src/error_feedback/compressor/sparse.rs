@@ -33,16 +33,7 @@ impl<R: Real> Compressor<R> for TopK {
     fn compress(&mut self, _: u64, x: &[R]) -> Message<R> {
         let mut indices = Vec::new();
         self.0.select(x, &mut indices);
-        let values = indices.iter().filter_map(|&index| x.get(index as usize).copied()).collect();
-        let numel = x.len();
-        match self.0.block() {
-            Some(block) if block <= 1 << 16 => {
-                let places = indices.iter().map(|&index| (index as usize % block) as u16);
-                let (indices, per_block) = (places.collect(), self.0.count(block.min(numel)));
-                Message::BlockSparse { numel, block, per_block: per_block.max(1), indices, values }
-            }
-            _ => Message::Sparse { numel, indices, values },
-        }
+        self.0.message(x, indices)
     }
 
     fn contraction(&self, numel: usize) -> f64 {
@@ -57,5 +48,21 @@ impl<R: Real> Compressor<R> for TopK {
     fn validate(&self, numel: usize) -> Result<()> {
         self.0.validate("TopK")?;
         self.0.check_numel("TopK", numel)
+    }
+}
+
+impl Selection {
+    /// The elements of `x` at places that this selection has chosen.
+    pub(super) fn message<R: Real>(&self, x: &[R], indices: Vec<u32>) -> Message<R> {
+        let values = indices.iter().filter_map(|&index| x.get(index as usize).copied()).collect();
+        let numel = x.len();
+        match self.block() {
+            Some(block) if block <= 1 << 16 => {
+                let places = indices.iter().map(|&index| (index as usize % block) as u16);
+                let (indices, per_block) = (places.collect(), self.count(block.min(numel)));
+                Message::BlockSparse { numel, block, per_block: per_block.max(1), indices, values }
+            }
+            _ => Message::Sparse { numel, indices, values },
+        }
     }
 }

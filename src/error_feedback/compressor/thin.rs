@@ -124,6 +124,10 @@ impl<R: Real> Compressor<R> for LowRank<R> {
         })
     }
 
+    fn state_bytes(&self) -> usize {
+        self.basis.len() * size_of::<R>()
+    }
+
     fn save(&self, record: &mut Record<'_>) {
         let values: Vec<R> = self.basis.iter().copied().collect();
         record.tensor("basis", StateTensor::new(self.basis.shape(), &values));

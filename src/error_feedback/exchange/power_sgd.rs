@@ -30,13 +30,15 @@ pub enum PowerSgdOrder {
 /// P = orth(Σ M Q),  Q = mean Mᵀ P        over the workers; Q goes on from the step before
 /// estimate P Qᵀ,  e ← M − P Qᵀ
 /// ```
-/// Before step `start`, and where factors would not be `min_compression_rate` times smaller than the
+/// More `iterations` compress again what the earlier ones of a step have left out, and their estimates are
+/// added. Before step `start`, and where factors would not be `min_compression_rate` times smaller than the
 /// matrix, gradients are averaged whole.
 ///
 /// | field | default | whose |
 /// |---|---|---|
 /// | `rank` | 1 | PyTorch |
 /// | `order` | `Both` | PyTorch |
+/// | `iterations` | 1 | the authors' later code |
 /// | `error_feedback` | true | PyTorch |
 /// | `start` | 1 | PyTorch: 1000 |
 /// | `min_compression_rate` | 2 | PyTorch |
@@ -52,6 +54,8 @@ pub struct PowerSgd<R> {
     rank: usize,
     /// Which factor is exchanged when.
     pub order: PowerSgdOrder,
+    /// How often what is left out is compressed again within a step, the first time included; at least 1.
+    pub iterations: u64,
     /// Whether what is left out is added to the next gradient.
     pub error_feedback: bool,
     /// The first step, counted from 1, that is compressed.
@@ -86,6 +90,7 @@ impl<R: Real> PowerSgd<R> {
             shape: (rows, columns),
             rank,
             order: PowerSgdOrder::Both,
+            iterations: 1,
             error_feedback: true,
             start: 1,
             min_compression_rate: 2.0,
@@ -125,6 +130,9 @@ impl<R: Real> PowerSgd<R> {
     }
 
     fn validate(&self) -> Result<()> {
+        if self.iterations == 0 {
+            return Err(invalid("iterations", "at least 1", "0".into()));
+        }
         for (field, value) in
             [("eps", self.eps), ("min_compression_rate", self.min_compression_rate)]
         {
@@ -150,9 +158,34 @@ impl<R: Real> PowerSgd<R> {
         gram_schmidt(factor, self.eps);
     }
 
-    /// Factors, the common estimate, and this worker's share of it, with both factors exchanged.
-    fn both(&self, comm: &dyn Comm, m: &Array2<R>) -> Result<[Array2<R>; 4]> {
-        let mut q = self.q.clone();
+    /// All exchanges of a step: what is left, the common estimate, and the numbers sent.
+    fn agree(&self, comm: &dyn Comm, mut left: Left<R>) -> Result<(Left<R>, Array2<R>, usize)> {
+        let (mut sum, mut sent) = (Array2::zeros(self.shape), 0);
+        for iteration in 0..self.iterations {
+            let index = self.t.wrapping_mul(self.iterations).wrapping_add(iteration);
+            let mut thin = self.compress(index, comm, &left)?;
+            redraw_zero_columns(&mut thin.p, !self.seed, index + 1);
+            redraw_zero_columns(&mut thin.q, self.seed, index + 1);
+            let most = R::max_value();
+            left.matrix.zip_mut_with(&thin.share, |m, &c| *m = (*m - c).max(-most).min(most));
+            (left.p, left.q) = (thin.p, thin.q);
+            sum += &thin.estimate;
+            sent += thin.sent;
+        }
+        Ok((left, sum, sent))
+    }
+
+    /// One exchange, number `index` of all, of what is left of the workers' matrices.
+    fn compress(&self, index: u64, comm: &dyn Comm, left: &Left<R>) -> Result<Thin<R>> {
+        match self.order {
+            PowerSgdOrder::Both => self.both(comm, left),
+            PowerSgdOrder::Alternating => one(index.is_multiple_of(2), comm, left),
+        }
+    }
+
+    /// With both factors exchanged.
+    fn both(&self, comm: &dyn Comm, left: &Left<R>) -> Result<Thin<R>> {
+        let (m, mut q) = (&left.matrix, left.q.clone());
         self.orthonormalize(&mut q);
         let mut p = product(m, &q);
         average(comm, &mut p)?;
@@ -160,25 +193,43 @@ impl<R: Real> PowerSgd<R> {
         let mut q = product(&m.t(), &p);
         average(comm, &mut q)?;
         let estimate = product(&p, &q.t());
-        Ok([p, q, estimate.clone(), estimate])
+        Ok(Thin { sent: p.len() + q.len(), p, q, share: estimate.clone(), estimate })
     }
+}
 
-    /// The same with one of them exchanged.
-    fn one(&self, comm: &dyn Comm, m: &Array2<R>) -> Result<[Array2<R>; 4]> {
-        let even = self.t.is_multiple_of(2);
-        let (old, matrix): (_, &ArrayRef2<R>) = if even { (&self.p, &m.t()) } else { (&self.q, m) };
-        let (basis, _) = qr(old)?;
-        let own = product(matrix, &basis);
-        let mut other = own.clone();
-        average(comm, &mut other)?;
-        let whole = |other: &Array2<R>| match even {
-            true => product(&basis, &other.t()),
-            false => product(other, &basis.t()),
-        };
-        let (estimate, share) = (whole(&other), whole(&own));
-        let (p, q) = if even { (basis, other) } else { (other, basis) };
-        Ok([p, q, estimate, share])
-    }
+/// What is still to be sent within a step, and the factors to go on from.
+struct Left<R> {
+    matrix: Array2<R>,
+    p: Array2<R>,
+    q: Array2<R>,
+}
+
+/// What one exchange has agreed on.
+struct Thin<R> {
+    p: Array2<R>,
+    q: Array2<R>,
+    estimate: Array2<R>,
+    /// What of the estimate is this worker's.
+    share: Array2<R>,
+    /// Numbers sent.
+    sent: usize,
+}
+
+/// With one of the factors exchanged.
+fn one<R: Real>(even: bool, comm: &dyn Comm, left: &Left<R>) -> Result<Thin<R>> {
+    let Left { matrix: m, p, q } = left;
+    let (old, matrix): (_, &ArrayRef2<R>) = if even { (p, &m.t()) } else { (q, m) };
+    let (basis, _) = qr(old)?;
+    let own = product(matrix, &basis);
+    let mut other = own.clone();
+    average(comm, &mut other)?;
+    let whole = |other: &Array2<R>| match even {
+        true => product(&basis, &other.t()),
+        false => product(other, &basis.t()),
+    };
+    let (estimate, share, sent) = (whole(&other), whole(&own), other.len());
+    let (p, q) = if even { (basis, other) } else { (other, basis) };
+    Ok(Thin { p, q, estimate, share, sent })
 }
 
 fn invalid(field: &'static str, expected: &str, found: String) -> Error {
@@ -209,32 +260,20 @@ impl<R: Real> GradExchange<R> for PowerSgd<R> {
         }
         let own = self.matrix(gradient);
         // a refusal is told to the others as numbers that are none
-        let told = Array2::from_elem(self.shape, R::nan());
-        let m = own.as_ref().unwrap_or(&told);
-        let agreed = match self.order {
-            PowerSgdOrder::Both => self.both(comm, m),
-            PowerSgdOrder::Alternating => self.one(comm, m),
-        };
-        let m = own?;
-        let [mut p, mut q, estimate, share] = agreed?;
-        check_finite("the common estimate", estimate.as_slice().unwrap_or_default())?;
+        let told = || Array2::from_elem(self.shape, R::nan());
+        let matrix = own.as_ref().map_or_else(|_| told(), Array2::clone);
+        let agreed = self.agree(comm, Left { matrix, p: self.p.clone(), q: self.q.clone() });
+        own?;
+        let (left, sum, sent) = agreed?;
+        check_finite("the common estimate", sum.as_slice().unwrap_or_default())?;
         // nothing can fail any more
         if self.error_feedback {
-            let most = R::max_value();
-            let left = m.iter().zip(&share).map(|(&m, &c)| (m - c).max(-most).min(most));
-            self.error = left.collect();
+            self.error = left.matrix.iter().copied().collect();
         }
-        gradient.iter_mut().zip(&estimate).for_each(|(g, &x)| *g = x);
-        let exchanged = match self.order {
-            PowerSgdOrder::Both => p.len() + q.len(),
-            PowerSgdOrder::Alternating if self.t.is_multiple_of(2) => q.len(),
-            PowerSgdOrder::Alternating => p.len(),
-        };
-        self.sent += (exchanged * size_of::<R>()) as u64;
+        gradient.iter_mut().zip(&sum).for_each(|(g, &x)| *g = x);
+        self.sent += (sent * size_of::<R>()) as u64;
         self.t += 1;
-        redraw_zero_columns(&mut p, !self.seed, self.t);
-        redraw_zero_columns(&mut q, self.seed, self.t);
-        (self.p, self.q) = (p, q);
+        (self.p, self.q) = (left.p, left.q);
         Ok(())
     }
 
