@@ -2,9 +2,9 @@
 //! order, at any time. Nothing is stored, and two consumers cannot get out of step.
 
 use crate::error::{Error, Result};
-use crate::kernel::{Isa, signs};
+use crate::kernel::{Isa, Kernel, signs};
 use crate::numeric::Real;
-use crate::numeric::random::{normal_pair, philox4x32, uniform};
+use crate::numeric::random::{box_muller, normal_pair, philox4x32, uniform, unit};
 use std::fmt::Debug;
 
 /// What a random number is for: no two purposes share one.
@@ -65,8 +65,7 @@ pub trait Noise<R>: Debug + Send + Sync {
 /// normal i    = √(−2 ln a)·(cos, sin)(2πb) of block i/2, cos for even i
 ///   a, b = (2²⁶·(w ≫ 5) + (w′ ≫ 6) + ½)·2⁻⁵³ from the first and the last two words
 /// ```
-/// Signs and uniform numbers are the same on every machine; normal numbers to a few units in the last
-/// place, as far as its logarithm, sine and cosine are; on one machine they are always the same.
+/// All of them are the same bits on every machine.
 ///
 /// # Examples
 /// ```
@@ -126,28 +125,47 @@ impl Philox {
 
     /// The words `offset .. offset + out.len()` of a row.
     pub fn words(&self, place: &Place, offset: usize, out: &mut [u32]) {
-        let (mut rest, mut at) = (out, offset);
-        while !rest.is_empty() {
-            let block = self.block(place, (at >> 2) as u32);
-            let words = block.get(at & 3..).unwrap_or_default();
-            let len = words.len().min(rest.len());
-            let (now, later) = rest.split_at_mut(len);
-            now.copy_from_slice(words.get(..len).unwrap_or_default());
-            (rest, at) = (later, at + len);
+        let mut block = (offset / 4) as u32;
+        let start = offset % 4;
+        let (head, body) = out.split_at_mut(((4 - start) % 4).min(out.len()));
+        if !head.is_empty() {
+            let words = self.block(place, block);
+            head.iter_mut().zip(words.iter().skip(start)).for_each(|(x, &word)| *x = word);
+            block = block.wrapping_add(1);
         }
+        let (blocks, tail) = body.as_chunks_mut();
+        block = self.blocks(place, block, blocks);
+        if !tail.is_empty() {
+            let words = self.block(place, block);
+            tail.iter_mut().zip(words).for_each(|(x, word)| *x = word);
+        }
+    }
+
+    /// Blocks of a row, the first of them number `block`; returns the number of the next.
+    fn blocks(&self, place: &Place, block: u32, out: &mut [[u32; 4]]) -> u32 {
+        let after = block.wrapping_add(out.len() as u32);
+        Isa::detect().run(Blocks { noise: self, place, block, out });
+        after
     }
 }
 
 impl<R: Real> Noise<R> for Philox {
     fn normal(&self, place: &Place, offset: usize, out: &mut [R]) {
-        let (mut rest, mut at) = (out, offset);
-        while !rest.is_empty() {
-            let pair = normal_pair(self.block(place, (at >> 1) as u32)).map(R::of);
-            let numbers = pair.get(at & 1..).unwrap_or_default();
-            let len = numbers.len().min(rest.len());
-            let (now, later) = rest.split_at_mut(len);
-            now.copy_from_slice(numbers.get(..len).unwrap_or_default());
-            (rest, at) = (later, at + len);
+        let mut block = (offset / 2) as u32;
+        let (head, body) = out.split_at_mut((offset % 2).min(out.len()));
+        if let [second] = head {
+            *second = R::of(normal_pair(self.block(place, block))[1]);
+            block = block.wrapping_add(1);
+        }
+        let isa = Isa::detect();
+        let (pairs, last) = body.as_chunks_mut();
+        for out in pairs.chunks_mut(PAIRS) {
+            let after = block.wrapping_add(out.len() as u32);
+            isa.run(NormalPairs { noise: self, place, block, out });
+            block = after;
+        }
+        if let [first] = last {
+            *first = R::of(normal_pair(self.block(place, block))[0]);
         }
     }
 
@@ -164,10 +182,7 @@ impl<R: Real> Noise<R> for Philox {
         let mut words = [[0; 4]; AT_ONCE];
         for out in whole.chunks_mut(AT_ONCE * BLOCK) {
             let words = words.get_mut(..out.len() / BLOCK).unwrap_or_default();
-            for words in words.iter_mut() {
-                *words = self.block(place, block);
-                block += 1;
-            }
+            block = self.blocks(place, block, words);
             signs::expand(isa, words.as_flattened(), out);
         }
         if !tail.is_empty() {
@@ -183,6 +198,60 @@ impl<R: Real> Noise<R> for Philox {
             for (x, &mut word) in out.iter_mut().zip(words) {
                 *x = uniform(word);
             }
+        }
+    }
+}
+
+struct Blocks<'a> {
+    noise: &'a Philox,
+    place: &'a Place,
+    block: u32,
+    out: &'a mut [[u32; 4]],
+}
+
+impl Kernel for Blocks<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { noise: &Philox { key }, place, block, out } = self;
+        let [_, tensor, step, purpose] = place.counter(block);
+        for (i, out) in out.iter_mut().enumerate() {
+            let block = block.wrapping_add(i as u32);
+            *out = philox4x32([block, tensor, step, purpose], key);
+        }
+    }
+}
+
+/// Pairs of normal numbers that are computed at once, at most.
+const PAIRS: usize = 256;
+
+/// The pairs of one block after the other. First all the bits, then all the numbers: each loop is one that
+/// vector registers can run.
+struct NormalPairs<'a, R> {
+    noise: &'a Philox,
+    place: &'a Place,
+    block: u32,
+    out: &'a mut [[R; 2]],
+}
+
+impl<R: Real> Kernel for NormalPairs<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { noise: &Philox { key }, place, block, out } = self;
+        let (mut a, mut b) = ([0.0; PAIRS], [0.0; PAIRS]);
+        let (a, b) = (a.get_mut(..out.len()), b.get_mut(..out.len()));
+        let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
+        let [_, tensor, step, purpose] = place.counter(block);
+        for (i, (a, b)) in a.iter_mut().zip(&mut *b).enumerate() {
+            let block = block.wrapping_add(i as u32);
+            let [w, x, y, z] = philox4x32([block, tensor, step, purpose], key);
+            (*a, *b) = (unit(w, x), unit(y, z));
+        }
+        for (pair, (&mut a, &mut b)) in out.iter_mut().zip(a.iter_mut().zip(b)) {
+            *pair = box_muller(a, b).map(R::of);
         }
     }
 }
