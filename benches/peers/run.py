@@ -7,6 +7,7 @@ import itertools
 import os
 import pathlib
 import platform
+import random
 import re
 import statistics
 import subprocess
@@ -77,8 +78,8 @@ def measure(names, case, threads, args):
             batch[peer.name] = max(1, min(1000, round(args.batch / peer.seconds_per_step(1))))
         times = {name: [] for name in names}
         for run in range(args.runs):
-            for i in range(len(peers)):
-                peer = peers[(run + i) % len(peers)]  # another peer begins each time
+            # another order each time: what one leaves behind must not always meet the same other
+            for peer in random.Random(run).sample(peers, len(peers)):
                 time.sleep(args.pause)  # until the threads of the last one have gone to sleep
                 times[peer.name].append(peer.seconds_per_step(batch[peer.name]))
         return times
