@@ -5,8 +5,11 @@
 // compiler from vectorising.
 #![allow(clippy::indexing_slicing)]
 
+#[cfg(target_arch = "x86_64")]
+mod cast;
 pub(crate) mod finite;
 pub mod isa;
+pub(crate) mod nibbles;
 pub(crate) mod pages;
 pub(crate) mod parallel;
 pub(crate) mod reach;

@@ -77,7 +77,7 @@ impl<B: PrimInt> Reaching<B> {
 /// Bit `i mod 64` of word `i/64` says whether element `i` reaches the threshold.
 fn compare<R: Real>(isa: Isa, values: &[R], threshold: R::Bits, masks: &mut [u64]) {
     #[cfg(target_arch = "x86_64")]
-    if let (Some(values), Some(threshold)) = (x86::as_f32(values), x86::as_u32(threshold)) {
+    if let (Some(values), Some(threshold)) = (super::cast::as_f32(values), x86::as_u32(threshold)) {
         if isa.has_avx512() {
             // SAFETY: such an `Isa` exists only where the processor has these instructions.
             return unsafe { x86::compare_avx512(values, threshold, masks) };
@@ -155,7 +155,7 @@ impl Kernel for List<'_> {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::WORD;
-    use std::any::{Any, TypeId};
+    use std::any::Any;
     use std::arch::x86_64::{
         _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_loadu_si256,
         _mm256_movemask_ps, _mm256_set1_epi32, _mm512_and_si512, _mm512_cmpge_epu32_mask,
@@ -164,13 +164,6 @@ mod x86 {
 
     /// Bits of a magnitude.
     const MAGNITUDE: i32 = i32::MAX;
-
-    /// The same slice, if it is one of `f32`.
-    pub fn as_f32<R: 'static>(slice: &[R]) -> Option<&[f32]> {
-        // SAFETY: the type is the same.
-        (TypeId::of::<R>() == TypeId::of::<f32>())
-            .then(|| unsafe { &*(std::ptr::from_ref(slice) as *const [f32]) })
-    }
 
     /// The same number, if it is a `u32`.
     pub fn as_u32<B: Any>(bits: B) -> Option<u32> {

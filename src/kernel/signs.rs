@@ -10,7 +10,7 @@ use crate::numeric::Real;
 pub(crate) fn expand<R: Real>(isa: Isa, words: &[u32], out: &mut [R]) {
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx512()
-        && let Some(out) = avx512::as_f32(out)
+        && let Some(out) = super::cast::as_f32_mut(out)
     {
         // SAFETY: such an `Isa` exists only where the processor has these instructions.
         unsafe { avx512::expand(words, out) };
@@ -42,15 +42,7 @@ impl<R: Real> Kernel for Expand<'_, R> {
 /// The bits of a word are masks here, which the compiler does not find out.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use std::any::TypeId;
     use std::arch::x86_64::{_mm512_mask_blend_ps, _mm512_set1_ps, _mm512_storeu_ps};
-
-    /// The same slice, if it is one of `f32`.
-    pub fn as_f32<R: 'static>(slice: &mut [R]) -> Option<&mut [f32]> {
-        // SAFETY: the type is the same.
-        (TypeId::of::<R>() == TypeId::of::<f32>())
-            .then(|| unsafe { &mut *(std::ptr::from_mut(slice) as *mut [f32]) })
-    }
 
     #[target_feature(enable = "avx512f")]
     pub fn expand(words: &[u32], out: &mut [f32]) {

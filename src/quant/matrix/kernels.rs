@@ -5,7 +5,8 @@
 
 use super::pack::{pack, unpack};
 use super::table::{BUCKETS, Table, bucket};
-use crate::kernel::isa::Kernel;
+use crate::kernel::isa::{Isa, Kernel};
+use crate::kernel::nibbles::look_up;
 use crate::numeric::Real;
 use crate::quant::codec::{TILE, max_magnitude};
 
@@ -92,6 +93,7 @@ fn search<R: Real>(table: &Table<R>, y: &[R; TILE], codes: &mut [u8; TILE]) {
 
 /// Writes what the codes stand for to `out`.
 pub(super) struct Decode<'a, R: Real> {
+    pub(super) isa: Isa,
     pub(super) table: &'static Table<R>,
     pub(super) bits: u8,
     pub(super) block_size: usize,
@@ -107,7 +109,11 @@ impl<R: Real> Kernel for Decode<'_, R> {
     fn run(self) {
         match self.bits {
             3 => levels::<R, 3>(self.table, self.codes, self.out),
-            4 => levels::<R, 4>(self.table, self.codes, self.out),
+            4 => {
+                if let Some(levels) = self.table.levels.first_chunk() {
+                    look_up(self.isa, self.codes, levels, self.out);
+                }
+            }
             _ => levels::<R, 8>(self.table, self.codes, self.out),
         }
         for (out, scale) in self.out.chunks_mut(self.block_size).zip(self.scales) {

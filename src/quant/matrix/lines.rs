@@ -144,6 +144,7 @@ impl<R: Real> Lines<R> {
                 let length = length.of(line);
                 let out = out.as_slice_mut().and_then(|y| y.get_mut(..length)).unwrap_or_default();
                 isa.run(Decode {
+                    isa,
                     table: table(codec),
                     bits: codec.bits,
                     block_size: codec.block_size,
