@@ -243,7 +243,10 @@ impl<R: Real> Residual<R> {
             Err(lookup.problem("residual.codes", text))
         };
         let held = match format {
-            ResidualFormat::Full => Held::Full(lookup.values("residual", &[numel])?.into()),
+            ResidualFormat::Full => {
+                let values: Vec<R> = lookup.values("residual", &[numel])?;
+                Held::Full(values.as_slice().into())
+            }
             ResidualFormat::Bf16 => {
                 let bytes = codes(numel.saturating_mul(2))?;
                 Held::Bf16(bytes.as_chunks().0.iter().map(|&w| u16::from_le_bytes(w)).collect())

@@ -19,8 +19,8 @@ pub(crate) struct Buffer<R> {
     len: usize,
 }
 
-/// Bytes from which on buffers are staggered: what that takes is less than a hundredth then.
-const STAGGERED: usize = 256 << 10;
+/// Bytes from which on buffers are staggered: what that takes is less than a thousandth then.
+const STAGGERED: usize = 4 << 20;
 
 /// Bytes between the beginnings of two staggered buffers, and how many different ones there are.
 const DISTANCE: usize = 256;
@@ -58,9 +58,9 @@ impl<R: Clone> Buffer<R> {
     }
 }
 
-impl<R: Copy + Default> From<Vec<R>> for Buffer<R> {
-    fn from(values: Vec<R>) -> Self {
-        Self::collected(values.len(), R::default(), values.into_iter())
+impl<R: Copy + Default> From<&[R]> for Buffer<R> {
+    fn from(values: &[R]) -> Self {
+        Self::collected(values.len(), R::default(), values.iter().copied())
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn neighbours_begin_at_different_places() {
-        let buffers: Vec<_> = (0..4).map(|_| Buffer::filled(0u8, 1 << 20)).collect();
+        let buffers: Vec<_> = (0..4).map(|_| Buffer::filled(0u8, STAGGERED)).collect();
         for (one, other) in buffers.iter().zip(buffers.iter().skip(1)) {
             assert_ne!(one.skip, other.skip);
         }

@@ -7,7 +7,7 @@ use std::fmt;
 ///
 /// Counted are the buffers of the state itself: codes, scales, moments, master weights. Names, step
 /// counts, the work list of a step (a few dozen bytes per tensor) and the 2 KiB by which buffers of
-/// 256 KiB and more are kept apart are not.
+/// 4 MiB and more are kept apart are not.
 ///
 /// # Examples
 /// ```

@@ -138,7 +138,7 @@ impl<R: Real> SlotBuffer<R> {
     fn encode(format: SlotFormat, shape: &[usize], values: &[R]) -> Self {
         let isa = Isa::detect();
         match format {
-            SlotFormat::Full => Self::Full(values.to_vec().into()),
+            SlotFormat::Full => Self::Full(values.into()),
             SlotFormat::Bf16 => {
                 let mut codes = vec![0; values.len()];
                 encode_bf16(isa, values, &mut codes);
@@ -294,7 +294,7 @@ impl<R: Real> SlotBuffer<R> {
         let values: Vec<R> = read_floats(tensor, shape, slot.name, lookup)?;
         Ok(Some(match format {
             SlotFormat::Full if slot.stride > 1 => {
-                Self::Strided { stride: slot.stride, values: values.into() }
+                Self::Strided { stride: slot.stride, values: values.as_slice().into() }
             }
             format => Self::encode(format, slot.shape, &values),
         }))

@@ -68,7 +68,7 @@ impl<T: Element> Space<T> {
             let (expected, found) = ("f32 or f64, else probes vanish in rounding", T::NAME);
             return Err(Error::UnsupportedElement { method, expected, found });
         }
-        Ok(Self { layout: Layout::new(), base: Vec::new().into() })
+        Ok(Self { layout: Layout::new(), base: Buffer::filled(T::Compute::of(0.0), 0) })
     }
 
     /// Takes the parameters in, and a copy of them if `copy`.

@@ -99,7 +99,8 @@ impl<R: Real> DenseRows<R> {
 
     pub fn load(capacity: usize, numel: usize, lookup: &Lookup<'_>) -> Result<Self> {
         let rows = if numel == 0 { 0 } else { capacity };
-        Ok(Self { numel, values: lookup.values("rows", &[rows, numel])?.into() })
+        let values: Vec<R> = lookup.values("rows", &[rows, numel])?;
+        Ok(Self { numel, values: values.as_slice().into() })
     }
 }
 
