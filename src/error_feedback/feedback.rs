@@ -138,7 +138,7 @@ impl<U: Rule> ErrorFeedback<Elementwise<U>> {
 
 impl EfAdagrad {
     /// Adagrad on `density` of every gradient, the elements that it moves furthest: selected is
-    /// `|ξ + g|/√G`, where `G` begins with the rule's `eps`. Not for a rule whose `eps` is zero.
+    /// `|ξ + g|/√G`, where `G` begins with the rule's `eps`; `build` refuses one of zero.
     pub fn scaled(adagrad: Adagrad, density: f64) -> Self {
         let (selection, eps) = (Selection::TopK { density }, adagrad.eps);
         let compressor = Kind::ScaledTopK { selection, eps };

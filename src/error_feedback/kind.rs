@@ -2,7 +2,7 @@
 
 use super::compressor::{
     Compressor, Identity, LowRank, Message, Natural, Qsgd, RandK, ScaledSign, ScaledTopK,
-    Selection, TopK, check_contraction, check_scaled_top_k,
+    Selection, TopK, check_contraction,
 };
 use super::window::MatrixPart;
 use crate::error::{Error, Result};
@@ -47,7 +47,9 @@ impl Kind {
     pub(super) fn validate(&self, optimizer: &'static str) -> Result<()> {
         match self {
             Self::TopK(selection) => selection.validate(optimizer),
-            Self::ScaledTopK { selection, eps } => check_scaled_top_k(selection, *eps, optimizer),
+            Self::ScaledTopK { selection, eps } => {
+                ScaledTopK::<f64>::new(0, *selection, *eps).map(drop)
+            }
             Self::LowRank { rank: 0, .. } => {
                 Err(Error::invalid(optimizer, "rank", "at least 1", 0))
             }
@@ -79,7 +81,9 @@ impl Kind {
         Some(match *self {
             Self::Identity => Box::new(Identity),
             Self::TopK(selection) => Box::new(TopK(selection)),
-            Self::ScaledTopK { selection, eps } => Box::new(ScaledTopK::of(numel, selection, eps)),
+            Self::ScaledTopK { selection, eps } => {
+                Box::new(ScaledTopK::new(numel, selection, eps).ok()?)
+            }
             Self::RandK(rand_k) => Box::new(rand_k),
             Self::ScaledSign => Box::new(ScaledSign),
             Self::Qsgd(qsgd) => Box::new(qsgd),

@@ -125,69 +125,70 @@ impl Philox {
 
     /// The words `offset .. offset + out.len()` of a row.
     pub fn words(&self, place: &Place, offset: usize, out: &mut [u32]) {
-        let mut block = (offset / 4) as u32;
-        let start = offset % 4;
-        let (head, body) = out.split_at_mut(((4 - start) % 4).min(out.len()));
-        if !head.is_empty() {
-            let words = self.block(place, block);
-            head.iter_mut().zip(words.iter().skip(start)).for_each(|(x, &word)| *x = word);
-            block = block.wrapping_add(1);
-        }
-        let (blocks, tail) = body.as_chunks_mut();
-        block = self.blocks(place, block, blocks);
-        if !tail.is_empty() {
-            let words = self.block(place, block);
-            tail.iter_mut().zip(words).for_each(|(x, word)| *x = word);
-        }
+        let isa = Isa::detect();
+        by_blocks(
+            (offset, out),
+            |block| self.block(place, block),
+            |block, out| isa.run(Blocks { noise: self, place, block, out }),
+        );
     }
+}
 
-    /// Blocks of a row, the first of them number `block`; returns the number of the next.
-    fn blocks(&self, place: &Place, block: u32, out: &mut [[u32; 4]]) -> u32 {
-        let after = block.wrapping_add(out.len() as u32);
-        Isa::detect().run(Blocks { noise: self, place, block, out });
-        after
+/// Fills the places `offset ..` of a row that comes in blocks of `N`: what lies in a block of which not all
+/// is wanted from `one(block)`, the blocks between by `whole(block, out)`.
+fn by_blocks<X: Copy, const N: usize>(
+    (offset, out): (usize, &mut [X]),
+    one: impl Fn(u32) -> [X; N],
+    whole: impl FnOnce(u32, &mut [[X; N]]),
+) {
+    let (start, block) = (offset % N, (offset / N) as u32);
+    let (head, body) = out.split_at_mut(((N - start) % N).min(out.len()));
+    if !head.is_empty() {
+        head.iter_mut().zip(one(block).iter().skip(start)).for_each(|(x, &value)| *x = value);
+    }
+    let block = block.wrapping_add((start > 0).into());
+    let (blocks, tail) = body.as_chunks_mut();
+    let after = block.wrapping_add(blocks.len() as u32);
+    whole(block, blocks);
+    if !tail.is_empty() {
+        tail.iter_mut().zip(one(after)).for_each(|(x, value)| *x = value);
     }
 }
 
 impl<R: Real> Noise<R> for Philox {
     fn normal(&self, place: &Place, offset: usize, out: &mut [R]) {
-        let mut block = (offset / 2) as u32;
-        let (head, body) = out.split_at_mut((offset % 2).min(out.len()));
-        if let [second] = head {
-            *second = R::of(normal_pair(self.block(place, block))[1]);
-            block = block.wrapping_add(1);
-        }
         let isa = Isa::detect();
-        let (pairs, last) = body.as_chunks_mut();
-        for out in pairs.chunks_mut(PAIRS) {
-            let after = block.wrapping_add(out.len() as u32);
-            isa.run(NormalPairs { noise: self, place, block, out });
-            block = after;
-        }
-        if let [first] = last {
-            *first = R::of(normal_pair(self.block(place, block))[0]);
-        }
+        by_blocks(
+            (offset, out),
+            |block| normal_pair(self.block(place, block)).map(R::of),
+            |first, out| {
+                for (i, out) in (0..).step_by(PAIRS).zip(out.chunks_mut(PAIRS)) {
+                    let block = first.wrapping_add(i);
+                    isa.run(NormalPairs { noise: self, place, block, out });
+                }
+            },
+        );
     }
 
     fn rademacher(&self, place: &Place, offset: usize, out: &mut [R]) {
-        let (start, mut block) = (offset % BLOCK, (offset / BLOCK) as u32);
-        let (head, body) = out.split_at_mut(((BLOCK - start) % BLOCK).min(out.len()));
-        if !head.is_empty() {
-            part_of_block(&self.block(place, block), start, head);
-            block += 1;
-        }
-        let whole = body.len() / BLOCK * BLOCK;
-        let (whole, tail) = body.split_at_mut(whole);
         let isa = Isa::detect();
-        let mut words = [[0; 4]; AT_ONCE];
-        for out in whole.chunks_mut(AT_ONCE * BLOCK) {
-            let words = words.get_mut(..out.len() / BLOCK).unwrap_or_default();
-            block = self.blocks(place, block, words);
-            signs::expand(isa, words.as_flattened(), out);
-        }
-        if !tail.is_empty() {
-            part_of_block(&self.block(place, block), 0, tail);
-        }
+        by_blocks::<R, BLOCK>(
+            (offset, out),
+            |block| {
+                let mut signs = [R::zero(); BLOCK];
+                signs::expand(isa, &self.block(place, block), &mut signs);
+                signs
+            },
+            |first, out| {
+                let mut words = [[0; 4]; AT_ONCE];
+                for (i, out) in (0..).step_by(AT_ONCE).zip(out.chunks_mut(AT_ONCE)) {
+                    let block = first.wrapping_add(i);
+                    let words = words.get_mut(..out.len()).unwrap_or_default();
+                    isa.run(Blocks { noise: self, place, block, out: words });
+                    signs::expand(isa, words.as_flattened(), out.as_flattened_mut());
+                }
+            },
+        );
     }
 
     fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]) {
@@ -202,6 +203,7 @@ impl<R: Real> Noise<R> for Philox {
     }
 }
 
+/// The words of one block after the other.
 struct Blocks<'a> {
     noise: &'a Philox,
     place: &'a Place,
@@ -250,7 +252,7 @@ impl<R: Real> Kernel for NormalPairs<'_, R> {
             let [w, x, y, z] = philox4x32([block, tensor, step, purpose], key);
             (*a, *b) = (unit(w, x), unit(y, z));
         }
-        for (pair, (&mut a, &mut b)) in out.iter_mut().zip(a.iter_mut().zip(b)) {
+        for (pair, (&a, &b)) in out.iter_mut().zip(a.iter().zip(&*b)) {
             *pair = box_muller(a, b).map(R::of);
         }
     }
@@ -261,12 +263,3 @@ const AT_ONCE: usize = 16;
 
 /// Signs that one block gives.
 const BLOCK: usize = 128;
-
-/// The signs `start .. start + out.len()` of one block.
-fn part_of_block<R: Real>(words: &[u32; 4], start: usize, out: &mut [R]) {
-    let mut all = [R::zero(); BLOCK];
-    signs::expand(Isa::detect(), words, &mut all);
-    for (x, sign) in out.iter_mut().zip(all.iter().skip(start)) {
-        *x = *sign;
-    }
-}

@@ -5,7 +5,7 @@ use crate::{Named, all, contractions, decompressed, lost, squares, vector};
 use eigenstep::Error;
 use eigenstep::error_feedback::compressor::{
     Compressor, HalfPrecision, Identity, LowRank, Message, Natural, Qsgd, RandK, ScaledSign,
-    Selection, TopK, round_at_random,
+    ScaledTopK, Selection, TopK, round_at_random,
 };
 use eigenstep::numeric::Real;
 use ndarray::Array2;
@@ -257,6 +257,10 @@ fn bad_options_are_errors() {
     refused(Qsgd { levels: 0, seed: 0 }, "levels");
     refused(Qsgd { levels: u32::MAX, seed: 0 }, "levels");
     refused(LowRank::new(5, 7, 1, 0).unwrap(), "columns");
+    let mut scaled = ScaledTopK::<f32>::new(5, Selection::Count { k: 1 }, 1.0).unwrap();
+    assert_eq!(decompressed(&scaled.compress(1, &[1.0, 2.0])), [1.0, 2.0]);
+    refused(scaled, "numel");
+    assert!(ScaledTopK::<f32>::new(5, Selection::Count { k: 1 }, f64::NAN).is_err());
     assert!(LowRank::<f32>::new(5, 6, 0, 0).is_err());
     assert!(LowRank::<f32>::new(usize::MAX, 2, 1, 0).is_err());
     assert!(Compressor::<f32>::validate(&Identity, 30).is_ok());

@@ -101,7 +101,7 @@ fn scaled_adagrad_is_what_it_says() {
     assert!(plain < 20, "it is not the plain selection: {plain} steps alike");
     assert_eq!(opt.state_bytes().slot("compressor"), 8 * numel);
     let none = EfAdagrad::scaled(Adagrad { eps: 0.0, ..Adagrad::default() }, 0.25).build::<f64>();
-    assert_eq!(none.unwrap_err().to_string(), "ErrorFeedback: `eps` must be finite and > 0, got 0");
+    assert_eq!(none.unwrap_err().to_string(), "ScaledTopK: `eps` must be finite and > 0, got 0");
 }
 
 /// Without feedback what is left out is lost.

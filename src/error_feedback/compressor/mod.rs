@@ -42,7 +42,6 @@ pub use qsgd::Qsgd;
 pub use rand_k::RandK;
 pub use scaled_sign::ScaledSign;
 pub use scaled_top_k::ScaledTopK;
-pub(crate) use scaled_top_k::check as check_scaled_top_k;
 pub use selection::Selection;
 pub use sparse::{Identity, TopK};
 pub use thin::LowRank;

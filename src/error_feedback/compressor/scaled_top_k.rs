@@ -14,10 +14,10 @@ use crate::state::{Lookup, Record, StateTensor};
 /// S = the selection's choice of |x|/√G;   G = ε at first
 /// C(x) = x on S, 0 elsewhere;   G ← G + C(x)²                δ ≥ 0
 /// ```
-/// Values are sent as they are. What it leaves out is never longer than `x`; how much shorter it is
+/// Values are sent as they are; a vector of another length than was said is sent whole. What it leaves out is never longer than `x`; how much shorter it is
 /// depends on `G`, so that there is no better constant.
 ///
-/// Remembers `G`, 4 bytes per element in `f32`.
+/// Remembers `G`, 4 bytes per element in `f32`; takes as many to work with.
 ///
 /// # Examples
 /// ```
@@ -51,30 +51,23 @@ impl<R: Real> ScaledTopK<R> {
     /// [`Error::InvalidHyperparameter`] for a field of the selection, and for `eps` unless it is positive
     /// and finite.
     pub fn new(numel: usize, selection: Selection, eps: f64) -> Result<Self> {
-        check(&selection, eps, NAME)?;
-        Ok(Self::of(numel, selection, eps))
-    }
-
-    /// The same of options that were checked.
-    pub(crate) fn of(numel: usize, selection: Selection, eps: f64) -> Self {
-        Self { selection, squares: vec![R::of(eps).max(R::min_positive_value()); numel] }
+        selection.validate(NAME)?;
+        if !Range::Positive.contains(eps) {
+            return Err(Error::invalid(NAME, "eps", Range::Positive.describe(), eps));
+        }
+        let eps = R::of(eps).max(R::min_positive_value());
+        Ok(Self { selection, squares: vec![eps; numel] })
     }
 }
 
 const NAME: &str = "ScaledTopK";
 
-/// Checks the options of [`ScaledTopK`].
-pub(crate) fn check(selection: &Selection, eps: f64, optimizer: &'static str) -> Result<()> {
-    selection.validate(optimizer)?;
-    match Range::Positive.contains(eps) {
-        true => Ok(()),
-        false => Err(Error::invalid(optimizer, "eps", Range::Positive.describe(), eps)),
-    }
-}
-
 impl<R: Real> Compressor<R> for ScaledTopK<R> {
     fn compress(&mut self, _: u64, x: &[R]) -> Message<R> {
         let Self { selection, squares } = self;
+        if squares.len() != x.len() {
+            return Message::Dense(x.to_vec());
+        }
         let mut indices = Vec::new();
         with_scratch::<R, _>(x.len(), |moves| {
             for ((moves, &x), &g) in moves.iter_mut().zip(x).zip(&*squares) {

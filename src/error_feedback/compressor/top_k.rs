@@ -61,9 +61,9 @@ pub fn select_top_k<R: Real>(a: &[R], k: usize, indices: &mut Vec<u32>) {
 /// 2024.
 pub fn block_top_k<R: Real>(a: &[R], density: f64, block: usize, indices: &mut Vec<u32>) {
     indices.clear();
+    let mut selector = Selector::new(None);
     let block = block.clamp(1, a.len().max(1));
     let full = block_count(density, block);
-    let mut selector = Selector::new(None);
     for (number, values) in a.chunks(block).enumerate() {
         let Ok(base) = u32::try_from(number * block) else { return };
         let k = if values.len() == block { full } else { block_count(density, values.len()) };

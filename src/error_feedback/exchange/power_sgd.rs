@@ -54,7 +54,7 @@ pub struct PowerSgd<R> {
     rank: usize,
     /// Which factor is exchanged when.
     pub order: PowerSgdOrder,
-    /// How often what is left out is compressed again within a step, the first time included; at least 1.
+    /// Exchanges of a step, at least 1; each compresses what the ones before it have left out.
     pub iterations: u64,
     /// Whether what is left out is added to the next gradient.
     pub error_feedback: bool,
@@ -163,20 +163,20 @@ impl<R: Real> PowerSgd<R> {
         let (mut sum, mut sent) = (Array2::zeros(self.shape), 0);
         for iteration in 0..self.iterations {
             let index = self.t.wrapping_mul(self.iterations).wrapping_add(iteration);
-            let mut thin = self.compress(index, comm, &left)?;
-            redraw_zero_columns(&mut thin.p, !self.seed, index + 1);
-            redraw_zero_columns(&mut thin.q, self.seed, index + 1);
+            let mut agreed = self.compress(index, comm, &left)?;
+            redraw_zero_columns(&mut agreed.p, !self.seed, index + 1);
+            redraw_zero_columns(&mut agreed.q, self.seed, index + 1);
             let most = R::max_value();
-            left.matrix.zip_mut_with(&thin.share, |m, &c| *m = (*m - c).max(-most).min(most));
-            (left.p, left.q) = (thin.p, thin.q);
-            sum += &thin.estimate;
-            sent += thin.sent;
+            left.matrix.zip_mut_with(&agreed.share, |m, &c| *m = (*m - c).max(-most).min(most));
+            (left.p, left.q) = (agreed.p, agreed.q);
+            sum += &agreed.estimate;
+            sent += agreed.sent;
         }
         Ok((left, sum, sent))
     }
 
     /// One exchange, number `index` of all, of what is left of the workers' matrices.
-    fn compress(&self, index: u64, comm: &dyn Comm, left: &Left<R>) -> Result<Thin<R>> {
+    fn compress(&self, index: u64, comm: &dyn Comm, left: &Left<R>) -> Result<Agreement<R>> {
         match self.order {
             PowerSgdOrder::Both => self.both(comm, left),
             PowerSgdOrder::Alternating => one(index.is_multiple_of(2), comm, left),
@@ -184,7 +184,7 @@ impl<R: Real> PowerSgd<R> {
     }
 
     /// With both factors exchanged.
-    fn both(&self, comm: &dyn Comm, left: &Left<R>) -> Result<Thin<R>> {
+    fn both(&self, comm: &dyn Comm, left: &Left<R>) -> Result<Agreement<R>> {
         let (m, mut q) = (&left.matrix, left.q.clone());
         self.orthonormalize(&mut q);
         let mut p = product(m, &q);
@@ -193,7 +193,7 @@ impl<R: Real> PowerSgd<R> {
         let mut q = product(&m.t(), &p);
         average(comm, &mut q)?;
         let estimate = product(&p, &q.t());
-        Ok(Thin { sent: p.len() + q.len(), p, q, share: estimate.clone(), estimate })
+        Ok(Agreement { sent: p.len() + q.len(), p, q, share: estimate.clone(), estimate })
     }
 }
 
@@ -205,7 +205,7 @@ struct Left<R> {
 }
 
 /// What one exchange has agreed on.
-struct Thin<R> {
+struct Agreement<R> {
     p: Array2<R>,
     q: Array2<R>,
     estimate: Array2<R>,
@@ -216,7 +216,7 @@ struct Thin<R> {
 }
 
 /// With one of the factors exchanged.
-fn one<R: Real>(even: bool, comm: &dyn Comm, left: &Left<R>) -> Result<Thin<R>> {
+fn one<R: Real>(even: bool, comm: &dyn Comm, left: &Left<R>) -> Result<Agreement<R>> {
     let Left { matrix: m, p, q } = left;
     let (old, matrix): (_, &ArrayRef2<R>) = if even { (p, &m.t()) } else { (q, m) };
     let (basis, _) = qr(old)?;
@@ -229,7 +229,7 @@ fn one<R: Real>(even: bool, comm: &dyn Comm, left: &Left<R>) -> Result<Thin<R>> 
     };
     let (estimate, share, sent) = (whole(&other), whole(&own), other.len());
     let (p, q) = if even { (basis, other) } else { (other, basis) };
-    Ok(Thin { p, q, estimate, share, sent })
+    Ok(Agreement { p, q, estimate, share, sent })
 }
 
 fn invalid(field: &'static str, expected: &str, found: String) -> Error {
@@ -258,12 +258,15 @@ impl<R: Real> GradExchange<R> for PowerSgd<R> {
             self.t += 1;
             return Ok(());
         }
-        let own = self.matrix(gradient);
-        // a refusal is told to the others as numbers that are none
-        let told = || Array2::from_elem(self.shape, R::nan());
-        let matrix = own.as_ref().map_or_else(|_| told(), Array2::clone);
+        let (matrix, refusal) = match self.matrix(gradient) {
+            Ok(matrix) => (matrix, None),
+            // told to the others as numbers that are none
+            Err(error) => (Array2::from_elem(self.shape, R::nan()), Some(error)),
+        };
         let agreed = self.agree(comm, Left { matrix, p: self.p.clone(), q: self.q.clone() });
-        own?;
+        if let Some(error) = refusal {
+            return Err(error);
+        }
         let (left, sum, sent) = agreed?;
         check_finite("the common estimate", sum.as_slice().unwrap_or_default())?;
         // nothing can fail any more

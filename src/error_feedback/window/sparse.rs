@@ -104,29 +104,23 @@ impl<R: Real> SparseRows<R> {
         }
     }
 
-    /// Entries of a row that lie in a tile and in a range of elements.
-    fn entries_within(&self, slot: usize, tile: usize, range: &Range<usize>) -> Range<usize> {
-        let begin = tile * TILE;
-        let mut entries = self.entries(slot, tile);
-        let places = self.indices.get(entries.clone()).unwrap_or_default();
-        let before =
-            |limit: usize| places.partition_point(|&place| begin + usize::from(place) < limit);
-        let skipped = if begin < range.start { before(range.start) } else { 0 };
-        if begin + TILE > range.end {
-            entries.end = entries.start + before(range.end);
-        }
-        entries.start += skipped;
-        entries
-    }
-
     /// Calls `f(place, value)` for every stored element `offset + place` of a range, `place < len`.
     #[inline]
     pub fn each(&self, slot: usize, offset: usize, len: usize, mut f: impl FnMut(usize, R)) {
-        let range = offset..offset + len;
-        for tile in tiles(&range) {
-            let shift = (tile * TILE).wrapping_sub(offset);
-            let entries = self.entries_within(slot, tile, &range);
-            self.visit(entries, |place, value| f(shift.wrapping_add(place), value));
+        let end = offset + len;
+        for tile in offset / TILE..end.div_ceil(TILE) {
+            let begin = tile * TILE;
+            let mut entries = self.entries(slot, tile);
+            // a piece of a tile: the entries before and behind it are passed over
+            let places = self.indices.get(entries.clone()).unwrap_or_default();
+            let before =
+                |limit: usize| places.partition_point(|&place| begin + usize::from(place) < limit);
+            let skipped = if begin < offset { before(offset) } else { 0 };
+            if begin + TILE > end {
+                entries.end = entries.start + before(end);
+            }
+            entries.start += skipped;
+            self.visit(entries, |place, value| f((begin + place).wrapping_sub(offset), value));
         }
     }
 
@@ -143,7 +137,7 @@ impl<R: Real> SparseRows<R> {
     }
 
     /// `⟨gᵢ, v⟩` for the first `count` rows: one unit per tile, added in the order of the tiles;
-    /// within a tile in that of the entries.
+    /// within a tile to [`SUMS`] sums in turn.
     pub fn products(&self, count: usize, load: &(dyn Fn(usize, &mut [R]) + Sync)) -> Vec<f64> {
         let mut sums = vec![0.0; self.tiles.len() * count];
         let mut units: Vec<_> = sums.chunks_mut(count.max(1)).enumerate().collect();
@@ -246,11 +240,6 @@ impl<R: Real> SparseRows<R> {
                 && places.last().is_none_or(|&last| usize::from(last) < length)
         })
     }
-}
-
-/// The tiles that a range of elements lies in.
-fn tiles(range: &Range<usize>) -> Range<usize> {
-    range.start / TILE..range.end.div_ceil(TILE)
 }
 
 /// `Σ decode(value)·v[place]`, added to several sums in turn; `v` has the elements of a tile.

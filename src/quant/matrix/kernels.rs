@@ -6,7 +6,7 @@
 use super::pack::{pack, unpack};
 use super::table::{BUCKETS, Table, bucket};
 use crate::kernel::isa::{Isa, Kernel};
-use crate::kernel::nibbles::look_up;
+use crate::kernel::nibbles::look_up_vectors;
 use crate::numeric::Real;
 use crate::quant::codec::{TILE, max_magnitude};
 
@@ -110,9 +110,11 @@ impl<R: Real> Kernel for Decode<'_, R> {
         match self.bits {
             3 => levels::<R, 3>(self.table, self.codes, self.out),
             4 => {
+                let (mut codes, mut out) = (self.codes, &mut *self.out);
                 if let Some(levels) = self.table.levels.first_chunk() {
-                    look_up(self.isa, self.codes, levels, self.out);
+                    (codes, out) = look_up_vectors(self.isa, codes, levels, out);
                 }
+                levels::<R, 4>(self.table, codes, out);
             }
             _ => levels::<R, 8>(self.table, self.codes, self.out),
         }
