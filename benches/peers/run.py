@@ -65,6 +65,11 @@ class Peer:
         self.child.wait()
 
 
+def shuffled(peers, turn):
+    """Another order each turn: what one peer leaves behind must not always meet the same other."""
+    return random.Random(turn).sample(peers, len(peers))
+
+
 def measure(names, case, threads, args):
     """Seconds per step: name → one number per run. All peers live at once, one of them works at a time."""
     peers = []
@@ -78,8 +83,7 @@ def measure(names, case, threads, args):
             batch[peer.name] = max(1, min(1000, round(args.batch / peer.seconds_per_step(1))))
         times = {name: [] for name in names}
         for run in range(args.runs):
-            # another order each time: what one leaves behind must not always meet the same other
-            for peer in random.Random(run).sample(peers, len(peers)):
+            for peer in shuffled(peers, run):
                 time.sleep(args.pause)  # until the threads of the last one have gone to sleep
                 times[peer.name].append(peer.seconds_per_step(batch[peer.name]))
         return times

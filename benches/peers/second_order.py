@@ -30,8 +30,7 @@ def measure(names, threads, args):
             peer.seconds_per_step(2 * PERIOD)
         turns = {name: [] for name in names}
         for turn in range(args.runs):
-            for i in range(len(peers)):
-                peer = peers[(turn + i) % len(peers)]  # another peer begins each time
+            for peer in run.shuffled(peers, turn):
                 time.sleep(args.pause)
                 turns[peer.name].append([peer.seconds_per_step(1) for _ in range(PERIOD)])
         return turns
