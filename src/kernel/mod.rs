@@ -15,6 +15,7 @@ pub(crate) mod parallel;
 pub(crate) mod reach;
 pub(crate) mod scratch;
 pub(crate) mod signs;
+pub(crate) mod squares;
 pub(crate) mod stream;
 pub mod sweep;
 

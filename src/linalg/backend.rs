@@ -1,5 +1,7 @@
 //! The façade around every backend: checks, scaling, and the conventions that make results unique.
 
+use super::layout::mirror_lower;
+use super::norms::symmetrized;
 use super::routines::{NOT_POSITIVE, Routines, Table};
 use super::{Backend, Eigh, Qr, Svd, Triangle, reciprocal_power_of_two, sorted};
 use crate::error::{Error, Result};
@@ -38,19 +40,15 @@ impl Backend {
             return Ok((Array1::zeros(0), Array2::zeros((0, 0))));
         }
         let scale = scale_for(largest);
-        let half = R::of(0.5);
-        let mean = |(i, j)| half * (scale * a[(i, j)]) + half * (scale * a[(j, i)]);
-        let symmetric = Array2::from_shape_fn(a.dim(), mean);
-        let result = self.routines().eigh(symmetric);
-        let (values, vectors) = result.map_err(|why| task.fails(why))?;
+        let result = self.routines().eigh(symmetrized(&scaled(a, scale)));
+        let (mut values, mut vectors) = result.map_err(|why| task.fails(why))?;
         let order = sorted(&values, |x, y| x < y);
-        let values = values.select(Axis(0), &order).mapv(|x| x / scale);
-        let mut vectors = vectors.select(Axis(1), &order);
-        for mut vector in vectors.columns_mut() {
-            if leader_is_negative(vector.iter()) {
-                vector.mapv_inplace(|x| -x);
-            }
+        if !order.iter().copied().eq(0..order.len()) {
+            (values, vectors) = (values.select(Axis(0), &order), vectors.select(Axis(1), &order));
         }
+        values.mapv_inplace(|x| x / scale);
+        let signs = column_signs(&vectors);
+        vectors *= &signs;
         task.check(values.iter().chain(&vectors))?;
         Ok((values, vectors))
     }
@@ -125,12 +123,9 @@ impl Backend {
         let order = sorted(&s, |x, y| x > y);
         let s = s.select(Axis(0), &order).mapv(|x| x / scale);
         let (mut u, mut vt) = (u.select(Axis(1), &order), vt.select(Axis(0), &order));
-        for (mut left, mut right) in u.columns_mut().into_iter().zip(vt.rows_mut()) {
-            if leader_is_negative(left.iter()) {
-                left.mapv_inplace(|x| -x);
-                right.mapv_inplace(|x| -x);
-            }
-        }
+        let signs = column_signs(&u);
+        u *= &signs;
+        vt *= &signs.insert_axis(Axis(1));
         task.check(u.iter().chain(&s).chain(&vt))?;
         Ok((u, s, vt))
     }
@@ -200,19 +195,14 @@ impl Backend {
     }
 
     /// `g` is row-major or the transpose of such a matrix: faer sums in an order that depends on it.
-    #[allow(clippy::indexing_slicing)] // i and j are below the order of c
     fn gram<R: Real>(self, g: ArrayView2<'_, R>) -> Array2<R> {
         let n = g.nrows();
         if g.is_empty() {
             return Array2::zeros((n, n));
         }
-        let mut c = self.routines().gram(g);
-        for i in 0..n {
-            for j in 0..i {
-                c[(j, i)] = c[(i, j)];
-            }
-        }
-        c
+        let mut c = Array2::zeros((n, n));
+        self.routines().add_gram(g, (R::zero(), R::one()), c.view_mut());
+        mirror_lower(&c)
     }
 
     /// [`solve_triangular`](super::solve_triangular) by this backend.
@@ -318,8 +308,11 @@ fn scaled<R: Real>(a: &ArrayRef2<R>, scale: R) -> CowArray<'_, R, Ix2> {
     if scale == R::one() { a.view().into() } else { a.mapv(|x| x * scale).into() }
 }
 
-/// Is the first of the entries of largest magnitude negative?
-fn leader_is_negative<'a, R: Real>(xs: impl Iterator<Item = &'a R>) -> bool {
-    let leader = |m: R, &x: &R| if x.abs() > m.abs() { x } else { m };
-    xs.fold(R::zero(), leader) < R::zero()
+/// −1 for each column whose entry of largest magnitude, the first of them, is negative; 1 for the others.
+fn column_signs<R: Real>(a: &ArrayRef2<R>) -> Array1<R> {
+    let mut leaders = Array1::zeros(a.ncols());
+    for row in a.rows() {
+        leaders.zip_mut_with(&row, |m: &mut R, &x| *m = if x.abs() > m.abs() { x } else { *m });
+    }
+    leaders.mapv(|x| if x < R::zero() { -R::one() } else { R::one() })
 }

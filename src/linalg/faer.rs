@@ -9,6 +9,7 @@
 //! the number type; the native one then takes over.
 
 use super::Triangle;
+use super::layout::{from_columns, transposed};
 use super::native::Native;
 use super::routines::{NOT_POSITIVE, Outcome, Routines};
 use crate::numeric::Real;
@@ -89,23 +90,6 @@ impl<R: Real + RealField> Routines<R> for Faer {
         svd(a).map_or_else(|| Native.svd(a), Ok)
     }
 
-    fn gram(&self, g: ArrayView2<'_, R>) -> Array2<R> {
-        let mut c = Mat::<R>::zeros(g.nrows(), g.nrows());
-        let g = view(g);
-        triangular::matmul(
-            c.as_mut(),
-            BlockStructure::TriangularLower,
-            Accum::Replace,
-            g,
-            BlockStructure::Rectangular,
-            g.transpose(),
-            BlockStructure::Rectangular,
-            R::one(),
-            Par::Seq,
-        );
-        array(c.as_ref())
-    }
-
     fn add_gram(&self, g: ArrayView2<'_, R>, (old, new): (R, R), mut c: ArrayViewMut2<'_, R>) {
         let n = c.nrows();
         let Some(c) = c.as_slice_mut() else { return Native.add_gram(g, (old, new), c) };
@@ -173,7 +157,7 @@ impl<R: Real + RealField> Routines<R> for Faer {
 /// `None` where faer's iteration gives up.
 fn eigh<R: Real + RealField>(a: ArrayView2<'_, R>) -> Option<(Array1<R>, Array2<R>)> {
     let n = a.nrows();
-    let a = aligned(a);
+    let a = view(a.t()).to_owned(); // a matrix is its own transpose here, and that lies right
     let mut values = Col::<R>::zeros(n);
     let mut vectors = Mat::<R>::zeros(n, n);
     let compute = evd::ComputeEigenvectors::Yes;
@@ -216,13 +200,17 @@ fn finite<R: Real + RealField>(xs: &Col<R>) -> bool {
     xs.iter().all(|&x| Float::is_finite(x))
 }
 
-/// A copy whose alignment does not depend on where the original lies.
+/// A copy, column by column, whose alignment does not depend on where the original lies.
 fn aligned<R: Real + RealField>(a: ArrayView2<'_, R>) -> Mat<R> {
-    view(a).to_owned()
+    view(transposed(&a).t()).to_owned()
 }
 
 fn array<R: Real + RealField>(a: MatRef<'_, R>) -> Array2<R> {
-    Array2::from_shape_fn(a.shape(), |(i, j)| a[(i, j)])
+    if a.row_stride() != 1 {
+        return Array2::from_shape_fn(a.shape(), |(i, j)| a[(i, j)]);
+    }
+    let column = |j| a.col(j).try_as_col_major().map(|column| column.as_slice());
+    from_columns(a.shape(), |j| column(j).unwrap_or_default())
 }
 
 /// The same matrix, in the same memory, as faer sees it.

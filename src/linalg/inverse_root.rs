@@ -1,10 +1,11 @@
 use super::backend::Task;
 use super::coupled::{Coupled, Fraction};
+use super::layout::mirror_lower;
 use super::norms::{frobenius, max_row_sum, symmetrized};
 use super::{Damping, eigh, gram_left, qr_algorithm, spectral_norm};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
-use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2, s};
+use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2};
 
 const SINGULAR: &str = "it is not positive definite, damping included";
 
@@ -235,7 +236,7 @@ impl InverseRoot {
             Self::CoupledNewton { damping, tolerance, max_iterations, max_growth, accept } => {
                 let fraction = Fraction::of(exponent)?;
                 let a = if symmetric { symmetrized(a) } else { a.to_owned() };
-                let (a, _) = damped(a, damping, |a| largest_eigenvalue(&mirrored(a)))?;
+                let (a, _) = damped(a, damping, |a| largest_eigenvalue(&mirror_lower(a)))?;
                 let z = (1.0 + fraction.p as f64) / (2.0 * frobenius(&a));
                 let max_growth = max_growth.unwrap_or(f64::INFINITY);
                 let order = 2;
@@ -415,16 +416,6 @@ fn damped<R: Real>(
 fn largest_eigenvalue<R: Real>(a: &Array2<R>) -> Result<f64> {
     // a product with a vector is cheap beside those of matrices that follow
     spectral_norm(a, 300, R::epsilon().widen().max(1e-10))
-}
-
-/// The symmetric matrix with the lower triangle of A.
-fn mirrored<R: Real>(a: &Array2<R>) -> Array2<R> {
-    let mut a = a.clone();
-    for i in 0..a.nrows() {
-        let (row, mut column) = a.multi_slice_mut((s![i, ..i], s![..i, i]));
-        column.assign(&row);
-    }
-    a
 }
 
 /// The smallest and the largest of some numbers; zeros if there are none.

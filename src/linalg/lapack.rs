@@ -4,7 +4,6 @@
 use super::Triangle;
 use super::routines::{NO_CONVERGENCE, NOT_POSITIVE, Outcome, Routines};
 use crate::numeric::Real;
-use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2};
 use ndarray_linalg::{Cholesky, Diag, Eigh, JobSvd, QR, SVDDC, Scalar, SolveTriangular, UPLO};
 
@@ -32,12 +31,6 @@ where
             Ok((Some(u), s, Some(vt))) => Ok((u, s, vt)),
             _ => Err(NO_CONVERGENCE),
         }
-    }
-
-    fn gram(&self, g: ArrayView2<'_, R>) -> Array2<R> {
-        let mut c = Array2::zeros((g.nrows(), g.nrows()));
-        general_mat_mul(R::one(), &g, &g.t(), R::zero(), &mut c);
-        c
     }
 
     fn solve_triangular(

@@ -47,6 +47,7 @@ mod inverse_root;
 mod kronecker;
 #[cfg(feature = "lapack")]
 mod lapack;
+mod layout;
 pub(crate) mod modes;
 mod native;
 mod newton_schulz;
@@ -254,12 +255,7 @@ pub fn add_gram_right<R: Real>(g: &ArrayRef2<R>, weights: (R, R), c: &mut Array2
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub fn symmetric_from_lower<R: Real>(c: &ArrayRef2<R>) -> Array2<R> {
-    let mut symmetric = c.to_owned();
-    for (i, row) in c.rows().into_iter().enumerate() {
-        let column = symmetric.column_mut(i);
-        column.into_iter().zip(row).take(i).for_each(|(above, &below)| *above = below);
-    }
-    symmetric
+    layout::mirror_lower(c)
 }
 
 /// The solution X of T X = B, or of Tᵀ X = B if `transposed`, for a triangular T.

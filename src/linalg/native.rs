@@ -56,12 +56,6 @@ impl<R: Real> Routines<R> for Native {
         jacobi_svd(a)
     }
 
-    fn gram(&self, g: ArrayView2<'_, R>) -> Array2<R> {
-        let mut c = Array2::zeros((g.nrows(), g.nrows()));
-        general_mat_mul(R::one(), &g, &g.t(), R::zero(), &mut c);
-        c
-    }
-
     fn solve_triangular(
         &self,
         a: ArrayView2<'_, R>,

@@ -1,6 +1,7 @@
 //! Sizes of matrices. Sums are taken in `f64` and in logical order: the same bits in any layout.
 
 use super::backend::Task;
+use super::layout::transposed;
 use super::matmul;
 use crate::error::Result;
 use crate::numeric::Real;
@@ -47,8 +48,8 @@ pub(super) fn max_row_sum<R: Real>(a: &ArrayRef2<R>) -> f64 {
 /// (A + Aᵀ)/2 in row-major order, for a square A.
 pub(super) fn symmetrized<R: Real>(a: &ArrayRef2<R>) -> Array2<R> {
     let half = R::of(0.5);
-    let mut mean = a.as_standard_layout().into_owned();
-    mean.zip_mut_with(&a.t(), |x, &y| *x = half * *x + half * y);
+    let mut mean = transposed(a);
+    mean.zip_mut_with(a, |x, &y| *x = half * *x + half * y);
     mean
 }
 

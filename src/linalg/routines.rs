@@ -28,8 +28,6 @@ pub(super) trait Routines<R: Real>: Sync {
     fn cholesky(&self, a: ArrayView2<'_, R>) -> Outcome<Array2<R>>;
     /// Thin U, singular values ≥ 0 in any order, thin Vᵀ; any signs.
     fn svd(&self, a: ArrayView2<'_, R>) -> Outcome<(Array2<R>, Array1<R>, Array2<R>)>;
-    /// The lower triangle of G Gᵀ; what is above it is ignored.
-    fn gram(&self, g: ArrayView2<'_, R>) -> Array2<R>;
     /// The lower triangle of old·C + new·G Gᵀ into a row-major C; what is above it is ignored.
     fn add_gram(&self, g: ArrayView2<'_, R>, (old, new): (R, R), mut c: ArrayViewMut2<'_, R>) {
         general_mat_mul(new, &g, &g.t(), old, &mut c);

@@ -5,10 +5,10 @@ use super::element_unit::ElementUnit;
 use super::matrix::{BlockStep, Filter, MatrixMethod};
 use super::method::GradSlice;
 use super::partition::{Partition, Tile};
-use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
+use crate::kernel::squares::sum_of_squares;
 use crate::kernel::sweep::Sums;
-use crate::numeric::reduce::sum_of_squares;
+use crate::kernel::{Isa, Kernel};
 use crate::numeric::{Element, Real};
 use crate::state::chunk::SlotChunk;
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis, IxDyn};
@@ -139,19 +139,35 @@ impl<T: Element> FilterUnit<'_, T> {
         self.grad.load(self.offset, self.out);
         self.sums = [sum_of_squares(self.out), 0.0, 0.0, 0.0];
         let Some((slot, weights)) = &mut self.average else { return };
-        let FilterWeights { beta, one_minus_beta, old, new } = *weights;
+        let weights = *weights;
         with_scratch::<T::Compute, _>(BLOCK, |scratch| {
             for (block, out) in self.out.chunks_mut(BLOCK).enumerate() {
                 let m = scratch.get_mut(..out.len()).unwrap_or_default();
                 slot.load(self.isa, block * BLOCK, m);
-                for (u, m) in out.iter_mut().zip(m.iter_mut()) {
-                    let g = *u;
-                    *u = old * *m + new * g;
-                    *m = beta * *m + one_minus_beta * g;
-                }
+                self.isa.run(Averaging { out, m, weights });
                 slot.store(self.isa, block * BLOCK, m);
             }
         });
+    }
+}
+
+/// The gradient in `out` becomes what is preconditioned, and `m` absorbs it.
+struct Averaging<'a, R> {
+    out: &'a mut [R],
+    m: &'a mut [R],
+    weights: FilterWeights<R>,
+}
+
+impl<R: Real> Kernel for Averaging<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let FilterWeights { beta, one_minus_beta, old, new } = self.weights;
+        for (u, m) in self.out.iter_mut().zip(self.m) {
+            let g = *u;
+            *u = old * *m + new * g;
+            *m = beta * *m + one_minus_beta * g;
+        }
     }
 }
 

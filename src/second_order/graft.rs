@@ -1,14 +1,14 @@
 //! How long a preconditioned direction is: the step length of a simpler method.
 
 use crate::error::Result;
-use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
+use crate::kernel::squares::sum_of_squares;
+use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
-use crate::numeric::reduce::sum_of_squares;
 use crate::optim::BlockStep;
 use crate::state::slot::{SlotBuffer, SlotShape};
 use crate::state::{Lookup, Record, SlotInit, SlotKind, StateBytes, Storage};
-use ndarray::ArrayViewMutD;
+use ndarray::{ArrayViewD, ArrayViewMutD};
 
 /// The method whose step length a preconditioned direction takes over.
 ///
@@ -139,7 +139,7 @@ impl<R: Real> GraftState<R> {
         replace: bool,
     ) -> f64 {
         with_scratch::<R, _>(filtered.len(), |direction| {
-            direction.iter_mut().zip(filtered.iter()).for_each(|(a, &g)| *a = g);
+            copy(filtered.view(), direction);
             match graft {
                 Graft::None | Graft::Gradient => {}
                 Graft::Sign => direction.iter_mut().for_each(|a| {
@@ -148,7 +148,7 @@ impl<R: Real> GraftState<R> {
                 Graft::Moment(moment) => self.divide(moment, step, direction),
             }
             if replace {
-                filtered.iter_mut().zip(direction.iter()).for_each(|(x, &a)| *x = a);
+                filtered.iter_mut().zip(&*direction).for_each(|(x, &a)| *x = a);
             }
             sum_of_squares(direction)
         })
@@ -170,17 +170,61 @@ impl<R: Real> GraftState<R> {
         let (correction, eps) = (R::of(correction), R::of(eps));
         let isa = Isa::detect();
         v.rewrite(isa, g.len(), |start, v| {
-            for (v, &g) in v.iter_mut().zip(g.get(start..).unwrap_or_default()) {
-                let g = scale * g;
-                *v = beta * *v + new * g * g;
-            }
+            let g = g.get(start..).unwrap_or_default();
+            isa.run(Absorb { v, g, scale, beta, new });
         });
         v.read(isa, g.len(), |start, v| {
-            for (a, &v) in direction.get_mut(start..).unwrap_or_default().iter_mut().zip(v) {
-                let divisor = v.sqrt() * correction + eps;
-                // without a stabiliser nothing over nothing is nothing
-                *a = if *a == R::zero() { *a } else { scale * *a / divisor };
-            }
+            let a = direction.get_mut(start..).unwrap_or_default();
+            isa.run(Divide { a, v, scale, correction, eps });
         });
+    }
+}
+
+fn copy<R: Real>(from: ArrayViewD<'_, R>, to: &mut [R]) {
+    match from.as_slice() {
+        Some(slice) => to.copy_from_slice(slice),
+        // a block of a larger tensor has its rows apart
+        None => to.iter_mut().zip(&from).for_each(|(to, &x)| *to = x),
+    }
+}
+
+/// `v ← β·v + new·(scale·g)²`.
+struct Absorb<'a, R> {
+    v: &'a mut [R],
+    g: &'a [R],
+    scale: R,
+    beta: R,
+    new: R,
+}
+
+impl<R: Real> Kernel for Absorb<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        for (v, &g) in self.v.iter_mut().zip(self.g) {
+            let g = self.scale * g;
+            *v = self.beta * *v + self.new * g * g;
+        }
+    }
+}
+
+/// `a ← scale·a/(√v·correction + ε)`.
+struct Divide<'a, R> {
+    a: &'a mut [R],
+    v: &'a [R],
+    scale: R,
+    correction: R,
+    eps: R,
+}
+
+impl<R: Real> Kernel for Divide<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        for (a, &v) in self.a.iter_mut().zip(self.v) {
+            let divisor = v.sqrt() * self.correction + self.eps;
+            // without a stabiliser nothing over nothing is nothing
+            *a = if *a == R::zero() { *a } else { self.scale * *a / divisor };
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Statistics themselves, in full precision or as codes.
 
-use super::{Basis, FactorOptions, RootSolver, Symmetric};
+use super::statistic::Statistic;
+use super::{Basis, FactorOptions, FactorStorage, RootSolver, Symmetric};
 use crate::error::Result;
 use crate::linalg::qr_inverse_root;
 use crate::numeric::Real;
-use crate::quant::MatrixCodec;
 use crate::state::{Lookup, Record, StateBytes};
-use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
+use ndarray::{Array2, ArrayRef2, ArrayViewD, CowArray, Ix2};
 
 /// A statistic A and its root.
 ///
@@ -14,24 +14,24 @@ use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
 /// update   A ← β·A + (1 − β)·M
 /// root     Â ← (A + εI)^(−exponent)
 /// ```
-/// Bytes in `f32`, order n: `8n²`. As codes (the naive way to fewer bits) both matrices keep an exact
+/// Bytes in `f32`, order n: `8n²`, with the statistic in `f64` `12n²`. As codes (the naive way to fewer bits) both matrices keep an exact
 /// diagonal; rounding the rest moves small eigenvalues by more than they are.
 ///
 /// Source: V. Gupta, T. Koren, Y. Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization",
 /// ICML 2018.
 #[derive(Clone, Debug)]
 pub struct DenseFactor<R> {
-    statistic: Symmetric<R>,
+    statistic: Statistic<R>,
     root: Symmetric<R>,
     /// Eigenvectors at the last root, where the next one begins; see [`RootSolver::Qr`].
     basis: Option<Basis<R>>,
 }
 
 impl<R: Real> DenseFactor<R> {
-    pub(super) fn new(n: usize, codec: Option<MatrixCodec>, options: &FactorOptions) -> Self {
+    pub(super) fn new(n: usize, storage: FactorStorage, options: &FactorOptions) -> Self {
         Self {
-            statistic: Symmetric::new(Array2::from_diag_elem(n, R::of(options.initial)), codec),
-            root: Symmetric::new(Array2::eye(n), codec),
+            statistic: Statistic::new(n, storage, options.initial),
+            root: Symmetric::new(Array2::eye(n), storage.codec()),
             basis: options.root.keeps_basis().then(|| Basis::new(Array2::eye(n), None)),
         }
     }
@@ -41,18 +41,24 @@ impl<R: Real> DenseFactor<R> {
         gram: &ArrayRef2<R>,
         options: &FactorOptions,
     ) -> Result<()> {
-        let (old, new) = options.weights::<R>();
-        let mut sum = self.statistic.load().into_owned();
-        sum.zip_mut_with(gram, |a, &m| *a = old * *a + new * m);
-        self.statistic.store(&sum)
+        self.statistic.accumulate(gram, options)
+    }
+
+    pub(super) fn accumulate_mode(
+        &mut self,
+        x: &ArrayViewD<'_, R>,
+        axis: usize,
+        options: &FactorOptions,
+    ) -> Result<()> {
+        self.statistic.accumulate_mode(x, axis, options)
     }
 
     pub(super) fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {
         let root = match (&mut self.basis, options.root) {
             (Some(basis), RootSolver::Qr { tolerance, max_iterations }) => {
-                let a = self.statistic.load();
+                let mut a = self.statistic.whole();
                 let scale = options.scale(a.diag().iter().map(|x| x.widen()).sum());
-                let a = a.mapv(|x| R::of(scale * x.widen()));
+                a.mapv_inplace(|x| R::of(scale * x.widen()));
                 let limits = (tolerance, max_iterations);
                 let (exponent, damping) = (options.exponent, options.damping);
                 let (root, vectors) =
@@ -60,10 +66,7 @@ impl<R: Real> DenseFactor<R> {
                 basis.store(&vectors)?;
                 root
             }
-            _ => match &self.statistic {
-                Symmetric::Exact(statistic) => options.root_of(statistic, true)?,
-                Symmetric::Coded(codes) => options.root_of(&codes.decode(), false)?,
-            },
+            _ => self.statistic.root(options)?,
         };
         self.root.store(&root)
     }
@@ -73,7 +76,7 @@ impl<R: Real> DenseFactor<R> {
     }
 
     pub(super) fn statistic(&self) -> Array2<R> {
-        self.statistic.load().into_owned()
+        self.statistic.whole()
     }
 
     pub(super) fn count(&self, bytes: &mut StateBytes) {
@@ -94,15 +97,15 @@ impl<R: Real> DenseFactor<R> {
 
     pub(super) fn load(
         n: usize,
-        codec: Option<MatrixCodec>,
+        storage: FactorStorage,
         options: &FactorOptions,
         lookup: &Lookup<'_>,
     ) -> Result<Self> {
         let basis = || Basis::load_from("eigenvectors", n, None, lookup);
         Ok(Self {
             basis: options.root.keeps_basis().then(basis).transpose()?,
-            statistic: Symmetric::load_from("statistic", n, codec, lookup)?,
-            root: Symmetric::load_from("root", n, codec, lookup)?,
+            statistic: Statistic::load_from("statistic", n, storage, lookup)?,
+            root: Symmetric::load_from("root", n, storage.codec(), lookup)?,
         })
     }
 }

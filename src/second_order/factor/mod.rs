@@ -4,6 +4,7 @@ mod cholesky;
 mod dense;
 mod eigen;
 mod pairs;
+mod statistic;
 mod stored;
 
 pub use cholesky::CholeskyFactor;
@@ -13,11 +14,11 @@ pub use pairs::Eigenpairs;
 pub use stored::{Basis, Codes, Parts, Stored, Symmetric, Triangular};
 
 use crate::error::{Error, Result};
-use crate::linalg::{Damping, InverseRoot, QrSigns};
+use crate::linalg::{Damping, InverseRoot, QrSigns, mode_gram};
 use crate::numeric::Real;
 use crate::quant::{MatrixCodec, MatrixMap};
 use crate::state::{Lookup, Record, StateBytes};
-use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
+use ndarray::{Array2, ArrayRef2, ArrayViewD, CowArray, Ix2};
 
 /// How the factors of a Kronecker preconditioner are stored.
 ///
@@ -30,6 +31,10 @@ pub enum FactorStorage {
     /// statistic itself.
     #[default]
     Dense,
+    /// The same with the statistic in `f64`, and the root made of that: 12n² bytes for parameters in
+    /// `f32`. Squares of gradients as large as 1e30 are finite then, and a long sum keeps what is
+    /// added last.
+    Double,
     /// The statistic and its root as codes with an exact diagonal. For comparison: small eigenvalues
     /// drown in the rounding of large ones.
     Naive(MatrixCodec),
@@ -73,7 +78,7 @@ impl FactorStorage {
     /// The codes, if there are any.
     pub fn codec(&self) -> Option<MatrixCodec> {
         match self {
-            Self::Dense | Self::Eigen => None,
+            Self::Dense | Self::Double | Self::Eigen => None,
             Self::Naive(codec)
             | Self::QuantizedEigen { codec, .. }
             | Self::Cholesky { codec, .. } => Some(*codec),
@@ -101,6 +106,7 @@ impl FactorStorage {
     /// The same storage without codes, for small factors.
     fn in_full(self) -> Self {
         match self {
+            Self::Double => Self::Double,
             Self::Dense | Self::Naive(_) | Self::Cholesky { .. } => Self::Dense,
             Self::Eigen | Self::QuantizedEigen { .. } => Self::Eigen,
         }
@@ -152,8 +158,8 @@ impl<R: Real> Factor<R> {
     pub fn new(n: usize, options: &FactorOptions) -> Self {
         let storage = options.stored(n);
         match storage {
-            FactorStorage::Dense | FactorStorage::Naive(_) => {
-                Self::Dense(DenseFactor::new(n, storage.codec(), options))
+            FactorStorage::Dense | FactorStorage::Double | FactorStorage::Naive(_) => {
+                Self::Dense(DenseFactor::new(n, storage, options))
             }
             FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. } => {
                 Self::Eigen(EigenFactor::new(n, storage.codec(), options))
@@ -173,6 +179,23 @@ impl<R: Real> Factor<R> {
             Self::Dense(factor) => factor.accumulate(gram, options),
             Self::Eigen(factor) => factor.accumulate(gram, options),
             Self::Cholesky(factor) => factor.accumulate(gram, options),
+        }
+    }
+
+    /// [`accumulate`](Self::accumulate) for the Gram matrix of dimension `axis` of `x`, as
+    /// [`mode_gram`] makes it.
+    ///
+    /// # Errors
+    /// As [`accumulate`](Self::accumulate).
+    pub fn accumulate_mode(
+        &mut self,
+        x: &ArrayViewD<'_, R>,
+        axis: usize,
+        options: &FactorOptions,
+    ) -> Result<()> {
+        match self {
+            Self::Dense(factor) => factor.accumulate_mode(x, axis, options),
+            _ => self.accumulate(&mode_gram(x, axis)?, options),
         }
     }
 
@@ -231,8 +254,8 @@ impl<R: Real> Factor<R> {
     pub fn load(n: usize, options: &FactorOptions, lookup: &Lookup<'_>) -> Result<Self> {
         let storage = options.stored(n);
         Ok(match storage {
-            FactorStorage::Dense | FactorStorage::Naive(_) => {
-                Self::Dense(DenseFactor::load(n, storage.codec(), options, lookup)?)
+            FactorStorage::Dense | FactorStorage::Double | FactorStorage::Naive(_) => {
+                Self::Dense(DenseFactor::load(n, storage, options, lookup)?)
             }
             FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. } => {
                 Self::Eigen(EigenFactor::load(n, storage.codec(), lookup)?)

@@ -4,7 +4,7 @@ use super::super::graft::GraftState;
 use super::{Combination, Shampoo, Statistic};
 use crate::error::{Error, Result};
 use crate::kernel::scratch::with_scratch;
-use crate::linalg::{mode_gram, modes};
+use crate::linalg::modes;
 use crate::numeric::Real;
 use crate::optim::{BlockState, BlockStep};
 use crate::second_order::factor::Factor;
@@ -85,21 +85,20 @@ impl<R: Real> ShampooBlock<R> {
 
     fn accumulate<U>(&mut self, step: &BlockStep<'_, R>, method: &Shampoo<U>) -> Result<()> {
         let order = self.factors.len();
-        let grams: Vec<_> = match method.statistic {
+        let whitened: Vec<_> = match method.statistic {
             Statistic::Gradient => vec![None; order],
             // all of them before any factor changes
             Statistic::KullbackLeibler => {
                 (0..order).map(|axis| Some(self.without(axis, &step.gradient))).collect()
             }
         };
-        for (axis, (factor, whitened)) in self.factors.iter_mut().zip(grams).enumerate() {
+        for (axis, (factor, whitened)) in self.factors.iter_mut().zip(whitened).enumerate() {
             let Some(factor) = factor else { continue };
             let options = method.factor_options(order, axis, step.t);
-            let gram = match &whitened {
-                None => mode_gram(&step.gradient, axis)?,
-                Some(whitened) => mode_gram(&whitened.view(), axis)?,
-            };
-            factor.accumulate(&gram, &options)?;
+            match &whitened {
+                None => factor.accumulate_mode(&step.gradient, axis, &options)?,
+                Some(whitened) => factor.accumulate_mode(&whitened.view(), axis, &options)?,
+            }
         }
         Ok(())
     }
