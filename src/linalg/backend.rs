@@ -6,7 +6,10 @@ use super::routines::{NOT_POSITIVE, Routines, Table};
 use super::{Backend, Eigh, Qr, Svd, Triangle, reciprocal_power_of_two, sorted};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
-use ndarray::{Array1, Array2, ArrayRef2, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2, s};
+use ndarray::{
+    Array1, Array2, ArrayRef, ArrayRef2, ArrayView2, ArrayViewMut2, Axis, CowArray, Dimension, Ix2,
+    s,
+};
 
 const NOT_SQUARE: &str = "it must be square";
 const NOT_FINITE: &str = "it holds a NaN or an infinity";
@@ -49,7 +52,8 @@ impl Backend {
         values.mapv_inplace(|x| x / scale);
         let signs = column_signs(&vectors);
         vectors *= &signs;
-        task.check(values.iter().chain(&vectors))?;
+        task.check(&values)?;
+        task.check(&vectors)?;
         Ok((values, vectors))
     }
 
@@ -67,15 +71,15 @@ impl Backend {
         }
         let result = self.routines().qr(scaled(a, scale).view());
         let (mut q, mut r) = result.map_err(|why| task.fails(why))?;
-        for ((i, mut row), mut column) in r.rows_mut().into_iter().enumerate().zip(q.columns_mut())
-        {
-            if row.get(i).is_some_and(|&x| x < R::zero()) {
-                row.mapv_inplace(|x| -x);
-                column.mapv_inplace(|x| -x);
-            }
-            row.mapv_inplace(|x| x / scale);
+        let sign = |&x: &R| if x < R::zero() { -R::one() } else { R::one() };
+        let signs: Array1<R> = r.diag().iter().map(sign).collect();
+        q *= &signs;
+        r *= &signs.insert_axis(Axis(1));
+        if scale != R::one() {
+            r.mapv_inplace(|x| x / scale);
         }
-        task.check(q.iter().chain(&r))?;
+        task.check(&q)?;
+        task.check(&r)?;
         Ok((q, r))
     }
 
@@ -126,7 +130,9 @@ impl Backend {
         let signs = column_signs(&u);
         u *= &signs;
         vt *= &signs.insert_axis(Axis(1));
-        task.check(u.iter().chain(&s).chain(&vt))?;
+        task.check(&u)?;
+        task.check(&s)?;
+        task.check(&vt)?;
         Ok((u, s, vt))
     }
 
@@ -266,8 +272,7 @@ impl Task {
 
     /// max |aᵢⱼ|, or an error if one is not finite.
     pub(super) fn largest<R: Real>(self, a: &ArrayRef2<R>) -> Result<R> {
-        let largest = a.fold(R::default().magnitude_bits(), |m, x| m.max(x.magnitude_bits()));
-        self.finite(R::from_magnitude_bits(largest))
+        self.finite(R::from_magnitude_bits(largest_bits(a)))
     }
 
     /// The same over one triangle with its diagonal; the rest is not read.
@@ -289,10 +294,15 @@ impl Task {
     }
 
     /// Finite input whose result is not: it lies outside the number type.
-    pub(super) fn check<'a, R: Real>(self, result: impl IntoIterator<Item = &'a R>) -> Result<()> {
-        let finite = result.into_iter().all(|x| x.is_finite());
-        if finite { Ok(()) } else { Err(self.fails(OVERFLOW)) }
+    pub(super) fn check<R: Real, D: Dimension>(self, result: &ArrayRef<R, D>) -> Result<()> {
+        let largest = R::from_magnitude_bits(largest_bits(result));
+        if largest.is_finite() { Ok(()) } else { Err(self.fails(OVERFLOW)) }
     }
+}
+
+/// The bits of the largest magnitude; those of a NaN are larger than all others.
+fn largest_bits<R: Real, D: Dimension>(a: &ArrayRef<R, D>) -> R::Bits {
+    a.fold(R::default().magnitude_bits(), |m, x| m.max(x.magnitude_bits()))
 }
 
 /// One if squares and reciprocal squares of `largest` are harmless, else the power of two that

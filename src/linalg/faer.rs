@@ -50,12 +50,10 @@ impl<R: Real + RealField> Routines<R> for Faer {
             MemStack::new(&mut MemBuffer::new(scratch)),
             default(),
         );
-        let r = Array2::from_shape_fn(
-            (k, n),
-            |(i, j)| {
-                if i <= j { factors[(i, j)] } else { R::zero() }
-            },
-        );
+        let mut r = array(factors.as_ref().subrows(0, k));
+        for (i, mut row) in r.rows_mut().into_iter().enumerate() {
+            row.iter_mut().take(i).for_each(|below| *below = R::zero());
+        }
         let mut q = Mat::<R>::identity(m, k);
         let scratch = householder::apply_block_householder_sequence_on_the_left_in_place_scratch::<R>(
             m, block, k,
@@ -83,7 +81,11 @@ impl<R: Real + RealField> Routines<R> for Faer {
             default(),
         )
         .map_err(|_| NOT_POSITIVE)?;
-        Ok(Array2::from_shape_fn((n, n), |(i, j)| if i >= j { l[(i, j)] } else { R::zero() }))
+        let mut l = array(l.as_ref());
+        for (i, mut row) in l.rows_mut().into_iter().enumerate() {
+            row.iter_mut().skip(i + 1).for_each(|above| *above = R::zero());
+        }
+        Ok(l)
     }
 
     fn svd(&self, a: ArrayView2<'_, R>) -> Outcome<(Array2<R>, Array1<R>, Array2<R>)> {

@@ -70,7 +70,8 @@ impl<R: Real> Kronecker<R> {
         let right = mean(grads, |g| Ok(gram_right(g)))?;
         let trace = left.diag().iter().map(|x| x.widen()).sum::<f64>();
         let left = left.mapv(|x| R::of(x.widen() / trace));
-        task.check(left.iter().chain(&right))?;
+        task.check(&left)?;
+        task.check(&right)?;
         Ok(Self { left, right })
     }
 
@@ -98,7 +99,8 @@ impl<R: Real> Kronecker<R> {
         for _ in 0..max_iterations {
             let y = unit(&mean(grads, |g| matmul(&matmul(g, &right)?, &g.t()))?);
             let x = mean(grads, |g| matmul(&matmul(&g.t(), &y)?, g))?;
-            task.check(y.iter().chain(&x))?;
+            task.check(&y)?;
+            task.check(&x)?;
             let direction = unit(&x);
             let near = |new: &Array2<R>, old: &Array2<R>| max_abs(&(new - old)) <= tolerance;
             if left.is_some_and(|left| near(&y, &left)) && near(&direction, &right) {

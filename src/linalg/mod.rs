@@ -64,6 +64,7 @@ pub use kronecker::Kronecker;
 pub use modes::{mode_gram, mode_product};
 pub use newton_schulz::{NewtonSchulz, NewtonSchulzScratch};
 pub use norms::spectral_norm;
+pub(crate) use orthogonal_iteration::column_products;
 pub use orthogonal_iteration::{
     eigenbasis_error, orthogonal_iteration, orthogonal_iteration_with, qr_algorithm,
     rayleigh_quotients,

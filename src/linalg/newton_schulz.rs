@@ -158,7 +158,7 @@ impl NewtonSchulz {
             matmul_into(R::one(), polynomial, x, R::of(a), next)?;
             std::mem::swap(x, next);
         }
-        task.check(x.iter())?;
+        task.check(x)?;
         polar.assign(&if tall { x.t() } else { x.view() });
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::norms::frobenius;
 use super::{Eigh, QrSigns, matmul, qr, qr_with, sorted};
 use crate::error::Result;
 use crate::numeric::Real;
-use ndarray::{Array1, Array2, ArrayRef2, Axis};
+use ndarray::{Array1, Array2, ArrayRef2, Axis, Zip};
 
 /// Orthogonal iteration from a known basis, and the Rayleigh quotients of the new one.
 ///
@@ -103,10 +103,7 @@ pub fn orthogonal_iteration_with<R: Real>(
 /// ```
 pub fn rayleigh_quotients<R: Real>(a: &ArrayRef2<R>, p: &ArrayRef2<R>) -> Result<Array1<R>> {
     let p = checked("Rayleigh quotients", a, p)?;
-    let image = matmul(a, &p)?;
-    let columns = p.columns().into_iter().zip(image.columns());
-    let quotients: Array1<R> =
-        columns.map(|(p, ap)| p.iter().zip(ap).map(|(&x, &y)| x * y).sum()).collect();
+    let quotients = column_products(&p, &matmul(a, &p)?);
     Task::new("Rayleigh quotients", a).check(&quotients)?;
     Ok(quotients)
 }
@@ -165,7 +162,8 @@ pub fn qr_algorithm<R: Real>(
     let values = b.diag().to_owned();
     let order = sorted(&values, |x, y| x < y);
     let (values, basis) = (values.select(Axis(0), &order), basis.select(Axis(1), &order));
-    task.check(values.iter().chain(&basis))?;
+    task.check(&values)?;
+    task.check(&basis)?;
     Ok((values, basis))
 }
 
@@ -197,6 +195,15 @@ pub fn eigenbasis_error<R: Real>(a: &ArrayRef2<R>, q: &ArrayRef2<R>) -> Result<f
     let b = matmul(&q.t(), &matmul(a, &q)?)?;
     Task::new("eigenbasis error", a).check(&b)?;
     Ok(off_diagonal(&b))
+}
+
+/// The inner products of the columns of A with those of B, by a pass over the rows.
+pub(crate) fn column_products<R: Real>(a: &ArrayRef2<R>, b: &ArrayRef2<R>) -> Array1<R> {
+    let mut sums = Array1::zeros(a.ncols());
+    for (a, b) in a.rows().into_iter().zip(b.rows()) {
+        Zip::from(&mut sums).and(&a).and(&b).for_each(|sum, &x, &y| *sum += x * y);
+    }
+    sums
 }
 
 /// ‖B − diag B‖ / ‖B‖

@@ -2,12 +2,14 @@
 
 use super::{BasisSolver, Soap, SoapOrder};
 use crate::error::Result;
-use crate::linalg::{QrSigns, eigh, matmul, qr, qr_algorithm, sorted, symmetric_from_lower};
+use crate::linalg::{
+    QrSigns, column_products, eigh, matmul, qr, qr_algorithm, sorted, symmetric_from_lower,
+};
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
 use crate::second_order::factor::Eigenpairs;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
-use ndarray::{Array1, Array2, ArrayRef2, Axis, CowArray, Ix2};
+use ndarray::{Array2, ArrayRef2, Axis, CowArray, Ix2};
 
 /// What is remembered of one dimension.
 #[derive(Clone, Debug)]
@@ -78,11 +80,10 @@ impl<R: Real> Renewal<R> {
         let image = (self.sort || solver == BasisSolver::OrthogonalIteration)
             .then(|| matmul(a, old))
             .transpose()?;
-        let order = image.as_ref().filter(|_| self.sort).map(|image| {
-            let columns = old.columns().into_iter().zip(image.columns());
-            let quotients: Array1<R> = columns.map(|(q, aq)| q.dot(&aq)).collect();
-            sorted(&quotients, |x, y| x > y)
-        });
+        let order = image
+            .as_ref()
+            .filter(|_| self.sort)
+            .map(|image| sorted(&column_products(old, image), |x, y| x > y));
         let basis = match (solver, image) {
             (BasisSolver::OrthogonalIteration, Some(image)) => match &order {
                 Some(order) => qr(&image.select(Axis(1), order))?.0,
