@@ -5,6 +5,8 @@ use super::norms::symmetrized;
 use super::routines::{NOT_POSITIVE, Routines, Table};
 use super::{Backend, Eigh, Qr, Svd, Triangle, reciprocal_power_of_two, sorted};
 use crate::error::{Error, Result};
+use crate::kernel::Isa;
+use crate::kernel::finite::max_magnitude;
 use crate::numeric::Real;
 use ndarray::{
     Array1, Array2, ArrayRef, ArrayRef2, ArrayView2, ArrayViewMut2, Axis, CowArray, Dimension, Ix2,
@@ -228,7 +230,7 @@ impl Backend {
             return Err(task.fails("the right-hand side must have as many rows"));
         }
         task.largest_in(a, triangle)?;
-        if b.iter().any(|x| !x.is_finite()) {
+        if !largest(b).is_finite() {
             return Err(task.fails("the right-hand side holds a NaN or an infinity"));
         }
         if a.diag().iter().any(|x| *x == R::zero()) {
@@ -272,7 +274,7 @@ impl Task {
 
     /// max |aᵢⱼ|, or an error if one is not finite.
     pub(super) fn largest<R: Real>(self, a: &ArrayRef2<R>) -> Result<R> {
-        self.finite(R::from_magnitude_bits(largest_bits(a)))
+        self.finite(largest(a))
     }
 
     /// The same over one triangle with its diagonal; the rest is not read.
@@ -295,14 +297,19 @@ impl Task {
 
     /// Finite input whose result is not: it lies outside the number type.
     pub(super) fn check<R: Real, D: Dimension>(self, result: &ArrayRef<R, D>) -> Result<()> {
-        let largest = R::from_magnitude_bits(largest_bits(result));
-        if largest.is_finite() { Ok(()) } else { Err(self.fails(OVERFLOW)) }
+        if largest(result).is_finite() { Ok(()) } else { Err(self.fails(OVERFLOW)) }
     }
 }
 
-/// The bits of the largest magnitude; those of a NaN are larger than all others.
-fn largest_bits<R: Real, D: Dimension>(a: &ArrayRef<R, D>) -> R::Bits {
-    a.fold(R::default().magnitude_bits(), |m, x| m.max(x.magnitude_bits()))
+/// max |x|; NaN if one is NaN.
+pub(super) fn largest<R: Real, D: Dimension>(a: &ArrayRef<R, D>) -> R {
+    match a.as_slice_memory_order() {
+        Some(entries) => max_magnitude(Isa::detect(), entries),
+        None => {
+            let bits = a.fold(R::default().magnitude_bits(), |m, x| m.max(x.magnitude_bits()));
+            R::from_magnitude_bits(bits)
+        }
+    }
 }
 
 /// One if squares and reciprocal squares of `largest` are harmless, else the power of two that

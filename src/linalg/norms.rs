@@ -1,6 +1,6 @@
 //! Sizes of matrices. Sums are taken in `f64` and in logical order: the same bits in any layout.
 
-use super::backend::Task;
+use super::backend::{Task, largest};
 use super::layout::transposed;
 use super::matmul;
 use crate::error::Result;
@@ -35,8 +35,7 @@ pub(super) fn frobenius<R: Real>(a: &ArrayRef2<R>) -> f64 {
 
 /// max |aᵢⱼ|; NaN if one is NaN.
 pub(super) fn max_abs<R: Real>(a: &ArrayRef2<R>) -> f64 {
-    let larger = |m: f64, x: f64| if x > m || x.is_nan() { x } else { m };
-    a.iter().map(|x| x.widen().abs()).fold(0.0, larger)
+    largest(a).widen()
 }
 
 /// ‖A‖∞ = maxᵢ Σⱼ |aᵢⱼ|, an upper bound of every |λ|.

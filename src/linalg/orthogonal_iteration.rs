@@ -1,6 +1,6 @@
 //! Eigenvectors of a matrix that changes slowly, from those it had before.
 
-use super::backend::Task;
+use super::backend::{Task, largest};
 use super::norms::frobenius;
 use super::{Eigh, QrSigns, matmul, qr, qr_with, sorted};
 use crate::error::Result;
@@ -81,7 +81,7 @@ pub fn orthogonal_iteration_with<R: Real>(
     for _ in 0..iterations {
         (p, _) = qr_with(&matmul(a, &p)?, signs)?;
     }
-    Ok((rayleigh_quotients(a, &p)?, p))
+    Ok((quotients(a, &p)?, p))
 }
 
 /// The Rayleigh quotients of orthonormal columns: diag(Pᵀ A P).
@@ -103,7 +103,11 @@ pub fn orthogonal_iteration_with<R: Real>(
 /// ```
 pub fn rayleigh_quotients<R: Real>(a: &ArrayRef2<R>, p: &ArrayRef2<R>) -> Result<Array1<R>> {
     let p = checked("Rayleigh quotients", a, p)?;
-    let quotients = column_products(&p, &matmul(a, &p)?);
+    quotients(a, &p)
+}
+
+fn quotients<R: Real>(a: &ArrayRef2<R>, p: &ArrayRef2<R>) -> Result<Array1<R>> {
+    let quotients = column_products(p, &matmul(a, p)?);
     Task::new("Rayleigh quotients", a).check(&quotients)?;
     Ok(quotients)
 }
@@ -222,7 +226,7 @@ fn checked<R: Real>(what: &'static str, a: &ArrayRef2<R>, p: &ArrayRef2<R>) -> R
     if p.nrows() != a.nrows() || p.ncols() > p.nrows() {
         return Err(task.fails("the basis must have as many rows, and not more columns"));
     }
-    if p.iter().any(|x| !x.is_finite()) {
+    if !largest(p).is_finite() {
         return Err(task.fails("the basis holds a NaN or an infinity"));
     }
     Ok(p.as_standard_layout().into_owned())

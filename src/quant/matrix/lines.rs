@@ -137,24 +137,41 @@ impl<R: Real> Lines<R> {
         isa: Isa,
         mut store: impl FnMut(Range<usize>, ArrayView2<'_, R>),
     ) {
-        let Self { codec, count, length, .. } = *self;
-        let (mut codes, mut scales) = (self.codes.as_slice(), self.scales.as_slice());
-        panels(count, length.longest(count), |lines, mut panel| {
-            for (line, mut out) in lines.clone().zip(panel.rows_mut()) {
-                let length = length.of(line);
-                let out = out.as_slice_mut().and_then(|y| y.get_mut(..length)).unwrap_or_default();
-                isa.run(Decode {
-                    isa,
-                    table: table(codec),
-                    bits: codec.bits,
-                    block_size: codec.block_size,
-                    codes: codes.split_off(..codec.bytes_of(length)).unwrap_or_default(),
-                    scales: scales.split_off(..codec.blocks_of(length)).unwrap_or_default(),
-                    out,
-                });
+        let mut decode_next = self.decoder(isa);
+        panels(self.count, self.length.longest(self.count), |lines, mut panel| {
+            for mut out in panel.rows_mut() {
+                decode_next(out.as_slice_mut().unwrap_or_default());
             }
             store(lines, panel.view());
         });
+    }
+
+    /// Decodes all lines, which are as long as `out` is wide, into its rows.
+    pub(super) fn decode_rows(&self, out: &mut ArrayRef2<R>) {
+        let width = out.ncols().max(1);
+        match out.as_slice_mut() {
+            Some(out) => out.chunks_exact_mut(width).for_each(self.decoder(Isa::detect())),
+            None => self.decode(|lines, panel| out.slice_mut(s![lines, ..]).assign(&panel)),
+        }
+    }
+
+    /// Writes one line after the other to the beginning of what it is given.
+    fn decoder(&self, isa: Isa) -> impl FnMut(&mut [R]) {
+        let Self { codec, length, .. } = *self;
+        let (mut codes, mut scales) = (self.codes.as_slice(), self.scales.as_slice());
+        let mut lines = 0..self.count;
+        move |out| {
+            let length = lines.next().map_or(0, |line| length.of(line));
+            isa.run(Decode {
+                isa,
+                table: table(codec),
+                bits: codec.bits,
+                block_size: codec.block_size,
+                codes: codes.split_off(..codec.bytes_of(length)).unwrap_or_default(),
+                scales: scales.split_off(..codec.blocks_of(length)).unwrap_or_default(),
+                out: out.get_mut(..length).unwrap_or_default(),
+            });
+        }
     }
 }
 

@@ -68,9 +68,7 @@ impl<R: Real> QuantizedSymmetric<R> {
     }
 
     fn fill(&self, out: &mut ArrayRef2<R>) {
-        self.lines.decode(|lines, panel| {
-            out.slice_mut(s![lines, ..]).assign(&panel);
-        });
+        self.lines.decode_rows(out);
         if self.symmetrize {
             let half = R::of(0.5);
             for i in 0..self.order() {

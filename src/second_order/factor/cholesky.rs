@@ -7,7 +7,7 @@ use crate::linalg::{cholesky, gram_left};
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
 use crate::state::{Lookup, Record, StateBytes};
-use ndarray::{Array2, ArrayRef2, CowArray, Ix2, Zip};
+use ndarray::{Array2, ArrayRef2, Zip};
 
 /// Ridges that are tried, each ten times the last one.
 const ATTEMPTS: usize = 6;
@@ -96,8 +96,8 @@ impl<R: Real> CholeskyFactor<R> {
         gram_left(&self.lower.load().mapv(R::widen))
     }
 
-    pub(super) fn root(&self) -> CowArray<'_, R, Ix2> {
-        self.root.load()
+    pub(super) fn root(&self) -> &Symmetric<R> {
+        &self.root
     }
 
     pub(super) fn statistic(&self) -> Array2<R> {

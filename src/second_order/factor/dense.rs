@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::linalg::qr_inverse_root;
 use crate::numeric::Real;
 use crate::state::{Lookup, Record, StateBytes};
-use ndarray::{Array2, ArrayRef2, ArrayViewD, CowArray, Ix2};
+use ndarray::{Array2, ArrayRef2, ArrayViewD};
 
 /// A statistic A and its root.
 ///
@@ -71,8 +71,8 @@ impl<R: Real> DenseFactor<R> {
         self.root.store(&root)
     }
 
-    pub(super) fn root(&self) -> CowArray<'_, R, Ix2> {
-        self.root.load()
+    pub(super) fn root(&self) -> &Symmetric<R> {
+        &self.root
     }
 
     pub(super) fn statistic(&self) -> Array2<R> {

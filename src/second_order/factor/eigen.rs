@@ -6,7 +6,7 @@ use crate::linalg::{eigen_inverse_root, matmul};
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
 use crate::state::{Lookup, Record, StateBytes};
-use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
+use ndarray::{Array2, ArrayRef2};
 
 /// `A = U Diag(λ) Uᵀ` with the eigenvectors U, and often the root, as codes.
 ///
@@ -63,8 +63,8 @@ impl<R: Real> EigenFactor<R> {
         self.root.store(&root)
     }
 
-    pub(super) fn root(&self) -> CowArray<'_, R, Ix2> {
-        self.root.load()
+    pub(super) fn root(&self) -> &Symmetric<R> {
+        &self.root
     }
 
     pub(super) fn statistic(&self) -> Array2<R> {

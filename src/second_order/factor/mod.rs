@@ -213,6 +213,11 @@ impl<R: Real> Factor<R> {
 
     /// The root, decoded.
     pub fn root(&self) -> CowArray<'_, R, Ix2> {
+        self.stored_root().load()
+    }
+
+    /// How the root is stored.
+    pub(super) fn stored_root(&self) -> &Symmetric<R> {
         match self {
             Self::Dense(factor) => factor.root(),
             Self::Eigen(factor) => factor.root(),

@@ -2,7 +2,9 @@
 
 use super::Basis;
 use crate::error::{Error, Result};
-use crate::linalg::{QrSigns, bjorck, matmul_into, orthogonal_iteration_with};
+use crate::linalg::{
+    QrSigns, add_gram_left, bjorck, orthogonal_iteration_with, symmetric_from_lower,
+};
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
@@ -57,8 +59,11 @@ impl<R: Real> Eigenpairs<R> {
         signs: QrSigns,
     ) -> Result<()> {
         let v = self.rectified(rectify)?;
+        // a quotient that rounding has left just below zero is none that a statistic has
+        let roots = self.values.mapv(|x| x.max(R::zero()).sqrt());
         let mut a = gram.to_owned();
-        matmul_into(old, &(&v * &self.values), &v.t(), new, &mut a)?;
+        add_gram_left(&(&v * &roots), (new, old), &mut a)?;
+        let a = symmetric_from_lower(&a);
         let (values, p) = orthogonal_iteration_with(&a, &v, 1, signs)?;
         self.replace(values, &p)
     }

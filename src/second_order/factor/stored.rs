@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::numeric::Real;
 use crate::quant::{MatrixCodec, QuantizedColumns, QuantizedSymmetric, QuantizedTriangular};
 use crate::state::{Lookup, Record, Scalar, StateTensor};
-use ndarray::{Array2, ArrayRef2, CowArray, Ix2};
+use ndarray::{Array2, ArrayRef2, ArrayView2, ArrayViewMut2, CowArray, Ix2};
 
 /// A square matrix in full precision, or as codes of the kind `Q`.
 #[derive(Clone, Debug)]
@@ -38,6 +38,11 @@ pub trait Codes<R: Real>: Sized {
     fn encode(&mut self, matrix: &ArrayRef2<R>) -> Result<()>;
     /// The matrix.
     fn decode(&self) -> Array2<R>;
+    /// The same into `out`.
+    ///
+    /// # Errors
+    /// `out` has another shape.
+    fn decode_into(&self, out: &mut ArrayRef2<R>) -> Result<()>;
     /// Bytes held.
     fn bytes(&self) -> usize;
     /// What a state dict holds of it.
@@ -87,6 +92,28 @@ impl<R: Real, Q: Codes<R>> Stored<R, Q> {
             Self::Exact(matrix) => matrix.into(),
             Self::Coded(codes) => codes.decode().into(),
         }
+    }
+
+    /// Numbers of room that [`load_in`](Self::load_in) takes for a matrix of order `n`.
+    pub(crate) fn room(&self, n: usize) -> usize {
+        match self {
+            Self::Exact(_) => 0,
+            Self::Coded(_) => n * n,
+        }
+    }
+
+    /// [`load`](Self::load) for the order `n`, which takes memory for codes from the beginning of `room`.
+    pub(crate) fn load_in<'a>(&'a self, n: usize, room: &mut &'a mut [R]) -> CowArray<'a, R, Ix2> {
+        let decode = |codes: &Q, room: &'a mut [R]| {
+            let mut out = ArrayViewMut2::from_shape((n, n), &mut *room).ok()?;
+            codes.decode_into(&mut out).ok()?;
+            ArrayView2::from_shape((n, n), &*room).ok()
+        };
+        let decoded = match self {
+            Self::Exact(_) => None,
+            Self::Coded(codes) => room.split_off_mut(..n * n).and_then(|room| decode(codes, room)),
+        };
+        decoded.map_or_else(|| self.load(), CowArray::from)
     }
 
     /// Takes over a matrix whose entries are all finite.
@@ -145,6 +172,9 @@ impl<R: Real> Codes<R> for QuantizedColumns<R> {
     fn decode(&self) -> Array2<R> {
         self.decode()
     }
+    fn decode_into(&self, out: &mut ArrayRef2<R>) -> Result<()> {
+        self.decode_into(out)
+    }
     fn bytes(&self) -> usize {
         self.bytes()
     }
@@ -176,6 +206,9 @@ macro_rules! codes_with_diagonal {
             }
             fn decode(&self) -> Array2<R> {
                 self.decode()
+            }
+            fn decode_into(&self, out: &mut ArrayRef2<R>) -> Result<()> {
+                self.decode_into(out)
             }
             fn bytes(&self) -> usize {
                 self.bytes()

@@ -9,7 +9,7 @@ use crate::numeric::Real;
 use crate::optim::{BlockState, BlockStep};
 use crate::second_order::factor::Factor;
 use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
-use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, CowArray, Ix2};
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
 /// What Shampoo remembers of one block.
 #[derive(Debug)]
@@ -113,20 +113,24 @@ impl<R: Real> ShampooBlock<R> {
         Ok(())
     }
 
-    /// The roots, decoded.
-    fn roots(&self) -> Vec<Option<CowArray<'_, R, Ix2>>> {
-        self.factors.iter().map(|factor| factor.as_ref().map(Factor::root)).collect()
-    }
-
     /// `x ← x ×₀ P₀ ×₁ P₁ …` along the dimensions that `chosen` picks.
     fn multiply(&self, x: &mut [R], chosen: impl Fn(usize) -> bool) {
-        let (roots, last) = (self.roots(), self.shape.len().saturating_sub(1));
-        let root = |axis| {
-            let root = roots.get(axis).filter(|_| chosen(axis))?.as_ref()?;
-            // a root that rounding has made unsymmetric is used as it is stored: L̂ G R̂
-            Some(if axis == last { root.view() } else { root.t() })
+        let stored = |axis: usize| {
+            let factor = self.factors.get(axis).filter(|_| chosen(axis))?.as_ref()?;
+            Some((factor.stored_root(), self.shape.get(axis).copied()?))
         };
-        with_scratch::<R, _>(x.len(), |spare| modes::turn(x, spare, &self.shape, root));
+        let (order, last) = (self.shape.len(), self.shape.len().saturating_sub(1));
+        let room: usize = (0..order).filter_map(stored).map(|(root, n)| root.room(n)).sum();
+        with_scratch::<R, _>(x.len() + room, |scratch| {
+            let (spare, mut room) = scratch.split_at_mut(x.len());
+            let decode = |axis| stored(axis).map(|(root, n)| root.load_in(n, &mut room));
+            let roots: Vec<_> = (0..order).map(decode).collect();
+            modes::turn(x, spare, &self.shape, |axis| {
+                let root = roots.get(axis)?.as_ref()?;
+                // a root that rounding has made unsymmetric is used as it is stored: L̂ G R̂
+                Some(if axis == last { root.view() } else { root.t() })
+            });
+        });
     }
 
     /// The gradient preconditioned along all dimensions but one.
