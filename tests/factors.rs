@@ -5,11 +5,11 @@
 #[path = "support/cases.rs"]
 mod cases;
 
-use eigenstep::linalg::{Damping, QrSigns, eigh, gram_left, qr};
+use eigenstep::linalg::{Damping, QrSigns, eigh, gram_left, mode_gram, qr};
 use eigenstep::numeric::Real;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep::second_order::factor::{Factor, FactorOptions, FactorStorage, RootSolver};
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayD};
 use proptest::prelude::*;
 
 fn options(storage: FactorStorage) -> FactorOptions {
@@ -177,4 +177,73 @@ fn small_cholesky_factors_are_dense() {
     b.refresh_root(&dense).unwrap();
     assert_eq!((a.statistic(), a.root()), (b.statistic(), b.root()));
     assert!(matches!(Factor::<f64>::new(64, &coded), Factor::Cholesky(_)));
+}
+
+/// A dimension of a gradient counts as the Gram matrix that one can make of it.
+#[test]
+fn dimensions_of_a_gradient_are_added_as_their_gram_matrices() {
+    let codec = MatrixCodec::default();
+    let storages = [
+        FactorStorage::Dense,
+        FactorStorage::Double,
+        FactorStorage::Eigen,
+        FactorStorage::EIGEN4,
+        FactorStorage::Naive(codec),
+        FactorStorage::CHOLESKY4,
+    ];
+    let x = noise(6, 70, 3).into_shape_with_order((6, 7, 10)).unwrap().into_dyn();
+    for (storage, axis) in storages.into_iter().flat_map(|s| [(s, 0), (s, 1), (s, 2)]) {
+        let (options, n) = (options(storage), x.shape()[axis]);
+        let (mut whole, mut grams) = (Factor::new(n, &options), Factor::new(n, &options));
+        for factor in 1..4 {
+            let x = &x * f64::from(factor);
+            whole.accumulate_mode(&x.view(), axis, &options).unwrap();
+            grams.accumulate(&mode_gram(&x.view(), axis).unwrap(), &options).unwrap();
+        }
+        let difference = norm(&(whole.statistic() - grams.statistic()));
+        assert!(
+            difference <= 1e-13 * norm(&grams.statistic()),
+            "{storage:?}, {axis}: {difference}"
+        );
+    }
+}
+
+/// In `f64` statistics of `f32` gradients are those that the same numbers have in `f64`.
+#[test]
+fn double_statistics_are_those_of_double_gradients() {
+    let (double, own) = (options(FactorStorage::Double), options(FactorStorage::Dense));
+    let (mut factor, mut exact) = (Factor::<f32>::new(20, &double), Factor::<f64>::new(20, &own));
+    for seed in 0..5 {
+        let x = noise(20, 30, seed).mapv(|x| x as f32).into_dyn();
+        factor.accumulate_mode(&x.view(), 0, &double).unwrap();
+        exact.accumulate_mode(&x.mapv(f64::from).view(), 0, &own).unwrap();
+    }
+    factor.refresh_root(&double).unwrap();
+    exact.refresh_root(&own).unwrap();
+    assert_eq!(factor.statistic(), exact.statistic().mapv(|x| x as f32));
+    assert_eq!(factor.root().into_owned(), exact.root().mapv(|x| x as f32));
+}
+
+/// What overflows is refused, and nothing has changed; what only might is added.
+#[test]
+fn statistics_stay_finite() {
+    let column = |x: f32| ArrayD::from_elem(vec![2, 1], x);
+    let options = options(FactorStorage::Dense);
+    let mut factor = Factor::<f32>::new(2, &options);
+    factor.accumulate_mode(&column(3.0).view(), 0, &options).unwrap();
+    let before = factor.statistic();
+    for x in [2e19, 1e30, f32::INFINITY, f32::NAN] {
+        let error = factor.accumulate_mode(&column(x).view(), 0, &options).unwrap_err();
+        assert!(error.to_string().contains("a factor"), "{error}");
+        assert_eq!(factor.statistic(), before);
+    }
+    factor.accumulate_mode(&column(1.5e19).view(), 0, &options).unwrap();
+    let (entry, expected) = (factor.statistic()[(0, 1)], 0.05 * 2.25e38);
+    assert!((entry / expected - 1.0).abs() < 1e-6, "{entry:e}");
+
+    let double = FactorOptions { storage: FactorStorage::Double, ..options };
+    let mut factor = Factor::<f32>::new(2, &double);
+    factor.accumulate_mode(&column(1e30).view(), 0, &double).unwrap();
+    factor.refresh_root(&double).unwrap();
+    assert!(factor.root().iter().all(|x| x.is_finite() && x.abs() < 1e-11));
 }

@@ -89,8 +89,9 @@ fn factors_take_what_they_say() {
     let triangle =
         |n: usize| (0..n).map(|i| i.div_ceil(2) + 4 * i.div_ceil(64)).sum::<usize>() + 4 * n;
     let columns = |n: usize| n * n.div_ceil(2) + 4 * n * n.div_ceil(64);
-    let expected: [(FactorStorage, &dyn Fn(usize) -> usize); 6] = [
+    let expected: [(FactorStorage, &dyn Fn(usize) -> usize); 7] = [
         (FactorStorage::Dense, &|n| 8 * n * n),
+        (FactorStorage::Double, &|n| 12 * n * n),
         (FactorStorage::Eigen, &|n| 8 * n * n + 4 * n),
         (FactorStorage::Naive(codec), &|n| 2 * columns(n) + 8 * n),
         (FactorStorage::EIGEN4, &|n| 2 * columns(n) + 8 * n),

@@ -36,8 +36,9 @@ const CHOLESKY4_PLAIN: FactorStorage = FactorStorage::Cholesky {
     codec: MatrixCodec { bits: 4, block_size: 64, map: MatrixMap::Linear2 },
     error_beta: None,
 };
-const STORAGES: [FactorStorage; 6] = [
+const STORAGES: [FactorStorage; 7] = [
     FactorStorage::Dense,
+    FactorStorage::Double,
     NAIVE4,
     FactorStorage::Eigen,
     FactorStorage::EIGEN4,
@@ -316,7 +317,8 @@ fn hard_gradients_give_finite_parameters() {
                     match opt.step(&mut w, &g) {
                         Ok(()) => {}
                         // the square of 1e30 is no f32: the roots stay, and in the end that is said
-                        Err(Error::RepeatedFailure { .. }) if size == 1e30 => {}
+                        Err(Error::RepeatedFailure { .. })
+                            if size == 1e30 && storage != FactorStorage::Double => {}
                         Err(error) => panic!("{storage:?}, {shape:?}, {size:e}: {error}"),
                     }
                 }

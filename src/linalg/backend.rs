@@ -5,13 +5,14 @@ use super::norms::symmetrized;
 use super::routines::{NOT_POSITIVE, Routines, Table};
 use super::{Backend, Eigh, Qr, Svd, Triangle, reciprocal_power_of_two, sorted};
 use crate::error::{Error, Result};
-use crate::kernel::Isa;
-use crate::kernel::finite::max_magnitude;
 use crate::numeric::Real;
 use ndarray::{
     Array1, Array2, ArrayRef, ArrayRef2, ArrayView2, ArrayViewMut2, Axis, CowArray, Dimension, Ix2,
     s,
 };
+
+/// Places of the widest vector of `f32`.
+const LANES: usize = 16;
 
 const NOT_SQUARE: &str = "it must be square";
 const NOT_FINITE: &str = "it holds a NaN or an infinity";
@@ -279,16 +280,16 @@ impl Task {
 
     /// The same over one triangle with its diagonal; the rest is not read.
     fn largest_in<R: Real>(self, a: &ArrayRef2<R>, triangle: Triangle) -> Result<R> {
-        let mut largest = R::default().magnitude_bits();
+        let mut all = R::zero();
         for (i, row) in a.rows().into_iter().enumerate() {
             let diagonal = i.min(row.len());
             let held = match triangle {
                 Triangle::Lower => row.slice_move(s![..(diagonal + 1).min(a.ncols())]),
                 Triangle::Upper => row.slice_move(s![diagonal..]),
             };
-            largest = held.fold(largest, |m, x| m.max(x.magnitude_bits()));
+            all = larger(all, largest(&held));
         }
-        self.finite(R::from_magnitude_bits(largest))
+        self.finite(all)
     }
 
     fn finite<R: Real>(self, x: R) -> Result<R> {
@@ -303,13 +304,29 @@ impl Task {
 
 /// max |x|; NaN if one is NaN.
 pub(super) fn largest<R: Real, D: Dimension>(a: &ArrayRef<R, D>) -> R {
-    match a.as_slice_memory_order() {
-        Some(entries) => max_magnitude(Isa::detect(), entries),
-        None => {
-            let bits = a.fold(R::default().magnitude_bits(), |m, x| m.max(x.magnitude_bits()));
-            R::from_magnitude_bits(bits)
+    let zero = R::zero();
+    // side by side, so that a vector takes as many as it has places
+    let (mut largest, mut nans) = ([zero; LANES], [zero; LANES]);
+    let mut take = |block: &[R]| {
+        for ((m, nan), &x) in largest.iter_mut().zip(&mut nans).zip(block) {
+            *m = if x.abs() > *m { x.abs() } else { *m };
+            *nan = if x.is_nan() { x } else { *nan };
         }
+    };
+    match a.as_slice_memory_order() {
+        Some(entries) => {
+            let (blocks, rest) = entries.as_chunks::<LANES>();
+            blocks.iter().for_each(|block| take(block));
+            take(rest);
+        }
+        None => a.iter().for_each(|x| take(&[*x])),
     }
+    nans.into_iter().chain(largest).fold(zero, larger)
+}
+
+/// The larger one; NaN if one of them is NaN.
+fn larger<R: Real>(m: R, x: R) -> R {
+    if x > m || x.is_nan() { x } else { m }
 }
 
 /// One if squares and reciprocal squares of `largest` are harmless, else the power of two that
@@ -332,4 +349,26 @@ fn column_signs<R: Real>(a: &ArrayRef2<R>) -> Array1<R> {
         leaders.zip_mut_with(&row, |m: &mut R, &x| *m = if x.abs() > m.abs() { x } else { *m });
     }
     leaders.mapv(|x| if x < R::zero() { -R::one() } else { R::one() })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, reason = "a test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn the_largest_is_found_at_any_place_and_what_is_not_finite_too() {
+        let mut a = Array2::from_shape_fn((5, 7), |(i, j)| -((i * 7 + j) as f32));
+        assert_eq!((largest(&a), largest(&a.slice(s![..;2, ..;3]))), (34.0, 34.0));
+        for place in 0..a.len() {
+            let index = (place / 7, place % 7);
+            for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let good = std::mem::replace(&mut a[index], bad);
+                assert_eq!(largest(&a).is_nan(), bad.is_nan());
+                assert!(!largest(&a).is_finite() && !largest(&a.t()).is_finite());
+                a[index] = good;
+            }
+        }
+    }
 }

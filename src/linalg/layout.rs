@@ -59,6 +59,8 @@ pub(super) fn mirror_lower<R: Real>(c: &ArrayRef2<R>) -> Array2<R> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, reason = "a test may panic")]
+
     use super::*;
     use ndarray::s;
 
