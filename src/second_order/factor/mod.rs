@@ -291,6 +291,14 @@ impl FactorOptions {
     }
 }
 
+/// Why a decomposition failed, in words that need no memory.
+pub(super) fn reason(error: &Error) -> &'static str {
+    match error {
+        Error::Decomposition { problem, .. } => problem,
+        _ => "a factor is not finite",
+    }
+}
+
 /// How the inverse root of a statistic is computed; [`InverseRoot`] has the equations.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
