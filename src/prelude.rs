@@ -13,5 +13,5 @@ pub use crate::params::{Gradients, Parameters, Select};
 pub use crate::quant::Precision;
 pub use crate::schedule::{CosineAnnealing, LrScheduler, OneCycle, WarmupCosine};
 pub use crate::second_order::factor::FactorStorage;
-pub use crate::second_order::{Muon, Shampoo, Soap, SteepestDescent};
+pub use crate::second_order::{LayerFactors, Muon, Shampoo, Soap, SteepestDescent};
 pub use crate::state::{Rounding, StateDict};

@@ -25,6 +25,7 @@ fn options(storage: FactorStorage) -> FactorOptions {
         root: RootSolver::Eigen,
         double_roots: true,
         exponent: 0.25,
+        iterations: 1,
         qr_signs: QrSigns::Positive,
     }
 }
@@ -246,4 +247,20 @@ fn statistics_stay_finite() {
     factor.accumulate_mode(&column(1e30).view(), 0, &double).unwrap();
     factor.refresh_root(&double).unwrap();
     assert!(factor.root().iter().all(|x| x.is_finite() && x.abs() < 1e-11));
+}
+
+/// Each iteration more turns stored eigenvectors further towards those of the statistic.
+#[test]
+fn more_iterations_find_better_eigenvectors() {
+    let n = 48;
+    let a = statistic(n, 11);
+    let errors = [0, 1, 2, 3].map(|iterations| {
+        let eigen = options(FactorStorage::Eigen);
+        let options = FactorOptions { beta: 0.0, weight: 1.0, iterations, ..eigen };
+        let mut factor = Factor::<f64>::new(n, &options);
+        factor.accumulate(&a, &options).unwrap();
+        norm(&(factor.statistic() - &a)) / norm(&a)
+    });
+    println!("{errors:?}");
+    assert!(errors.is_sorted_by(|a, b| a > b) && errors[2] < 1e-2 * errors[1], "{errors:?}");
 }

@@ -12,6 +12,7 @@ use eigenstep::linalg::Damping;
 use eigenstep::optim::MatrixMethod;
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
+use eigenstep::second_order::factor::RootSolver;
 use eigenstep::second_order::{Combination, Graft};
 use ndarray::{Array1, Array2, Array4, ArrayD, IxDyn};
 
@@ -327,6 +328,20 @@ fn hard_gradients_give_finite_parameters() {
             }
         }
     }
+}
+
+/// Statistics that go on in between do not hide roots that fail one after the other.
+#[test]
+fn roots_that_fail_are_counted_over_updates_of_the_factors() {
+    let root = RootSolver::CoupledHigherOrder { order: 2, tolerance: 0.0, max_iterations: 1 };
+    let method = Shampoo { root, update_roots_every: 2, ..eager(FactorStorage::Dense) };
+    let mut opt = method.build::<f64>().unwrap();
+    let mut w = Array2::zeros((5, 5));
+    for step in 0..8 {
+        opt.step(&mut w, &matrix(step, 5, 5)).unwrap();
+    }
+    let error = opt.step(&mut w, &matrix(8, 5, 5)).unwrap_err();
+    assert!(matches!(error, Error::RepeatedFailure { failures: 4, .. }), "{error}");
 }
 
 #[test]

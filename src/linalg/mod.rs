@@ -63,6 +63,7 @@ pub use inverse_root::{InverseRoot, eigen_inverse_root, qr_inverse_root};
 pub use kronecker::Kronecker;
 pub use modes::{mode_gram, mode_product};
 pub use newton_schulz::{NewtonSchulz, NewtonSchulzScratch};
+pub(crate) use norms::frobenius;
 pub use norms::spectral_norm;
 pub(crate) use orthogonal_iteration::column_products;
 pub use orthogonal_iteration::{

@@ -18,7 +18,7 @@ pub(super) fn inner<R: Real>(a: &ArrayRef2<R>, b: &ArrayRef2<R>) -> f64 {
 }
 
 /// ‖A‖, also where squares leave the range of `f64`; infinite only where the norm itself is.
-pub(super) fn frobenius<R: Real>(a: &ArrayRef2<R>) -> f64 {
+pub(crate) fn frobenius<R: Real>(a: &ArrayRef2<R>) -> f64 {
     let largest = max_abs(a);
     if largest == 0.0 || !largest.is_finite() {
         return largest;

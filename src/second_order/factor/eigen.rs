@@ -13,7 +13,8 @@ use ndarray::{Array2, ArrayRef2};
 /// ```text
 /// update   V ← decode(U), rectified        V ← 1.5V − 0.5V Vᵀ V, rectify_update times
 ///          A ← β·V Diag(λ) Vᵀ + (1 − β)·M
-///          P ← Q of A V = Q R              one orthogonal iteration from the old basis
+///          P ← Q of A V = Q R              orthogonal iteration from the old basis; as often as
+///                                          asked for, each time from the last P
 ///          λ ← diag(Pᵀ A P),  U ← encode(P)
 /// root     V ← decode(U), rectified        rectify_root times
 ///          Â ← V Diag((λ + ε)^(−exponent)) Vᵀ        ε = damping·max λ
@@ -46,7 +47,8 @@ impl<R: Real> EigenFactor<R> {
         options: &FactorOptions,
     ) -> Result<()> {
         let (rectify_update, _) = rectify(options);
-        self.pairs.accumulate(gram, options.weights(), rectify_update, options.qr_signs)
+        let (iterations, signs) = (options.iterations, options.qr_signs);
+        self.pairs.accumulate(gram, options.weights(), rectify_update, iterations, signs)
     }
 
     pub(super) fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {

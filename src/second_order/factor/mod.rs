@@ -69,6 +69,13 @@ impl FactorStorage {
         rectify_root: 4,
     };
 
+    /// [`EIGEN4`](Self::EIGEN4) without rectification.
+    pub const EIGEN4_UNRECTIFIED: Self = Self::QuantizedEigen {
+        codec: MatrixCodec { bits: 4, block_size: 64, map: MatrixMap::Linear2 },
+        rectify_update: 0,
+        rectify_root: 0,
+    };
+
     /// 4-bit Cholesky factors with error feedback, linear-2 codes in blocks of 64.
     pub const CHOLESKY4: Self = Self::Cholesky {
         codec: MatrixCodec { bits: 4, block_size: 64, map: MatrixMap::Linear2 },
@@ -138,6 +145,8 @@ pub struct FactorOptions {
     pub double_roots: bool,
     /// The root is the statistic to the power of minus this.
     pub exponent: f64,
+    /// Orthogonal iterations by which stored eigenvectors follow an update.
+    pub iterations: usize,
     /// Signs of eigenvectors that follow a statistic by QR decompositions.
     pub qr_signs: QrSigns,
 }
@@ -307,6 +316,14 @@ impl FactorOptions {
         }
         let double = a.mapv(|x| scale * x.widen());
         Ok(method.root_of(&double, self.exponent, symmetric)?.mapv(R::of))
+    }
+}
+
+/// Why a decomposition failed, in words that need no memory.
+pub(super) fn reason(error: &Error) -> &'static str {
+    match error {
+        Error::Decomposition { problem, .. } => problem,
+        _ => "a factor is not finite",
     }
 }
 

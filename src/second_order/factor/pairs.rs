@@ -15,7 +15,7 @@ use ndarray::{Array1, Array2, ArrayRef2};
 /// ```text
 /// V ← decode(U), rectified by Björck iterations
 /// A ← old·V Diag(λ) Vᵀ + new·M
-/// P ← Q of A V = Q R              one orthogonal iteration from the old basis, Rᵢᵢ ≥ 0
+/// P ← Q of A V = Q R              orthogonal iteration from the old basis, Rᵢᵢ ≥ 0
 /// λ ← diag(Pᵀ A P),  U ← encode(P)
 /// ```
 /// Bytes in `f32`, order n, b bits, blocks of B: `n·⌈nb/8⌉ + 4n·⌈n/B⌉ + 4n`.
@@ -50,12 +50,14 @@ impl<R: Real> Eigenpairs<R> {
         }
     }
 
-    /// `A ← old·A + new·M`, from eigenvectors after `rectify` Björck iterations.
+    /// `A ← old·A + new·M`, from eigenvectors after `rectify` Björck iterations, which then follow
+    /// by `iterations` orthogonal ones.
     pub(crate) fn accumulate(
         &mut self,
         gram: &ArrayRef2<R>,
         (old, new): (R, R),
         rectify: usize,
+        iterations: usize,
         signs: QrSigns,
     ) -> Result<()> {
         let v = self.rectified(rectify)?;
@@ -64,7 +66,7 @@ impl<R: Real> Eigenpairs<R> {
         let mut a = gram.to_owned();
         add_gram_left(&(&v * &roots), (new, old), &mut a)?;
         let a = symmetric_from_lower(&a);
-        let (values, p) = orthogonal_iteration_with(&a, &v, 1, signs)?;
+        let (values, p) = orthogonal_iteration_with(&a, &v, iterations, signs)?;
         self.replace(values, &p)
     }
 

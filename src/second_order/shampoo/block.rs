@@ -2,12 +2,12 @@
 
 use super::super::graft::GraftState;
 use super::{Combination, Shampoo, Statistic};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::scratch::with_scratch;
 use crate::linalg::modes;
 use crate::numeric::Real;
 use crate::optim::{BlockState, BlockStep};
-use crate::second_order::factor::Factor;
+use crate::second_order::factor::{Factor, reason};
 use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
@@ -75,7 +75,9 @@ impl<R: Real> ShampooBlock<R> {
             false => Ok(()),
         });
         match done {
-            Ok(()) => self.failures = 0,
+            // statistics that go on say nothing about roots that do not
+            Ok(()) if roots_due => self.failures = 0,
+            Ok(()) => {}
             Err(error) => {
                 self.failures += 1;
                 self.problem = reason(&error);
@@ -178,14 +180,6 @@ impl<R: Real> ShampooBlock<R> {
                 x.iter_mut().zip(&*product).for_each(|(x, &term)| *x += term);
             }
         });
-    }
-}
-
-/// Why a decomposition failed, in words that need no memory.
-fn reason(error: &Error) -> &'static str {
-    match error {
-        Error::Decomposition { problem, .. } => problem,
-        _ => "a factor is not finite",
     }
 }
 

@@ -357,6 +357,7 @@ impl<U> Shampoo<U> {
             root: self.root,
             double_roots: self.double_roots,
             exponent: self.exponents.of(order, axis),
+            iterations: 1,
             qr_signs: self.qr_signs,
         }
     }

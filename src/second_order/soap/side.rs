@@ -156,7 +156,7 @@ impl<R: Real> Side<R> {
                     pairs.replace(values, &vectors.select(Axis(1), &order))?;
                 } else {
                     let signs = QrSigns::Positive;
-                    pairs.accumulate(&gram, renewal.weights, renewal.rectify, signs)?;
+                    pairs.accumulate(&gram, renewal.weights, renewal.rectify, 1, signs)?;
                 }
                 let new = pairs.rectified(renewal.rectify)?;
                 Ok(Turn { rotation: matmul(&old.t(), &new)?, order: None })
