@@ -355,3 +355,34 @@ fn both_places_of_eps_and_no_correction() {
     let raw = step(AdamW { bias_correction: false, eps: 0.0, ..adam });
     assert!((raw[1] - 0.1 * 0.1 / 0.001f64.sqrt()).abs() < 1e-12, "{raw}");
 }
+
+/// A gradient that a coded statistic takes in stands for all steps until the next one: the sum of the
+/// eigenvalues, which is the trace, forgets as fast as that of a statistic in full precision.
+#[test]
+fn coded_statistics_forget_as_fast_as_others() {
+    let method = Soap {
+        storage: BasisStorage::EIGHT_BIT,
+        shampoo_beta: 0.9,
+        update_basis_every: 3,
+        ..Soap::default()
+    };
+    let mut opt = method.build::<f64>().unwrap();
+    let mut w = Array2::zeros((64, 64));
+    // the first and the fourth gradient are seen
+    for size in [1.0, 50.0, 50.0, 2.0] {
+        opt.step(&mut w, &(matrix(1, 64, 64) * size)).unwrap();
+    }
+    let squares: f64 = matrix(1, 64, 64).iter().map(|x| x * x).sum();
+    let old = 0.9_f64.powi(3);
+    let expected = (old * (1.0 - old) + (1.0 - old) * 4.0) * squares;
+    let dict = opt.state_dict();
+    let values = dict.tensors.iter().filter(|(key, _)| key.ends_with("eigenvalues"));
+    let mut sides = 0;
+    for (key, tensor) in values {
+        let (numbers, _) = tensor.bytes.as_chunks();
+        let trace: f64 = numbers.iter().map(|bytes| f64::from_le_bytes(*bytes)).sum();
+        assert!((trace / expected - 1.0).abs() < 0.01, "{key}: {trace} {expected}");
+        sides += 1;
+    }
+    assert_eq!(sides, 2);
+}

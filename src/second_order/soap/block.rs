@@ -119,7 +119,7 @@ impl<R: Real> SoapBlock<R> {
 
     /// Takes the gradient into the statistics, and renews the bases if that is `due`.
     fn follow<U>(&mut self, method: &Soap<U>, t: u64, g: &[R], due: bool) {
-        let outcome = self.observe(g, method.weights()).and_then(|()| {
+        let outcome = self.observe(g, method.weights(1)).and_then(|()| {
             let first = t == 1 && matches!(method.order, SoapOrder::Published { .. });
             if due { self.renew(g, &Renewal::new(method, t, first)) } else { Ok(()) }
         });

@@ -181,10 +181,11 @@ impl<U> Soap<U> {
         self.storage.codec().filter(|_| n.saturating_mul(n) >= self.min_numel)
     }
 
-    /// Weights of the old statistic and of the new term.
-    fn weights<R: Real>(&self) -> (R, R) {
-        let new = if self.shampoo_beta == 1.0 { 1.0 } else { 1.0 - self.shampoo_beta };
-        (R::of(self.shampoo_beta), R::of(new))
+    /// Weights of the old statistic and of a gradient that stands for so many steps.
+    fn weights<R: Real>(&self, steps: u64) -> (R, R) {
+        let old = self.shampoo_beta.powf(steps as f64);
+        let new = if self.shampoo_beta == 1.0 { 1.0 } else { 1.0 - old };
+        (R::of(old), R::of(new))
     }
 
     /// `rule` as the order wants it.

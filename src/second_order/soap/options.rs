@@ -60,8 +60,9 @@ pub enum BasisStorage {
     #[default]
     Full,
     /// The statistic as its eigenvalues and its eigenvectors, which are the basis, as codes: about
-    /// 0.56n² bytes in 4 bits. It sees the gradients of steps that renew the basis only, each by one
-    /// orthogonal iteration.
+    /// 0.56n² bytes in 4 bits. It sees the gradients of steps that renew the basis only, by one
+    /// orthogonal iteration each, and each stands for all k = `update_basis_every` steps until the next:
+    /// `L ← βᵏ·L + (1 − βᵏ)·G Gᵀ`.
     Quantized {
         /// Format of the codes.
         codec: MatrixCodec,

@@ -61,7 +61,7 @@ impl<R: Real> Renewal<R> {
             solver: (!first).then_some(method.solver),
             sort,
             ridge,
-            weights: method.weights(),
+            weights: method.weights(method.update_basis_every),
             rectify: method.storage.rectify(),
         }
     }
