@@ -5,14 +5,13 @@ use super::norms::symmetrized;
 use super::routines::{NOT_POSITIVE, Routines, Table};
 use super::{Backend, Eigh, Qr, Svd, Triangle, reciprocal_power_of_two, sorted};
 use crate::error::{Error, Result};
+use crate::kernel::Isa;
+use crate::kernel::finite::max_magnitude;
 use crate::numeric::Real;
 use ndarray::{
     Array1, Array2, ArrayRef, ArrayRef2, ArrayView2, ArrayViewMut2, Axis, CowArray, Dimension, Ix2,
     s,
 };
-
-/// Places of the widest vector of `f32`.
-const LANES: usize = 16;
 
 const NOT_SQUARE: &str = "it must be square";
 const NOT_FINITE: &str = "it holds a NaN or an infinity";
@@ -304,24 +303,10 @@ impl Task {
 
 /// max |x|; NaN if one is NaN.
 pub(super) fn largest<R: Real, D: Dimension>(a: &ArrayRef<R, D>) -> R {
-    let zero = R::zero();
-    // side by side, so that a vector takes as many as it has places
-    let (mut largest, mut nans) = ([zero; LANES], [zero; LANES]);
-    let mut take = |block: &[R]| {
-        for ((m, nan), &x) in largest.iter_mut().zip(&mut nans).zip(block) {
-            *m = if x.abs() > *m { x.abs() } else { *m };
-            *nan = if x.is_nan() { x } else { *nan };
-        }
-    };
     match a.as_slice_memory_order() {
-        Some(entries) => {
-            let (blocks, rest) = entries.as_chunks::<LANES>();
-            blocks.iter().for_each(|block| take(block));
-            take(rest);
-        }
-        None => a.iter().for_each(|x| take(&[*x])),
+        Some(entries) => max_magnitude(Isa::detect(), entries),
+        None => a.fold(R::zero(), |m, x| larger(m, x.abs())),
     }
-    nans.into_iter().chain(largest).fold(zero, larger)
 }
 
 /// The larger one; NaN if one of them is NaN.
