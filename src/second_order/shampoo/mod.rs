@@ -43,7 +43,7 @@ use ndarray::ArrayViewMutD;
 /// |---|---|---|
 /// | `base` | `AdamW::default()` | paper: also SGD with momentum |
 /// | `pipeline` | `LOW_BIT` | 4-bit Shampoo |
-/// | `storage` | `Dense` | – ; [`FactorStorage::EIGEN4`] or [`FactorStorage::CHOLESKY4`] for 4 bits |
+/// | `storage` | `Dense` | – ; [`FactorStorage::EIGEN4`] or [`FactorStorage::CHOLESKY4`] for 4 bits, [`FactorStorage::Double`] for `f64` |
 /// | `statistic` | `Gradient` | Shampoo; or KL-Shampoo |
 /// | `factor_beta` β | 0.95 | paper; with 1, a plain sum |
 /// | `sum_of_grams` | false | true: new terms weigh 1, not 1 − β |
