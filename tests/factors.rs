@@ -242,6 +242,16 @@ fn statistics_stay_finite() {
     let (entry, expected) = (factor.statistic()[(0, 1)], 0.05 * 2.25e38);
     assert!((entry / expected - 1.0).abs() < 1e-6, "{entry:e}");
 
+    // each term is small enough, and so is the sum of two
+    let sum = FactorOptions { beta: 1.0, weight: 1.0, initial: 0.0, ..options };
+    let (mut factor, term) = (Factor::<f32>::new(1, &sum), ArrayD::from_elem(vec![1, 1], 1.2e19));
+    factor.accumulate_mode(&term.view(), 0, &sum).unwrap();
+    factor.accumulate_mode(&term.view(), 0, &sum).unwrap();
+    let before = factor.statistic();
+    assert!(before[(0, 0)] > 2.8e38 && before[(0, 0)].is_finite());
+    factor.accumulate_mode(&term.view(), 0, &sum).unwrap_err();
+    assert_eq!(factor.statistic(), before);
+
     let double = FactorOptions { storage: FactorStorage::Double, ..options };
     let mut factor = Factor::<f32>::new(2, &double);
     factor.accumulate_mode(&column(1e30).view(), 0, &double).unwrap();

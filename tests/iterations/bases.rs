@@ -65,6 +65,14 @@ proptest! {
         prop_assert!(values.windows(2).into_iter().all(|pair| pair[0] <= pair[1]));
         prop_assert!(same.columns().into_iter().all(|c| q.columns().into_iter().any(|d| c == d)));
         // iterations make it better in the end, and keep it orthogonal
+        // however far it has got, the values are the quotients of the basis
+        for iterations in 0..3 {
+            let (values, basis) = qr_algorithm(&a, &q, 0.0, iterations).unwrap();
+            let quotients = rayleigh_quotients(&a, &basis).unwrap();
+            let size = values.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+            let off = (&values - &quotients).mapv(f64::abs).fold(0.0, |m: f64, &x| m.max(x));
+            assert!(off <= 1e-12 * size, "{iterations}: {off:e} of {size:e}");
+        }
         let (_, better) = qr_algorithm(&a, &q, 0.0, 40).unwrap();
         prop_assert!(eigenbasis_error(&a, &better).unwrap() <= error + 1e-13);
         close(&better.t().dot(&better), &Array2::eye(n), 1e-13);
