@@ -1,5 +1,7 @@
 //! The one error type of the crate: what was wrong, where, what was expected and what was found.
 
+use num_traits::Float;
+
 /// A failure that a closure of the user reported.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -283,4 +285,24 @@ pub(crate) fn check_length(
         return Ok(());
     }
     Err(Error::LengthMismatch { name: name.to_owned(), shape: shape.to_vec(), expected, found })
+}
+
+/// Refuses another shape.
+pub(crate) fn check_shape(name: &str, expected: &[usize], found: &[usize]) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    let (expected, found) = (expected.to_vec(), found.to_vec());
+    Err(Error::ShapeMismatch { name: name.to_owned(), expected, found })
+}
+
+/// Refuses a NaN or an infinity, and names the first.
+pub(crate) fn check_finite<'x, F: Float + 'x>(
+    what: &'static str,
+    numbers: impl IntoIterator<Item = &'x F>,
+) -> Result<()> {
+    match numbers.into_iter().find(|x| !x.is_finite()) {
+        Some(x) => Err(Error::NonFinite { what, value: x.to_f64().unwrap_or(f64::NAN) }),
+        None => Ok(()),
+    }
 }

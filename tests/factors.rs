@@ -5,11 +5,15 @@
 #[path = "support/cases.rs"]
 mod cases;
 
+#[path = "support/noise.rs"]
+mod noise;
+
 use eigenstep::linalg::{Damping, QrSigns, eigh, gram_left, mode_gram, qr};
 use eigenstep::numeric::Real;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep::second_order::factor::{Factor, FactorOptions, FactorStorage, RootSolver};
 use ndarray::{Array1, Array2, ArrayD};
+use noise::noise;
 use proptest::prelude::*;
 
 fn options(storage: FactorStorage) -> FactorOptions {
@@ -33,16 +37,6 @@ fn options(storage: FactorStorage) -> FactorOptions {
 fn cholesky(bits: u8, error_beta: Option<f64>) -> FactorStorage {
     let codec = MatrixCodec { bits, ..MatrixCodec::default() };
     FactorStorage::Cholesky { codec, error_beta }
-}
-
-/// Numbers of mean 0 and variance 1 without pattern.
-fn noise(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 33) as f64 / f64::from(1_u32 << 31) - 0.5
-    };
-    Array2::from_shape_simple_fn((rows, columns), || (0..12).map(|_| uniform()).sum())
 }
 
 fn norm(a: &Array2<f64>) -> f64 {

@@ -2,6 +2,12 @@
 // a test that fails says so by panicking, and its indices are of its own making
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/noise.rs"]
+mod noise;
+
+#[path = "support/says.rs"]
+mod says;
+
 use eigenstep_instances as _;
 
 #[path = "support/cases.rs"]
@@ -14,7 +20,9 @@ use eigenstep::second_order::factor::RootSolver;
 use eigenstep::second_order::{Exponents, LayerPreconditioner};
 use eigenstep::state::{Lookup, Record, Scalar};
 use ndarray::{Array1, Array2, Axis, array, concatenate};
+use noise::noise;
 use proptest::prelude::*;
+use says::says;
 use std::cell::RefCell;
 
 const NAIVE4: FactorStorage =
@@ -27,16 +35,6 @@ const STORAGES: [FactorStorage; 6] = [
     FactorStorage::EIGEN4_UNRECTIFIED,
     FactorStorage::CHOLESKY4,
 ];
-
-/// Numbers of mean 0 and variance 1 without pattern.
-fn noise(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 33) as f64 / f64::from(1_u32 << 31) - 0.5
-    };
-    Array2::from_shape_simple_fn((rows, columns), || (0..12).map(|_| uniform()).sum())
-}
 
 fn norm(a: &Array2<f64>) -> f64 {
     a.iter().map(|x| x * x).sum::<f64>().sqrt()
@@ -280,14 +278,6 @@ fn reload_continues_bit_for_bit() {
             }
             assert_eq!(again.state_dict(), layer.state_dict());
         }
-    }
-}
-
-#[track_caller]
-fn says<T>(outcome: Result<T>, text: &str) {
-    match outcome {
-        Ok(_) => panic!("no error, where `{text}` was expected"),
-        Err(error) => assert_eq!(error.to_string(), text),
     }
 }
 

@@ -2,6 +2,9 @@
 // a test that fails says so by panicking, and its indices are of its own making
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/says.rs"]
+mod says;
+
 use eigenstep_instances as _;
 
 use eigenstep::Error;
@@ -9,20 +12,13 @@ use eigenstep::linalg;
 use eigenstep::params::{Flat, FlatMut, RowGradient};
 use eigenstep::prelude::*;
 use ndarray::{Array1, Array2, array};
+use says::says;
 use std::collections::BTreeMap;
 
 type Tree = BTreeMap<String, Array1<f32>>;
 
 fn tree(names: &[&str]) -> Tree {
     names.iter().map(|name| (name.to_string(), array![1.0, 2.0])).collect()
-}
-
-#[track_caller]
-fn says<T>(outcome: Result<T>, text: &str) {
-    match outcome {
-        Ok(_) => panic!("no error, where `{text}` was expected"),
-        Err(error) => assert_eq!(error.to_string(), text),
-    }
 }
 
 #[test]

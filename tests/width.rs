@@ -2,6 +2,9 @@
 // a test that fails says so by panicking, and its indices are of its own making
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/noise.rs"]
+mod noise;
+
 use eigenstep_instances as _;
 
 use eigenstep::linalg::{Damping, Triangle, cholesky, gram_left, solve_triangular, svd};
@@ -9,21 +12,12 @@ use eigenstep::prelude::*;
 use eigenstep::second_order::{Exponents, Graft};
 use eigenstep::second_order::{LayerRole, LrAdjustment, UpdateKind, WidthScales, mup_scales};
 use ndarray::Array2;
+use noise::noise;
 
 const ROLES: [LayerRole; 3] = [LayerRole::Input, LayerRole::Hidden, LayerRole::Output];
 /// Width at which everything is tuned.
 const BASE: usize = 64;
 const BATCH: usize = 4;
-
-/// Numbers of mean 0 and variance 1 without pattern.
-fn noise(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 33) as f64 / f64::from(1_u32 << 31) - 0.5
-    };
-    Array2::from_shape_simple_fn((rows, columns), || (0..12).map(|_| uniform()).sum())
-}
 
 fn rms(x: &Array2<f64>) -> f64 {
     x.mapv(|x| x * x).mean().unwrap().sqrt()

@@ -18,7 +18,7 @@ pub(super) fn transposed<R: Real>(a: &ArrayRef2<R>) -> Array2<R> {
     }
 }
 
-/// The matrix, in row-major order, with these columns, of which those in memory may be longer.
+/// The matrix with these columns, in row-major order; what is behind the end of a column is left out.
 pub(super) fn from_columns<'a, R: Real>(
     (rows, columns): (usize, usize),
     column: impl Fn(usize) -> &'a [R],

@@ -11,8 +11,10 @@ use ndarray::{Array2, ArrayD, ArrayRef2, ArrayView2, ArrayViewD, ArrayViewMut2};
 /// `x`: any number of dimensions. Returns d × d for d = `x.shape()[axis]`, exactly symmetric; for a
 /// matrix these are X Xᵀ (mode 0) and Xᵀ X (mode 1).
 ///
+/// NaN and infinity propagate.
+///
 /// # Errors
-/// The result is not finite.
+/// As [`add_gram_left`].
 ///
 /// # Examples
 /// ```

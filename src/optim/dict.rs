@@ -4,10 +4,10 @@ use super::engine::Optim;
 use super::group::Group;
 use super::joint::{Joint, SavedJoint};
 use super::method::{TensorMethod, TensorState};
-use super::plan::{Plan, Tracked, check_shape};
+use super::plan::{Plan, Tracked};
 use super::rule::Mode;
 use super::scalars::Scalars;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_shape};
 use crate::hyper::{Hyperparameters, Range};
 use crate::numeric::Element;
 use crate::state::{

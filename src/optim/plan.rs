@@ -3,7 +3,7 @@
 
 use super::group::{Group, check_groups, group_of};
 use super::method::TensorMethod;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_shape};
 use crate::numeric::Element;
 use crate::params::Manifest;
 use std::collections::BTreeMap;
@@ -65,15 +65,6 @@ pub(super) fn by_name(manifest: &Manifest) -> Result<BTreeMap<&str, usize>> {
         }
     }
     Ok(leaves)
-}
-
-/// Checks that a leaf has the shape it had before.
-pub(super) fn check_shape(name: &str, expected: &[usize], found: &[usize]) -> Result<()> {
-    if expected == found {
-        return Ok(());
-    }
-    let (expected, found) = (expected.to_vec(), found.to_vec());
-    Err(Error::ShapeMismatch { name: name.to_owned(), expected, found })
 }
 
 /// Matches gradients to parameters by name, and checks names, shapes and groups.

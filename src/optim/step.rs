@@ -4,11 +4,11 @@ use super::engine::Optim;
 use super::finite;
 use super::joint::{Joint, Leaf, Part};
 use super::method::{GradSlice, GradSource, Stage, TensorMethod};
-use super::plan::{Match, Pair, Tracked, by_name, check_shape, match_trees};
+use super::plan::{Match, Pair, Tracked, by_name, match_trees};
 use super::rounds::{RoundBuffers, Rounds, Work};
 use super::rule::Mode;
 use super::{NonFinite, Optimizer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_shape};
 use crate::hyper::Hyperparameters;
 use crate::numeric::Element;
 use crate::params::{

@@ -3,10 +3,9 @@
 use super::block_unit::Decayed;
 use super::joint::{Joint, Leaf, Methods, Part, SavedJoint};
 use super::method::{GradSource, TensorMethod};
-use super::plan::check_shape;
 use super::vector::{Layout, ReadVector, Scope, VectorMemory, VectorMethod, VectorStep};
 use super::vectored::Vectored;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_shape};
 use crate::kernel::Isa;
 use crate::numeric::{Element, Real};
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, Storage, parse_shape};

@@ -1,7 +1,7 @@
 //! Error feedback around a compressor.
 
-use super::{Compressor, Message, check_contraction, check_finite};
-use crate::error::{Error, Result};
+use super::{Compressor, Message, check_contraction};
+use crate::error::{Error, Result, check_finite};
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
@@ -103,12 +103,12 @@ impl<R: Real> Accumulator<R> {
             for ((a, &residual), &g) in a.iter_mut().zip(&self.residual).zip(g) {
                 *a = residual + g;
             }
-            check_finite("the sum of gradient and residual", a)?;
+            check_finite("the sum of gradient and residual", &*a)?;
             let message = self.compressor.compress(self.steps + 1, a);
             with_scratch::<R, _>(numel, |c| {
                 c.fill(R::zero());
                 message.decompress_into(c);
-                check_finite("the compressed vector", c)?;
+                check_finite("the compressed vector", &*c)?;
                 for ((residual, &a), &c) in self.residual.iter_mut().zip(&*a).zip(&*c) {
                     *residual = a - c;
                 }

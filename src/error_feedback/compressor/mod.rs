@@ -146,11 +146,3 @@ pub(crate) fn check_contraction<R: Real>(
     let found = format!("{compressor:?}, of constant {contraction:.3} for {numel} elements");
     Err(Error::invalid(optimizer, "compressor", "a contraction", found))
 }
-
-/// Refuses numbers that would poison a residual for ever.
-pub(crate) fn check_finite<R: Real>(what: &'static str, x: &[R]) -> Result<()> {
-    match x.iter().find(|x| !x.is_finite()) {
-        Some(x) => Err(Error::NonFinite { what, value: x.widen() }),
-        None => Ok(()),
-    }
-}

@@ -14,8 +14,9 @@ use crate::state::{Lookup, Record, StateTensor};
 /// S = the selection's choice of |x|/√G;   G = ε at first
 /// C(x) = x on S, 0 elsewhere;   G ← G + C(x)²                δ ≥ 0
 /// ```
-/// Values are sent as they are; a vector of another length than was said is sent whole. What it leaves out is never longer than `x`; how much shorter it is
-/// depends on `G`, so that there is no better constant.
+/// Values are sent as they are; a vector of another length than was said is sent whole. What it leaves
+/// out is never longer than `x`; how much shorter it is depends on `G`, so that there is no better
+/// constant.
 ///
 /// Remembers `G`, 4 bytes per element in `f32`; takes as many to work with.
 ///

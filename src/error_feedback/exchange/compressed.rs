@@ -1,8 +1,8 @@
 use super::{
     Comm, GRADIENT, GradExchange, check_length, load_count, mean, problem, save_count, save_vector,
 };
-use crate::error::{Error, Result};
-use crate::error_feedback::compressor::{Compressor, Message, check_finite};
+use crate::error::{Error, Result, check_finite};
+use crate::error_feedback::compressor::{Compressor, Message};
 use crate::numeric::Real;
 use crate::state::{Lookup, Record};
 

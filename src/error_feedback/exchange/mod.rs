@@ -56,8 +56,7 @@ pub use compressed::{Compressed, Feedback};
 pub use power_sgd::{PowerSgd, PowerSgdOrder};
 pub use reduce::AllReduce;
 
-use super::compressor::check_finite;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_finite};
 use crate::numeric::Real;
 use crate::state::{Dtype, Lookup, Record, Scalar, StateTensor};
 use std::fmt::Debug;
@@ -105,7 +104,7 @@ fn check_length(expected: usize, found: usize) -> Result<()> {
 /// The sum over all workers divided by their number. A number of any worker that is not finite, a sum
 /// that overflows, or another length is an error for all of them; `values` have not changed then.
 fn mean<R: Real>(comm: &dyn Comm, values: &mut [R]) -> Result<()> {
-    let own = check_finite(GRADIENT, values);
+    let own = check_finite(GRADIENT, &*values);
     let mut bytes = Vec::with_capacity(size_of_val(values));
     R::write_le(values, &mut bytes);
     comm.all_reduce_sum(Dtype::of::<R>(), &mut bytes)?;

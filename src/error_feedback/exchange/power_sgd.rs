@@ -1,10 +1,8 @@
 use super::{
     Comm, GRADIENT, GradExchange, check_length, load_count, mean, problem, save_count, save_vector,
 };
-use crate::error::{Error, Result};
-use crate::error_feedback::compressor::{
-    check_finite, gram_schmidt, normal_factor, redraw_zero_columns,
-};
+use crate::error::{Error, Result, check_finite};
+use crate::error_feedback::compressor::{gram_schmidt, normal_factor, redraw_zero_columns};
 use crate::hyper::Range;
 use crate::linalg::{matmul, qr, scale_to_one};
 use crate::numeric::Real;

@@ -1,6 +1,5 @@
 use super::{Comm, GRADIENT, GradExchange, mean};
-use crate::error::Result;
-use crate::error_feedback::compressor::check_finite;
+use crate::error::{Result, check_finite};
 use crate::kernel::Isa;
 use crate::numeric::Real;
 use crate::quant::{decode_bf16, encode_bf16};
@@ -44,7 +43,7 @@ impl<R: Real> GradExchange<R> for AllReduce {
             self.sent += size_of_val(gradient) as u64;
             return Ok(());
         }
-        let own = check_finite(GRADIENT, gradient);
+        let own = check_finite(GRADIENT, &*gradient);
         let workers = R::of(comm.size() as f64);
         let shares: Vec<R> = gradient.iter().map(|&x| x / workers).collect();
         let mut codes = vec![0; shares.len()];

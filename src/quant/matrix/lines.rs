@@ -3,7 +3,7 @@
 use super::MatrixCodec;
 use super::kernels::{Decode, Encode};
 use super::table::table;
-use crate::error::{Error, Result, check_length};
+use crate::error::{self, Result, check_finite, check_length};
 use crate::kernel::finite::max_magnitude;
 use crate::kernel::isa::Isa;
 use crate::kernel::scratch::with_scratch;
@@ -70,7 +70,7 @@ impl<R: Real> Lines<R> {
         let [expected_codes, expected_scales] = sizes(codec, count, length);
         check_length("codes", &shape, expected_codes, codes.len())?;
         check_length("scales", &shape, expected_scales, scales.len())?;
-        check_finite("a scale", scales.iter())?;
+        check_finite("a scale", &scales)?;
         Ok(Self { codec, count, length, codes, scales })
     }
 
@@ -220,11 +220,7 @@ fn panels<R: Real>(
 
 /// Refuses a matrix of another shape.
 pub(super) fn check_shape<R>(matrix: &ArrayRef2<R>, (rows, cols): (usize, usize)) -> Result<()> {
-    if matrix.dim() == (rows, cols) {
-        return Ok(());
-    }
-    let (expected, found) = (vec![rows, cols], matrix.shape().to_vec());
-    Err(Error::ShapeMismatch { name: "matrix".to_owned(), expected, found })
+    error::check_shape("matrix", &[rows, cols], matrix.shape())
 }
 
 /// Refuses a matrix that holds a NaN or an infinity.
@@ -232,17 +228,6 @@ pub(super) fn check_matrix<R: Real>(matrix: &ArrayRef2<R>) -> Result<()> {
     match matrix.as_slice_memory_order() {
         Some(entries) if max_magnitude(Isa::detect(), entries).is_finite() => Ok(()),
         _ => check_finite("an entry of the matrix", matrix.iter()),
-    }
-}
-
-/// Refuses a NaN or an infinity, and names the first.
-pub(super) fn check_finite<'x, R: Real>(
-    what: &'static str,
-    mut numbers: impl Iterator<Item = &'x R>,
-) -> Result<()> {
-    match numbers.find(|x| !x.is_finite()) {
-        Some(x) => Err(Error::NonFinite { what, value: x.widen() }),
-        None => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 use super::MatrixCodec;
-use super::lines::{Length, Lines, check_finite, check_matrix, check_shape};
+use super::lines::{Length, Lines, check_matrix, check_shape};
 use super::shared::{coded_matrix, exact_diagonal};
-use crate::error::{Result, check_length};
+use crate::error::{Result, check_finite, check_length};
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef2, s};
 

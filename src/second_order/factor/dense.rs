@@ -1,6 +1,6 @@
 //! Statistics themselves, in full precision or as codes.
 
-use super::statistic::Statistic;
+use super::statistic::StoredStatistic;
 use super::{Basis, FactorOptions, FactorStorage, RootSolver, Symmetric};
 use crate::error::Result;
 use crate::linalg::qr_inverse_root;
@@ -21,7 +21,7 @@ use ndarray::{Array2, ArrayRef2, ArrayViewD};
 /// ICML 2018.
 #[derive(Clone, Debug)]
 pub struct DenseFactor<R> {
-    statistic: Statistic<R>,
+    statistic: StoredStatistic<R>,
     root: Symmetric<R>,
     /// Eigenvectors at the last root, where the next one begins; see [`RootSolver::Qr`].
     basis: Option<Basis<R>>,
@@ -30,7 +30,7 @@ pub struct DenseFactor<R> {
 impl<R: Real> DenseFactor<R> {
     pub(super) fn new(n: usize, storage: FactorStorage, options: &FactorOptions) -> Self {
         Self {
-            statistic: Statistic::new(n, storage, options.initial),
+            statistic: StoredStatistic::new(n, storage, options.initial),
             root: Symmetric::new(Array2::eye(n), storage.codec()),
             basis: options.root.keeps_basis().then(|| Basis::new(Array2::eye(n), None)),
         }
@@ -104,7 +104,7 @@ impl<R: Real> DenseFactor<R> {
         let basis = || Basis::load_from("eigenvectors", n, None, lookup);
         Ok(Self {
             basis: options.root.keeps_basis().then(basis).transpose()?,
-            statistic: Statistic::load_from("statistic", n, storage, lookup)?,
+            statistic: StoredStatistic::load_from("statistic", n, storage, lookup)?,
             root: Symmetric::load_from("root", n, storage.codec(), lookup)?,
         })
     }

@@ -1,7 +1,7 @@
 //! A symmetric matrix as eigenvalues and eigenvectors, which may be codes.
 
 use super::Basis;
-use crate::error::{Error, Result};
+use crate::error::{Result, check_finite};
 use crate::linalg::{
     QrSigns, add_gram_left, bjorck, orthogonal_iteration_with, symmetric_from_lower,
 };
@@ -72,9 +72,7 @@ impl<R: Real> Eigenpairs<R> {
 
     /// Takes over eigenvalues and eigenvectors; nothing changes if they are not finite.
     pub(crate) fn replace(&mut self, values: Array1<R>, vectors: &ArrayRef2<R>) -> Result<()> {
-        if let Some(x) = values.iter().find(|x| !x.is_finite()) {
-            return Err(Error::NonFinite { what: "an eigenvalue", value: x.widen() });
-        }
+        check_finite("an eigenvalue", &values)?;
         self.vectors.store(vectors)?;
         self.values = values;
         Ok(())

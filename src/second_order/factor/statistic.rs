@@ -1,7 +1,7 @@
 //! The statistic of a dense factor: a sum of Gram matrices.
 
 use super::{FactorOptions, FactorStorage, Symmetric};
-use crate::error::{Error, Result};
+use crate::error::{Result, check_finite};
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
 use crate::linalg::{mode_gram, modes, symmetric_from_lower};
@@ -13,7 +13,7 @@ use ndarray::{Array2, ArrayRef2, ArrayViewD};
 ///
 /// Where it is not coded the lower triangle is all that counts: half of the work of a step.
 #[derive(Clone, Debug)]
-pub(super) enum Statistic<R> {
+pub(super) enum StoredStatistic<R> {
     /// In the type of the parameters.
     Own(Array2<R>),
     /// In `f64`.
@@ -22,7 +22,7 @@ pub(super) enum Statistic<R> {
     Coded(Symmetric<R>),
 }
 
-impl<R: Real> Statistic<R> {
+impl<R: Real> StoredStatistic<R> {
     /// `initial·I`.
     pub fn new(n: usize, storage: FactorStorage, initial: f64) -> Self {
         let own = || Array2::from_diag_elem(n, R::of(initial));
@@ -127,15 +127,10 @@ fn add<S: Real>(
 ) -> Result<()> {
     let mut sum = a.clone();
     change(&mut sum, options.weights())?;
-    let mut lower =
-        sum.rows().into_iter().enumerate().flat_map(|(i, row)| row.into_iter().take(i + 1));
-    match lower.find(|x| !x.is_finite()) {
-        Some(x) => Err(Error::NonFinite { what: "a factor", value: x.widen() }),
-        None => {
-            *a = sum;
-            Ok(())
-        }
-    }
+    let lower = sum.rows().into_iter().enumerate().flat_map(|(i, row)| row.into_iter().take(i + 1));
+    check_finite("a factor", lower)?;
+    *a = sum;
+    Ok(())
 }
 
 fn add_matrix<S: Real, R: Real>(

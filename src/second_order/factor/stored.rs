@@ -1,6 +1,6 @@
 //! Matrices of a factor in full precision or as codes.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, check_finite};
 use crate::numeric::Real;
 use crate::quant::{MatrixCodec, QuantizedColumns, QuantizedSymmetric, QuantizedTriangular};
 use crate::state::{Lookup, Record, Scalar, StateTensor};
@@ -118,13 +118,13 @@ impl<R: Real, Q: Codes<R>> Stored<R, Q> {
 
     /// Takes over a matrix whose entries are all finite.
     pub(super) fn store(&mut self, matrix: &ArrayRef2<R>) -> Result<()> {
-        match (self, matrix.iter().find(|x| !x.is_finite())) {
-            (Self::Coded(codes), _) => codes.encode(matrix),
-            (Self::Exact(own), None) => {
+        match self {
+            Self::Coded(codes) => codes.encode(matrix),
+            Self::Exact(own) => {
+                check_finite("a factor", matrix)?;
                 own.assign(matrix);
                 Ok(())
             }
-            (_, Some(x)) => Err(Error::NonFinite { what: "a factor", value: x.widen() }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is remembered of one layer.
 
 use super::LayerFactors;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_finite, check_shape};
 use crate::hyper::Hyperparameters;
 use crate::linalg::{frobenius, matmul};
 use crate::numeric::Real;
@@ -105,8 +105,8 @@ impl<R: Real> LayerPreconditioner<R> {
     /// `gradient` does not have the weight's shape, or is not finite; or the direction overflows. The
     /// gradient is then as it was.
     pub fn precondition(&self, gradient: &mut ArrayRef2<R>) -> Result<()> {
-        check_shape("gradient", self.shape, gradient)?;
-        check_finite("a gradient", gradient)?;
+        check_shape("gradient", &[self.shape.0, self.shape.1], gradient.shape())?;
+        check_finite("a gradient", gradient.iter())?;
         let [left, right] = &self.factors;
         let mut direction = matmul(&matmul(&left.root(), gradient)?, &right.root())?;
         if self.options.keep_norm {
@@ -205,8 +205,8 @@ impl<R: Real> LayerPreconditioner<R> {
         if samples == 0 {
             return Err(LayerFactors::invalid("inputs", "a row per sample, at least one", "none"));
         }
-        check_shape("inputs", (samples, self.shape.1), inputs)?;
-        check_shape("output_gradients", (samples, self.shape.0), output_gradients)
+        check_shape("inputs", &[samples, self.shape.1], inputs.shape())?;
+        check_shape("output_gradients", &[samples, self.shape.0], output_gradients.shape())
     }
 
     /// Both factors, or none.
@@ -224,19 +224,4 @@ impl<R: Real> LayerPreconditioner<R> {
 fn check_samples<R: Real>(inputs: &ArrayRef2<R>, output_gradients: &ArrayRef2<R>) -> Result<()> {
     check_finite("an input", inputs)?;
     check_finite("an output gradient", output_gradients)
-}
-
-fn check_shape<R>(name: &str, (rows, columns): (usize, usize), found: &ArrayRef2<R>) -> Result<()> {
-    if found.dim() == (rows, columns) {
-        return Ok(());
-    }
-    let (expected, found) = (vec![rows, columns], found.shape().to_vec());
-    Err(Error::ShapeMismatch { name: name.to_owned(), expected, found })
-}
-
-fn check_finite<R: Real>(what: &'static str, x: &ArrayRef2<R>) -> Result<()> {
-    match x.iter().find(|x| !x.is_finite()) {
-        Some(x) => Err(Error::NonFinite { what, value: x.widen() }),
-        None => Ok(()),
-    }
 }

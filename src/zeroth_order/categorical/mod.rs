@@ -38,7 +38,7 @@ mod gumbel;
 
 pub use gumbel::{GumbelSoftmax, gumbel, gumbel_softmax};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_shape};
 use crate::numeric::Real;
 use ndarray::{Array, ArrayView, Axis, Dimension, RemoveAxis};
 
@@ -57,15 +57,6 @@ fn check_tau(tau: f64, least: f64) -> Result<()> {
     let expected =
         if least > 0.0 { format!("finite and >= {least}") } else { "finite and > 0".into() };
     Err(invalid("tau", expected, tau.to_string()))
-}
-
-/// Refuses another shape.
-fn check_shape(name: &str, expected: &[usize], found: &[usize]) -> Result<()> {
-    if expected == found {
-        return Ok(());
-    }
-    let (expected, found) = (expected.to_vec(), found.to_vec());
-    Err(Error::ShapeMismatch { name: name.into(), expected, found })
 }
 
 /// The axis of the categories, and the shape of the batch.
