@@ -290,6 +290,11 @@ fn options_out_of_range() {
         "LayerFactors: `exponent` must be finite and > 0, got 0",
     );
     says(
+        build(LayerFactors { exponent: 0.31415, root: RootSolver::SCALABLE, ..kfac() }),
+        "InverseRoot: `exponent` must be a fraction q/p with q <= 64, p <= 1024 for a coupled \
+         iteration, got 0.31415",
+    );
+    says(
         build(LayerFactors { damping: Damping::relative(-1.0), ..kfac() }),
         "LayerFactors: `damping.relative` must be finite and >= 0, got -1",
     );

@@ -2,13 +2,16 @@
 //! alone.
 
 use super::backend::Task;
-use super::inverse_root::invalid;
-use super::norms::{max_abs, symmetrized};
+use super::checks::invalid;
+use super::norms::{frobenius, max_abs, symmetrized};
 use super::routines::NO_CONVERGENCE;
-use super::{matmul, spectral_norm};
+use super::{RidgeRetry, matmul, spectral_norm};
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::Array2;
+
+/// What an exponent must be.
+pub(super) const FRACTION: &str = "a fraction q/p with q <= 64, p <= 1024 for a coupled iteration";
 
 /// An exponent q/p in lowest terms.
 #[derive(Clone, Copy)]
@@ -25,8 +28,7 @@ impl Fraction {
                 && (f64::from(q) - exponent * p).abs() <= 1e-12 * f64::from(q);
             fits.then_some(Fraction { q, p: p as u32 })
         };
-        let expected = "a fraction q/p with q <= 64, p <= 1024 for a coupled iteration";
-        (1..=64).find_map(fraction).ok_or_else(|| invalid("exponent", expected, exponent))
+        (1..=64).find_map(fraction).ok_or_else(|| invalid("exponent", FRACTION, exponent))
     }
 }
 
@@ -43,6 +45,23 @@ pub(super) struct Coupled {
 }
 
 impl Coupled {
+    /// (A + εI)^(−q/p) by Newton's scale, with larger ridges where there is to be a `retry`.
+    pub(super) fn newton<R: Real>(
+        &self,
+        task: Task,
+        mut a: Array2<R>,
+        ridge: f64,
+        retry: Option<RidgeRetry>,
+        fraction: Fraction,
+    ) -> Result<Array2<R>> {
+        let diagonal = a.diag().to_owned();
+        RidgeRetry::attempt(retry, ridge, self.accept, |ridge, accept| {
+            a.diag_mut().assign(&diagonal.mapv(|x| x + R::of(ridge)));
+            let z = (1.0 + fraction.p as f64) / (2.0 * frobenius(&a));
+            Self { accept, ..*self }.root(task, &a, z, fraction)
+        })
+    }
+
     /// A^(−q/p), from X = z^(1/p) I.
     pub(super) fn root<R: Real>(
         &self,

@@ -1,9 +1,10 @@
 use super::backend::Task;
+use super::checks::positive;
 use super::coupled::{Coupled, Fraction};
 use super::layout::mirror_lower;
-use super::norms::{frobenius, max_row_sum, symmetrized};
-use super::{Damping, eigh, gram_left, qr_algorithm, spectral_norm};
-use crate::error::{Error, Result};
+use super::norms::{max_row_sum, symmetrized};
+use super::{Damping, RidgeRetry, eigh, gram_left, qr_algorithm, spectral_norm};
+use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2};
 
@@ -90,6 +91,8 @@ pub enum InverseRoot {
         /// Fail if |A Xᵖ − I| exceeds this in the end; `None` takes what there is, as long as it
         /// is finite.
         accept: Option<f64>,
+        /// Try again with a larger ridge while |A Xᵖ − I| is too large; `None` tries once.
+        retry: Option<RidgeRetry>,
     },
     /// Coupled iteration of higher order, e = q/p.
     ///
@@ -150,13 +153,14 @@ impl InverseRoot {
             max_iterations: 100,
             max_growth: None,
             accept: Some(0.1),
+            retry: None,
         }
     }
 
-    /// The same with the stopping rule of Scalable Shampoo: when the error grows by more than 1.2
-    /// times, the iterate before it is the result. Where eigenvalues of zA lie on both sides of 1
-    /// the error can rise once though all goes well; the rule then stops too early, and the root
-    /// is refused.
+    /// As in Scalable Shampoo: when the error grows by more than 1.2 times, the iterate before it is
+    /// the result, and a root that is not good enough is tried again with a larger ridge. Where
+    /// eigenvalues of zA lie on both sides of 1 the error can rise once though all goes well; the
+    /// rule then stops too early, and the root is that of a matrix with a larger ridge.
     pub const fn scalable(damping: Damping) -> Self {
         Self::CoupledNewton {
             damping,
@@ -164,6 +168,7 @@ impl InverseRoot {
             max_iterations: 100,
             max_growth: Some(1.2),
             accept: Some(0.1),
+            retry: Some(RidgeRetry::SCALABLE),
         }
     }
 
@@ -184,10 +189,11 @@ impl InverseRoot {
     /// root.
     ///
     /// # Errors
-    /// [`Error::Decomposition`]: `a` is not square or holds a NaN or an infinity; it is singular or
-    /// indefinite beyond its damping; the iteration did not converge; the result overflows.
-    /// [`Error::InvalidHyperparameter`]: `exponent` is not a finite number above 0, or no fraction
-    /// of small integers where the method needs one; an option is negative.
+    /// [`Error::Decomposition`](crate::Error::Decomposition): `a` is not square or holds a NaN or an
+    /// infinity; it is singular or indefinite beyond its damping; the iteration did not converge; the
+    /// result overflows. [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter):
+    /// `exponent` is not a finite number above 0, or no fraction of small integers where the method
+    /// needs one; an option is negative.
     pub fn root<R: Real>(&self, a: &ArrayRef2<R>, exponent: f64) -> Result<Array2<R>> {
         self.root_of(a, exponent, true)
     }
@@ -233,16 +239,22 @@ impl InverseRoot {
             {
                 eigh_before(task, a, damping, exponent)?
             }
-            Self::CoupledNewton { damping, tolerance, max_iterations, max_growth, accept } => {
+            Self::CoupledNewton {
+                damping,
+                tolerance,
+                max_iterations,
+                max_growth,
+                accept,
+                retry,
+            } => {
                 let fraction = Fraction::of(exponent)?;
                 let a = if symmetric { symmetrized(a) } else { a.to_owned() };
-                let (a, _) = damped(a, damping, |a| largest_eigenvalue(&mirror_lower(a)))?;
-                let z = (1.0 + fraction.p as f64) / (2.0 * frobenius(&a));
+                let ridge = ridge_of(&a, damping, |a| largest_eigenvalue(&mirror_lower(a)))?;
                 let max_growth = max_growth.unwrap_or(f64::INFINITY);
                 let order = 2;
                 let limits =
                     Coupled { order, tolerance, max_iterations, max_growth, accept, symmetric };
-                limits.root(task, &a, z, fraction)?
+                limits.newton(task, a, ridge, retry, fraction)?
             }
             Self::CoupledHigherOrder { damping, order, tolerance, max_iterations, accept } => {
                 let fraction = Fraction::of(exponent)?;
@@ -256,33 +268,6 @@ impl InverseRoot {
         };
         task.check(&root)?;
         Ok(root)
-    }
-
-    /// Checks the options.
-    pub(crate) fn validate(&self) -> Result<()> {
-        let damping = |Damping { relative, absolute }| {
-            not_negative("damping.relative", relative)?;
-            not_negative("damping.absolute", absolute)
-        };
-        match *self {
-            Self::Eigh { damping: d, .. } => damping(d),
-            Self::CoupledNewton { damping: d, tolerance, max_growth, accept, .. } => {
-                damping(d)?;
-                not_negative("tolerance", tolerance)?;
-                not_negative("max_growth", max_growth.unwrap_or(0.0))?;
-                not_negative("accept", accept.unwrap_or(0.0))
-            }
-            Self::CoupledHigherOrder { damping: d, order, tolerance, accept, .. } => {
-                damping(d)?;
-                not_negative("tolerance", tolerance)?;
-                not_negative("accept", accept.unwrap_or(0.0))?;
-                if order < 2 { Err(invalid("order", "at least 2", order)) } else { Ok(()) }
-            }
-            Self::PseudoInverse { rtol, atol } => {
-                not_negative("rtol", rtol.unwrap_or(0.0))?;
-                not_negative("atol", atol)
-            }
-        }
     }
 }
 
@@ -401,14 +386,23 @@ fn lifted<R: Real>(mut values: Array1<R>, ridge: f64) -> Array1<R> {
     values
 }
 
+/// ε.
+fn ridge_of<R: Real>(
+    a: &Array2<R>,
+    damping: Damping,
+    largest: impl Fn(&Array2<R>) -> Result<f64>,
+) -> Result<f64> {
+    let largest = if damping.relative > 0.0 { largest(a)? } else { 0.0 };
+    Ok(damping.ridge(largest))
+}
+
 /// A + εI, and ε.
 fn damped<R: Real>(
     mut a: Array2<R>,
     damping: Damping,
     largest: impl Fn(&Array2<R>) -> Result<f64>,
 ) -> Result<(Array2<R>, f64)> {
-    let largest = if damping.relative > 0.0 { largest(&a)? } else { 0.0 };
-    let ridge = damping.ridge(largest);
+    let ridge = ridge_of(&a, damping, largest)?;
     a.diag_mut().mapv_inplace(|x| x + R::of(ridge));
     Ok((a, ridge))
 }
@@ -446,21 +440,4 @@ fn power<R: Real>(
 /// V Diag(w²) Vᵀ as a Gram matrix: half the work of a product, and exactly symmetric.
 fn weighted_gram<R: Real>(vectors: &ArrayRef2<R>, weights: &Array1<R>) -> Array2<R> {
     gram_left(&(&vectors.view() * weights))
-}
-
-pub(super) fn invalid(field: &'static str, expected: &str, found: impl std::fmt::Display) -> Error {
-    Error::InvalidHyperparameter {
-        optimizer: "InverseRoot",
-        field,
-        expected: expected.into(),
-        found: found.to_string(),
-    }
-}
-
-fn positive(field: &'static str, x: f64) -> Result<()> {
-    if x > 0.0 && x.is_finite() { Ok(()) } else { Err(invalid(field, "finite and > 0", x)) }
-}
-
-fn not_negative(field: &'static str, x: f64) -> Result<()> {
-    if x >= 0.0 { Ok(()) } else { Err(invalid(field, ">= 0", x)) }
 }

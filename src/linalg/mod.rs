@@ -39,6 +39,7 @@
 
 mod backend;
 mod bjorck;
+mod checks;
 mod coupled;
 mod damping;
 #[cfg(feature = "faer")]
@@ -58,7 +59,7 @@ mod routines;
 mod signs;
 
 pub use bjorck::{bjorck, orthogonality_error};
-pub use damping::Damping;
+pub use damping::{Damping, RidgeRetry};
 pub use inverse_root::{InverseRoot, eigen_inverse_root, qr_inverse_root};
 pub use kronecker::Kronecker;
 pub use modes::{mode_gram, mode_product};

@@ -210,9 +210,13 @@ fn solver(kind: &str, options: &mut Options<'_>) -> Outcome<RootSolver> {
             rtol: options.get("rank_rtol").map(json::number).transpose()?,
             atol: options.number_or("rank_atol", 0.0)?,
         },
-        (_, "coupled_newton") => {
-            RootSolver::CoupledNewton { tolerance, max_iterations, max_growth: None }
-        }
+        (_, "coupled_newton") => RootSolver::CoupledNewton {
+            tolerance,
+            max_iterations,
+            max_growth: None,
+            accept: None,
+            retry: None,
+        },
         (_, "coupled_higher_order") => RootSolver::CoupledHigherOrder {
             order: options.count("root_order")?,
             tolerance,

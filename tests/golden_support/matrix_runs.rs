@@ -220,7 +220,13 @@ fn shampoo<U: Rule + Default>(
         initial: matrix_eps,
         damping: Damping::relative(matrix_eps),
         root: if newton {
-            RootSolver::CoupledNewton { tolerance: 1e-6, max_iterations: 10, max_growth: Some(1.2) }
+            RootSolver::CoupledNewton {
+                tolerance: 1e-6,
+                max_iterations: 10,
+                max_growth: Some(1.2),
+                accept: None,
+                retry: None,
+            }
         } else {
             RootSolver::Eigen
         },

@@ -79,6 +79,7 @@ pub fn inverse_root(input: &Value) -> Outcome {
         max_iterations: limit,
         max_growth: None,
         accept,
+        retry: None,
     };
     let higher = InverseRoot::CoupledHigherOrder {
         damping,

@@ -1,7 +1,9 @@
 use crate::linalg_checks::{in_other_memory, log_spaced, norm, random, symmetric, wide};
 use crate::{cases, close, message};
 use eigenstep::Error;
-use eigenstep::linalg::{Damping, InverseRoot, eigen_inverse_root, eigh, gram_left, spectral_norm};
+use eigenstep::linalg::{
+    Damping, InverseRoot, RidgeRetry, eigen_inverse_root, eigh, gram_left, spectral_norm,
+};
 use eigenstep::numeric::Real;
 use ndarray::{Array1, Array2, array};
 use proptest::prelude::*;
@@ -15,7 +17,14 @@ fn methods(damping: Damping, tolerance: f64) -> Vec<InverseRoot> {
     vec![
         InverseRoot::eigh(damping),
         InverseRoot::Eigh { damping, perturb_before: false },
-        InverseRoot::CoupledNewton { damping, tolerance, max_iterations, max_growth: None, accept },
+        InverseRoot::CoupledNewton {
+            damping,
+            tolerance,
+            max_iterations,
+            max_growth: None,
+            accept,
+            retry: None,
+        },
         InverseRoot::CoupledHigherOrder { damping, order: 2, tolerance, max_iterations, accept },
         InverseRoot::CoupledHigherOrder { damping, order: 3, tolerance, max_iterations, accept },
         InverseRoot::CoupledHigherOrder { damping, order: 5, tolerance, max_iterations, accept },
@@ -157,6 +166,7 @@ fn coupled_iterations_stop_as_told() {
         max_iterations,
         max_growth,
         accept,
+        retry: None,
     };
     // every step counts as growth: the start is kept
     let start = newton(100, Some(0.0), None).root(&a, 0.5).unwrap();
@@ -184,6 +194,41 @@ fn coupled_iterations_stop_as_told() {
     let exact = InverseRoot::eigh(Damping::default()).root(&a, 0.25).unwrap();
     for method in methods(Damping::default(), 1e-30) {
         close(&method.root(&a, 0.25).unwrap(), &exact, 1e-9);
+    }
+}
+
+/// The first ridge of ε, 10ε, 100ε … whose root is within 0.05 counts, the last one within 0.1.
+#[test]
+fn a_root_that_is_not_good_enough_is_tried_with_larger_ridges() {
+    let a = symmetric::<f32>(&log_spaced(12, 1e9), 3);
+    let newton = |ridge: f64, accept, retry| {
+        let (tolerance, max_iterations) = (1e-6, 100);
+        let damping = Damping::absolute(ridge);
+        let max_growth = Some(1.2);
+        InverseRoot::CoupledNewton { damping, tolerance, max_iterations, max_growth, accept, retry }
+            .root(&a, 0.25)
+    };
+    let retry = |tries| Some(RidgeRetry { tries, ..RidgeRetry::SCALABLE });
+    let ridge = |larger: usize| (0..larger).fold(1e-9, |ridge, _| 10.0 * ridge);
+    let good = (0..6).find(|&i| newton(ridge(i), Some(0.05), None).is_ok()).unwrap();
+    assert!(good >= 2, "{good}");
+    let expected = newton(ridge(good), None, None).unwrap();
+    assert_eq!(newton(ridge(0), Some(0.1), retry(6)).unwrap(), expected);
+    // as many tries as it takes, and one less
+    assert_eq!(newton(ridge(0), Some(0.1), retry(good as u32 + 1)).unwrap(), expected);
+    message(newton(ridge(0), Some(1e-3), retry(good as u32)));
+    // the last one is judged by what is accepted in the end: here by nothing
+    assert!(newton(ridge(0), None, retry(1)).unwrap().iter().all(|x| x.is_finite()));
+    // nothing to enlarge
+    message(newton(0.0, Some(0.1), retry(6)));
+    for (wrong, field) in [
+        (RidgeRetry { above: -1.0, ..RidgeRetry::SCALABLE }, "`retry.above` must be >= 0"),
+        (
+            RidgeRetry { growth: 0.5, ..RidgeRetry::SCALABLE },
+            "`retry.growth` must be finite and >= 1",
+        ),
+    ] {
+        assert!(newton(1.0, None, Some(wrong)).unwrap_err().to_string().contains(field));
     }
 }
 

@@ -154,7 +154,9 @@ crate::hyperparameters!(LayerFactors, "LayerFactors", {
     "tolerated_failures": CountFrom(0) = tolerated_failures;
 }, |method| {
     method.storage.validate()?;
-    method.root.inverse_root(method.damping).validate()
+    let solver = method.root.inverse_root(method.damping);
+    solver.validate()?;
+    solver.takes(method.exponent)
 });
 
 impl LayerFactors {

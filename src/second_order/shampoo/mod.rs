@@ -108,8 +108,9 @@ use ndarray::ArrayViewMutD;
 ///
 /// Distributed Shampoo keeps learning rates and averages in 32 bits, here they have 64; its factors
 /// may be packed triangles, here they are whole. Scalable Shampoo runs a second momentum on the
-/// grafted direction and uses it until `start`, here one momentum sees both directions; a root that
-/// failed it tries again with a larger ridge, here the last good root stays.
+/// grafted direction and uses it until `start`; here the base, which can be any rule, has one state
+/// that sees both directions. Its error of a root is max |M − I| of the iteration, here it is the
+/// spectral norm of A Xᵖ − I.
 ///
 /// # Source
 /// V. Gupta, T. Koren, Y. Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", ICML
@@ -217,16 +218,13 @@ impl<U> Shampoo<U> {
     /// ahead).
     ///
     /// Statistics and roots at every step from the fifth on, blocks of 128, β 0.999, ε 1e-6·λmax,
-    /// roots by coupled Newton iteration, the length of the gradient.
+    /// roots by coupled Newton iteration, tried again with a larger ridge where they are not good
+    /// enough ([`RootSolver::SCALABLE`]), the length of the gradient.
     pub fn scalable(base: U) -> Self {
         Self {
             pipeline: Pipeline::SCALABLE,
             factor_beta: 0.999,
-            root: RootSolver::CoupledNewton {
-                tolerance: 1e-6,
-                max_iterations: 100,
-                max_growth: Some(1.2),
-            },
+            root: RootSolver::SCALABLE,
             start: 5,
             update_factors_every: 1,
             update_roots_every: 1,
@@ -308,9 +306,16 @@ impl<U: Rule> Hyperparameters for Shampoo<U> {
     fn validate_together(&self) -> Result<()> {
         self.base.validate_together()?;
         self.storage.validate()?;
-        self.root.inverse_root(self.damping).validate()?;
-        if let Some(exponent) = self.exponents.wrong() {
-            return Err(Self::invalid("exponents", "finite and >= 0", exponent.to_string()));
+        let solver = self.root.inverse_root(self.damping);
+        solver.validate()?;
+        for exponent in self.exponents.named() {
+            if !(0.0..f64::INFINITY).contains(&exponent) {
+                return Err(Self::invalid("exponents", "finite and >= 0", exponent.to_string()));
+            }
+            // with 0 the dimension has no factor
+            if exponent > 0.0 {
+                solver.takes(exponent)?;
+            }
         }
         if let Some(moment) = self.graft.moment() {
             if !Range::Unit.contains(moment.beta) {

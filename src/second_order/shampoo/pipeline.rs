@@ -105,14 +105,14 @@ impl Exponents {
         }
     }
 
-    /// An exponent that is no finite number `>= 0`.
-    pub(super) fn wrong(&self) -> Option<f64> {
-        let right = |exponent: f64| exponent >= 0.0 && exponent.is_finite();
-        match self {
-            Self::Standard => None,
-            Self::Same(exponent) => Some(*exponent).filter(|e| !right(*e)),
-            Self::Table(entries) => entries.iter().map(|entry| entry.exponent).find(|e| !right(*e)),
-        }
+    /// The exponents that are named; the standard ones are 1/2, 1/4, 1/6 …
+    pub(super) fn named(&self) -> impl Iterator<Item = f64> {
+        let (one, many): (Option<f64>, &[Exponent]) = match self {
+            Self::Standard => (None, &[]),
+            Self::Same(exponent) => (Some(*exponent), &[]),
+            Self::Table(entries) => (None, entries),
+        };
+        one.into_iter().chain(many.iter().map(|entry| entry.exponent))
     }
 }
 
