@@ -15,6 +15,8 @@ mod layouts;
 mod model;
 #[path = "common/numbers.rs"]
 mod numbers;
+#[path = "support/threads.rs"]
+mod threads;
 #[path = "common/views.rs"]
 mod views;
 

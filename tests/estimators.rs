@@ -24,6 +24,8 @@ mod methods;
 mod resume;
 #[path = "estimators/statistics.rs"]
 mod statistics;
+#[path = "support/threads.rs"]
+mod threads;
 
 use ndarray::{Array1, Array2};
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod support;
+#[path = "support/threads.rs"]
+mod threads;
 
 #[path = "support/cases.rs"]
 mod cases;
@@ -14,6 +16,7 @@ use ndarray::{Array1, Array2, ArrayD, Axis, array, s};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use support::Mock;
+use threads::on_threads;
 
 /// A gradient with the values of an array, handed out in chunks.
 struct Made(Array2<f32>);
@@ -71,15 +74,13 @@ fn every_form_of_a_gradient_has_the_same_norm_bit_for_bit() {
     }
 }
 
-#[cfg(feature = "rayon")]
 #[test]
 fn norms_do_not_depend_on_the_number_of_threads() {
     let grads = (waves(700, 977), Made(waves(300, 500)), array![0.5f32]);
     let norm = || NORMS.map(|p| total_norm(&grads, p).unwrap().to_bits());
     let expected = norm();
     for threads in [1, 2, 7] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        assert_eq!(pool.install(norm), expected, "{threads} threads");
+        assert_eq!(on_threads(threads, norm), expected, "{threads} threads");
     }
 }
 

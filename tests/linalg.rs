@@ -4,6 +4,8 @@
 #[path = "support/cases.rs"]
 mod cases;
 mod linalg_checks;
+#[path = "support/threads.rs"]
+mod threads;
 
 use eigenstep::Error;
 use eigenstep::linalg::{self, Backend, Triangle};
@@ -11,6 +13,7 @@ use eigenstep::numeric::Real;
 use linalg_checks::*;
 use ndarray::{Array1, Array2, array, s};
 use proptest::prelude::*;
+use threads::on_threads;
 
 proptest! {
     #![proptest_config(cases::cases(96))]
@@ -417,6 +420,46 @@ fn non_finite_products_stay_non_finite() {
         assert_eq!(gram[(1, 1)], 13.0);
     }
     assert!(linalg::matmul(&g, &g).unwrap()[(0, 0)].is_nan());
+}
+
+/// Products large enough to be cut: right, and the same on any number of threads.
+#[test]
+fn large_products() {
+    fn check<R: Real>(m: usize, k: usize, n: usize) {
+        let (a, b) = (random::<R>(m, k, 1), random::<R>(k, n, 2));
+        let start = random::<R>(m, n, 3);
+        let run = |threads| {
+            on_threads(threads, || {
+                let mut c = start.clone();
+                linalg::matmul_into(R::of(2.0), &a, &b, R::of(0.5), &mut c).unwrap();
+                let mut gram = Array2::eye(n);
+                linalg::add_gram_right(&b, (R::of(3.0), R::of(0.5)), &mut gram).unwrap();
+                let grams = [linalg::gram_left(&b.t()), linalg::symmetric_from_lower(&gram)];
+                (c, grams)
+            })
+        };
+        let (product, [left, mixed]) = run(1);
+        let (wide_a, wide_b) = (wide(&a), wide(&b));
+        let square = wide_b.t().dot(&wide_b);
+        let expected = 2.0 * wide_a.dot(&wide_b) + 0.5 * wide(&start);
+        let close = |found: &Array2<R>, expected: &Array2<f64>| {
+            let off = norm(&(wide(found) - expected)) / norm(expected);
+            assert!(off <= 4.0 * epsilon::<R>(), "{m}x{k}x{n}: {off:e}");
+        };
+        close(&product, &expected);
+        close(&left, &square);
+        close(&mixed, &(3.0 * Array2::<f64>::eye(n) + 0.5 * square));
+        assert!(
+            [2, 3]
+                .iter()
+                .all(|&threads| run(threads) == (product.clone(), [left.clone(), mixed.clone()]))
+        );
+    }
+    // one cut, two and four, of unequal parts
+    for (m, k, n) in [(33, 1000, 515), (129, 300, 1030), (40, 600, 1999)] {
+        check::<f32>(m, k, n);
+        check::<f64>(m, k, n);
+    }
 }
 
 /// Bits of all results for one matrix.

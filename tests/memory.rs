@@ -5,9 +5,12 @@
 #![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
 use eigenstep_instances as _;
+use threads::on_threads;
 
 #[path = "common/model.rs"]
 mod model;
+#[path = "support/threads.rs"]
+mod threads;
 
 use eigenstep::error_feedback::{
     Compression, MFac, MicroAdam, ResidualFormat, Selection, Sparsity,
@@ -209,13 +212,12 @@ fn steady_steps_allocate_nothing<U: Subject>() {
         settles::<U, _, _>("structs in a list", serial, &mut list, &grads);
         settles::<U, _, _>("a scaled view", serial, &mut list, &Scaled::new(0.5, &grads));
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    for precision in [Precision::Full, Precision::INT8_LINEAR, Precision::INT4_LPMM] {
-        pool.install(|| {
+    on_threads(2, || {
+        for precision in [Precision::Full, Precision::INT8_LINEAR, Precision::INT4_LPMM] {
             let (mut large, grads) = (Array2::<f32>::ones((512, 300)), Array2::ones((512, 300)));
             settles::<U, _, _>("two threads", (precision, 200), &mut large, &grads);
-        });
-    }
+        }
+    });
 }
 
 #[test]

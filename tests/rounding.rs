@@ -5,9 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
 use eigenstep_instances as _;
+use threads::on_threads;
 
 #[path = "common/model.rs"]
 mod model;
+#[path = "support/threads.rs"]
+mod threads;
 
 use eigenstep::numeric::{Element, bf16, f16};
 use eigenstep::optim::Optimizer;
@@ -120,8 +123,7 @@ fn reload<U: Subject, T: Element>() {
 fn threads<U: Subject>() {
     for rounding in ROUNDINGS {
         let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
+            on_threads(threads, || {
                 let mut opt: Opt<U, bf16> = build(&busy::<U>(), rounding);
                 let mut params = leaves(1, &[&[16_385], &[60_001]]);
                 train(&mut opt, &mut params, 0..2);

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use eigenstep_instances as _;
+use threads::on_threads;
 
 #[path = "second_order/distributed.rs"]
 mod distributed;
+#[path = "support/threads.rs"]
+mod threads;
 
 use eigenstep::Error;
 use eigenstep::linalg::Damping;
@@ -115,16 +118,20 @@ fn threads_and_blocks_do_not_change_bits() {
         let method = Shampoo { max_dim: 48, ..eager(storage) };
         let expected = path(&method, (130, 70), 3);
         for threads in [1, 2, 7] {
-            let run = || path(&method, (130, 70), 3);
-            #[cfg(feature = "rayon")]
-            let found = {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(run)
-            };
-            #[cfg(not(feature = "rayon"))]
-            let found = run();
+            let found = on_threads(threads, || path(&method, (130, 70), 3));
             assert_eq!(found, expected, "{storage:?}, {threads} threads");
         }
+    }
+}
+
+/// Products and factors of one block that is worth several threads.
+#[test]
+fn threads_inside_a_block_do_not_change_bits() {
+    for storage in [FactorStorage::Dense, FactorStorage::EIGEN4] {
+        let method = Shampoo { max_dim: 600, ..eager(storage) };
+        let run = |threads| on_threads(threads, || path(&method, (513, 600), 2));
+        let expected = run(1);
+        assert!([2, 7].iter().all(|&threads| run(threads) == expected), "{storage:?}");
     }
 }
 

@@ -2,7 +2,11 @@
 // a test that fails says so by panicking, and its indices are of its own making
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/threads.rs"]
+mod threads;
+
 use eigenstep_instances as _;
+use threads::on_threads;
 
 use eigenstep::Error;
 use eigenstep::linalg::qr;
@@ -385,4 +389,16 @@ fn coded_statistics_forget_as_fast_as_others() {
         sides += 1;
     }
     assert_eq!(sides, 2);
+}
+
+/// Sides are renewed at once where there are threads for it.
+#[test]
+fn threads_inside_a_block_do_not_change_bits() {
+    for storage in [BasisStorage::Full, BasisStorage::FOUR_BIT] {
+        let method = Soap { storage, update_basis_every: 2, max_dim: 600, ..eager() };
+        let (start, gradient) = (matrix(1, 513, 300), |step| matrix(step + 2, 513, 300));
+        let run = |threads| on_threads(threads, || path(method.clone(), 3, &start, gradient));
+        let expected = run(1);
+        assert!([2, 7].iter().all(|&threads| run(threads) == expected), "{storage:?}");
+    }
 }

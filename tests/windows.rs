@@ -18,6 +18,8 @@ mod fisher;
 mod microadam;
 #[path = "windows/root.rs"]
 mod root;
+#[path = "support/threads.rs"]
+mod threads;
 
 use eigenstep::error_feedback::{GradWindow, RowFormat};
 use eigenstep::numeric::Real;

@@ -1,4 +1,6 @@
-//! Decompositions by faer, always on one thread.
+//! Decompositions by faer, on one thread; products on as many as there are.
+//!
+//! Large products are cut at places that only their shape decides, so threads do not change a bit.
 //!
 //! faer splits its vector loops at multiples of the vector width in memory, so its sums depend on
 //! where a matrix happens to lie. Decompositions therefore work on copies that faer allocates,
@@ -12,6 +14,7 @@ use super::Triangle;
 use super::layout::{from_columns, transposed};
 use super::native::Native;
 use super::routines::{NOT_POSITIVE, Outcome, Routines};
+use crate::kernel::parallel;
 use crate::numeric::Real;
 use ::faer::dyn_stack::{MemBuffer, MemStack};
 use ::faer::linalg::matmul::{self, triangular, triangular::BlockStructure};
@@ -96,18 +99,7 @@ impl<R: Real + RealField> Routines<R> for Faer {
         let n = c.nrows();
         let Some(c) = c.as_slice_mut() else { return Native.add_gram(g, (old, new), c) };
         c.iter_mut().for_each(|x| *x *= old);
-        let g = view(g);
-        triangular::matmul(
-            MatMut::from_row_major_slice_mut(c, n, n),
-            BlockStructure::TriangularLower,
-            Accum::Add,
-            g,
-            BlockStructure::Rectangular,
-            g.transpose(),
-            BlockStructure::Rectangular,
-            new,
-            Par::Seq,
-        );
+        add_lower(MatMut::from_row_major_slice_mut(c, n, n), new, view(g));
     }
 
     fn product(
@@ -130,7 +122,7 @@ impl<R: Real + RealField> Routines<R> for Faer {
         let c = MatMut::from_row_major_slice_mut(c, rows, columns);
         // the order of its sums depends on the layout: they are all made row-major
         let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
-        matmul::matmul(c, accumulate, view(a.view()), view(b.view()), alpha, Par::Seq);
+        multiply(c, accumulate, alpha, view(a.view()), view(b.view()));
     }
 
     fn solve_triangular(
@@ -154,6 +146,66 @@ impl<R: Real + RealField> Routines<R> for Faer {
         }
         Ok(array(x.as_ref()))
     }
+}
+
+/// Columns from which on a product is cut: each half then packs the left factor once more, which costs
+/// little beside at least 256 columns.
+const CUT_COLUMNS: usize = 512;
+/// Multiplications from which on half of a product is worth waking a thread.
+const CUT_WORK: usize = 1 << 24;
+
+/// Where a product of `rows`·`inner` multiplications per column is cut into two.
+fn cut(columns: usize, rows: usize, inner: usize) -> Option<usize> {
+    let work = columns.saturating_mul(rows).saturating_mul(inner);
+    // whole vectors on the left
+    (columns >= CUT_COLUMNS && work >= CUT_WORK).then(|| (columns / 2).next_multiple_of(16))
+}
+
+/// α A B, added to C or in its place.
+fn multiply<R: Real + RealField>(
+    c: MatMut<'_, R>,
+    accumulate: Accum,
+    alpha: R,
+    a: MatRef<'_, R>,
+    b: MatRef<'_, R>,
+) {
+    let Some(middle) = cut(c.ncols(), c.nrows(), a.ncols()) else {
+        return matmul::matmul(c, accumulate, a, b, alpha, Par::Seq);
+    };
+    let (left, right) = c.split_at_col_mut(middle);
+    let (b_left, b_right) = b.split_at_col(middle);
+    parallel::join(
+        || multiply(left, accumulate, alpha, a, b_left),
+        || multiply(right, accumulate, alpha, a, b_right),
+    );
+}
+
+/// The lower triangle of C + α G Gᵀ.
+fn add_lower<R: Real + RealField>(c: MatMut<'_, R>, alpha: R, g: MatRef<'_, R>) {
+    let Some(middle) = cut(c.ncols(), c.nrows(), g.ncols()) else {
+        return triangular::matmul(
+            c,
+            BlockStructure::TriangularLower,
+            Accum::Add,
+            g,
+            BlockStructure::Rectangular,
+            g.transpose(),
+            BlockStructure::Rectangular,
+            alpha,
+            Par::Seq,
+        );
+    };
+    let (first, _, below, second) = c.split_at_mut(middle, middle);
+    let (g_first, g_second) = g.split_at_row(middle);
+    parallel::join(
+        || multiply(below, Accum::Add, alpha, g_second, g_first.transpose()),
+        || {
+            parallel::join(
+                || add_lower(first, alpha, g_first),
+                || add_lower(second, alpha, g_second),
+            );
+        },
+    );
 }
 
 /// `None` where faer's iteration gives up.

@@ -66,7 +66,7 @@ pub use modes::{mode_gram, mode_product};
 pub use newton_schulz::{NewtonSchulz, NewtonSchulzScratch};
 pub(crate) use norms::frobenius;
 pub use norms::spectral_norm;
-pub(crate) use orthogonal_iteration::column_products;
+pub(crate) use orthogonal_iteration::{column_products, qr_turn};
 pub use orthogonal_iteration::{
     eigenbasis_error, orthogonal_iteration, orthogonal_iteration_with, qr_algorithm,
     rayleigh_quotients,

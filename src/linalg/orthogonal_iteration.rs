@@ -150,30 +150,51 @@ pub fn qr_algorithm<R: Real>(
     tolerance: f64,
     max_iterations: usize,
 ) -> Result<Eigh<R>> {
+    let (values, basis, _) = qr_turn(a, q, tolerance, max_iterations)?;
+    Ok((values, basis))
+}
+
+/// [`qr_algorithm`], and the rotation Q₀ᵀ Q from the basis that it began with.
+pub(crate) fn qr_turn<R: Real>(
+    a: &ArrayRef2<R>,
+    q: &ArrayRef2<R>,
+    tolerance: f64,
+    max_iterations: usize,
+) -> Result<(Array1<R>, Array2<R>, Array2<R>)> {
     let task = Task::new("QR algorithm", a);
-    let mut basis = checked("QR algorithm", a, q)?;
+    let start = checked("QR algorithm", a, q)?;
     if q.ncols() != q.nrows() {
         return Err(task.fails("the basis must be square"));
     }
-    let mut b = matmul(&basis.t(), &matmul(a, &basis)?)?;
+    let mut b = matmul(&start.t(), &matmul(a, &start)?)?;
     let mut values = b.diag().to_owned();
+    let mut rotation: Option<Array2<R>> = None;
     for left in (0..max_iterations).rev() {
         if off_diagonal(&b) <= tolerance {
             break;
         }
         let (q, r) = qr(&b)?;
-        basis = matmul(&basis, &q)?;
         // of the last B = r q nobody asks for more than the diagonal
         values = column_products(&transposed(&r), &q);
         if left > 0 {
             b = matmul(&r, &q)?;
         }
+        rotation = Some(match rotation {
+            Some(rotation) => matmul(&rotation, &q)?,
+            None => q,
+        });
     }
+    let (basis, rotation) = match rotation {
+        Some(rotation) => (matmul(&start, &rotation)?, rotation),
+        None => (start, Array2::eye(q.ncols())),
+    };
     let order = sorted(&values, |x, y| x < y);
-    let (values, basis) = (values.select(Axis(0), &order), basis.select(Axis(1), &order));
+    let in_order = |columns: Array2<R>| columns.select(Axis(1), &order);
+    let (values, basis, rotation) =
+        (values.select(Axis(0), &order), in_order(basis), in_order(rotation));
     task.check(&values)?;
     task.check(&basis)?;
-    Ok((values, basis))
+    Ok((values, basis, rotation))
 }
 
 /// How far an orthogonal basis is from diagonalising a symmetric matrix.

@@ -14,6 +14,7 @@
 //! what preconditions the layer's gradient, 16 bytes per parameter, in 4 bits 2.25, for any of the others.
 
 mod descent;
+mod dimensions;
 pub mod factor;
 mod graft;
 mod layer;

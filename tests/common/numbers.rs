@@ -1,6 +1,7 @@
 //! What the numbers are: descent, precisions, threads, instruction sets, saving.
 
 use crate::model::*;
+use crate::threads::on_threads;
 use eigenstep::kernel::Isa;
 use eigenstep::numeric::Element;
 use eigenstep::optim::Optimizer;
@@ -72,8 +73,7 @@ fn outcome<U: Subject>(
 
 pub fn threads_do_not_change_bits<U: Subject>() {
     let run = |threads: usize, config: &U, precision| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| outcome(config, precision, Isa::detect(), &LARGE))
+        on_threads(threads, || outcome(config, precision, Isa::detect(), &LARGE))
     };
     let cases = [
         (U::subject(), Precision::Full),

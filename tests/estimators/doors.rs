@@ -2,6 +2,7 @@
 //! for: the bits are the same.
 
 use crate::noise;
+use crate::threads::on_threads;
 use eigenstep::gradient::materialize;
 use eigenstep::params::Parameters;
 use eigenstep::prelude::*;
@@ -96,8 +97,7 @@ fn three_doors_lead_to_the_same_bits() {
 fn threads_do_not_change_bits() {
     let sum = |w: &mut Array1<f32>| w.iter().step_by(97).map(|&x| f64::from(x)).sum::<f64>();
     let run = |threads: usize, len: usize, law: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
+        on_threads(threads, || {
             let mut w = Array1::from_shape_fn(len, |i| noise(5, i) as f32);
             macro_rules! steps {
                 ($law:expr) => {{

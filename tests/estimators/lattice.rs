@@ -1,6 +1,7 @@
 //! Integers trained by integers.
 
 use crate::noise;
+use crate::threads::on_threads;
 use eigenstep::Error;
 use eigenstep::prelude::NonFinite;
 use eigenstep::zeroth_order::{IntTensor, IntegerFormat, LatticeOptimizer, QuzoLattice, Random};
@@ -175,8 +176,7 @@ fn a_run_goes_on_bit_for_bit_on_any_number_of_threads() {
     let start =
         || vec![config.quantize(Array1::from_shape_fn(70_001, |j| noise(7, j)).view()).unwrap()];
     let run = |threads: usize, stop: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
+        on_threads(threads, || {
             let (mut opt, mut model) = (build(config.clone()), start());
             for step in 0..4 {
                 if step == stop {

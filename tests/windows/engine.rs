@@ -1,5 +1,6 @@
 //! What the engine owes methods over several tensors: scopes, groups, saving, errors.
 
+use crate::threads::on_threads;
 use crate::{distance, vector};
 use eigenstep::Error;
 use eigenstep::error_feedback::{
@@ -327,8 +328,7 @@ fn threads_do_not_change_bits() {
     ];
     for compression in compressions {
         let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
+            on_threads(threads, || {
                 let mut opt =
                     MFac { window: 4, compression, ..MFac::default() }.build::<f32>().unwrap();
                 let mut w = Array1::from(vector::<f32>(1, d));

@@ -7,6 +7,7 @@ use crate::kernel::scratch::with_scratch;
 use crate::linalg::modes;
 use crate::numeric::Real;
 use crate::optim::{BlockState, BlockStep};
+use crate::second_order::dimensions::each_dimension;
 use crate::second_order::factor::{Factor, reason};
 use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
@@ -64,7 +65,7 @@ impl<R: Real> ShampooBlock<R> {
     }
 
     /// Statistics and roots as far as they are due.
-    pub(super) fn refresh<U>(&mut self, step: &BlockStep<'_, R>, method: &Shampoo<U>) {
+    pub(super) fn refresh<U: Sync>(&mut self, step: &BlockStep<'_, R>, method: &Shampoo<U>) {
         let (factors_due, roots_due) = method.due(step.t);
         if !factors_due && !roots_due {
             return;
@@ -85,7 +86,7 @@ impl<R: Real> ShampooBlock<R> {
         }
     }
 
-    fn accumulate<U>(&mut self, step: &BlockStep<'_, R>, method: &Shampoo<U>) -> Result<()> {
+    fn accumulate<U: Sync>(&mut self, step: &BlockStep<'_, R>, method: &Shampoo<U>) -> Result<()> {
         let order = self.factors.len();
         let whitened: Vec<_> = match method.statistic {
             Statistic::Gradient => vec![None; order],
@@ -94,25 +95,19 @@ impl<R: Real> ShampooBlock<R> {
                 (0..order).map(|axis| Some(self.without(axis, &step.gradient))).collect()
             }
         };
-        for (axis, (factor, whitened)) in self.factors.iter_mut().zip(whitened).enumerate() {
-            let Some(factor) = factor else { continue };
+        each_dimension(&mut self.factors, &self.shape, |axis, factor| {
             let options = method.factor_options(order, axis, step.t);
-            match &whitened {
-                None => factor.accumulate_mode(&step.gradient, axis, &options)?,
-                Some(whitened) => factor.accumulate_mode(&whitened.view(), axis, &options)?,
-            }
-        }
-        Ok(())
+            let whitened = whitened.get(axis).and_then(Option::as_ref);
+            let gradient = whitened.map_or(step.gradient.view(), |whitened| whitened.view());
+            factor.accumulate_mode(&gradient, axis, &options)
+        })
     }
 
-    fn refresh_roots<U>(&mut self, t: u64, method: &Shampoo<U>) -> Result<()> {
+    fn refresh_roots<U: Sync>(&mut self, t: u64, method: &Shampoo<U>) -> Result<()> {
         let order = self.factors.len();
-        for (axis, factor) in self.factors.iter_mut().enumerate() {
-            if let Some(factor) = factor {
-                factor.refresh_root(&method.factor_options(order, axis, t))?;
-            }
-        }
-        Ok(())
+        each_dimension(&mut self.factors, &self.shape, |axis, factor| {
+            factor.refresh_root(&method.factor_options(order, axis, t))
+        })
     }
 
     /// `x ← x ×₀ P₀ ×₁ P₁ …` along the dimensions that `chosen` picks.

@@ -8,6 +8,7 @@ use crate::kernel::squares::sum_of_squares;
 use crate::linalg::modes;
 use crate::numeric::Real;
 use crate::optim::{BlockState, ElementState, Elementwise, Rule, TensorMethod, TensorState};
+use crate::second_order::dimensions::each_dimension;
 use crate::state::{Lookup, Record, Rounding, Scalar, SlotKind, StateBytes, Storage};
 use ndarray::{Array2, ArrayView2, ArrayViewD, ArrayViewMutD, IxDyn};
 
@@ -143,28 +144,30 @@ impl<R: Real> SoapBlock<R> {
         if !R::of(squares).is_finite() {
             return Err(Error::NonFinite { what: "the square of a gradient", value: squares });
         }
-        for (axis, side) in self.sides.iter_mut().enumerate() {
-            if let Some(Side::Full { statistic, .. }) = side {
-                modes::add_gram(g, &self.shape, axis, weights, statistic)?;
-            }
-        }
-        Ok(())
+        let shape = &self.shape;
+        each_dimension(&mut self.sides, shape, |axis, side| match side {
+            Side::Full { statistic, .. } => modes::add_gram(g, shape, axis, weights, statistic),
+            Side::Quantized(_) => Ok(()),
+        })
     }
 
     /// Renews all bases, and turns the slots with them.
     fn renew(&mut self, g: &[R], renewal: &Renewal<R>) -> Result<()> {
-        let (mut outcome, shape) = (Ok(()), &self.shape);
-        let renewed = |(axis, side): (usize, &mut Option<Side<R>>)| {
-            let side = side.as_mut()?;
+        let shape = &self.shape;
+        let mut sides: Vec<Option<(&mut Side<R>, Option<Turn<R>>)>> =
+            self.sides.iter_mut().map(|side| Some((side.as_mut()?, None))).collect();
+        let outcome = each_dimension(&mut sides, shape, |axis, (side, turn)| {
             let gram = || {
                 let n = shape.get(axis).copied().unwrap_or(0);
                 let mut gram = Array2::zeros((n, n));
                 modes::add_gram(g, shape, axis, (R::zero(), R::one()), &mut gram)?;
                 Ok(gram)
             };
-            side.renew(renewal, gram).map_err(|error| outcome = Err(error)).ok()
-        };
-        let turns: Vec<Option<Turn<R>>> = self.sides.iter_mut().enumerate().map(renewed).collect();
+            *turn = Some(side.renew(renewal, gram)?);
+            Ok(())
+        });
+        // sides that failed stay, and slots are turned along with the others
+        let turns: Vec<Option<Turn<R>>> = sides.into_iter().map(|side| side?.1).collect();
         self.inner.change_slots(shape.iter().product(), |slot, values| match slot.kind {
             SlotKind::Signed => with_scratch::<R, _>(values.len(), |spare| {
                 modes::turn(values, spare, shape, |axis| {

@@ -3,7 +3,7 @@
 use super::{BasisSolver, Soap, SoapOrder};
 use crate::error::Result;
 use crate::linalg::{
-    QrSigns, column_products, eigh, matmul, qr, qr_algorithm, sorted, symmetric_from_lower,
+    QrSigns, column_products, eigh, matmul, qr, qr_turn, sorted, symmetric_from_lower,
 };
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
@@ -66,35 +66,33 @@ impl<R: Real> Renewal<R> {
         }
     }
 
-    /// The eigenvectors of `a`, or what an iteration from `old` makes of them.
-    fn basis(
-        &self,
-        a: &ArrayRef2<R>,
-        old: &ArrayRef2<R>,
-    ) -> Result<(Array2<R>, Option<Vec<usize>>)> {
+    /// The eigenvectors of `a`, or what an iteration from `old` makes of them; and how slots follow.
+    fn basis(&self, a: &ArrayRef2<R>, old: &ArrayRef2<R>) -> Result<(Array2<R>, Turn<R>)> {
         let falling = |basis: Array2<R>| {
             let last_first: Vec<usize> = (0..basis.ncols()).rev().collect();
             if self.sort { basis.select(Axis(1), &last_first) } else { basis }
         };
-        let Some(solver) = self.solver else { return Ok((falling(eigh(a)?.1), None)) };
-        let image = (self.sort || solver == BasisSolver::OrthogonalIteration)
+        let image = (self.solver == Some(BasisSolver::OrthogonalIteration)
+            || self.solver.is_some() && self.sort)
             .then(|| matmul(a, old))
             .transpose()?;
         let order = image
             .as_ref()
             .filter(|_| self.sort)
             .map(|image| sorted(&column_products(old, image), |x, y| x > y));
-        let basis = match (solver, image) {
-            (BasisSolver::OrthogonalIteration, Some(image)) => match &order {
+        let basis = match (self.solver, image) {
+            (Some(BasisSolver::OrthogonalIteration), Some(image)) => match &order {
                 Some(order) => qr(&image.select(Axis(1), order))?.0,
                 None => qr(&image)?.0,
             },
-            (BasisSolver::Qr { max_iterations, tolerance }, _) => {
-                falling(qr_algorithm(a, old, tolerance, max_iterations)?.1)
+            (Some(BasisSolver::Qr { max_iterations, tolerance }), _) => {
+                let (_, basis, rotation) = qr_turn(a, old, tolerance, max_iterations)?;
+                return Ok((falling(basis), Turn { rotation: falling(rotation), order }));
             }
             _ => falling(eigh(a)?.1),
         };
-        Ok((basis, order))
+        let rotation = matmul(&old.t(), &basis)?;
+        Ok((basis, Turn { rotation, order }))
     }
 }
 
@@ -139,10 +137,9 @@ impl<R: Real> Side<R> {
                     a.mapv_inplace(|x| x * scale);
                     a.diag_mut().mapv_inplace(|x| x + epsilon);
                 }
-                let (new, order) = renewal.basis(&a, basis)?;
-                let rotation = matmul(&basis.t(), &new)?;
+                let (new, turn) = renewal.basis(&a, basis)?;
                 basis.assign(&new);
-                Ok(Turn { rotation, order })
+                Ok(turn)
             }
             Self::Quantized(pairs) => {
                 let gram = symmetric_from_lower(&gram()?);
