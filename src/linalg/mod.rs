@@ -15,8 +15,8 @@
 //!   magnitude (the first of them) is positive. Within an eigenspace of several dimensions the
 //!   basis is the backend's choice; compare V Λ Vᵀ, never V.
 //! * **The same numbers give the same bits**, in any memory layout and wherever the matrix lies,
-//!   on one machine: decompositions run on one thread. Backends, and machines with different
-//!   vector units, agree to rounding only.
+//!   on one machine: decompositions run on one thread, and large products are cut at places that only
+//!   their shape decides. Backends, and machines with different vector units, agree to rounding only.
 //! * **Backward stable.** With ε the machine epsilon and n the larger dimension, the factors of A
 //!   reproduce it, and orthogonal factors are orthogonal, up to a small multiple of n·ε relative
 //!   to ‖A‖ and 1 in the Frobenius norm. Matrices of any finite size are scaled by powers of two
@@ -95,7 +95,7 @@ pub enum Backend {
     /// Plain Rust without dependencies, in every build.
     #[cfg_attr(not(feature = "faer"), default)]
     Native,
-    /// faer on one thread; feature `faer`, which is on by default.
+    /// faer, decompositions on one thread; feature `faer`, which is on by default.
     #[cfg(feature = "faer")]
     #[default]
     Faer,
