@@ -427,12 +427,12 @@ fn non_finite_products_stay_non_finite() {
 fn large_products() {
     fn check<R: Real>(m: usize, k: usize, n: usize) {
         let (a, b) = (random::<R>(m, k, 1), random::<R>(k, n, 2));
-        let start = random::<R>(m, n, 3);
+        let (start, old) = (random::<R>(m, n, 3), linalg::gram_left(&random::<R>(n, 20, 4)));
         let run = |threads| {
             on_threads(threads, || {
                 let mut c = start.clone();
                 linalg::matmul_into(R::of(2.0), &a, &b, R::of(0.5), &mut c).unwrap();
-                let mut gram = Array2::eye(n);
+                let mut gram = old.clone();
                 linalg::add_gram_right(&b, (R::of(3.0), R::of(0.5)), &mut gram).unwrap();
                 let grams = [linalg::gram_left(&b.t()), linalg::symmetric_from_lower(&gram)];
                 (c, grams)
@@ -448,7 +448,7 @@ fn large_products() {
         };
         close(&product, &expected);
         close(&left, &square);
-        close(&mixed, &(3.0 * Array2::<f64>::eye(n) + 0.5 * square));
+        close(&mixed, &(3.0 * wide(&old) + 0.5 * square));
         assert!(
             [2, 3]
                 .iter()

@@ -115,6 +115,34 @@ fn without_a_basis_it_is_its_inner_rule() {
     assert_eq!(path(plain, 6, &matrix(0, 7, 5), late), expected);
 }
 
+/// A linear rule does not see in which basis it runs, if its slots are turned along with it.
+#[test]
+fn to_a_linear_rule_all_bases_are_the_same() {
+    let inner = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
+    let mut plain = inner.clone().build::<f64>().unwrap();
+    let mut expected = matrix(0, 7, 5);
+    for step in 0..7 {
+        plain.step(&mut expected, &matrix(step, 7, 5)).unwrap();
+    }
+    let qr = |max_iterations| BasisSolver::Qr { max_iterations, tolerance: 1e-3 };
+    for order in [SoapOrder::default(), FIRST_USED, DISTRIBUTED] {
+        for solver in [BasisSolver::OrthogonalIteration, BasisSolver::Eigh, qr(0), qr(1), qr(3)] {
+            // the first step only makes the basis
+            let skips = usize::from(order == SoapOrder::default());
+            let gradient = |step: usize| matrix(step.saturating_sub(skips), 7, 5);
+            let method = Soap {
+                order,
+                solver,
+                update_basis_every: 2,
+                min_numel: 0,
+                ..Soap::with_inner(inner.clone())
+            };
+            let found = path(method, 7 + skips, &matrix(0, 7, 5), gradient);
+            close(&found, &expected, 1e-12);
+        }
+    }
+}
+
 /// Turned problems have turned paths: nothing depends on axes, nor on the signs of eigenvectors.
 #[test]
 fn turned_problems_have_turned_paths() {
@@ -292,6 +320,18 @@ fn failures_are_counted_and_named() {
     }
     let error = opt.step(&mut w, &matrix(1, 3, 3)).unwrap_err();
     assert!(matches!(error, Error::RepeatedFailure { failures: 3, block: 0, .. }), "{error}");
+}
+
+/// A sum of squares that leaves the numbers is found by the decomposition of it.
+#[test]
+fn sides_that_cannot_be_renewed_are_counted() {
+    let method =
+        Soap { shampoo_beta: 1.0, update_basis_every: 1, tolerated_failures: 1, ..eager() };
+    let mut opt = method.build::<f32>().unwrap();
+    let mut w = Array2::zeros((2, 2));
+    let mut outcomes = (0..12).map(|_| opt.step(&mut w, &Array2::from_elem((2, 2), 8e18)));
+    let error = outcomes.find_map(|outcome| outcome.err()).unwrap();
+    assert!(matches!(error, Error::RepeatedFailure { failures: 2, block: 0, .. }), "{error}");
 }
 
 #[test]
