@@ -187,7 +187,7 @@ impl Backend {
         if g.is_empty() {
             c.mapv_inplace(|x| x * weights.0);
         } else {
-            self.routines().add_gram(g, weights, c.view_mut());
+            self.routines().add_lower(g, g.t(), weights, c.view_mut());
         }
         Ok(())
     }
@@ -202,14 +202,24 @@ impl Backend {
         self.routines().product(a, b, c);
     }
 
-    /// `g` is row-major or the transpose of such a matrix: faer sums in an order that depends on it.
     fn gram<R: Real>(self, g: ArrayView2<'_, R>) -> Array2<R> {
-        let n = g.nrows();
-        if g.is_empty() {
-            return Array2::zeros((n, n));
+        self.symmetric_product(g, g.t())
+    }
+
+    /// A B where that is symmetric, from its lower triangle.
+    ///
+    /// Both are row-major or transposes of such matrices, always the same of the two: faer sums in an
+    /// order that depends on it.
+    pub(super) fn symmetric_product<R: Real>(
+        self,
+        a: ArrayView2<'_, R>,
+        b: ArrayView2<'_, R>,
+    ) -> Array2<R> {
+        let mut c = Array2::zeros((a.nrows(), b.ncols()));
+        if a.is_empty() {
+            return c;
         }
-        let mut c = Array2::zeros((n, n));
-        self.routines().add_gram(g, (R::zero(), R::one()), c.view_mut());
+        self.routines().add_lower(a, b, (R::zero(), R::one()), c.view_mut());
         mirror_lower(&c)
     }
 

@@ -57,18 +57,7 @@ impl<R: Real + RealField> Routines<R> for Faer {
         for (i, mut row) in r.rows_mut().into_iter().enumerate() {
             row.iter_mut().take(i).for_each(|below| *below = R::zero());
         }
-        let mut q = Mat::<R>::identity(m, k);
-        let scratch = householder::apply_block_householder_sequence_on_the_left_in_place_scratch::<R>(
-            m, block, k,
-        );
-        householder::apply_block_householder_sequence_on_the_left_in_place_with_conj(
-            factors.as_ref().subcols(0, k),
-            coefficients.as_ref(),
-            Conj::No,
-            q.as_mut(),
-            Par::Seq,
-            MemStack::new(&mut MemBuffer::new(scratch)),
-        );
+        let q = accumulated(factors.as_ref().subcols(0, k), coefficients.as_ref());
         Ok((array(q.as_ref()), r))
     }
 
@@ -95,11 +84,17 @@ impl<R: Real + RealField> Routines<R> for Faer {
         svd(a).map_or_else(|| Native.svd(a), Ok)
     }
 
-    fn add_gram(&self, g: ArrayView2<'_, R>, (old, new): (R, R), mut c: ArrayViewMut2<'_, R>) {
+    fn add_lower(
+        &self,
+        a: ArrayView2<'_, R>,
+        b: ArrayView2<'_, R>,
+        (old, new): (R, R),
+        mut c: ArrayViewMut2<'_, R>,
+    ) {
         let n = c.nrows();
-        let Some(c) = c.as_slice_mut() else { return Native.add_gram(g, (old, new), c) };
+        let Some(c) = c.as_slice_mut() else { return Native.add_lower(a, b, (old, new), c) };
         c.iter_mut().for_each(|x| *x *= old);
-        add_lower(MatMut::from_row_major_slice_mut(c, n, n), new, view(g));
+        add_lower(MatMut::from_row_major_slice_mut(c, n, n), new, view(a), view(b));
     }
 
     fn product(
@@ -180,32 +175,59 @@ fn multiply<R: Real + RealField>(
     );
 }
 
-/// The lower triangle of C + α G Gᵀ.
-fn add_lower<R: Real + RealField>(c: MatMut<'_, R>, alpha: R, g: MatRef<'_, R>) {
-    let Some(middle) = cut(c.ncols(), c.nrows(), g.ncols()) else {
+/// The lower triangle of C + α A B.
+fn add_lower<R: Real + RealField>(c: MatMut<'_, R>, alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>) {
+    let Some(middle) = cut(c.ncols(), c.nrows(), a.ncols()) else {
         return triangular::matmul(
             c,
             BlockStructure::TriangularLower,
             Accum::Add,
-            g,
+            a,
             BlockStructure::Rectangular,
-            g.transpose(),
+            b,
             BlockStructure::Rectangular,
             alpha,
             Par::Seq,
         );
     };
     let (first, _, below, second) = c.split_at_mut(middle, middle);
-    let (g_first, g_second) = g.split_at_row(middle);
+    let (a_first, a_second) = a.split_at_row(middle);
+    let (b_first, b_second) = b.split_at_col(middle);
     parallel::join(
-        || multiply(below, Accum::Add, alpha, g_second, g_first.transpose()),
+        || multiply(below, Accum::Add, alpha, a_second, b_first),
         || {
             parallel::join(
-                || add_lower(first, alpha, g_first),
-                || add_lower(second, alpha, g_second),
+                || add_lower(first, alpha, a_first, b_first),
+                || add_lower(second, alpha, a_second, b_second),
             );
         },
     );
+}
+
+/// The first columns of the product of reflectors, block by block from the last: columns on the left of
+/// a block are still those of the identity, and not touched.
+fn accumulated<R: Real + RealField>(
+    reflectors: MatRef<'_, R>,
+    coefficients: MatRef<'_, R>,
+) -> Mat<R> {
+    let (m, k) = reflectors.shape();
+    let block = coefficients.nrows();
+    let mut q = Mat::<R>::identity(m, k);
+    let scratch =
+        householder::apply_block_householder_on_the_left_in_place_scratch::<R>(m, block, k);
+    let mut scratch = MemBuffer::new(scratch);
+    for start in (0..k).step_by(block).rev() {
+        let width = block.min(k - start);
+        householder::apply_block_householder_on_the_left_in_place_with_conj(
+            reflectors.submatrix(start, start, m - start, width),
+            coefficients.submatrix(0, start, width, width),
+            Conj::No,
+            q.as_mut().submatrix_mut(start, start, m - start, k - start),
+            Par::Seq,
+            MemStack::new(&mut scratch),
+        );
+    }
+    q
 }
 
 /// `None` where faer's iteration gives up.

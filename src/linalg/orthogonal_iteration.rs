@@ -3,7 +3,7 @@
 use super::backend::{Task, largest};
 use super::layout::transposed;
 use super::norms::frobenius;
-use super::{Eigh, QrSigns, matmul, qr, qr_with, sorted};
+use super::{Backend, Eigh, QrSigns, matmul, qr, qr_with, sorted};
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef2, Axis, Zip};
@@ -166,7 +166,8 @@ pub(crate) fn qr_turn<R: Real>(
     if q.ncols() != q.nrows() {
         return Err(task.fails("the basis must be square"));
     }
-    let mut b = matmul(&start.t(), &matmul(a, &start)?)?;
+    let image = matmul(a, &start)?;
+    let mut b = Backend::default().symmetric_product(start.t(), image.view());
     let mut values = b.diag().to_owned();
     let mut rotation: Option<Array2<R>> = None;
     for left in (0..max_iterations).rev() {

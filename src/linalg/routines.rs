@@ -28,9 +28,15 @@ pub(super) trait Routines<R: Real>: Sync {
     fn cholesky(&self, a: ArrayView2<'_, R>) -> Outcome<Array2<R>>;
     /// Thin U, singular values ≥ 0 in any order, thin Vᵀ; any signs.
     fn svd(&self, a: ArrayView2<'_, R>) -> Outcome<(Array2<R>, Array1<R>, Array2<R>)>;
-    /// The lower triangle of old·C + new·G Gᵀ into a row-major C; what is above it is ignored.
-    fn add_gram(&self, g: ArrayView2<'_, R>, (old, new): (R, R), mut c: ArrayViewMut2<'_, R>) {
-        general_mat_mul(new, &g, &g.t(), old, &mut c);
+    /// The lower triangle of old·C + new·A B into a row-major C; what is above it is ignored.
+    fn add_lower(
+        &self,
+        a: ArrayView2<'_, R>,
+        b: ArrayView2<'_, R>,
+        (old, new): (R, R),
+        mut c: ArrayViewMut2<'_, R>,
+    ) {
+        general_mat_mul(new, &a, &b, old, &mut c);
     }
     /// α A B + β C into C, shapes that fit; with β = 0 the old C is not read.
     fn product(
