@@ -22,6 +22,9 @@ pub struct SoapBlock<R: Real> {
     problem: &'static str,
 }
 
+/// A side, and how slots follow its new basis.
+type Renewed<'s, R> = (&'s mut Side<R>, Option<Turn<R>>);
+
 /// The block's parameter is a scratch, which rounding has nothing to remember of.
 fn of_slots(storage: &Storage) -> Storage {
     Storage { rounding: Rounding::Nearest, ..storage.clone() }
@@ -154,7 +157,7 @@ impl<R: Real> SoapBlock<R> {
     /// Renews all bases, and turns the slots with them.
     fn renew(&mut self, g: &[R], renewal: &Renewal<R>) -> Result<()> {
         let shape = &self.shape;
-        let mut sides: Vec<Option<(&mut Side<R>, Option<Turn<R>>)>> =
+        let mut sides: Vec<Option<Renewed<'_, R>>> =
             self.sides.iter_mut().map(|side| Some((side.as_mut()?, None))).collect();
         let outcome = each_dimension(&mut sides, shape, |axis, (side, turn)| {
             let gram = || {
