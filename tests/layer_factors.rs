@@ -13,7 +13,7 @@ use eigenstep_instances as _;
 #[path = "support/cases.rs"]
 mod cases;
 
-use eigenstep::linalg::{Damping, eigh};
+use eigenstep::linalg::{CoupledNewton, Damping, eigh};
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep::second_order::factor::RootSolver;
@@ -289,9 +289,10 @@ fn options_out_of_range() {
         build(LayerFactors { exponent: 0.0, ..kfac() }),
         "LayerFactors: `exponent` must be finite and > 0, got 0",
     );
+    let root = RootSolver::CoupledNewton(CoupledNewton::SCALABLE);
     says(
-        build(LayerFactors { exponent: 0.31415, root: RootSolver::SCALABLE, ..kfac() }),
-        "InverseRoot: `exponent` must be a fraction q/p with q <= 64, p <= 1024 for a coupled \
+        build(LayerFactors { exponent: 0.31415, root, ..kfac() }),
+        "LayerFactors: `exponent` must be a fraction q/p with q <= 64, p <= 1024 for a coupled \
          iteration, got 0.31415",
     );
     says(

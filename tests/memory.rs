@@ -5,7 +5,6 @@
 #![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
 use eigenstep_instances as _;
-use threads::on_threads;
 
 #[path = "common/model.rs"]
 mod model;
@@ -25,6 +24,7 @@ use model::*;
 use ndarray::{Array1, Array2};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
+use threads::on_threads;
 
 struct Counting;
 static LIVE: AtomicIsize = AtomicIsize::new(0);

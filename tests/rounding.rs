@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
 use eigenstep_instances as _;
-use threads::on_threads;
 
 #[path = "common/model.rs"]
 mod model;
@@ -16,6 +15,7 @@ use eigenstep::numeric::{Element, bf16, f16};
 use eigenstep::optim::Optimizer;
 use eigenstep::prelude::{Precision, Rounding, Sgd};
 use model::*;
+use threads::on_threads;
 
 const ROUNDINGS: [Rounding; 4] =
     [Rounding::Nearest, Rounding::Stochastic { seed: 7 }, Rounding::Kahan, Rounding::Master];

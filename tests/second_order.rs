@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use eigenstep_instances as _;
-use threads::on_threads;
 
 #[path = "second_order/distributed.rs"]
 mod distributed;
@@ -11,13 +10,14 @@ mod distributed;
 mod threads;
 
 use eigenstep::Error;
-use eigenstep::linalg::Damping;
+use eigenstep::linalg::{CoupledNewton, Damping};
 use eigenstep::optim::MatrixMethod;
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep::second_order::factor::RootSolver;
 use eigenstep::second_order::{Combination, Graft};
 use ndarray::{Array1, Array2, Array4, ArrayD, IxDyn};
+use threads::on_threads;
 
 type Method = Shampoo<Sgd>;
 
@@ -132,6 +132,28 @@ fn threads_inside_a_block_do_not_change_bits() {
         let run = |threads| on_threads(threads, || path(&method, (513, 600), 2));
         let expected = run(1);
         assert!([2, 7].iter().all(|&threads| run(threads) == expected), "{storage:?}");
+    }
+}
+
+/// A root that fails stays as it was, and does not keep the other one from being renewed.
+#[test]
+fn factors_fail_one_by_one() {
+    for (rows, columns, failing) in [(5, 3, 0), (3, 5, 1)] {
+        // without a ridge the larger statistic is singular
+        let root = RootSolver::CoupledNewton(CoupledNewton::DISTRIBUTED);
+        let damping = Damping::default();
+        let method =
+            Shampoo { root, damping, initial: 0.0, max_dim: 8, ..eager(FactorStorage::Dense) };
+        let mut opt = method.build::<f64>().unwrap();
+        opt.step(&mut Array2::zeros((rows, columns)), &matrix(1, rows, columns)).unwrap();
+        let dict = opt.state_dict();
+        let root =
+            |axis: usize| &dict.tensors[&format!("state.param.block0.factor{axis}.root")].bytes;
+        let identity = |n: usize| -> Vec<u8> {
+            Array2::<f64>::eye(n).iter().flat_map(|x| x.to_le_bytes()).collect()
+        };
+        assert_eq!(*root(failing), identity(5), "{rows}x{columns}");
+        assert_ne!(*root(1 - failing), identity(3), "{rows}x{columns}");
     }
 }
 

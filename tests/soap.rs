@@ -6,7 +6,6 @@
 mod threads;
 
 use eigenstep_instances as _;
-use threads::on_threads;
 
 use eigenstep::Error;
 use eigenstep::linalg::qr;
@@ -14,6 +13,7 @@ use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep::second_order::soap::{BasisSolver, BasisStorage, Sides, SoapOrder};
 use ndarray::{Array1, Array2, ArrayD, IxDyn, array};
+use threads::on_threads;
 
 const FIRST_USED: SoapOrder = SoapOrder::Published { skip_first: false };
 const DISTRIBUTED: SoapOrder =

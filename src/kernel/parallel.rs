@@ -39,18 +39,6 @@ pub fn for_each_dearest_first<I: Send>(
     for_each(items, elements, f);
 }
 
-/// [`for_each`] for work that can fail: all of it is tried, and the error is the first in the order of
-/// the items.
-pub fn try_for_each<I: Send, E: Send>(
-    items: &mut [I],
-    elements: usize,
-    f: impl Fn(&mut I) -> Result<(), E> + Sync + Send,
-) -> Result<(), E> {
-    let mut work: Vec<(&mut I, Result<(), E>)> = items.iter_mut().map(|i| (i, Ok(()))).collect();
-    for_each(&mut work, elements, |(item, result)| *result = f(item));
-    work.into_iter().try_for_each(|(_, result)| result)
-}
-
 /// Runs both, on two threads if one is free.
 pub fn join(a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
     #[cfg(feature = "rayon")]

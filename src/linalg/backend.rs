@@ -208,8 +208,8 @@ impl Backend {
 
     /// A B where that is symmetric, from its lower triangle.
     ///
-    /// Both are row-major or transposes of such matrices, always the same of the two: faer sums in an
-    /// order that depends on it.
+    /// Each factor is row-major or the transpose of a row-major matrix. A caller must not hand over now
+    /// the one and now the other: the order of faer's sums depends on it.
     pub(super) fn symmetric_product<R: Real>(
         self,
         a: ArrayView2<'_, R>,

@@ -1,7 +1,7 @@
 //! What the options of an inverse root must be.
 
 use super::coupled::Fraction;
-use super::{Damping, InverseRoot};
+use super::{CoupledNewton, Damping, InverseRoot};
 use crate::error::{Error, Result};
 
 impl InverseRoot {
@@ -13,7 +13,8 @@ impl InverseRoot {
         };
         match *self {
             Self::Eigh { damping: d, .. } => damping(d),
-            Self::CoupledNewton { damping: d, tolerance, max_growth, accept, retry, .. } => {
+            Self::CoupledNewton { damping: d, limits } => {
+                let CoupledNewton { tolerance, max_growth, accept, retry, .. } = limits;
                 damping(d)?;
                 not_negative("tolerance", tolerance)?;
                 not_negative("max_growth", max_growth.unwrap_or(0.0))?;
@@ -36,14 +37,13 @@ impl InverseRoot {
         }
     }
 
-    /// Whether the method can take this root at all.
-    pub(crate) fn takes(&self, exponent: f64) -> Result<()> {
-        positive("exponent", exponent)?;
+    /// Whether the method can take the root with this exponent > 0.
+    pub(crate) fn takes(&self, exponent: f64) -> bool {
         match self {
             Self::CoupledNewton { .. } | Self::CoupledHigherOrder { .. } => {
-                Fraction::of(exponent).map(|_| ())
+                Fraction::of(exponent).is_ok()
             }
-            Self::Eigh { .. } | Self::PseudoInverse { .. } => Ok(()),
+            Self::Eigh { .. } | Self::PseudoInverse { .. } => true,
         }
     }
 }

@@ -10,8 +10,9 @@ use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::Array2;
 
-/// What an exponent must be.
-pub(super) const FRACTION: &str = "a fraction q/p with q <= 64, p <= 1024 for a coupled iteration";
+/// What the exponent of a coupled iteration must be.
+pub(crate) const COUPLED_EXPONENT: &str =
+    "a fraction q/p with q <= 64, p <= 1024 for a coupled iteration";
 
 /// An exponent q/p in lowest terms.
 #[derive(Clone, Copy)]
@@ -28,11 +29,87 @@ impl Fraction {
                 && (f64::from(q) - exponent * p).abs() <= 1e-12 * f64::from(q);
             fits.then_some(Fraction { q, p: p as u32 })
         };
-        (1..=64).find_map(fraction).ok_or_else(|| invalid("exponent", FRACTION, exponent))
+        (1..=64).find_map(fraction).ok_or_else(|| invalid("exponent", COUPLED_EXPONENT, exponent))
     }
 }
 
-/// When a coupled iteration stops, and what it may return.
+/// When a coupled Newton iteration stops, and what counts as a root; the iteration is that of
+/// [`InverseRoot::CoupledNewton`](super::InverseRoot::CoupledNewton).
+///
+/// | | tolerance | iterations | growth | accepted | further ridges |
+/// |---|---|---|---|---|---|
+/// | [`DISTRIBUTED`](Self::DISTRIBUTED), the default | 1e-6 | 100 | any | 0.1 | none |
+/// | [`SCALABLE`](Self::SCALABLE) | 1e-6 | 100 | 1.2 | 0.1 | [`RidgeRetry::SCALABLE`] |
+///
+/// # Errors
+/// Whoever takes these refuses a tolerance, a growth or an error below 0 and a [`RidgeRetry`] out of
+/// range.
+///
+/// # Source
+/// R. Anil, V. Gupta, T. Koren, K. Regan, Y. Singer, "Scalable Second Order Optimization for Deep
+/// Learning", 2020, and its published code; H.-J. M. Shi and others, "A Distributed Data-Parallel
+/// PyTorch Implementation of the Distributed Shampoo Optimizer", 2023.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+pub struct CoupledNewton {
+    /// Largest |M − I| at which to stop, `>= 0`.
+    pub tolerance: f64,
+    /// Largest number of iterations.
+    pub max_iterations: usize,
+    /// If max|M − I| grows by more than this factor, stop and keep the iterate before.
+    pub max_growth: Option<f64>,
+    /// Fail if |A Xᵖ − I| exceeds this in the end; `None` takes what there is, as long as it is
+    /// finite.
+    pub accept: Option<f64>,
+    /// Try again with a larger ridge while |A Xᵖ − I| is too large; `None` tries once.
+    pub retry: Option<RidgeRetry>,
+}
+
+impl Default for CoupledNewton {
+    fn default() -> Self {
+        Self::DISTRIBUTED
+    }
+}
+
+impl CoupledNewton {
+    /// As in Distributed Shampoo.
+    pub const DISTRIBUTED: Self = Self {
+        tolerance: 1e-6,
+        max_iterations: 100,
+        max_growth: None,
+        accept: Some(0.1),
+        retry: None,
+    };
+
+    /// As in Scalable Shampoo.
+    ///
+    /// Where eigenvalues of zA lie on both sides of 1 the error can rise once though all goes well;
+    /// the rule of growth then stops too early, and the root is that of a matrix with a larger ridge.
+    pub const SCALABLE: Self =
+        Self { max_growth: Some(1.2), retry: Some(RidgeRetry::SCALABLE), ..Self::DISTRIBUTED };
+
+    /// (A + εI)^(−q/p), by Newton's scale.
+    pub(super) fn root<R: Real>(
+        &self,
+        task: Task,
+        mut a: Array2<R>,
+        ridge: f64,
+        fraction: Fraction,
+        symmetric: bool,
+    ) -> Result<Array2<R>> {
+        let Self { tolerance, max_iterations, max_growth, accept, retry } = *self;
+        let (order, max_growth) = (2, max_growth.unwrap_or(f64::INFINITY));
+        let diagonal = a.diag().to_owned();
+        RidgeRetry::attempt(retry, ridge, accept, |ridge, accept| {
+            a.diag_mut().assign(&diagonal.mapv(|x| x + R::of(ridge)));
+            let z = (1.0 + fraction.p as f64) / (2.0 * frobenius(&a));
+            Coupled { order, tolerance, max_iterations, max_growth, accept, symmetric }
+                .root(task, &a, z, fraction)
+        })
+    }
+}
+
+/// When a coupled iteration of any order stops, and what it may return.
 pub(super) struct Coupled {
     /// Terms of the series from the second step on; the first has two.
     pub(super) order: usize,
@@ -45,23 +122,6 @@ pub(super) struct Coupled {
 }
 
 impl Coupled {
-    /// (A + εI)^(−q/p) by Newton's scale, with larger ridges where there is to be a `retry`.
-    pub(super) fn newton<R: Real>(
-        &self,
-        task: Task,
-        mut a: Array2<R>,
-        ridge: f64,
-        retry: Option<RidgeRetry>,
-        fraction: Fraction,
-    ) -> Result<Array2<R>> {
-        let diagonal = a.diag().to_owned();
-        RidgeRetry::attempt(retry, ridge, self.accept, |ridge, accept| {
-            a.diag_mut().assign(&diagonal.mapv(|x| x + R::of(ridge)));
-            let z = (1.0 + fraction.p as f64) / (2.0 * frobenius(&a));
-            Self { accept, ..*self }.root(task, &a, z, fraction)
-        })
-    }
-
     /// A^(−q/p), from X = z^(1/p) I.
     pub(super) fn root<R: Real>(
         &self,

@@ -48,7 +48,12 @@ impl Damping {
 /// damped growth^(tries − 1) times as much as was asked for: dull, but a root. Without a ridge there
 /// is nothing to enlarge, and one try.
 ///
-/// Source: the published code of R. Anil, V. Gupta, T. Koren, K. Regan, Y. Singer, "Scalable Second
+/// # Errors
+/// Whoever takes these refuses an error below 0, and a growth that is below 1 or not finite. No try at
+/// all counts as one.
+///
+/// # Source
+/// The published code of R. Anil, V. Gupta, T. Koren, K. Regan, Y. Singer, "Scalable Second
 /// Order Optimization for Deep Learning", 2020.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

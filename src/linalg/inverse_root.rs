@@ -3,7 +3,7 @@ use super::checks::positive;
 use super::coupled::{Coupled, Fraction};
 use super::layout::mirror_lower;
 use super::norms::{max_row_sum, symmetrized};
-use super::{Damping, RidgeRetry, eigh, gram_left, qr_algorithm, spectral_norm};
+use super::{CoupledNewton, Damping, eigh, gram_left, qr_algorithm, spectral_norm};
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2};
@@ -82,17 +82,8 @@ pub enum InverseRoot {
     CoupledNewton {
         /// The ridge.
         damping: Damping,
-        /// Largest |M − I| at which to stop.
-        tolerance: f64,
-        /// Largest number of iterations.
-        max_iterations: usize,
-        /// If max|M − I| grows by more than this factor, stop and keep the iterate before.
-        max_growth: Option<f64>,
-        /// Fail if |A Xᵖ − I| exceeds this in the end; `None` takes what there is, as long as it
-        /// is finite.
-        accept: Option<f64>,
-        /// Try again with a larger ridge while |A Xᵖ − I| is too large; `None` tries once.
-        retry: Option<RidgeRetry>,
+        /// When to stop, and what counts as a root.
+        limits: CoupledNewton,
     },
     /// Coupled iteration of higher order, e = q/p.
     ///
@@ -145,31 +136,14 @@ impl InverseRoot {
         Self::Eigh { damping, perturb_before: true }
     }
 
-    /// Coupled Newton as in Distributed Shampoo: to 1e-6, in at most 100 iterations.
+    /// Coupled Newton as in Distributed Shampoo: [`CoupledNewton::DISTRIBUTED`].
     pub const fn coupled_newton(damping: Damping) -> Self {
-        Self::CoupledNewton {
-            damping,
-            tolerance: 1e-6,
-            max_iterations: 100,
-            max_growth: None,
-            accept: Some(0.1),
-            retry: None,
-        }
+        Self::CoupledNewton { damping, limits: CoupledNewton::DISTRIBUTED }
     }
 
-    /// As in Scalable Shampoo: when the error grows by more than 1.2 times, the iterate before it is
-    /// the result, and a root that is not good enough is tried again with a larger ridge. Where
-    /// eigenvalues of zA lie on both sides of 1 the error can rise once though all goes well; the
-    /// rule then stops too early, and the root is that of a matrix with a larger ridge.
+    /// Coupled Newton as in Scalable Shampoo: [`CoupledNewton::SCALABLE`].
     pub const fn scalable(damping: Damping) -> Self {
-        Self::CoupledNewton {
-            damping,
-            tolerance: 1e-6,
-            max_iterations: 100,
-            max_growth: Some(1.2),
-            accept: Some(0.1),
-            retry: Some(RidgeRetry::SCALABLE),
-        }
+        Self::CoupledNewton { damping, limits: CoupledNewton::SCALABLE }
     }
 
     /// Order 3, to 1e-8, in at most 100 iterations.
@@ -239,22 +213,11 @@ impl InverseRoot {
             {
                 eigh_before(task, a, damping, exponent)?
             }
-            Self::CoupledNewton {
-                damping,
-                tolerance,
-                max_iterations,
-                max_growth,
-                accept,
-                retry,
-            } => {
+            Self::CoupledNewton { damping, limits } => {
                 let fraction = Fraction::of(exponent)?;
                 let a = if symmetric { symmetrized(a) } else { a.to_owned() };
                 let ridge = ridge_of(&a, damping, |a| largest_eigenvalue(&mirror_lower(a)))?;
-                let max_growth = max_growth.unwrap_or(f64::INFINITY);
-                let order = 2;
-                let limits =
-                    Coupled { order, tolerance, max_iterations, max_growth, accept, symmetric };
-                limits.newton(task, a, ridge, retry, fraction)?
+                limits.root(task, a, ridge, fraction, symmetric)?
             }
             Self::CoupledHigherOrder { damping, order, tolerance, max_iterations, accept } => {
                 let fraction = Fraction::of(exponent)?;

@@ -59,6 +59,8 @@ mod routines;
 mod signs;
 
 pub use bjorck::{bjorck, orthogonality_error};
+pub(crate) use coupled::COUPLED_EXPONENT;
+pub use coupled::CoupledNewton;
 pub use damping::{Damping, RidgeRetry};
 pub use inverse_root::{InverseRoot, eigen_inverse_root, qr_inverse_root};
 pub use kronecker::Kronecker;

@@ -166,8 +166,7 @@ pub(crate) fn qr_turn<R: Real>(
     if q.ncols() != q.nrows() {
         return Err(task.fails("the basis must be square"));
     }
-    let image = matmul(a, &start)?;
-    let mut b = Backend::default().symmetric_product(start.t(), image.view());
+    let mut b = in_basis(a, &start)?;
     let mut values = b.diag().to_owned();
     let mut rotation: Option<Array2<R>> = None;
     for left in (0..max_iterations).rev() {
@@ -223,7 +222,7 @@ pub(crate) fn qr_turn<R: Real>(
 /// ```
 pub fn eigenbasis_error<R: Real>(a: &ArrayRef2<R>, q: &ArrayRef2<R>) -> Result<f64> {
     let q = checked("eigenbasis error", a, q)?;
-    let b = matmul(&q.t(), &matmul(a, &q)?)?;
+    let b = in_basis(a, &q)?;
     Task::new("eigenbasis error", a).check(&b)?;
     Ok(off_diagonal(&b))
 }
@@ -235,6 +234,11 @@ pub(crate) fn column_products<R: Real>(a: &ArrayRef2<R>, b: &ArrayRef2<R>) -> Ar
         Zip::from(&mut sums).and(&a).and(&b).for_each(|sum, &x, &y| *sum += x * y);
     }
     sums
+}
+
+/// B = Qᵀ A Q for a symmetric A and a row-major Q.
+fn in_basis<R: Real>(a: &ArrayRef2<R>, q: &Array2<R>) -> Result<Array2<R>> {
+    Ok(Backend::default().symmetric_product(q.t(), matmul(a, q)?.view()))
 }
 
 /// ‖B − diag B‖ / ‖B‖

@@ -1,7 +1,7 @@
 //! Work on all dimensions of one block at once.
 
 use crate::error::Result;
-use crate::kernel::parallel::try_for_each;
+use crate::kernel::parallel::for_each;
 
 /// Changes what every dimension of a block of this shape has, each on a thread of its own if there are any
 /// to spare. All are tried; the error is that of the first dimension that has one.
@@ -11,7 +11,12 @@ pub(super) fn each_dimension<T: Send>(
     change: impl Fn(usize, &mut T) -> Result<()> + Sync + Send,
 ) -> Result<()> {
     let squares: usize = shape.iter().map(|n| n * n).sum();
-    let held = held.iter_mut().enumerate();
-    let mut held: Vec<_> = held.filter_map(|(axis, held)| Some((axis, held.as_mut()?))).collect();
-    try_for_each(&mut held, squares, |(axis, held)| change(*axis, held))
+    let with_outcome = |(axis, held): (usize, _)| (axis, held, Ok(()));
+    let mut work: Vec<_> = held.iter_mut().enumerate().map(with_outcome).collect();
+    for_each(&mut work, squares, |(axis, held, outcome)| {
+        if let Some(held) = held {
+            *outcome = change(*axis, held);
+        }
+    });
+    work.into_iter().try_for_each(|(_, _, outcome)| outcome)
 }

@@ -5,7 +5,7 @@ use super::matrix_runs::Options;
 use super::trajectory::{check_parameters, gradients, parameters};
 use super::{Outcome, fail, json, skip};
 use eigenstep::first_order::{Averaging, PrimalAveraging};
-use eigenstep::linalg::Damping;
+use eigenstep::linalg::{CoupledNewton, Damping};
 use eigenstep::optim::{DecaySchedule, MatrixMethod};
 use eigenstep::prelude::*;
 use eigenstep::second_order::factor::RootSolver;
@@ -210,13 +210,12 @@ fn solver(kind: &str, options: &mut Options<'_>) -> Outcome<RootSolver> {
             rtol: options.get("rank_rtol").map(json::number).transpose()?,
             atol: options.number_or("rank_atol", 0.0)?,
         },
-        (_, "coupled_newton") => RootSolver::CoupledNewton {
+        (_, "coupled_newton") => RootSolver::CoupledNewton(CoupledNewton {
             tolerance,
             max_iterations,
-            max_growth: None,
             accept: None,
-            retry: None,
-        },
+            ..CoupledNewton::DISTRIBUTED
+        }),
         (_, "coupled_higher_order") => RootSolver::CoupledHigherOrder {
             order: options.count("root_order")?,
             tolerance,

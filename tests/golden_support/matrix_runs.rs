@@ -3,7 +3,7 @@
 use super::compare::Tolerance;
 use super::trajectory::{check_parameters, check_state, gradients, parameters};
 use super::{Outcome, fail, json, skip};
-use eigenstep::linalg::{Damping, QrSigns};
+use eigenstep::linalg::{CoupledNewton, Damping, QrSigns};
 use eigenstep::optim::MatrixMethod;
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
@@ -220,13 +220,12 @@ fn shampoo<U: Rule + Default>(
         initial: matrix_eps,
         damping: Damping::relative(matrix_eps),
         root: if newton {
-            RootSolver::CoupledNewton {
-                tolerance: 1e-6,
+            RootSolver::CoupledNewton(CoupledNewton {
                 max_iterations: 10,
-                max_growth: Some(1.2),
                 accept: None,
                 retry: None,
-            }
+                ..CoupledNewton::SCALABLE
+            })
         } else {
             RootSolver::Eigen
         },

@@ -3,7 +3,7 @@
 use super::compare::Tolerance;
 use super::kernels::config;
 use super::{Outcome, fail, json};
-use eigenstep::linalg::{self, Damping, InverseRoot, Kronecker, NewtonSchulz};
+use eigenstep::linalg::{self, CoupledNewton, Damping, InverseRoot, Kronecker, NewtonSchulz};
 use ndarray::Array2;
 use serde_json::Value;
 
@@ -73,14 +73,9 @@ pub fn inverse_root(input: &Value) -> Outcome {
     let tolerance = json::number(json::field(config, "tolerance")?)?;
     let limit = json::count(config, "max_iterations")?.min(json::count(expect, "iterations")? + 1);
     let (damping, accept) = (Damping::default(), Some(1e-8));
-    let newton = InverseRoot::CoupledNewton {
-        damping,
-        tolerance,
-        max_iterations: limit,
-        max_growth: None,
-        accept,
-        retry: None,
-    };
+    let limits =
+        CoupledNewton { tolerance, max_iterations: limit, accept, ..CoupledNewton::DISTRIBUTED };
+    let newton = InverseRoot::CoupledNewton { damping, limits };
     let higher = InverseRoot::CoupledHigherOrder {
         damping,
         order: 3,

@@ -87,6 +87,23 @@ proptest! {
     }
 }
 
+/// Of a matrix whose products are cut into parts: the values are the quotients of the new basis, which
+/// is closer to the eigenvectors.
+#[test]
+fn large_matrices() {
+    let a = symmetric::<f64>(&log_spaced(520, 1e6), 1);
+    let start = orthogonal(520, 2);
+    let (values, basis) = qr_algorithm(&a, &start, 0.0, 1).unwrap();
+    let off = (&values - &rayleigh_quotients(&a, &basis).unwrap()).mapv(f64::abs);
+    assert!(off.iter().all(|off| *off <= 1e-12 * norm(&a)));
+    let error = |q: &Array2<f64>| {
+        let b = q.t().dot(&a).dot(q);
+        norm(&(&b - &Array2::from_diag(&b.diag()))) / norm(&b)
+    };
+    assert!((eigenbasis_error(&a, &start).unwrap() - error(&start)).abs() <= 1e-13);
+    assert!(error(&basis) < error(&start));
+}
+
 #[test]
 fn special_and_wrong_input() {
     let zero = Array2::<f32>::zeros((3, 3));

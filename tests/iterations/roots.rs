@@ -2,7 +2,8 @@ use crate::linalg_checks::{in_other_memory, log_spaced, norm, random, symmetric,
 use crate::{cases, close, message};
 use eigenstep::Error;
 use eigenstep::linalg::{
-    Damping, InverseRoot, RidgeRetry, eigen_inverse_root, eigh, gram_left, spectral_norm,
+    CoupledNewton, Damping, InverseRoot, RidgeRetry, eigen_inverse_root, eigh, gram_left,
+    spectral_norm,
 };
 use eigenstep::numeric::Real;
 use ndarray::{Array1, Array2, array};
@@ -19,11 +20,7 @@ fn methods(damping: Damping, tolerance: f64) -> Vec<InverseRoot> {
         InverseRoot::Eigh { damping, perturb_before: false },
         InverseRoot::CoupledNewton {
             damping,
-            tolerance,
-            max_iterations,
-            max_growth: None,
-            accept,
-            retry: None,
+            limits: CoupledNewton { tolerance, ..CoupledNewton::DISTRIBUTED },
         },
         InverseRoot::CoupledHigherOrder { damping, order: 2, tolerance, max_iterations, accept },
         InverseRoot::CoupledHigherOrder { damping, order: 3, tolerance, max_iterations, accept },
@@ -162,11 +159,7 @@ fn coupled_iterations_stop_as_told() {
     let a = symmetric::<f64>(&log_spaced(6, 1e4), 2);
     let newton = |max_iterations, max_growth, accept| InverseRoot::CoupledNewton {
         damping: Damping::default(),
-        tolerance: 1e-9,
-        max_iterations,
-        max_growth,
-        accept,
-        retry: None,
+        limits: CoupledNewton { tolerance: 1e-9, max_iterations, max_growth, accept, retry: None },
     };
     // every step counts as growth: the start is kept
     let start = newton(100, Some(0.0), None).root(&a, 0.5).unwrap();
@@ -202,11 +195,9 @@ fn coupled_iterations_stop_as_told() {
 fn a_root_that_is_not_good_enough_is_tried_with_larger_ridges() {
     let a = symmetric::<f32>(&log_spaced(12, 1e9), 3);
     let newton = |ridge: f64, accept, retry| {
-        let (tolerance, max_iterations) = (1e-6, 100);
+        let limits = CoupledNewton { accept, retry, ..CoupledNewton::SCALABLE };
         let damping = Damping::absolute(ridge);
-        let max_growth = Some(1.2);
-        InverseRoot::CoupledNewton { damping, tolerance, max_iterations, max_growth, accept, retry }
-            .root(&a, 0.25)
+        InverseRoot::CoupledNewton { damping, limits }.root(&a, 0.25)
     };
     let retry = |tries| Some(RidgeRetry { tries, ..RidgeRetry::SCALABLE });
     let ridge = |larger: usize| (0..larger).fold(1e-9, |ridge, _| 10.0 * ridge);

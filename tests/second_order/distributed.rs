@@ -2,7 +2,7 @@
 
 use super::{close, matrix, norm, waves};
 use eigenstep::first_order::{Averaging, PrimalAveraging};
-use eigenstep::linalg::{Damping, InverseRoot, mode_gram, mode_product};
+use eigenstep::linalg::{CoupledNewton, Damping, InverseRoot, mode_gram, mode_product};
 use eigenstep::prelude::*;
 use eigenstep::second_order::factor::RootSolver;
 use eigenstep::second_order::{
@@ -221,17 +221,15 @@ fn solvers_agree() {
     for (root, tolerance) in [
         (RootSolver::Eigen, 1e-9),
         (
-            RootSolver::CoupledNewton {
+            RootSolver::CoupledNewton(CoupledNewton {
                 tolerance: 1e-12,
-                max_iterations: 100,
-                max_growth: None,
                 accept: None,
-                retry: None,
-            },
+                ..CoupledNewton::DISTRIBUTED
+            }),
             1e-7,
         ),
         (RootSolver::CoupledHigherOrder { order: 3, tolerance: 1e-12, max_iterations: 100 }, 1e-7),
-        (RootSolver::SCALABLE, 1e-5),
+        (RootSolver::CoupledNewton(CoupledNewton::SCALABLE), 1e-5),
         (RootSolver::Qr { tolerance: 1e-9, max_iterations: 2000 }, 1e-6),
         (RootSolver::Qr { tolerance: 0.0, max_iterations: 1 }, 0.5),
         // leaves the ridge out
@@ -380,13 +378,13 @@ fn contradictions_are_named() {
     let root = RootSolver::CoupledHigherOrder { order: 1, tolerance: 0.0, max_iterations: 1 };
     assert!(refused(Shampoo { root, ..plain() }).contains("`order` must be at least 2"));
     // found when it is built, not when the first root is due
-    let root = RootSolver::SCALABLE;
+    let root = RootSolver::CoupledNewton(CoupledNewton::SCALABLE);
     for exponents in [
         Exponents::Same(0.31415),
         Exponents::Table(vec![Exponent { order: 3, dim: Some(1), exponent: 0.31415 }]),
     ] {
         let message = refused(Shampoo { root, exponents, ..plain() });
-        assert!(message.contains("`exponent` must be a fraction q/p"), "{message}");
+        assert!(message.starts_with("Shampoo: `exponents` must be a fraction q/p"), "{message}");
     }
     assert!(Shampoo { root, exponents: Exponents::Same(0.375), ..plain() }.build::<f32>().is_ok());
     let pipeline = Pipeline { view: View::Merged { dims: 0 }, ..Pipeline::DISTRIBUTED };

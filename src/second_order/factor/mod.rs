@@ -14,7 +14,7 @@ pub use pairs::Eigenpairs;
 pub use stored::{Basis, Codes, Parts, Stored, Symmetric, Triangular};
 
 use crate::error::{Error, Result};
-use crate::linalg::{Damping, InverseRoot, QrSigns, RidgeRetry, mode_gram};
+use crate::linalg::{CoupledNewton, Damping, InverseRoot, QrSigns, mode_gram};
 use crate::numeric::Real;
 use crate::quant::{MatrixCodec, MatrixMap};
 use crate::state::{Lookup, Record, StateBytes};
@@ -354,18 +354,7 @@ pub enum RootSolver {
         max_iterations: usize,
     },
     /// Products only.
-    CoupledNewton {
-        /// Largest |M − I| at which to stop.
-        tolerance: f64,
-        /// Largest number of iterations.
-        max_iterations: usize,
-        /// Stop when the error grows by more than this factor, and keep the iterate before.
-        max_growth: Option<f64>,
-        /// Largest error of a root that is used; `None` uses what there is, as long as it is finite.
-        accept: Option<f64>,
-        /// Whether a root with a larger error is tried again with a larger ridge.
-        retry: Option<RidgeRetry>,
-    },
+    CoupledNewton(CoupledNewton),
     /// Products only, fewer iterations.
     CoupledHigherOrder {
         /// Terms of the series, at least 2.
@@ -378,15 +367,6 @@ pub enum RootSolver {
 }
 
 impl RootSolver {
-    /// Coupled Newton as in Scalable Shampoo: to 1e-6, and as [`InverseRoot::scalable`].
-    pub const SCALABLE: Self = Self::CoupledNewton {
-        tolerance: 1e-6,
-        max_iterations: 100,
-        max_growth: Some(1.2),
-        accept: Some(0.1),
-        retry: Some(RidgeRetry::SCALABLE),
-    };
-
     /// Whether a dense factor keeps eigenvectors for the next root.
     pub(super) fn keeps_basis(&self) -> bool {
         matches!(self, Self::Qr { .. })
@@ -400,16 +380,7 @@ impl RootSolver {
                 InverseRoot::Eigh { damping, perturb_before: true }
             }
             Self::PseudoInverse { rtol, atol } => InverseRoot::PseudoInverse { rtol, atol },
-            Self::CoupledNewton { tolerance, max_iterations, max_growth, accept, retry } => {
-                InverseRoot::CoupledNewton {
-                    damping,
-                    tolerance,
-                    max_iterations,
-                    max_growth,
-                    accept,
-                    retry,
-                }
-            }
+            Self::CoupledNewton(limits) => InverseRoot::CoupledNewton { damping, limits },
             Self::CoupledHigherOrder { order, tolerance, max_iterations } => {
                 InverseRoot::CoupledHigherOrder {
                     damping,

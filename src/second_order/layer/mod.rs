@@ -7,7 +7,7 @@ pub use preconditioner::LayerPreconditioner;
 use super::factor::{FactorOptions, FactorStorage, RootSolver};
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
-use crate::linalg::{Damping, QrSigns};
+use crate::linalg::{COUPLED_EXPONENT, Damping, QrSigns};
 use crate::numeric::Real;
 
 /// K-FAC and AdaBK: the gradient of one layer, whitened by statistics of the layer's inputs and output
@@ -156,7 +156,13 @@ crate::hyperparameters!(LayerFactors, "LayerFactors", {
     method.storage.validate()?;
     let solver = method.root.inverse_root(method.damping);
     solver.validate()?;
-    solver.takes(method.exponent)
+    match solver.takes(method.exponent) {
+        true => Ok(()),
+        false => {
+            let found = method.exponent.to_string();
+            Err(LayerFactors::invalid("exponent", COUPLED_EXPONENT, found))
+        }
+    }
 });
 
 impl LayerFactors {

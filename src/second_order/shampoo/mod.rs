@@ -12,7 +12,7 @@ use super::{Descent, View};
 use crate::error::Result;
 use crate::first_order::AdamW;
 use crate::hyper::{Hyper, Hyperparameters, Range};
-use crate::linalg::{Damping, QrSigns};
+use crate::linalg::{COUPLED_EXPONENT, CoupledNewton, Damping, QrSigns};
 use crate::numeric::Real;
 use crate::optim::{BlockStep, Filter, MatrixMethod, Partition, Rule, norm_squared};
 use crate::state::{Lookup, Storage};
@@ -219,12 +219,12 @@ impl<U> Shampoo<U> {
     ///
     /// Statistics and roots at every step from the fifth on, blocks of 128, β 0.999, ε 1e-6·λmax,
     /// roots by coupled Newton iteration, tried again with a larger ridge where they are not good
-    /// enough ([`RootSolver::SCALABLE`]), the length of the gradient.
+    /// enough ([`CoupledNewton::SCALABLE`]), the length of the gradient.
     pub fn scalable(base: U) -> Self {
         Self {
             pipeline: Pipeline::SCALABLE,
             factor_beta: 0.999,
-            root: RootSolver::SCALABLE,
+            root: RootSolver::CoupledNewton(CoupledNewton::SCALABLE),
             start: 5,
             update_factors_every: 1,
             update_roots_every: 1,
@@ -309,12 +309,13 @@ impl<U: Rule> Hyperparameters for Shampoo<U> {
         let solver = self.root.inverse_root(self.damping);
         solver.validate()?;
         for exponent in self.exponents.named() {
+            let invalid = |expected| Self::invalid("exponents", expected, exponent.to_string());
             if !(0.0..f64::INFINITY).contains(&exponent) {
-                return Err(Self::invalid("exponents", "finite and >= 0", exponent.to_string()));
+                return Err(invalid("finite and >= 0"));
             }
             // with 0 the dimension has no factor
-            if exponent > 0.0 {
-                solver.takes(exponent)?;
+            if exponent > 0.0 && !solver.takes(exponent) {
+                return Err(invalid(COUPLED_EXPONENT));
             }
         }
         if let Some(moment) = self.graft.moment() {

@@ -72,27 +72,29 @@ impl<R: Real> Renewal<R> {
             let last_first: Vec<usize> = (0..basis.ncols()).rev().collect();
             if self.sort { basis.select(Axis(1), &last_first) } else { basis }
         };
-        let image = (self.solver == Some(BasisSolver::OrthogonalIteration)
-            || self.solver.is_some() && self.sort)
+        let turned = |basis: Array2<R>, order| {
+            let rotation = matmul(&old.t(), &basis)?;
+            Ok((basis, Turn { rotation, order }))
+        };
+        let Some(solver) = self.solver else { return turned(falling(eigh(a)?.1), None) };
+        let image = (self.sort || solver == BasisSolver::OrthogonalIteration)
             .then(|| matmul(a, old))
             .transpose()?;
         let order = image
             .as_ref()
             .filter(|_| self.sort)
             .map(|image| sorted(&column_products(old, image), |x, y| x > y));
-        let basis = match (self.solver, image) {
-            (Some(BasisSolver::OrthogonalIteration), Some(image)) => match &order {
-                Some(order) => qr(&image.select(Axis(1), order))?.0,
-                None => qr(&image)?.0,
-            },
-            (Some(BasisSolver::Qr { max_iterations, tolerance }), _) => {
-                let (_, basis, rotation) = qr_turn(a, old, tolerance, max_iterations)?;
-                return Ok((falling(basis), Turn { rotation: falling(rotation), order }));
+        match (solver, image) {
+            (BasisSolver::OrthogonalIteration, Some(image)) => {
+                let image = order.as_ref().map(|o| image.select(Axis(1), o)).unwrap_or(image);
+                turned(qr(&image)?.0, order)
             }
-            _ => falling(eigh(a)?.1),
-        };
-        let rotation = matmul(&old.t(), &basis)?;
-        Ok((basis, Turn { rotation, order }))
+            (BasisSolver::Qr { max_iterations, tolerance }, _) => {
+                let (_, basis, rotation) = qr_turn(a, old, tolerance, max_iterations)?;
+                Ok((falling(basis), Turn { rotation: falling(rotation), order }))
+            }
+            _ => turned(falling(eigh(a)?.1), order),
+        }
     }
 }
 
