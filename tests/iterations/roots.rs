@@ -208,6 +208,8 @@ fn a_root_that_is_not_good_enough_is_tried_with_larger_ridges() {
     // as many tries as it takes, and one less
     assert_eq!(newton(ridge(0), Some(0.1), retry(good as u32 + 1)).unwrap(), expected);
     message(newton(ridge(0), Some(0.05), retry(good as u32)));
+    let scalable = InverseRoot::scalable(Damping::absolute(ridge(0)));
+    assert_eq!(scalable.root(&a, 0.25).unwrap(), expected);
     // what is accepted in the end does not count before
     assert_eq!(newton(ridge(0), None, retry(6)).unwrap(), expected);
     // the last one is judged by what is accepted in the end: here by nothing
