@@ -6,7 +6,8 @@ use crate::linalg::{matrix_shape, merge_leading_dims, merge_small_dims};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum View {
-    /// As it is, with something for every dimension, those of size 1 included.
+    /// As it is, with something for every dimension, those of size 1 included; nothing for a scalar,
+    /// which has none.
     #[default]
     AsIs,
     /// A matrix: the first dimension against all others, ones dropped. What is no matrix is left to
@@ -27,7 +28,6 @@ impl View {
     /// The shape that a tensor of this shape is given; `None`: it is no matrix, and should be one.
     pub(super) fn of(self, shape: &[usize], largest: usize) -> Option<Vec<usize>> {
         Some(match self {
-            Self::AsIs if shape.is_empty() => vec![1],
             Self::AsIs => shape.to_vec(),
             Self::Matrix => {
                 let (rows, columns) = matrix_shape(shape)?;

@@ -76,7 +76,8 @@ fn steps<R: Real>(
         &["optimizer", "origin", "dtype", "config", "params", "steps", "notes", "final_state"],
     )?;
     let mut params = parameters::<R>(case)?;
-    for (index, step) in json::list(case, "steps")?.iter().enumerate() {
+    let steps = json::list(case, "steps")?;
+    for (index, step) in steps.iter().enumerate() {
         json::only(step, &["grads", "expect"])?;
         let grads = gradients(step, &params)?;
         opt.step(&mut params, &grads)?;
@@ -86,7 +87,10 @@ fn steps<R: Real>(
             .map_err(|stop| stop.at(format!("step {}", index + 1)))?;
     }
     match case.get("final_state") {
-        Some(_) => check_state(&opt.state_dict(), &params, json::object(case, "final_state")?),
+        Some(_) => {
+            let expected = json::object(case, "final_state")?;
+            check_state(&opt.state_dict(), steps.len(), &params, expected)
+        }
         None => Ok(()),
     }
 }
@@ -149,9 +153,12 @@ pub fn muon(case: &Value) -> Outcome {
     }
     // PyTorch iterates in bfloat16. Looser than 2 % of the learning rate a step, because its own
     // rounding is larger: 2⁻⁹ per entry and product, which five steps of slope 3.4 at zero carry to
-    // 4 % in the first step of these very cases. The cases in `f64` are held to 1e-9.
+    // 6 % for one matrix of these shapes in a hundred, and to 17 % for one of 4 × 4 in a thousand. The
+    // cases in `f64` are held to 1e-9.
     let by = method.clone();
-    run(case, method, exact, move |shape, step| 0.08 * by.lr * by.lr_factor(shape) * step as f64)
+    run(case, method, exact, move |shape, step| {
+        0.08 * by.lr * by.lr_factor(shape) * (step + 1) as f64
+    })
 }
 
 /// 4-bit Shampoo, and its relatives with other numbers of bits.

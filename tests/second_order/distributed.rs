@@ -65,6 +65,18 @@ fn blocks_of_one_element_are_rmsprop() {
     }
 }
 
+/// A scalar as it is has no dimension and so no factor; merged, it is a vector of one element.
+#[test]
+fn a_scalar_as_it_is_goes_along_its_gradient() {
+    let as_is = Pipeline { view: View::AsIs, ..Pipeline::DISTRIBUTED };
+    let sum: f64 = (0..5).map(|i| waves(i, &[]).sum()).sum();
+    let found = path(&Shampoo { pipeline: as_is, ..plain() }, &[], 5);
+    near(&found, &ArrayD::from_elem(IxDyn(&[]), -0.5 * sum), 1e-12);
+    let merged = path(&plain(), &[], 5);
+    near(&merged, &path(&plain(), &[1], 5).into_shape_with_order(IxDyn(&[])).unwrap(), 0.0);
+    assert!((&merged - &found).sum().abs() > 1e-3);
+}
+
 #[test]
 fn a_vector_has_the_full_matrix() {
     let method = Shampoo { factor_beta: 1.0, ..plain() };

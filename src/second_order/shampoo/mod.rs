@@ -107,7 +107,10 @@ use ndarray::ArrayViewMutD;
 /// on themselves, a factor ‖g‖/(‖g‖ + 1e-12) that is left out here.
 ///
 /// Distributed Shampoo keeps learning rates and averages in 32 bits, here they have 64; its factors
-/// may be packed triangles, here they are whole. Scalable Shampoo runs a second momentum on the
+/// may be packed triangles, here they are whole. It counts the steps of a group, here every tensor
+/// counts its own, as in PyTorch's optimizers: that tells where gradients are missing. Its steps before
+/// `start` overwrite the filter when the graft is [`Graft::Gradient`] and nothing is corrected for
+/// bias; here the filter stays what it is. Scalable Shampoo runs a second momentum on the
 /// grafted direction and uses it until `start`; here the base, which can be any rule, has one state
 /// that sees both directions. Its error of a root is max |M − I| of the iteration, here it is the
 /// spectral norm of A Xᵖ − I.
