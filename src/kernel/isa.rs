@@ -70,6 +70,12 @@ impl Isa {
         self.0 == Level::Avx512
     }
 
+    /// Whether this is AVX2, without what came after it.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn has_avx2(self) -> bool {
+        self.0 == Level::Avx2
+    }
+
     /// The same with vectors of at most 256 bits.
     pub(crate) fn narrower(self) -> Self {
         match self.0 {

@@ -16,30 +16,38 @@ pub(crate) fn look_up_vectors<'a, R: Real>(
     out: &'a mut [R],
 ) -> (&'a [u8], &'a mut [R]) {
     #[cfg(target_arch = "x86_64")]
-    if isa.has_avx512()
-        && let Some(levels) = as_f32(levels).and_then(|levels| levels.first_chunk())
     {
-        let vectors = (out.len() / LANES).min(bytes.len() / (LANES / 2));
-        let (first, bytes) = bytes.split_at(vectors * LANES / 2);
-        let (whole, out) = out.split_at_mut(vectors * LANES);
-        if let Some(whole) = as_f32_mut(whole) {
-            // SAFETY: such an `Isa` exists only where the processor has these instructions.
-            unsafe { avx512::look_up(first, levels, whole) };
+        let lanes = if isa.has_avx512() {
+            16
+        } else if isa.has_avx2() {
+            8
+        } else {
+            return (bytes, out);
+        };
+        if let Some(levels) = as_f32(levels).and_then(|levels| levels.first_chunk()) {
+            let vectors = (out.len() / lanes).min(2 * bytes.len() / lanes);
+            let (first, bytes) = bytes.split_at(vectors * lanes / 2);
+            let (whole, out) = out.split_at_mut(vectors * lanes);
+            if let Some(whole) = as_f32_mut(whole) {
+                // such an `Isa` exists only where the processor has these instructions
+                if isa.has_avx512() {
+                    // SAFETY: it has AVX-512.
+                    unsafe { avx512::look_up(first, levels, whole) };
+                } else {
+                    // SAFETY: it has AVX2.
+                    unsafe { avx2::look_up(first, levels, whole) };
+                }
+            }
+            return (bytes, out);
         }
-        return (bytes, out);
     }
     let _ = (isa, levels);
     (bytes, out)
 }
 
-/// Elements of a vector.
-#[cfg(target_arch = "x86_64")]
-const LANES: usize = 16;
-
 /// The table in one register, which the compiler does not find out.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::LANES;
     use std::arch::x86_64::{
         _mm_cvtsi64_si128, _mm512_cvtepu8_epi64, _mm512_loadu_ps, _mm512_or_si512,
         _mm512_permutexvar_ps, _mm512_slli_epi64, _mm512_storeu_ps,
@@ -49,13 +57,45 @@ mod avx512 {
     pub fn look_up(bytes: &[u8], levels: &[f32; 16], out: &mut [f32]) {
         // SAFETY: there are 16 elements, and no alignment is asked for.
         let table = unsafe { _mm512_loadu_ps(levels.as_ptr()) };
-        for (out, &bytes) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(bytes.as_chunks().0) {
+        for (out, &bytes) in out.as_chunks_mut::<16>().0.iter_mut().zip(bytes.as_chunks().0) {
             let bytes = _mm512_cvtepu8_epi64(_mm_cvtsi64_si128(i64::from_le_bytes(bytes)));
             // only the lowest four bits of each half count as a place: those of the byte, and the next
             let places = _mm512_or_si512(bytes, _mm512_slli_epi64::<28>(bytes));
             let values = _mm512_permutexvar_ps(places, table);
             // SAFETY: there are 16 elements, and no alignment is asked for.
             unsafe { _mm512_storeu_ps(out.as_mut_ptr(), values) };
+        }
+    }
+}
+
+/// The table in two registers.
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{
+        _mm_cvtsi32_si128, _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cvtepu8_epi64,
+        _mm256_loadu_ps, _mm256_or_si256, _mm256_permutevar8x32_ps, _mm256_slli_epi32,
+        _mm256_slli_epi64, _mm256_storeu_ps,
+    };
+
+    #[target_feature(enable = "avx2")]
+    pub fn look_up(bytes: &[u8], levels: &[f32; 16], out: &mut [f32]) {
+        let (low, high) = levels.split_at(8);
+        // SAFETY: there are 8 elements in each half, and no alignment is asked for.
+        let (low, high) =
+            unsafe { (_mm256_loadu_ps(low.as_ptr()), _mm256_loadu_ps(high.as_ptr())) };
+        for (out, &bytes) in out.as_chunks_mut::<8>().0.iter_mut().zip(bytes.as_chunks().0) {
+            let bytes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(i32::from_le_bytes(bytes)));
+            // the lowest four bits of each half: those of the byte, and the next
+            let places = _mm256_or_si256(bytes, _mm256_slli_epi64::<28>(bytes));
+            // three of them count as a place, and the fourth, moved to the sign, says in which register
+            let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(places));
+            let values = _mm256_blendv_ps(
+                _mm256_permutevar8x32_ps(low, places),
+                _mm256_permutevar8x32_ps(high, places),
+                upper,
+            );
+            // SAFETY: there are 8 elements, and no alignment is asked for.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), values) };
         }
     }
 }
@@ -91,7 +131,10 @@ mod tests {
 
     #[test]
     fn every_code_finds_its_level() {
-        let widest = Isa::detect().name() == "avx512";
-        assert_eq!((check::<f32>(), check::<f64>()), (if widest { 592 } else { 0 }, 0));
+        let whole = match Isa::detect().name() {
+            "avx512" | "avx2" => 600,
+            _ => 0,
+        };
+        assert_eq!((check::<f32>(), check::<f64>()), (whole, 0));
     }
 }

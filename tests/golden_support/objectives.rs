@@ -69,8 +69,12 @@ fn sum(terms: &[f64]) -> f64 {
     let (lines, rest) = terms.as_chunks::<8>();
     let mut lines = lines.iter();
     let Some(&first) = lines.next() else { return rest.iter().sum() };
-    let r = lines.fold(first, |sums, line| std::array::from_fn(|i| sums[i] + line[i]));
-    let whole = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+    let mut sums = first;
+    for line in lines {
+        sums.iter_mut().zip(line).for_each(|(sum, term)| *sum += term);
+    }
+    let [a, b, c, d, e, f, g, h] = sums;
+    let whole = ((a + b) + (c + d)) + ((e + f) + (g + h));
     rest.iter().fold(whole, |sum, term| sum + term)
 }
 

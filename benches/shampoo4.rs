@@ -1,0 +1,151 @@
+//! What a step of Shampoo takes in 4 bits, over one in full precision, with its share of the work on
+//! factors and roots at the paper's intervals, 100 and 500.
+//!
+//! `cargo bench --bench shampoo4`; threads by `RAYON_NUM_THREADS`. Both take turns, and a ratio is taken
+//! within a turn, so that a slow minute of the machine hits both alike.
+
+use eigenstep::prelude::*;
+use ndarray::Array2;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Steps from one update of factors to the next, and from one update of roots to the next.
+const INTERVALS: (u64, u64) = (100, 500);
+/// An interval that does not end here.
+const NEVER: u64 = 1 << 40;
+/// Orders of square weights, the number of turns, and of steps without factors and roots in each.
+const CASES: [(usize, usize, u32); 3] = [(256, 61, 40), (512, 31, 10), (1024, 11, 5)];
+
+/// Gaussian enough, without pattern; another one for every `seed`.
+fn matrix(n: usize, seed: u64) -> Array2<f32> {
+    let mut state = seed;
+    let mut uniform = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    Array2::from_shape_simple_fn((n, n), || 0.01 * (uniform() + uniform() + uniform()))
+}
+
+/// An optimizer whose every step does the same.
+struct Kind {
+    opt: Box<dyn Optimizer<f32>>,
+    weight: Array2<f32>,
+    gradients: Vec<Array2<f32>>,
+}
+
+impl Kind {
+    /// Updates factors and roots at these intervals, 1 or [`NEVER`].
+    fn new(storage: FactorStorage, n: usize, intervals: (u64, u64)) -> eigenstep::Result<Self> {
+        let (update_factors_every, update_roots_every) = intervals;
+        let method: Shampoo =
+            Shampoo { storage, update_factors_every, update_roots_every, ..Shampoo::default() };
+        let mut kind = Self {
+            opt: Box::new(method.build()?),
+            weight: matrix(n, 0),
+            gradients: (1..=4).map(|seed| matrix(n, seed)).collect(),
+        };
+        kind.seconds(4)?; // state, roots of several gradients, warm memory
+        Ok(kind)
+    }
+
+    /// Seconds per step.
+    fn seconds(&mut self, steps: u32) -> eigenstep::Result<f64> {
+        let start = Instant::now();
+        for gradient in self.gradients.iter().cycle().take(steps as usize) {
+            self.opt.step(black_box(&mut self.weight), black_box(gradient))?;
+        }
+        Ok(start.elapsed().as_secs_f64() / f64::from(steps))
+    }
+}
+
+/// The three kinds of steps of a period, in one storage.
+struct Period {
+    plain: Kind,
+    factors: Kind,
+    both: Kind,
+}
+
+impl Period {
+    fn new(storage: FactorStorage, n: usize) -> eigenstep::Result<Self> {
+        Ok(Self {
+            plain: Kind::new(storage, n, (NEVER, NEVER))?,
+            factors: Kind::new(storage, n, (1, NEVER))?,
+            both: Kind::new(storage, n, (1, 1))?,
+        })
+    }
+
+    fn measure(&mut self, plain_steps: u32) -> eigenstep::Result<Times> {
+        let (factors_every, roots_every) = INTERVALS;
+        let updates = (roots_every / factors_every) as f64;
+        let period = roots_every as f64;
+        let plain = self.plain.seconds(plain_steps)?;
+        let factors = self.factors.seconds(2)?;
+        let both = self.both.seconds(2)?;
+        let mean = ((period - updates) * plain + (updates - 1.0) * factors + both) / period;
+        Ok(Times { plain, factors, both, mean })
+    }
+}
+
+/// Seconds of a step: of each kind, and on average over a period.
+#[derive(Clone, Copy)]
+struct Times {
+    plain: f64,
+    factors: f64,
+    both: f64,
+    mean: f64,
+}
+
+/// Lower quartile, median, upper quartile.
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| {
+        let place = values.len().saturating_sub(1) * quarter / 4;
+        values.get(place).copied().unwrap_or(f64::NAN)
+    })
+}
+
+/// Medians of one storage in milliseconds.
+fn line(name: &str, times: impl Iterator<Item = Times> + Clone) -> String {
+    let parts: [fn(Times) -> f64; 4] = [|t| t.plain, |t| t.factors, |t| t.both, |t| t.mean];
+    let medians = parts.map(|part| {
+        let [_, middle, _] = quartiles(times.clone().map(part));
+        format!("{:9.3}", 1e3 * middle)
+    });
+    format!("  {name}  {}", medians.join("  "))
+}
+
+fn main() -> eigenstep::Result<()> {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return Ok(()); // cargo test --all-targets
+    }
+    println!(
+        "milliseconds of a step: without factors and roots, with factors, with both, on average"
+    );
+    for (n, turns, plain_steps) in CASES {
+        let mut dense = Period::new(FactorStorage::Dense, n)?;
+        let mut coded = Period::new(FactorStorage::EIGEN4, n)?;
+        let mut pairs = Vec::new();
+        for turn in 0..turns {
+            // who comes first has the other's cache
+            pairs.push(if turn % 2 == 0 {
+                let first = dense.measure(plain_steps)?;
+                (first, coded.measure(plain_steps)?)
+            } else {
+                let first = coded.measure(plain_steps)?;
+                (dense.measure(plain_steps)?, first)
+            });
+        }
+        let ratios = |part: fn(Times) -> f64| {
+            quartiles(pairs.iter().map(|&(dense, coded)| part(coded) / part(dense)))
+        };
+        let ([low, middle, high], [_, plain, _]) = (ratios(|t| t.mean), ratios(|t| t.plain));
+        println!("order {n}, {turns} turns");
+        println!("{}", line("dense", pairs.iter().map(|pair| pair.0)));
+        println!("{}", line("4-bit", pairs.iter().map(|pair| pair.1)));
+        println!("  4-bit over dense: {middle:.2} ({low:.2} - {high:.2}) on average,");
+        println!("  {plain:.2} without factors and roots");
+    }
+    Ok(())
+}
