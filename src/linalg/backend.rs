@@ -220,7 +220,7 @@ impl Backend {
             return c;
         }
         self.routines().add_lower(a, b, (R::zero(), R::one()), c.view_mut());
-        mirror_lower(&c)
+        mirror_lower(c)
     }
 
     /// [`solve_triangular`](super::solve_triangular) by this backend.

@@ -11,7 +11,7 @@
 //! the number type; the native one then takes over.
 
 use super::Triangle;
-use super::layout::{from_columns, transposed};
+use super::layout::{from_columns, turn, write};
 use super::native::Native;
 use super::routines::{NOT_POSITIVE, Outcome, Routines};
 use crate::kernel::parallel;
@@ -278,7 +278,16 @@ fn finite<R: Real + RealField>(xs: &Col<R>) -> bool {
 
 /// A copy, column by column, whose alignment does not depend on where the original lies.
 fn aligned<R: Real + RealField>(a: ArrayView2<'_, R>) -> Mat<R> {
-    view(transposed(&a).t()).to_owned()
+    let (rows, columns) = a.dim();
+    let Some(entries) = a.as_slice() else { return view(a).to_owned() };
+    let mut copy = Mat::zeros(rows, columns);
+    let row = |i: usize| entries.get(i * columns..).unwrap_or_default();
+    turn((columns, rows), row, |j, start, part| {
+        if let Some(column) = copy.col_mut(j).try_as_col_major_mut() {
+            write(column.as_slice_mut(), start, part);
+        }
+    });
+    copy
 }
 
 fn array<R: Real + RealField>(a: MatRef<'_, R>) -> Array2<R> {

@@ -216,7 +216,8 @@ impl InverseRoot {
             Self::CoupledNewton { damping, limits } => {
                 let fraction = Fraction::of(exponent)?;
                 let a = if symmetric { symmetrized(a) } else { a.to_owned() };
-                let ridge = ridge_of(&a, damping, |a| largest_eigenvalue(&mirror_lower(a)))?;
+                let ridge =
+                    ridge_of(&a, damping, |a| largest_eigenvalue(&mirror_lower(a.to_owned())))?;
                 limits.root(task, a, ridge, fraction, symmetric)?
             }
             Self::CoupledHigherOrder { damping, order, tolerance, max_iterations, accept } => {

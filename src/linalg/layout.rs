@@ -1,8 +1,12 @@
 //! Matrices turned over. A matrix of a power-of-two order has all entries of a column in one set of
 //! the cache, so that a loop along columns waits for memory at every entry; tiles do not.
 
+// Indices are those of a tile.
+#![allow(clippy::indexing_slicing)]
+
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayRef2};
+use std::array;
 
 /// Edge of a tile: as many numbers as a line of the cache holds in `f32`.
 const EDGE: usize = 16;
@@ -25,42 +29,80 @@ pub(super) fn from_columns<'a, R: Real>(
 ) -> Array2<R> {
     let mut out = Array2::zeros((rows, columns));
     let Some(target) = out.as_slice_mut() else { return out };
-    for left in (0..columns).step_by(EDGE) {
-        let width = EDGE.min(columns - left);
-        for top in (0..rows).step_by(EDGE) {
-            let mut tile = [[R::zero(); EDGE]; EDGE];
-            for (i, source) in (left..left + width).enumerate() {
-                let part = column(source).get(top..).unwrap_or_default();
-                for (row, &x) in tile.iter_mut().zip(part) {
-                    if let Some(entry) = row.get_mut(i) {
-                        *entry = x;
-                    }
-                }
-            }
-            let lines = target.chunks_exact_mut(columns).skip(top);
-            for (line, row) in lines.zip(&tile) {
-                if let Some(line) = line.get_mut(left..left + width) {
-                    line.copy_from_slice(row.get(..width).unwrap_or_default());
-                }
-            }
-        }
-    }
+    turn((rows, columns), column, |row, start, part| {
+        write(target.get_mut(row * columns..(row + 1) * columns).unwrap_or_default(), start, part);
+    });
     out
 }
 
-/// The symmetric matrix with the lower triangle of C.
-pub(super) fn mirror_lower<R: Real>(c: &ArrayRef2<R>) -> Array2<R> {
-    let mut mirrored = transposed(c);
-    for (i, (mut row, own)) in mirrored.rows_mut().into_iter().zip(c.rows()).enumerate() {
-        row.iter_mut().zip(own).take(i).for_each(|(x, &below)| *x = below);
+/// Calls `put(row, start, part)` with every row of the matrix that has these columns, part by part; a
+/// part may go on behind the end of the row.
+pub(super) fn turn<'a, R: Real>(
+    (rows, columns): (usize, usize),
+    column: impl Fn(usize) -> &'a [R],
+    mut put: impl FnMut(usize, usize, &[R]),
+) {
+    for left in (0..columns).step_by(EDGE) {
+        let of = |i: usize| if left + i < columns { column(left + i) } else { &[] };
+        let sources: [&[R]; EDGE] = array::from_fn(of);
+        for top in (0..rows).step_by(EDGE) {
+            let tile = turned(array::from_fn(|i| read(sources[i], top)));
+            for (row, part) in (top..rows).zip(&tile) {
+                put(row, left, part);
+            }
+        }
     }
-    mirrored
+}
+
+/// The symmetric matrix with the lower triangle of C, in row-major order.
+pub(super) fn mirror_lower<R: Real>(c: Array2<R>) -> Array2<R> {
+    let mut c = if c.is_standard_layout() { c } else { c.as_standard_layout().into_owned() };
+    let n = c.ncols();
+    let Some(entries) = c.as_slice_mut() else { return c };
+    for top in (0..n).step_by(EDGE) {
+        for left in (0..=top).step_by(EDGE) {
+            let line = |i: usize| entries.get((top + i) * n..).unwrap_or_default();
+            let below = turned(array::from_fn(|i| read(line(i), left)));
+            for (i, row) in below.iter().enumerate().take(n - left) {
+                // on the diagonal a row begins behind it
+                let first = if left == top { i + 1 } else { 0 };
+                let line = entries.get_mut((left + i) * n..(left + i + 1) * n);
+                write(line.unwrap_or_default(), top + first, row.get(first..).unwrap_or_default());
+            }
+        }
+    }
+    c
+}
+
+/// The part of a line that begins at `start`; zeros behind its end.
+#[inline(always)]
+fn read<R: Real>(line: &[R], start: usize) -> [R; EDGE] {
+    let part = line.get(start..).unwrap_or_default();
+    part.first_chunk().copied().unwrap_or_else(|| {
+        let mut padded = [R::zero(); EDGE];
+        padded.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
+        padded
+    })
+}
+
+/// Writes into a line from `start` on what has room there.
+#[inline(always)]
+pub(super) fn write<R: Real>(line: &mut [R], start: usize, row: &[R]) {
+    let part = line.get_mut(start..).unwrap_or_default();
+    let width = part.len().min(row.len());
+    if let (Some(part), Some(row)) = (part.get_mut(..width), row.get(..width)) {
+        part.copy_from_slice(row);
+    }
+}
+
+/// A tile turned over, whole, so that the compiler needs no bounds.
+#[inline(always)]
+fn turned<R: Real>(tile: [[R; EDGE]; EDGE]) -> [[R; EDGE]; EDGE] {
+    array::from_fn(|i| array::from_fn(|j| tile[j][i]))
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::indexing_slicing, reason = "a test may panic")]
-
     use super::*;
     use ndarray::s;
 
@@ -78,11 +120,13 @@ mod tests {
 
     #[test]
     fn the_lower_triangle_is_what_counts() {
-        let c = Array2::from_shape_fn(
-            (37, 37),
-            |(i, j)| if i >= j { (i * 37 + j) as f64 } else { -1.0 },
-        );
-        let expected = Array2::from_shape_fn((37, 37), |(i, j)| c[(i.max(j), i.min(j))]);
-        assert_eq!(mirror_lower(&c), expected);
+        for n in [0, 1, 15, 16, 17, 37, 64] {
+            let lower = |(i, j)| if i >= j { (i * n + j) as f64 } else { -1.0 };
+            let c = Array2::from_shape_fn((n, n), lower);
+            let expected = Array2::from_shape_fn((n, n), |(i, j)| c[(i.max(j), i.min(j))]);
+            let by_columns = Array2::from_shape_fn((n, n), |(i, j)| lower((j, i))).reversed_axes();
+            assert_eq!(mirror_lower(c), expected);
+            assert_eq!(mirror_lower(by_columns), expected);
+        }
     }
 }

@@ -260,7 +260,7 @@ pub fn add_gram_right<R: Real>(g: &ArrayRef2<R>, weights: (R, R), c: &mut Array2
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub fn symmetric_from_lower<R: Real>(c: &ArrayRef2<R>) -> Array2<R> {
-    layout::mirror_lower(c)
+    layout::mirror_lower(c.to_owned())
 }
 
 /// The solution X of T X = B, or of Tᵀ X = B if `transposed`, for a triangular T.
