@@ -46,6 +46,7 @@ FAMILIES = {
                 *("shampoo_squared_", "sign_", "spectral_", "trace_", "wd_"),
             )),
         ],
+        "distributed_shampoo_mixed": ["fb_mixed_"],
         "soap": ["soap_", "fb_shampoo_soap_"],
         "kernels_linalg": [
             "kernel_bjorck",
