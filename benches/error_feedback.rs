@@ -4,6 +4,8 @@
 //! window takes 1 GB.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
+mod support;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use eigenstep::error_feedback::compressor::{
     Compressor, HalfPrecision, Natural, Qsgd, RandK, ScaledSign, Selection, TopK,
@@ -15,21 +17,11 @@ use eigenstep::prelude::*;
 use ndarray::Array1;
 use std::hint::black_box;
 use std::time::Duration;
+use support::vector;
 
 const NUMEL: usize = 1_000_000;
 const DENSITY: f64 = 0.01;
 const WINDOW: usize = 256;
-
-/// Gaussian enough, without pattern; another one for every `seed`.
-fn vector(numel: usize, seed: u64) -> Array1<f32> {
-    let mut state = seed;
-    let mut uniform = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    Array1::from_shape_simple_fn(numel, || 0.01 * (uniform() + uniform() + uniform()))
-}
 
 /// Two vectors in turn: the threshold of one is no better a guess for the other than in training.
 fn vectors(numel: usize) -> [Vec<f32>; 2] {

@@ -4,13 +4,15 @@
 //! time is measured by `shampoo4`.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
+mod support;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, QuantizedColumns, QuantizedSymmetric};
-use ndarray::Array2;
 use ndarray::linalg::general_mat_mul;
 use std::hint::black_box;
 use std::time::Duration;
+use support::matrix;
 
 /// An interval that does not end in these benches.
 const NEVER: u64 = 1 << 40;
@@ -19,17 +21,6 @@ type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>
 
 /// Orders of square weights.
 const ORDERS: [usize; 3] = [256, 512, 1024];
-
-/// Gaussian enough, without pattern; another one for every `seed`.
-fn matrix(n: usize, seed: u64) -> Array2<f32> {
-    let mut state = seed;
-    let mut uniform = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    Array2::from_shape_simple_fn((n, n), || 0.01 * (uniform() + uniform() + uniform()))
-}
 
 /// A step that updates neither factors nor roots, and the two products that it cannot do without.
 fn plain_steps(c: &mut Criterion) {

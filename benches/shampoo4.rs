@@ -4,10 +4,13 @@
 //! `cargo bench --bench shampoo4`; threads by `RAYON_NUM_THREADS`. Both take turns, and a ratio is taken
 //! within a turn, so that a slow minute of the machine hits both alike.
 
+mod support;
+
 use eigenstep::prelude::*;
 use ndarray::Array2;
 use std::hint::black_box;
 use std::time::Instant;
+use support::matrix;
 
 /// Steps from one update of factors to the next, and from one update of roots to the next.
 const INTERVALS: (u64, u64) = (100, 500);
@@ -15,17 +18,6 @@ const INTERVALS: (u64, u64) = (100, 500);
 const NEVER: u64 = 1 << 40;
 /// Orders of square weights, the number of turns, and of steps without factors and roots in each.
 const CASES: [(usize, usize, u32); 3] = [(256, 61, 40), (512, 31, 10), (1024, 11, 5)];
-
-/// Gaussian enough, without pattern; another one for every `seed`.
-fn matrix(n: usize, seed: u64) -> Array2<f32> {
-    let mut state = seed;
-    let mut uniform = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    Array2::from_shape_simple_fn((n, n), || 0.01 * (uniform() + uniform() + uniform()))
-}
 
 /// An optimizer whose every step does the same.
 struct Kind {
@@ -75,6 +67,7 @@ impl Period {
         })
     }
 
+    /// What a step takes, the more frequent kind measured over more of them.
     fn measure(&mut self, plain_steps: u32) -> eigenstep::Result<Times> {
         let (factors_every, roots_every) = INTERVALS;
         let updates = (roots_every / factors_every) as f64;

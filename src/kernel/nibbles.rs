@@ -16,33 +16,36 @@ pub(crate) fn look_up_vectors<'a, R: Real>(
     out: &'a mut [R],
 ) -> (&'a [u8], &'a mut [R]) {
     #[cfg(target_arch = "x86_64")]
+    if let Some((lanes, look_up)) = vectors(isa)
+        && let Some(levels) = as_f32(levels).and_then(|levels| levels.first_chunk())
     {
-        let lanes = if isa.has_avx512() {
-            16
-        } else if isa.has_avx2() {
-            8
-        } else {
-            return (bytes, out);
-        };
-        if let Some(levels) = as_f32(levels).and_then(|levels| levels.first_chunk()) {
-            let vectors = (out.len() / lanes).min(2 * bytes.len() / lanes);
-            let (first, bytes) = bytes.split_at(vectors * lanes / 2);
-            let (whole, out) = out.split_at_mut(vectors * lanes);
-            if let Some(whole) = as_f32_mut(whole) {
-                // such an `Isa` exists only where the processor has these instructions
-                if isa.has_avx512() {
-                    // SAFETY: it has AVX-512.
-                    unsafe { avx512::look_up(first, levels, whole) };
-                } else {
-                    // SAFETY: it has AVX2.
-                    unsafe { avx2::look_up(first, levels, whole) };
-                }
-            }
-            return (bytes, out);
+        let vectors = (out.len() / lanes).min(2 * bytes.len() / lanes);
+        let (first, bytes) = bytes.split_at(vectors * lanes / 2);
+        let (whole, out) = out.split_at_mut(vectors * lanes);
+        if let Some(whole) = as_f32_mut(whole) {
+            // SAFETY: such an `Isa` exists only where the processor has these instructions.
+            unsafe { look_up(first, levels, whole) };
         }
+        return (bytes, out);
     }
     let _ = (isa, levels);
     (bytes, out)
+}
+
+/// Looks whole vectors up; safe where the processor has the instructions.
+#[cfg(target_arch = "x86_64")]
+type LookUp = unsafe fn(&[u8], &[f32; 16], &mut [f32]);
+
+/// Elements of a vector, and what looks vectors of them up.
+#[cfg(target_arch = "x86_64")]
+fn vectors(isa: Isa) -> Option<(usize, LookUp)> {
+    if isa.has_avx512() {
+        Some((16, avx512::look_up))
+    } else if isa.has_avx2() {
+        Some((8, avx2::look_up))
+    } else {
+        None
+    }
 }
 
 /// The table in one register, which the compiler does not find out.

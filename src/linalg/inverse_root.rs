@@ -1,9 +1,10 @@
 use super::backend::Task;
 use super::checks::positive;
 use super::coupled::{Coupled, Fraction};
-use super::layout::mirror_lower;
 use super::norms::{max_row_sum, symmetrized};
-use super::{CoupledNewton, Damping, eigh, gram_left, qr_algorithm, spectral_norm};
+use super::{
+    CoupledNewton, Damping, eigh, gram_left, qr_algorithm, spectral_norm, symmetric_from_lower,
+};
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2};
@@ -217,7 +218,7 @@ impl InverseRoot {
                 let fraction = Fraction::of(exponent)?;
                 let a = if symmetric { symmetrized(a) } else { a.to_owned() };
                 let ridge =
-                    ridge_of(&a, damping, |a| largest_eigenvalue(&mirror_lower(a.to_owned())))?;
+                    ridge_of(&a, damping, |a| largest_eigenvalue(&symmetric_from_lower(a)))?;
                 limits.root(task, a, ridge, fraction, symmetric)?
             }
             Self::CoupledHigherOrder { damping, order, tolerance, max_iterations, accept } => {

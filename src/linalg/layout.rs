@@ -1,8 +1,7 @@
 //! Matrices turned over. A matrix of a power-of-two order has all entries of a column in one set of
 //! the cache, so that a loop along columns waits for memory at every entry; tiles do not.
 
-// Indices are those of a tile.
-#![allow(clippy::indexing_slicing)]
+#![allow(clippy::indexing_slicing)] // indices are those of a tile
 
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayRef2};
@@ -54,8 +53,9 @@ pub(super) fn turn<'a, R: Real>(
     }
 }
 
-/// The symmetric matrix with the lower triangle of C, in row-major order.
-pub(super) fn mirror_lower<R: Real>(c: Array2<R>) -> Array2<R> {
+/// The symmetric matrix with the lower triangle of C, in row-major order, and in the memory of C if that
+/// is in this order.
+pub(crate) fn mirror_lower<R: Real>(c: Array2<R>) -> Array2<R> {
     let mut c = if c.is_standard_layout() { c } else { c.as_standard_layout().into_owned() };
     let n = c.ncols();
     let Some(entries) = c.as_slice_mut() else { return c };

@@ -64,6 +64,7 @@ pub use coupled::CoupledNewton;
 pub use damping::{Damping, RidgeRetry};
 pub use inverse_root::{InverseRoot, eigen_inverse_root, qr_inverse_root};
 pub use kronecker::Kronecker;
+pub(crate) use layout::mirror_lower;
 pub use modes::{mode_gram, mode_product};
 pub use newton_schulz::{NewtonSchulz, NewtonSchulzScratch};
 pub(crate) use norms::frobenius;
@@ -260,7 +261,7 @@ pub fn add_gram_right<R: Real>(g: &ArrayRef2<R>, weights: (R, R), c: &mut Array2
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub fn symmetric_from_lower<R: Real>(c: &ArrayRef2<R>) -> Array2<R> {
-    layout::mirror_lower(c.to_owned())
+    mirror_lower(c.to_owned())
 }
 
 /// The solution X of T X = B, or of Tᵀ X = B if `transposed`, for a triangular T.

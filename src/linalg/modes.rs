@@ -1,6 +1,6 @@
 //! Tensors seen along one dimension, the *mode*, at a time.
 
-use super::{Backend, add_gram_left, add_gram_right, symmetric_from_lower};
+use super::{Backend, add_gram_left, add_gram_right, mirror_lower};
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayD, ArrayRef2, ArrayView2, ArrayViewD, ArrayViewMut2};
@@ -32,7 +32,7 @@ pub fn mode_gram<R: Real>(x: &ArrayViewD<'_, R>, axis: usize) -> Result<Array2<R
     let contiguous = x.as_standard_layout();
     let slice = contiguous.as_slice().unwrap_or_default();
     add_gram(slice, x.shape(), axis, (R::zero(), R::one()), &mut gram)?;
-    Ok(symmetric_from_lower(&gram))
+    Ok(mirror_lower(gram))
 }
 
 /// A tensor times a matrix along a mode: `y[.., j, ..] = Σₖ P[j, k]·x[.., k, ..]`.
@@ -191,7 +191,7 @@ mod tests {
             let mut found = Array2::zeros((n, n));
             let x_slice = x.as_slice().unwrap();
             add_gram(x_slice, &shape, axis, (0.0, 1.0), &mut found).unwrap();
-            assert_eq!(symmetric_from_lower(&found), gram);
+            assert_eq!(mirror_lower(found), gram);
 
             let order: Vec<usize> = (0..n).rev().collect();
             let mut found = x.as_slice().unwrap().to_vec();

@@ -67,9 +67,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 /// left in each: a cubic that runs away doubles it with every digit of the loss.
 fn sum(terms: &[f64]) -> f64 {
     let (lines, rest) = terms.as_chunks::<8>();
-    let mut lines = lines.iter();
-    let Some(&first) = lines.next() else { return rest.iter().sum() };
-    let mut sums = first;
+    let Some((first, lines)) = lines.split_first() else { return rest.iter().sum() };
+    let mut sums = *first;
     for line in lines {
         sums.iter_mut().zip(line).for_each(|(sum, term)| *sum += term);
     }

@@ -2,9 +2,7 @@
 
 use super::Basis;
 use crate::error::{Result, check_finite};
-use crate::linalg::{
-    QrSigns, add_gram_left, bjorck, orthogonal_iteration_with, symmetric_from_lower,
-};
+use crate::linalg::{QrSigns, add_gram_left, bjorck, mirror_lower, orthogonal_iteration_with};
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
@@ -65,7 +63,7 @@ impl<R: Real> Eigenpairs<R> {
         let roots = self.values.mapv(|x| x.max(R::zero()).sqrt());
         let mut a = gram.to_owned();
         add_gram_left(&(&v * &roots), (new, old), &mut a)?;
-        let a = symmetric_from_lower(&a);
+        let a = mirror_lower(a);
         let (values, p) = orthogonal_iteration_with(&a, &v, iterations, signs)?;
         self.replace(values, &p)
     }

@@ -4,7 +4,7 @@ use super::{FactorOptions, FactorStorage, Symmetric};
 use crate::error::{Result, check_finite};
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
-use crate::linalg::{mode_gram, modes, symmetric_from_lower};
+use crate::linalg::{mirror_lower, mode_gram, modes, symmetric_from_lower};
 use crate::numeric::Real;
 use crate::state::{Lookup, Record, StateTensor};
 use ndarray::{Array2, ArrayRef2, ArrayViewD};
@@ -70,7 +70,7 @@ impl<R: Real> StoredStatistic<R> {
     pub fn whole(&self) -> Array2<R> {
         match self {
             Self::Own(a) => symmetric_from_lower(a),
-            Self::Double(a) => symmetric_from_lower(&a.mapv(R::of)),
+            Self::Double(a) => mirror_lower(a.mapv(R::of)),
             Self::Coded(codes) => codes.load().into_owned(),
         }
     }

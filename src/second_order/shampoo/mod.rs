@@ -108,7 +108,7 @@ use ndarray::ArrayViewMutD;
 ///
 /// Distributed Shampoo keeps learning rates and averages in 32 bits, here they have 64; its factors
 /// may be packed triangles, here they are whole. It counts the steps of a group, here every tensor
-/// counts its own, as in PyTorch's optimizers: that tells where gradients are missing. Its steps before
+/// counts its own, as in PyTorch's optimizers, which differs where gradients are missing. Its steps before
 /// `start` overwrite the filter when the graft is [`Graft::Gradient`] and nothing is corrected for
 /// bias; here the filter stays what it is. Scalable Shampoo runs a second momentum on the
 /// grafted direction and uses it until `start`; here the base, which can be any rule, has one state

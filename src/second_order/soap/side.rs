@@ -3,7 +3,7 @@
 use super::{BasisSolver, Soap, SoapOrder};
 use crate::error::Result;
 use crate::linalg::{
-    QrSigns, column_products, eigh, matmul, qr, qr_turn, sorted, symmetric_from_lower,
+    QrSigns, column_products, eigh, matmul, mirror_lower, qr, qr_turn, sorted, symmetric_from_lower,
 };
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
@@ -144,7 +144,7 @@ impl<R: Real> Side<R> {
                 Ok(turn)
             }
             Self::Quantized(pairs) => {
-                let gram = symmetric_from_lower(&gram()?);
+                let gram = mirror_lower(gram()?);
                 let old = pairs.rectified(renewal.rectify)?;
                 if pairs.values().iter().all(R::is_zero) {
                     let (_, weight) = renewal.weights;
