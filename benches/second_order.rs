@@ -1,7 +1,6 @@
-//! Steps of the matrix methods, and the codes of matrices.
+//! Steps of Muon, and the codes of matrices.
 //!
-//! `cargo bench --bench second_order`; threads by `RAYON_NUM_THREADS`, one for ratios. What 4 bits cost in
-//! time is measured by `shampoo4`.
+//! `cargo bench --bench second_order`; threads by `RAYON_NUM_THREADS`. Steps of Shampoo: `shampoo4`.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
 mod support;
@@ -9,61 +8,22 @@ mod support;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, QuantizedColumns, QuantizedSymmetric};
-use ndarray::linalg::general_mat_mul;
 use std::hint::black_box;
 use std::time::Duration;
 use support::matrix;
 
-/// An interval that does not end in these benches.
-const NEVER: u64 = 1 << 40;
-
-type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>;
-
-/// Orders of square weights.
-const ORDERS: [usize; 3] = [256, 512, 1024];
-
-/// A step that updates neither factors nor roots, and the two products that it cannot do without.
-fn plain_steps(c: &mut Criterion) {
-    let mut group = c.benchmark_group("a step without factors and roots");
-    group.sample_size(20).measurement_time(Duration::from_secs(2));
-    for n in ORDERS {
-        let (left, right) = (matrix(n, 1), matrix(n, 2));
-        let (gradient, mut half, mut out) = (matrix(n, 3), matrix(n, 4), matrix(n, 5));
-        group.bench_function(BenchmarkId::new("two products", n), |bench| {
-            bench.iter(|| {
-                general_mat_mul(1.0, black_box(&left), black_box(&gradient), 0.0, &mut half);
-                general_mat_mul(1.0, &half, black_box(&right), 0.0, black_box(&mut out));
-            });
-        });
-        for (name, storage) in [("dense", FactorStorage::Dense), ("4-bit", FactorStorage::EIGEN4)] {
-            let method: Shampoo = Shampoo {
-                storage,
-                update_factors_every: NEVER,
-                update_roots_every: NEVER,
-                ..Shampoo::default()
-            };
-            step(&mut group, name, method, n);
-        }
-    }
-    group.finish();
-}
-
-fn step<M: MatrixMethod>(group: &mut Group<'_>, name: &str, method: M, n: usize) {
-    let Ok(mut opt) = method.build::<f32>() else { return };
-    let (mut weight, gradient) = (matrix(n, 0), matrix(n, 1));
-    if opt.step(&mut weight, &gradient).is_err() {
-        return;
-    }
-    group.bench_function(BenchmarkId::new(name, n), |bench| {
-        bench.iter(|| opt.step(black_box(&mut weight), black_box(&gradient)));
-    });
-}
-
 fn muon(c: &mut Criterion) {
     let mut group = c.benchmark_group("muon");
     group.sample_size(10).measurement_time(Duration::from_secs(2));
-    for n in ORDERS {
-        step(&mut group, "five iterations", Muon::default(), n);
+    for n in [256, 512, 1024] {
+        let Ok(mut opt) = Muon::default().build::<f32>() else { continue };
+        let (mut weight, gradient) = (matrix(n, 0), matrix(n, 1));
+        if opt.step(&mut weight, &gradient).is_err() {
+            continue;
+        }
+        group.bench_function(BenchmarkId::new("five iterations", n), |bench| {
+            bench.iter(|| opt.step(black_box(&mut weight), black_box(&gradient)));
+        });
     }
     group.finish();
 }
@@ -87,5 +47,5 @@ fn codecs(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, plain_steps, muon, codecs);
+criterion_group!(benches, muon, codecs);
 criterion_main!(benches);

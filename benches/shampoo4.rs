@@ -1,13 +1,15 @@
 //! What a step of Shampoo takes in 4 bits, over one in full precision, with its share of the work on
-//! factors and roots at the paper's intervals, 100 and 500.
+//! factors and roots at the paper's intervals, 100 and 500; and what both take without that work, over
+//! the two products of matrices that they cannot do without.
 //!
-//! `cargo bench --bench shampoo4`; threads by `RAYON_NUM_THREADS`. Both take turns, and a ratio is taken
-//! within a turn, so that a slow minute of the machine hits both alike.
+//! `cargo bench --bench shampoo4`; threads by `RAYON_NUM_THREADS`. All take turns, and a ratio is taken
+//! within a turn, so that a slow minute of the machine hits all alike.
 
 mod support;
 
 use eigenstep::prelude::*;
 use ndarray::Array2;
+use ndarray::linalg::general_mat_mul;
 use std::hint::black_box;
 use std::time::Instant;
 use support::matrix;
@@ -89,6 +91,41 @@ struct Times {
     mean: f64,
 }
 
+/// `L G R`, by ndarray.
+struct Products {
+    left: Array2<f32>,
+    gradient: Array2<f32>,
+    right: Array2<f32>,
+    half: Array2<f32>,
+    out: Array2<f32>,
+}
+
+impl Products {
+    fn new(n: usize) -> Self {
+        let [left, gradient, right, half, out] = [1, 2, 3, 4, 5].map(|seed| matrix(n, seed));
+        Self { left, gradient, right, half, out }
+    }
+
+    /// Seconds of both.
+    fn seconds(&mut self, times: u32) -> f64 {
+        let start = Instant::now();
+        for _ in 0..times {
+            let (left, gradient) = (black_box(&self.left), black_box(&self.gradient));
+            general_mat_mul(1.0, left, gradient, 0.0, &mut self.half);
+            general_mat_mul(1.0, &self.half, &self.right, 0.0, black_box(&mut self.out));
+        }
+        start.elapsed().as_secs_f64() / f64::from(times)
+    }
+}
+
+/// What a turn found.
+#[derive(Clone, Copy)]
+struct Turn {
+    dense: Times,
+    coded: Times,
+    products: f64,
+}
+
 /// Lower quartile, median, upper quartile.
 fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
     let mut values: Vec<f64> = values.collect();
@@ -119,26 +156,29 @@ fn main() -> eigenstep::Result<()> {
     for (n, turns, plain_steps) in CASES {
         let mut dense = Period::new(FactorStorage::Dense, n)?;
         let mut coded = Period::new(FactorStorage::EIGEN4, n)?;
-        let mut pairs = Vec::new();
+        let mut products = Products::new(n);
+        let mut found = Vec::new();
         for turn in 0..turns {
-            // who comes first has the other's cache
-            pairs.push(if turn % 2 == 0 {
-                let first = dense.measure(plain_steps)?;
-                (first, coded.measure(plain_steps)?)
-            } else {
-                let first = coded.measure(plain_steps)?;
-                (dense.measure(plain_steps)?, first)
-            });
+            // who comes first has another's cache
+            let first = (turn % 2 == 1).then(|| coded.measure(plain_steps)).transpose()?;
+            let dense = dense.measure(plain_steps)?;
+            let products = products.seconds(plain_steps);
+            let coded = first.map_or_else(|| coded.measure(plain_steps), Ok)?;
+            found.push(Turn { dense, coded, products });
         }
-        let ratios = |part: fn(Times) -> f64| {
-            quartiles(pairs.iter().map(|&(dense, coded)| part(coded) / part(dense)))
-        };
-        let ([low, middle, high], [_, plain, _]) = (ratios(|t| t.mean), ratios(|t| t.plain));
         println!("order {n}, {turns} turns");
-        println!("{}", line("dense", pairs.iter().map(|pair| pair.0)));
-        println!("{}", line("4-bit", pairs.iter().map(|pair| pair.1)));
-        println!("  4-bit over dense: {middle:.2} ({low:.2} - {high:.2}) on average,");
-        println!("  {plain:.2} without factors and roots");
+        println!("{}", line("dense", found.iter().map(|turn| turn.dense)));
+        println!("{}", line("4-bit", found.iter().map(|turn| turn.coded)));
+        let ratios: [(&str, fn(&Turn) -> f64); 4] = [
+            ("4-bit over dense, on average", |turn| turn.coded.mean / turn.dense.mean),
+            ("  without factors and roots", |turn| turn.coded.plain / turn.dense.plain),
+            ("dense without them, over two products", |turn| turn.dense.plain / turn.products),
+            ("4-bit without them, over two products", |turn| turn.coded.plain / turn.products),
+        ];
+        for (what, ratio) in ratios {
+            let [low, middle, high] = quartiles(found.iter().map(ratio));
+            println!("  {what}: {middle:.2} ({low:.2} - {high:.2})");
+        }
     }
     Ok(())
 }
