@@ -126,6 +126,9 @@ struct Turn {
     products: f64,
 }
 
+/// One figure of a turn.
+type Ratio = fn(&Turn) -> f64;
+
 /// Lower quartile, median, upper quartile.
 fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
     let mut values: Vec<f64> = values.collect();
@@ -169,7 +172,7 @@ fn main() -> eigenstep::Result<()> {
         println!("order {n}, {turns} turns");
         println!("{}", line("dense", found.iter().map(|turn| turn.dense)));
         println!("{}", line("4-bit", found.iter().map(|turn| turn.coded)));
-        let ratios: [(&str, fn(&Turn) -> f64); 4] = [
+        let ratios: [(&str, Ratio); 4] = [
             ("4-bit over dense, on average", |turn| turn.coded.mean / turn.dense.mean),
             ("  without factors and roots", |turn| turn.coded.plain / turn.dense.plain),
             ("dense without them, over two products", |turn| turn.dense.plain / turn.products),
