@@ -1,6 +1,9 @@
 //! What the examples that train a network share: images, the network, the command line, plots.
 #![allow(dead_code, reason = "every example uses a part of it")]
 
+// debug builds, as those of `cargo test`, take the optimizers that are compiled there for all tests
+use eigenstep_instances as _;
+
 pub mod args;
 pub mod compare;
 pub mod data;

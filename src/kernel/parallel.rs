@@ -1,4 +1,7 @@
 //! Threads over a flat list of work; without the feature `rayon`, the same work on one thread.
+//!
+//! What runs in each piece is passed on as a reference to a trait object: a call per piece costs nothing
+//! beside the piece, and the machinery of threads is compiled once per type of item, not once per caller.
 
 /// Below this many elements in total, waking threads costs more than it gains.
 #[cfg(feature = "rayon")]
@@ -10,12 +13,16 @@ pub const SERIAL_BELOW: usize = 50_000;
 pub fn for_each<I: Send>(items: &mut [I], elements: usize, f: impl Fn(&mut I) + Sync + Send) {
     #[cfg(feature = "rayon")]
     if elements >= SERIAL_BELOW && items.len() > 1 && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        items.par_iter_mut().for_each(f);
-        return;
+        return in_parallel(items, &f);
     }
     let _ = elements;
     items.iter_mut().for_each(f);
+}
+
+#[cfg(feature = "rayon")]
+fn in_parallel<I: Send>(items: &mut [I], f: &(dyn Fn(&mut I) + Sync)) {
+    use rayon::prelude::*;
+    items.par_iter_mut().for_each(f);
 }
 
 /// [`for_each`] for items of very different cost: the dearest begin first, so that no thread is left
@@ -28,15 +35,18 @@ pub fn for_each_dearest_first<I: Send>(
 ) {
     #[cfg(feature = "rayon")]
     if elements >= SERIAL_BELOW && items.len() > 2 && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        let mut sorted: Vec<(f64, &mut I)> =
-            items.iter_mut().map(|item| (cost(item), item)).collect();
-        sorted.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        sorted.into_iter().par_bridge().for_each(|(_, item)| f(item));
-        return;
+        return dearest_first(items, &cost, &f);
     }
     let _ = cost;
     for_each(items, elements, f);
+}
+
+#[cfg(feature = "rayon")]
+fn dearest_first<I: Send>(items: &mut [I], cost: &dyn Fn(&I) -> f64, f: &(dyn Fn(&mut I) + Sync)) {
+    use rayon::prelude::*;
+    let mut sorted: Vec<(f64, &mut I)> = items.iter_mut().map(|item| (cost(item), item)).collect();
+    sorted.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    sorted.into_iter().par_bridge().for_each(|(_, item)| f(item));
 }
 
 /// Runs both, on two threads if one is free.
@@ -54,11 +64,16 @@ pub fn join(a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
 pub fn all<I: Sync>(items: &[I], elements: usize, f: impl Fn(&I) -> bool + Sync + Send) -> bool {
     #[cfg(feature = "rayon")]
     if elements >= SERIAL_BELOW && items.len() > 1 && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        return items.par_iter().all(f);
+        return all_in_parallel(items, &f);
     }
     let _ = elements;
     items.iter().all(f)
+}
+
+#[cfg(feature = "rayon")]
+fn all_in_parallel<I: Sync>(items: &[I], f: &(dyn Fn(&I) -> bool + Sync)) -> bool {
+    use rayon::prelude::*;
+    items.par_iter().all(f)
 }
 
 /// Whether `f` holds for every piece of `piece` items; on several threads if there are enough.
@@ -69,10 +84,19 @@ pub fn all_chunks<I: Sync>(
 ) -> bool {
     #[cfg(feature = "rayon")]
     if items.len() > 2 * piece && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        return items.par_chunks(piece).all(f);
+        return all_chunks_in_parallel(items, piece, &f);
     }
     items.chunks(piece).all(f)
+}
+
+#[cfg(feature = "rayon")]
+fn all_chunks_in_parallel<I: Sync>(
+    items: &[I],
+    piece: usize,
+    f: &(dyn Fn(&[I]) -> bool + Sync),
+) -> bool {
+    use rayon::prelude::*;
+    items.par_chunks(piece).all(f)
 }
 
 /// Runs `f(offset, piece)` on every piece of `piece` items, on several threads if there are enough.
@@ -83,13 +107,21 @@ pub fn for_each_piece<I: Send>(
 ) {
     #[cfg(feature = "rayon")]
     if items.len() >= SERIAL_BELOW && items.len() > piece && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        items.par_chunks_mut(piece).enumerate().for_each(|(i, items)| f(i * piece, items));
-        return;
+        return pieces_in_parallel(items, piece, &f);
     }
     for (i, items) in items.chunks_mut(piece).enumerate() {
         f(i * piece, items);
     }
+}
+
+#[cfg(feature = "rayon")]
+fn pieces_in_parallel<I: Send>(
+    items: &mut [I],
+    piece: usize,
+    f: &(dyn Fn(usize, &mut [I]) + Sync),
+) {
+    use rayon::prelude::*;
+    items.par_chunks_mut(piece).enumerate().for_each(|(i, items)| f(i * piece, items));
 }
 
 /// The sum of `f(offset, len)` over the pieces of `0 .. total`, in an order that threads do not change.
@@ -102,9 +134,14 @@ pub fn sum_pieces(
     let term = |i: usize| f(i * piece, piece.min(total - i * piece));
     #[cfg(feature = "rayon")]
     if total >= SERIAL_BELOW && pieces > 1 && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        let terms: Vec<f64> = (0..pieces).into_par_iter().map(term).collect();
-        return terms.iter().sum();
+        return sum_in_parallel(pieces, &term);
     }
     (0..pieces).map(term).sum()
+}
+
+#[cfg(feature = "rayon")]
+fn sum_in_parallel(terms: usize, term: &(dyn Fn(usize) -> f64 + Sync)) -> f64 {
+    use rayon::prelude::*;
+    let terms: Vec<f64> = (0..terms).into_par_iter().map(term).collect();
+    terms.iter().sum()
 }

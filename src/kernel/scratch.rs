@@ -13,6 +13,15 @@ thread_local! {
 ///
 /// A nested call gets a buffer of its own.
 pub fn with_scratch<R: Real, O>(len: usize, f: impl FnOnce(&mut [R]) -> O) -> O {
+    let mut buffer = take::<R>(len);
+    let output = f(buffer.get_mut(..len).unwrap_or_default());
+    give_back(buffer);
+    output
+}
+
+// apart from `with_scratch`, so that the compiler makes them once and not for every closure
+
+fn take<R: Real>(len: usize) -> Box<Vec<R>> {
     let mut buffer: Box<Vec<R>> = BUFFERS
         .with_borrow_mut(|buffers| {
             let index = buffers.iter().position(|buffer| buffer.is::<Vec<R>>())?;
@@ -22,9 +31,11 @@ pub fn with_scratch<R: Real, O>(len: usize, f: impl FnOnce(&mut [R]) -> O) -> O 
     if buffer.len() < len {
         buffer.resize(len, R::zero());
     }
-    let output = f(buffer.get_mut(..len).unwrap_or_default());
+    buffer
+}
+
+fn give_back(buffer: Box<dyn Any>) {
     BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
-    output
 }
 
 #[cfg(test)]
