@@ -59,8 +59,8 @@ static ALLOCATOR: Counting = Counting;
 /// What `state_bytes` leaves out, as it says: the work list (less than a KiB per unit of 16 384
 /// elements), names, shapes, and the empty lists around them (less than 8 KiB).
 fn state_takes_what_it_says<U: Subject>() {
-    let shapes: [&[usize]; 2] = [&[512, 1024], &[70_000]];
-    let units = 32 + 5;
+    let shapes: [&[usize]; 2] = [&[128, 1024], &[70_000]];
+    let units = 8 + 5;
     for config in [U::subject(), busy()] {
         for precision in PRECISIONS {
             for rounding in [Rounding::Master, Rounding::Kahan] {
@@ -70,7 +70,7 @@ fn state_takes_what_it_says<U: Subject>() {
                 let mut params = leaves(1, &shapes);
                 train(&mut opt, &mut params, 0..2);
                 let said = opt.state_bytes().total() as isize;
-                assert_eq!(opt.state_bytes().parameters(), 512 * 1024 + 70_000);
+                assert_eq!(opt.state_bytes().parameters(), 128 * 1024 + 70_000);
                 let before = LIVE.load(Relaxed);
                 drop(opt);
                 let freed = before - LIVE.load(Relaxed);

@@ -14,26 +14,26 @@ use eigenstep::params::Select;
 use eigenstep::prelude::{Precision, Prodigy, ScheduleFreeAdamW, Sgd, StateDict};
 use eigenstep::state::{Dtype, Scalar};
 use model::*;
+use std::cell::RefCell;
 
 struct Case<U: Subject> {
     precision: Precision,
     saved: StateDict,
     config: U,
+    /// The optimizer that refuses every dict, and what it trains.
+    victim: RefCell<(Opt<U, f32>, Vec<Leaf<f32>>)>,
 }
 
 impl<U: Subject> Case<U> {
     fn new(precision: Precision) -> Self {
         let config = busy::<U>();
-        let mut case = Self { precision, saved: StateDict::new(U::NAME), config };
-        let (mut opt, mut params) = (case.build(), leaves(1, &SHAPES));
+        let build = || build(&config, precision);
+        let (mut opt, mut params) = (build(), leaves(1, &SHAPES));
         train(&mut opt, &mut params, 0..2);
-        case.saved = opt.state_dict();
-        case
-    }
-
-    fn build(&self) -> Opt<U, f32> {
-        let opt: Opt<U, f32> = self.config.clone().optimizer().unwrap();
-        opt.with_state_precision(self.precision).unwrap()
+        let (mut victim, mut trained) = (build(), leaves(5, &SHAPES));
+        train(&mut victim, &mut trained, 0..1);
+        let victim = RefCell::new((victim, trained));
+        Self { precision, saved: opt.state_dict(), config, victim }
     }
 
     /// Loads what `damage` has made of the dict; the error must name a key with `key` in it.
@@ -41,11 +41,8 @@ impl<U: Subject> Case<U> {
         let mut damaged = self.saved.clone();
         damage(&mut damaged);
         assert_ne!(damaged, self.saved, "{key}: the damage did nothing");
-        let (mut opt, mut twin) = (self.build(), self.build());
-        let mut params = leaves(5, &SHAPES);
-        train(&mut opt, &mut params, 0..1);
-        twin.load_state_dict(&opt.state_dict()).unwrap();
-        let (state, mut copy) = (opt.state_dict(), params.clone());
+        let (opt, _) = &mut *self.victim.borrow_mut();
+        let state = opt.state_dict();
         match opt.load_state_dict(&damaged) {
             Err(Error::StateDict { key: found, problem }) => {
                 assert!(found.contains(key), "`{found}` ({problem}) instead of `{key}`");
@@ -56,10 +53,23 @@ impl<U: Subject> Case<U> {
             other => panic!("{}: `{key}`: {other:?}", U::NAME),
         }
         assert_eq!(opt.state_dict(), state, "{key}");
-        train(&mut opt, &mut params, 1..2);
-        train(&mut twin, &mut copy, 1..2);
-        assert_eq!(all_bits(&params), all_bits(&copy), "{key}");
     }
+
+    /// After all that it refused, the optimizer goes on as one that has never seen any of it.
+    fn goes_on(self) {
+        let (mut opt, mut params) = self.victim.into_inner();
+        let (mut twin, mut copy) = (build(&self.config, self.precision), leaves(5, &SHAPES));
+        train(&mut twin, &mut copy, 0..1);
+        assert_eq!(opt.state_dict(), twin.state_dict());
+        train(&mut opt, &mut params, 1..3);
+        train(&mut twin, &mut copy, 1..3);
+        assert_eq!(all_bits(&params), all_bits(&copy), "{}", U::NAME);
+    }
+}
+
+fn build<U: Subject>(config: &U, precision: Precision) -> Opt<U, f32> {
+    let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
+    opt.with_state_precision(precision).unwrap()
 }
 
 /// Keys without which a dict is complete all the same: other programs write no label of a selector,
@@ -169,6 +179,7 @@ fn hostile<U: Subject>() {
         tensors(&case);
         scalars(&case);
         counts(&case);
+        case.goes_on();
     }
 }
 
@@ -196,6 +207,7 @@ fn contradicting_options_are_named() {
         dict.scalars.insert("groups.0.nesterov".into(), Scalar::Bool(true));
         dict.scalars.insert("groups.0.momentum".into(), Scalar::Float(0.0));
     });
+    case.goes_on();
 }
 
 #[test]
@@ -203,8 +215,12 @@ fn counters_of_a_group_hold_counts() {
     let refused = |bad: f64| {
         let key = "groups.0.scalars.k";
         let set = |dict: &mut StateDict| drop(dict.scalars.insert(key.into(), Scalar::Float(bad)));
-        Case::<Prodigy>::new(Precision::Full).refused(key, set);
-        Case::<ScheduleFreeAdamW>::new(Precision::Full).refused(key, set);
+        let prodigy = Case::<Prodigy>::new(Precision::Full);
+        prodigy.refused(key, set);
+        prodigy.goes_on();
+        let schedule_free = Case::<ScheduleFreeAdamW>::new(Precision::Full);
+        schedule_free.refused(key, set);
+        schedule_free.goes_on();
     };
     [-1.0, 1.5, f64::NAN, f64::INFINITY].into_iter().for_each(refused);
 }
