@@ -7,6 +7,7 @@
 
 #![cfg(debug_assertions)]
 
+use eigenstep::gradient::total_norm;
 use eigenstep::numeric::Element;
 use eigenstep::optim::{Blocked, ClosureOptimizer, Elementwise, Optim, Optimizer, TensorMethod, Vectored};
 use eigenstep::prelude::*;
@@ -48,6 +49,12 @@ pub fn instances() -> usize {
             made += usize::from(instance::<_, f64>(Vectored::of(config)).is_some());
         };
     }
+    // what several tests use beside the defaults
+    let base = || Shampoo { base: Sgd::default(), ..Shampoo::default() };
+    made += usize::from(instance::<_, f32>(Blocked(base())).is_some());
+    made += usize::from(instance::<_, f64>(Blocked(base())).is_some());
+    made += usize::from(total_norm::<f32, _>(&(), 2.0).is_ok());
+    made += usize::from(total_norm::<f64, _>(&(), 2.0).is_ok());
     eigenstep::for_each_windowed!(windowed);
     eigenstep::for_each_first_order!(rule);
     eigenstep::for_each_second_order!(matrix_method);
