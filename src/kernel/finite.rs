@@ -1,6 +1,7 @@
 //! Is every element finite? One read, as wide as the processor allows.
 
 use super::isa::{Isa, Kernel};
+use super::prefetch::ahead_of;
 use crate::numeric::{Element, Real};
 
 /// Places that are read from side by side: the processor fetches several streams ahead at once, and
@@ -32,6 +33,7 @@ impl<R: Real> Kernel for MaxMagnitude<'_, R> {
         let streams: [_; STREAMS] = std::array::from_fn(|k| &blocks[k * len..][..len]);
         for i in 0..len {
             for (lanes, stream) in lanes.iter_mut().zip(streams) {
+                ahead_of(&stream[i]);
                 raise::<R>(lanes, &stream[i]);
             }
         }

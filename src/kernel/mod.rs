@@ -12,6 +12,7 @@ pub mod isa;
 pub(crate) mod nibbles;
 pub(crate) mod pages;
 pub(crate) mod parallel;
+mod prefetch;
 pub(crate) mod reach;
 pub(crate) mod scratch;
 pub(crate) mod signs;

@@ -1,6 +1,7 @@
 //! The element-wise loop: one pass over parameters, gradient and state slots.
 
 use super::isa::{Isa, Kernel};
+use super::prefetch::ahead_of;
 use crate::numeric::Real;
 use crate::numeric::reduce::LaneSum;
 use std::fmt::Debug;
@@ -144,6 +145,46 @@ fn sweep_prefix<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: u
     }
 }
 
+/// Elements that are updated together: a few cache lines, so that the requests for what comes later are
+/// spread evenly, and a constant, so that the compiler makes straight vector code of them.
+const BLOCK: usize = 64;
+
+/// A slice, block by block; the last block, if it is shorter, is worked on in a copy.
+struct Blocks<'c, R> {
+    slice: &'c mut [R],
+    last: [R; BLOCK],
+}
+
+impl<'c, R: Real> Blocks<'c, R> {
+    #[inline(always)]
+    fn new(slice: &'c mut [R]) -> Self {
+        let last = last_block(slice);
+        Self { slice, last }
+    }
+
+    /// The block that begins at `start`.
+    #[inline(always)]
+    fn at(&mut self, start: usize) -> &mut [R; BLOCK] {
+        self.slice[start..].first_chunk_mut().unwrap_or(&mut self.last)
+    }
+
+    /// Writes the copy back.
+    #[inline(always)]
+    fn finish(self) {
+        let rest = self.slice.as_chunks_mut::<BLOCK>().1;
+        rest.copy_from_slice(&self.last[..rest.len()]);
+    }
+}
+
+/// What is left behind the last whole block, and zeros.
+#[inline(always)]
+fn last_block<R: Real>(slice: &[R]) -> [R; BLOCK] {
+    let rest = slice.as_chunks::<BLOCK>().1;
+    let mut last = [R::zero(); BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    last
+}
+
 struct Sweep<'c, R, F, const N: usize, const K: usize> {
     update: F,
     p: &'c mut [R],
@@ -161,20 +202,30 @@ impl<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: usize> Kerne
     fn run(self) {
         let Self { update, p, g, scale, slots } = self;
         let n = p.len();
-        // equal lengths, stated once, so that the loop carries no bounds checks
-        let g = &g[..n];
-        let slots = slots.map(|slot| &mut slot[..n]);
-        for i in 0..n {
-            let mut state = [R::zero(); N];
-            for k in 0..K {
-                state[k] = slots[k][i];
-            }
-            let (new_p, state) = update.update(p[i], g[i] * scale, state);
-            p[i] = new_p;
-            for k in 0..K {
-                slots[k][i] = state[k];
+        let (g, last_g) = (&g[..n], last_block(&g[..n]));
+        let mut params = Blocks::new(p);
+        let mut slots = slots.map(|slot| Blocks::new(&mut slot[..n]));
+        for start in (0..n).step_by(BLOCK) {
+            let p = params.at(start);
+            let g = g[start..].first_chunk().unwrap_or(&last_g);
+            let mut slots = slots.each_mut().map(|slot| slot.at(start));
+            ahead_of(p);
+            ahead_of(g);
+            slots.iter().for_each(|slot| ahead_of(slot.as_slice()));
+            for i in 0..BLOCK {
+                let mut state = [R::zero(); N];
+                for k in 0..K {
+                    state[k] = slots[k][i];
+                }
+                let (new_p, state) = update.update(p[i], g[i] * scale, state);
+                p[i] = new_p;
+                for k in 0..K {
+                    slots[k][i] = state[k];
+                }
             }
         }
+        params.finish();
+        slots.into_iter().for_each(Blocks::finish);
     }
 }
 
