@@ -21,6 +21,10 @@ pub fn with_scratch<R: Real, O>(len: usize, f: impl FnOnce(&mut [R]) -> O) -> O 
 
 // apart from `with_scratch`, so that the compiler makes them once and not for every closure
 
+#[allow(
+    clippy::box_collection,
+    reason = "the list of buffers holds boxes: a new one would be an allocation"
+)]
 fn take<R: Real>(len: usize) -> Box<Vec<R>> {
     let mut buffer: Box<Vec<R>> = BUFFERS
         .with_borrow_mut(|buffers| {

@@ -208,7 +208,7 @@ impl<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: usize> Kerne
         for start in (0..n).step_by(BLOCK) {
             let p = params.at(start);
             let g = g[start..].first_chunk().unwrap_or(&last_g);
-            let mut slots = slots.each_mut().map(|slot| slot.at(start));
+            let slots = slots.each_mut().map(|slot| slot.at(start));
             ahead_of(p);
             ahead_of(g);
             slots.iter().for_each(|slot| ahead_of(slot.as_slice()));
