@@ -20,9 +20,11 @@ struct Case<U: Subject> {
     precision: Precision,
     saved: StateDict,
     config: U,
-    /// The optimizer that refuses every dict, and what it trains.
-    victim: RefCell<(Opt<U, f32>, Vec<Leaf<f32>>)>,
+    victim: RefCell<Victim<U>>,
 }
+
+/// The optimizer that refuses every dict, and what it trains.
+type Victim<U> = (Opt<U, f32>, Vec<Leaf<f32>>);
 
 impl<U: Subject> Case<U> {
     fn new(precision: Precision) -> Self {
