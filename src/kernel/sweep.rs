@@ -121,7 +121,7 @@ impl<'c, R> SlotSlices<'c, R> {
 ///
 /// Mark the implementation `#[inline(always)]`, so that it is compiled with the features of the loop.
 pub trait ElementUpdate<R: Real, S>: Copy {
-    /// New parameter and new state of one element.
+    /// New parameter and new state of one element; of zeros, too, which fill the last block of a slice.
     fn update(&self, p: R, g: R, s: S) -> (R, S);
 }
 

@@ -157,6 +157,9 @@ pub trait Rule: Hyperparameters {
     fn coefficients<R: Real>(&self, t: u64, scalars: &Self::Scalars) -> Self::Coefficients<R>;
 
     /// The direction `u` of one element, and its new state.
+    ///
+    /// Whole vectors are computed: where a tensor ends within one, also for elements that do not
+    /// exist, all zeros, whose results nobody sees.
     fn direction<R: Real>(
         c: &Self::Coefficients<R>,
         p: R,
