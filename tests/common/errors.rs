@@ -24,33 +24,49 @@ impl Gradients<f32> for Twice<Vec<Leaf<f32>>> {
     }
 }
 
-/// Runs `wrong` in mid-run; afterwards everything goes on as if it had never happened.
-fn refused<U: Subject>(
-    expected: &str,
-    wrong: impl Fn(&mut Opt<U, f32>, &mut Vec<Leaf<f32>>) -> Result<(), Error>,
-) {
-    for config in [U::subject(), busy()] {
-        for precision in [Precision::Full, Precision::INT4_LPMM] {
-            let build = || -> Opt<U, f32> {
-                let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
-                opt.with_state_precision(precision).unwrap()
-            };
-            let (mut opt, mut twin) = (build(), build());
-            let mut params = leaves::<f32>(1, &SHAPES);
-            let mut copy = params.clone();
-            // also before the first step
-            for steps in [0..0, 0..2, 2..4] {
-                train(&mut opt, &mut params, steps.clone());
-                train(&mut twin, &mut copy, steps);
-                let error = wrong(&mut opt, &mut params).unwrap_err().to_string();
-                assert!(error.contains(expected), "{error}");
-                assert_eq!(all_bits(&params), all_bits(&copy), "after: {error}");
-                assert_eq!(opt.state_dict(), twin.state_dict(), "after: {error}");
-                assert_eq!(opt.steps("1"), twin.steps("1"));
+type Attempt<U> = dyn Fn(&mut Opt<U, f32>, &mut Vec<Leaf<f32>>) -> Result<(), Error>;
+
+/// What is refused, and what the error says.
+struct Wrong<U: Subject>(Vec<(String, Box<Attempt<U>>)>);
+
+impl<U: Subject> Wrong<U> {
+    fn push(
+        &mut self,
+        expected: &str,
+        attempt: impl Fn(&mut Opt<U, f32>, &mut Vec<Leaf<f32>>) -> Result<(), Error> + 'static,
+    ) {
+        self.0.push((expected.to_owned(), Box::new(attempt)));
+    }
+
+    /// Tries everything in mid-run; afterwards all goes on as if it had never happened.
+    fn is_refused(&self) {
+        for config in [U::subject(), busy()] {
+            for precision in [Precision::Full, Precision::INT4_LPMM] {
+                let build = || -> Opt<U, f32> {
+                    let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
+                    opt.with_state_precision(precision).unwrap()
+                };
+                let (mut opt, mut twin) = (build(), build());
+                let mut params = leaves::<f32>(1, &SHAPES);
+                let mut copy = params.clone();
+                // also before the first step
+                for steps in [0..0, 0..2, 2..4, 4..5] {
+                    train(&mut opt, &mut params, steps.clone());
+                    train(&mut twin, &mut copy, steps);
+                    assert_eq!(all_bits(&params), all_bits(&copy));
+                    let state = twin.state_dict();
+                    for (expected, attempt) in &self.0 {
+                        let error = attempt(&mut opt, &mut params).unwrap_err().to_string();
+                        assert!(error.contains(expected), "{error}");
+                        assert_eq!(all_bits(&params), all_bits(&copy), "after: {error}");
+                        assert_eq!(opt.state_dict(), state, "after: {error}");
+                        assert_eq!(opt.steps("1"), twin.steps("1"));
+                    }
+                }
+                train(&mut opt, &mut params, 5..7);
+                train(&mut twin, &mut copy, 5..7);
+                assert_eq!(all_bits(&params), all_bits(&copy));
             }
-            train(&mut opt, &mut params, 4..5);
-            train(&mut twin, &mut copy, 4..5);
-            assert_eq!(all_bits(&params), all_bits(&copy), "after: {expected}");
         }
     }
 }
@@ -62,56 +78,57 @@ fn with_value(at: usize, value: f32, params: &[Leaf<f32>]) -> Vec<Leaf<f32>> {
 }
 
 pub fn errors_change_nothing<U: Subject>() {
-    refused::<U>("parameter `1`: expected shape [4100], found [4099]", |opt, params| {
+    let mut wrong = Wrong::<U>(Vec::new());
+    wrong.push("parameter `1`: expected shape [4100], found [4099]", |opt, params| {
         let mut grads = gradients(9, params);
         grads[1] = Leaf { shape: vec![4099], values: vec![0.0; 4099] };
         opt.step(params, &grads)
     });
-    refused::<U>("parameter `0`: expected shape [61, 70], found [70, 61]", |opt, params| {
+    wrong.push("parameter `0`: expected shape [61, 70], found [70, 61]", |opt, params| {
         let mut grads = gradients(9, params);
         grads[0].shape = vec![70, 61];
         opt.step(params, &grads)
     });
-    refused::<U>("gradient `4` belongs to no parameter", |opt, params| {
+    wrong.push("gradient `4` belongs to no parameter", |opt, params| {
         let mut grads = gradients(9, params);
         grads.push(Leaf { shape: vec![], values: vec![1.0] });
         opt.step(params, &grads)
     });
-    refused::<U>("the name `0` is used twice", |opt, params| {
+    wrong.push("the name `0` is used twice", |opt, params| {
         let grads = gradients(9, params);
         opt.step(params, &Twice(grads.clone(), grads))
     });
-    refused::<U>("the name `0` is used twice", |opt, params| {
+    wrong.push("the name `0` is used twice", |opt, params| {
         let mut twice = Twice(params.clone(), params.clone());
         opt.step(&mut twice, &gradients(9, params))
     });
-    refused::<U>("`1`: shape [4100] needs 4100 elements, the buffer has 3", |opt, params| {
+    wrong.push("`1`: shape [4100] needs 4100 elements, the buffer has 3", |opt, params| {
         let mut grads = gradients(9, params);
         grads[1].values.truncate(3);
         opt.step(params, &grads)
     });
-    refused::<U>("`param`: shape [2] needs 2 elements, the buffer has 3", |opt, _| {
+    wrong.push("`param`: shape [2] needs 2 elements, the buffer has 3", |opt, _| {
         opt.step(&mut FlatMut::new(&mut [0.0; 3], &[2]), &())
     });
     for (value, at) in [(f32::NAN, 0), (f32::INFINITY, 4099), (f32::NEG_INFINITY, 77)] {
-        refused::<U>(&format!("gradient `1` is {value} at flat index {at}"), |opt, params| {
+        wrong.push(&format!("gradient `1` is {value} at flat index {at}"), move |opt, params| {
             let grads = with_value(at, value, params);
             opt.step(params, &grads)
         });
     }
     // finite, but not under its factor
-    refused::<U>("gradient `1` is inf at flat index 5", |opt, params| {
+    wrong.push("gradient `1` is inf at flat index 5", |opt, params| {
         let grads = with_value(5, 1e30, params);
         opt.step(params, &eigenstep::params::Scaled::new(1e30, &grads))
     });
     // finite rows, but one is given twice
-    refused::<U>("gradient `1` is inf at flat index 7", |opt, params| {
+    wrong.push("gradient `1` is inf at flat index 7", |opt, params| {
         let value = ndarray::Array2::from_elem((3, 1), f32::MAX);
         let rows = RowGradient::new(&[4100], vec![7, 9, 7], value)?;
         let grads = std::collections::BTreeMap::from([("1".to_owned(), rows)]);
         opt.step(params, &grads)
     });
-    refused::<U>("parameter group 1 (`nothing`) matches no parameter", |opt, params| {
+    wrong.push("parameter group 1 (`nothing`) matches no parameter", |opt, params| {
         // a group cannot be taken back: the step is tried on a copy of everything
         let mut copy: Opt<U, f32> = U::subject().optimizer()?;
         copy.add_group(Select::name("nothing"), |_| {})?;
@@ -119,16 +136,8 @@ pub fn errors_change_nothing<U: Subject>() {
         let grads = gradients(9, params);
         copy.step(params, &grads)
     });
-    let (mut opt, mut params) = trained::<U, f32>(&U::subject(), 2);
-    let (state, before) = (opt.state_dict(), all_bits(&params));
-    params[1] = Leaf { shape: vec![2], values: vec![0.0; 2] };
-    let grads = gradients(9, &params);
-    let error = opt.step(&mut params, &grads).unwrap_err().to_string();
-    assert_eq!(error, "parameter `1`: expected shape [4100], found [2]");
-    assert_eq!(opt.state_dict(), state);
-    assert_eq!(all_bits(&params)[0], before[0]);
     if U::TWO_POINTS {
-        refused::<U>("call `train` before `step`", |opt, params| {
+        wrong.push("call `train` before `step`", |opt, params| {
             let before = params.clone();
             opt.eval(params)?;
             let grads = gradients(9, params);
@@ -138,6 +147,16 @@ pub fn errors_change_nothing<U: Subject>() {
             outcome
         });
     }
+    wrong.is_refused();
+
+    let (mut opt, mut params) = trained::<U, f32>(&U::subject(), 2);
+    let (state, before) = (opt.state_dict(), all_bits(&params));
+    params[1] = Leaf { shape: vec![2], values: vec![0.0; 2] };
+    let grads = gradients(9, &params);
+    let error = opt.step(&mut params, &grads).unwrap_err().to_string();
+    assert_eq!(error, "parameter `1`: expected shape [4100], found [2]");
+    assert_eq!(opt.state_dict(), state);
+    assert_eq!(all_bits(&params)[0], before[0]);
 }
 
 pub fn skipped_steps_change_nothing<U: Subject>() {

@@ -134,31 +134,29 @@ pub fn reload_continues_bit_for_bit<U: Subject>() {
     }
 }
 
-/// Distance from the full-precision run, as a share of the way that run has gone.
-fn deviation<U: Subject>(config: &U, precision: Precision) -> f64 {
-    let run = |precision| {
-        let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
-        let mut opt = opt.with_state_precision(precision).unwrap();
-        let mut params = leaves::<f32>(1, &SHAPES);
-        let signal = gradients::<f32>(7, &params);
-        for step in 0..20 {
-            // half of every gradient is the same at all steps
-            let mut grads = gradients(step, &params);
-            for (leaf, signal) in grads.iter_mut().zip(&signal) {
-                leaf.values.iter_mut().zip(&signal.values).for_each(|(g, s)| *g = (*g + s) / 2.0);
-            }
-            opt.step(&mut params, &grads).unwrap();
+/// The parameters after some steps.
+fn twenty_steps<U: Subject>(precision: Precision) -> Vec<f64> {
+    let opt: Opt<U, f32> = U::subject().optimizer().unwrap();
+    let mut opt = opt.with_state_precision(precision).unwrap();
+    let mut params = leaves::<f32>(1, &SHAPES);
+    let signal = gradients::<f32>(7, &params);
+    for step in 0..20 {
+        // half of every gradient is the same at all steps
+        let mut grads = gradients(step, &params);
+        for (leaf, signal) in grads.iter_mut().zip(&signal) {
+            leaf.values.iter_mut().zip(&signal.values).for_each(|(g, s)| *g = (*g + s) / 2.0);
         }
-        all_values(&params)
-    };
-    let distance = |a: &[f64], b: &[f64]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
-    };
-    let (start, full) = (all_values(&leaves::<f32>(1, &SHAPES)), run(Precision::Full));
-    distance(&run(precision), &full) / distance(&full, &start)
+        opt.step(&mut params, &grads).unwrap();
+    }
+    all_values(&params)
 }
 
 pub fn low_bits_stay_near_full_precision<U: Subject>() {
+    let distance = |a: &[f64], b: &[f64]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+    };
+    let start = all_values(&leaves::<f32>(1, &SHAPES));
+    let full = twenty_steps::<U>(Precision::Full);
     for precision in PRECISIONS {
         let bound = match precision {
             Precision::Full => 0.0,
@@ -168,7 +166,8 @@ pub fn low_bits_stay_near_full_precision<U: Subject>() {
             Precision::INT4 | Precision::INT4_LPMM => 0.7,
             _ => 0.2,
         };
-        let found = deviation(&U::subject(), precision);
+        // as a share of the way that the run in full precision has gone
+        let found = distance(&twenty_steps::<U>(precision), &full) / distance(&full, &start);
         assert!(found <= bound, "{} with {precision:?}: {found}, not {bound}", U::NAME);
     }
 }
