@@ -23,6 +23,9 @@ pub mod sweep;
 pub use isa::{Isa, Kernel};
 pub use sweep::{SUMS, Slots, Sums};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// Elements per unit of work: a multiple of every block size, so that no block of codes straddles
 /// two units. 64 KiB of `f32` per stream; the slices of one unit stay in the second-level cache.
 pub const CHUNK: usize = 16_384;

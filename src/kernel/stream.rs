@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+use super::LINE;
 use super::scratch::with_scratch;
 use crate::numeric::Real;
 #[cfg(target_arch = "x86_64")]
@@ -48,10 +50,6 @@ fn fence() {
         std::arch::x86_64::_mm_sfence();
     }
 }
-
-/// Bytes of a cache line.
-#[cfg(target_arch = "x86_64")]
-const LINE: usize = 64;
 
 /// Equally long slices of elements whose size divides a line: they are floating-point numbers.
 #[cfg(target_arch = "x86_64")]

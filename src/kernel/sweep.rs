@@ -294,9 +294,14 @@ mod tests {
 
     #[test]
     fn slots_beyond_those_given_read_as_zero_and_every_isa_gives_the_same_bits() {
-        let g: Vec<f32> = (0..77).map(|i| (i as f32).cos()).collect();
+        // up to the end of a block, and beyond
+        [0, 1, BLOCK - 1, BLOCK, BLOCK + 13, 3 * BLOCK].into_iter().for_each(sweeps);
+    }
+
+    fn sweeps(len: usize) {
+        let g: Vec<f32> = (0..len).map(|i| (i as f32).cos()).collect();
         let run = |isa: Isa, with: usize| {
-            let (mut p, mut a, mut b) = (vec![1.0f32; 77], vec![0.5; 77], vec![0.25; 77]);
+            let (mut p, mut a, mut b) = (vec![1.0f32; len], vec![0.5; len], vec![0.25; len]);
             let mut slots = SlotSlices::default();
             for slot in [&mut a, &mut b].into_iter().take(with) {
                 slots.push(slot);
