@@ -1,15 +1,17 @@
 //! Makes a [`MatrixMethod`] a [`TensorMethod`]: blocks, filter, grafting, and the rule behind them.
 
-use super::block_unit::{BlockUnit, Decayed, FilterUnit, FilterWeights, MatrixUnit, split_tiles};
-use super::elementwise::{self, ElementState, Elementwise, Prepared};
-use super::matrix::{BlockState, Filter, MatrixMethod};
-use super::method::{Configured, GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
+use super::matrix::{BlockState, Blocked, Filter, MatrixMethod};
 use super::partition::{Partition, Tile};
-use super::rule::{Measured, Rule, Slot};
+use super::unit::{BlockUnit, FilterUnit, FilterWeights, MatrixUnit, split_tiles};
 use crate::error::{Error, Result};
 use crate::kernel::sweep::Sums;
 use crate::kernel::{CHUNK, Isa};
 use crate::numeric::{Element, Real};
+use crate::optim::elementwise;
+use crate::optim::elementwise::{ElementState, Elementwise, Prepared, Rule, Slot};
+use crate::optim::method::{
+    Configured, Decayed, GradSlice, GradSource, Job, Measured, Stage, TensorMethod, TensorState,
+};
 use crate::state::slot::{SlotBuffer, SlotShape};
 use crate::state::{Lookup, Record, SlotInit, SlotKind, StateBytes, Storage};
 use ndarray::{ArrayViewMutD, IxDyn};
@@ -19,10 +21,6 @@ use std::ops::Range;
 const FILTER: usize = 0;
 const PRECONDITION: usize = 1;
 const RULE: usize = 2;
-
-/// A matrix method with its options, run by the engine.
-#[derive(Clone, Debug)]
-pub struct Blocked<C>(pub C);
 
 /// What is remembered of one tensor.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! The check for gradients that are not finite: one read, before anything changes.
 
-use super::method::{GradSlice, GradSource};
 use crate::error::{Error, Result};
 use crate::kernel::finite::max_magnitude;
 use crate::kernel::{Isa, parallel};
 use crate::numeric::{Element, Real};
+use crate::optim::method::{GradSlice, GradSource};
 use crate::params::{Generate, GradVisitor, GradientKind, GradientLeaf};
 use num_traits::Float;
 
@@ -12,7 +12,7 @@ use num_traits::Float;
 const PIECE: usize = 65_536;
 
 /// Finds out whether every scaled gradient is finite.
-pub(super) fn check<T: Element>(isa: Isa, grads: &GradVisitor<'_, T>) -> Result<()> {
+pub(in crate::optim) fn check<T: Element>(isa: Isa, grads: &GradVisitor<'_, T>) -> Result<()> {
     let good = |leaf: &GradientLeaf<'_, T>| leaf.finite || is_finite(isa, leaf);
     let elements = grads.leaves.iter().map(|leaf| match &leaf.kind {
         GradientKind::Slice(slice) => slice.len(),

@@ -1,13 +1,12 @@
 //! Vectors of several tensors: what [`Vectored`] remembers jointly.
 
-use super::block_unit::Decayed;
-use super::joint::{Joint, Leaf, Methods, Part, SavedJoint};
-use super::method::{GradSource, TensorMethod};
-use super::vector::{Layout, ReadVector, Scope, VectorMemory, VectorMethod, VectorStep};
-use super::vectored::Vectored;
+use super::vector::{Layout, ReadVector, Scope, VectorMemory, VectorMethod, VectorStep, Vectored};
 use crate::error::{Error, Result, check_shape};
 use crate::kernel::Isa;
 use crate::numeric::{Element, Real};
+use crate::optim::method::{
+    Decayed, GradSource, Joint, Leaf, Methods, Part, SavedJoint, TensorMethod,
+};
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, Storage, parse_shape};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -83,7 +82,7 @@ fn layouts(scope: Scope, leaves: &[Leaf<'_>]) -> BTreeMap<Option<usize>, Layout>
 }
 
 /// Whether a memory has failed too often.
-pub(super) fn check_failures<V: VectorMethod, B: VectorMemory>(
+pub(in crate::optim) fn check_failures<V: VectorMethod, B: VectorMemory>(
     method: &V,
     name: &str,
     memory: &B,

@@ -1,13 +1,12 @@
 //! How a method that sees parameters as one long vector is written.
 
-use super::engine::Optim;
-use super::method::{Direction, TensorMethod};
-use super::vectored::Vectored;
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
 use crate::kernel::pages::Buffer;
 use crate::numeric::{Element, Real};
+use crate::optim::engine::Optim;
+use crate::optim::method::{Direction, TensorMethod};
 use crate::state::{Lookup, Record, StateBytes};
 use std::fmt::Debug;
 
@@ -212,5 +211,24 @@ pub trait VectorMethod: Hyperparameters {
         Self::Inner: TensorMethod<T>,
     {
         Optim::new(Vectored::of(self))
+    }
+}
+
+/// A vector method with its options, run by the engine.
+#[derive(Clone, Debug)]
+pub struct Vectored<V: VectorMethod> {
+    pub(super) config: V,
+    pub(super) inner: V::Inner,
+}
+
+impl<V: VectorMethod> Vectored<V> {
+    /// The method with these options.
+    pub fn of(config: V) -> Self {
+        let inner = config.inner();
+        Self { config, inner }
+    }
+
+    pub(in crate::optim) fn method(&self) -> &V {
+        &self.config
     }
 }

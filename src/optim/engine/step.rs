@@ -1,51 +1,21 @@
 //! One step: visit, match, check, measure, update.
 
-use super::engine::Optim;
-use super::finite;
-use super::joint::{Joint, Leaf, Part};
-use super::method::{GradSlice, GradSource, Stage, TensorMethod};
+use super::optim::Optim;
 use super::plan::{Match, Pair, Tracked, by_name, match_trees};
 use super::rounds::{RoundBuffers, Rounds, Work};
-use super::rule::Mode;
-use super::{NonFinite, Optimizer};
+use super::{checkpoint, finite};
 use crate::error::{Error, Result, check_shape};
 use crate::hyper::Hyperparameters;
 use crate::numeric::Element;
+use crate::optim::method::{GradSlice, GradSource, Joint, Leaf, Mode, Part, Stage, TensorMethod};
+use crate::optim::optimizer::{NonFinite, Optimizer};
 use crate::params::{
-    GradBuffers, GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest, ParamBuffers,
-    ParamLeaf, ParamVisitor, Parameters, recycle,
+    GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest, ParamBuffers, ParamLeaf,
+    ParamVisitor, Parameters, recycle,
 };
 use crate::state::{StateBytes, StateDict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
-
-/// Allocations that are kept from step to step: a steady training loop allocates nothing.
-pub(super) struct Buffers<M: TensorMethod<T>, T: Element> {
-    params: (ParamBuffers<T>, Manifest),
-    grads: (GradBuffers<T>, Manifest),
-    /// Row-major copies of strided leaves.
-    param_copies: Vec<Vec<T>>,
-    grad_copies: Vec<Vec<T>>,
-    flat: Vec<&'static mut [T]>,
-    work: Vec<Work<'static, T, M::State>>,
-    parts: Vec<Part<'static, T>>,
-    rounds: RoundBuffers<M, T>,
-}
-
-impl<M: TensorMethod<T>, T: Element> Default for Buffers<M, T> {
-    fn default() -> Self {
-        Self {
-            params: Default::default(),
-            grads: Default::default(),
-            param_copies: Vec::new(),
-            grad_copies: Vec::new(),
-            flat: Vec::new(),
-            work: Vec::new(),
-            parts: Vec::new(),
-            rounds: RoundBuffers::default(),
-        }
-    }
-}
 
 impl<M: TensorMethod<T>, T: Element> Optimizer<T> for Optim<M, T> {
     fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
@@ -90,15 +60,15 @@ impl<M: TensorMethod<T>, T: Element> Optimizer<T> for Optim<M, T> {
     }
 
     fn state_bytes(&self) -> StateBytes {
-        super::dict::state_bytes(self)
+        checkpoint::state_bytes(self)
     }
 
     fn state_dict(&self) -> StateDict {
-        super::dict::save(self)
+        checkpoint::save(self)
     }
 
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
-        super::dict::load(self, state)
+        checkpoint::load(self, state)
     }
 
     fn train(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {

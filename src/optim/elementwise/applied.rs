@@ -1,7 +1,7 @@
 //! A rule in disguise: for what a matrix method does with a direction that its inner rule has made, and
 //! with tensors that are no matrices.
 
-use super::{Apply, Rule, Slot, WeightDecay};
+use super::rule::{Apply, Rule, Slot, WeightDecay};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters};
 use crate::numeric::Real;

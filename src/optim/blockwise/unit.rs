@@ -1,15 +1,15 @@
 //! The units of a matrix method: chunks that filter the gradient, blocks that are preconditioned,
 //! chunks that apply a rule.
 
-use super::element_unit::ElementUnit;
 use super::matrix::{BlockStep, Filter, MatrixMethod};
-use super::method::GradSlice;
 use super::partition::{Partition, Tile};
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
 use crate::kernel::sweep::Sums;
 use crate::kernel::{Isa, Kernel};
 use crate::numeric::{Element, Real};
+use crate::optim::elementwise::ElementUnit;
+use crate::optim::method::Decayed;
 use crate::state::chunk::SlotChunk;
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 
@@ -30,7 +30,7 @@ pub enum MatrixUnit<'u, C: MatrixMethod, T: Element> {
 }
 
 impl<C: MatrixMethod, T: Element> MatrixUnit<'_, C, T> {
-    pub(super) fn run(&mut self) {
+    pub(in crate::optim) fn run(&mut self) {
         match self {
             Self::Filter(unit) => unit.run(),
             Self::Block(unit) => unit.run(),
@@ -39,7 +39,7 @@ impl<C: MatrixMethod, T: Element> MatrixUnit<'_, C, T> {
         }
     }
 
-    pub(super) fn sums(&self) -> Sums {
+    pub(in crate::optim) fn sums(&self) -> Sums {
         match self {
             Self::Filter(unit) => unit.sums,
             Self::Block(unit) => unit.sums,
@@ -49,7 +49,7 @@ impl<C: MatrixMethod, T: Element> MatrixUnit<'_, C, T> {
     }
 
     /// Operations, roughly.
-    pub(super) fn cost(&self) -> f64 {
+    pub(in crate::optim) fn cost(&self) -> f64 {
         match self {
             Self::Filter(unit) => unit.out.len() as f64,
             Self::Block(unit) => unit.method.cost(unit.t, unit.tile.shape()),
@@ -59,53 +59,35 @@ impl<C: MatrixMethod, T: Element> MatrixUnit<'_, C, T> {
     }
 }
 
-/// The gradient with the parameter's share in it: `g + λp`.
-#[derive(Clone, Copy, Debug)]
-pub struct Decayed<'u, T: Element> {
-    pub(super) grad: GradSlice<'u, T>,
-    /// The parameter.
-    pub(super) param: &'u [T],
-    /// `λ`.
-    pub(super) decay: T::Compute,
-}
-
-impl<T: Element> Decayed<'_, T> {
-    /// Writes the elements `offset .. offset + out.len()`.
-    pub(super) fn load(&self, offset: usize, out: &mut [T::Compute]) {
-        self.grad.load(offset, out);
-        // without decay the parameter is not read: zero times infinity is NaN
-        if self.decay != T::Compute::of(0.0) {
-            for (g, p) in out.iter_mut().zip(self.param.get(offset..).unwrap_or_default()) {
-                *g += self.decay * p.load();
-            }
-        }
+/// Copies a block of a tensor of shape `shape`, row by row.
+fn load_tile<T: Element>(
+    grad: &Decayed<'_, T>,
+    shape: &[usize],
+    tile: &Tile,
+    out: &mut [T::Compute],
+) {
+    if tile.shape() == shape {
+        return grad.load(0, out);
     }
-
-    /// Copies a block of a tensor of shape `shape`, row by row.
-    fn load_tile(&self, shape: &[usize], tile: &Tile, out: &mut [T::Compute]) {
-        if tile.shape() == shape {
-            return self.load(0, out);
-        }
-        let width = tile.shape().last().copied().unwrap_or(1).max(1);
-        for (row, out) in out.chunks_mut(width).enumerate() {
-            self.load(tile.row_offset(shape, row), out);
-        }
+    let width = tile.shape().last().copied().unwrap_or(1).max(1);
+    for (row, out) in out.chunks_mut(width).enumerate() {
+        grad.load(tile.row_offset(shape, row), out);
     }
 }
 
 /// One chunk of the gradient on its way into the direction.
 #[derive(Debug)]
 pub struct FilterUnit<'u, T: Element> {
-    pub(super) isa: Isa,
+    pub(in crate::optim) isa: Isa,
     /// Where the chunk begins in the flattened tensor.
-    pub(super) offset: usize,
-    pub(super) grad: Decayed<'u, T>,
+    pub(in crate::optim) offset: usize,
+    pub(in crate::optim) grad: Decayed<'u, T>,
     /// Where the filtered gradient goes.
-    pub(super) out: &'u mut [T::Compute],
+    pub(in crate::optim) out: &'u mut [T::Compute],
     /// The average, and its weights at this step.
-    pub(super) average: Option<Average<'u, T::Compute>>,
+    pub(in crate::optim) average: Option<Average<'u, T::Compute>>,
     /// `‖G‖²` of the chunk.
-    pub(super) sums: Sums,
+    pub(in crate::optim) sums: Sums,
 }
 
 /// A chunk of the average, and its weights.
@@ -122,7 +104,7 @@ pub struct FilterWeights<R> {
 
 impl<R: Real> FilterWeights<R> {
     /// Those of step `t`, computed in `f64`.
-    pub(super) fn new(filter: &Filter, t: u64) -> Self {
+    pub(in crate::optim) fn new(filter: &Filter, t: u64) -> Self {
         let Filter { beta, weight, bias_correction, .. } = *filter;
         let bias = if bias_correction { 1.0 - weight * beta.powf(t as f64 - 1.0) } else { 1.0 };
         Self {
@@ -174,26 +156,26 @@ impl<R: Real> Kernel for Averaging<'_, R> {
 /// One block of one tensor.
 #[derive(Debug)]
 pub struct BlockUnit<'u, C: MatrixMethod, T: Element> {
-    pub(super) method: &'u C,
-    pub(super) t: u64,
+    pub(in crate::optim) method: &'u C,
+    pub(in crate::optim) t: u64,
     /// `‖G‖` of the whole tensor.
-    pub(super) gradient_norm: f64,
-    pub(super) grad: Decayed<'u, T>,
+    pub(in crate::optim) gradient_norm: f64,
+    pub(in crate::optim) grad: Decayed<'u, T>,
     /// Shape of the tensor that the block is cut from.
-    pub(super) shape: &'u [usize],
-    pub(super) tile: &'u Tile,
-    pub(super) block: &'u mut C::Block<T::Compute>,
+    pub(in crate::optim) shape: &'u [usize],
+    pub(in crate::optim) tile: &'u Tile,
+    pub(in crate::optim) block: &'u mut C::Block<T::Compute>,
     /// The block of the filtered gradient, which becomes the direction.
-    pub(super) direction: ArrayViewMutD<'u, T::Compute>,
+    pub(in crate::optim) direction: ArrayViewMutD<'u, T::Compute>,
     /// The squared length that is asked for, and the one that is there.
-    pub(super) sums: Sums,
+    pub(in crate::optim) sums: Sums,
 }
 
 impl<C: MatrixMethod, T: Element> BlockUnit<'_, C, T> {
     fn run(&mut self) {
         let numel = self.tile.numel();
         with_scratch::<T::Compute, _>(numel, |gradient| {
-            self.grad.load_tile(self.shape, self.tile, gradient);
+            load_tile(&self.grad, self.shape, self.tile, gradient);
             // the scratch has exactly the elements of the block
             let Ok(gradient) = ArrayViewD::from_shape(IxDyn(self.tile.shape()), &*gradient) else {
                 return;
@@ -223,7 +205,7 @@ pub(crate) fn norm_squared<R: Real>(array: &ArrayViewD<'_, R>) -> f64 {
 }
 
 /// Disjoint views of the tiles of an array, in row-major order of the tiles.
-pub(super) fn split_tiles<'a, R>(
+pub(in crate::optim) fn split_tiles<'a, R>(
     array: ArrayViewMutD<'a, R>,
     partition: &Partition,
     mut each: &mut dyn FnMut(ArrayViewMutD<'a, R>),

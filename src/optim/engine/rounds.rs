@@ -1,12 +1,10 @@
 //! Rounds of units: all tensors are cut into one flat work list, and the list is run.
 
 use super::group::Group;
-use super::joint::Part;
-use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod};
 use super::plan::Tracked;
-use super::rule::Measured;
 use crate::kernel::{Isa, Sums, parallel};
 use crate::numeric::Element;
+use crate::optim::method::{GradSlice, GradSource, Job, Measured, Part, Stage, TensorMethod};
 use crate::params::recycle;
 use crate::state::Storage;
 use std::mem::take;
@@ -20,7 +18,7 @@ fn add(total: &mut Sums, terms: &Sums) {
 }
 
 /// A parameter that this step changes.
-pub(super) struct Work<'j, T: Element, S> {
+pub(in crate::optim) struct Work<'j, T: Element, S> {
     name: &'j str,
     group: usize,
     t: u64,
@@ -68,7 +66,7 @@ impl<'j, T: Element, S> Work<'j, T, S> {
 }
 
 /// Allocations that are kept from round to round.
-pub(super) struct RoundBuffers<M: TensorMethod<T>, T: Element> {
+pub(in crate::optim) struct RoundBuffers<M: TensorMethod<T>, T: Element> {
     units: Vec<M::Unit<'static>>,
     sums: Vec<Sums>,
     /// Number of units of every tensor.
@@ -82,7 +80,7 @@ impl<M: TensorMethod<T>, T: Element> Default for RoundBuffers<M, T> {
 }
 
 /// What all rounds of one step share.
-pub(super) struct Rounds<'r, M: TensorMethod<T>, T: Element> {
+pub(in crate::optim) struct Rounds<'r, M: TensorMethod<T>, T: Element> {
     pub storage: &'r Storage,
     pub isa: Isa,
     pub buffers: RoundBuffers<M, T>,

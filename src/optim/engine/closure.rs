@@ -1,8 +1,11 @@
 //! Closures: methods that evaluate the model themselves, once or more often per step.
 
-use super::{NonFinite, Optim, Optimizer, TensorMethod};
+use super::optim::Optim;
 use crate::error::{BoxError, Error, Result};
 use crate::numeric::Element;
+use crate::optim::method::TensorMethod;
+use crate::optim::optimizer::NonFinite;
+use crate::optim::optimizer::Optimizer;
 use crate::params::{Gradients, Parameters};
 
 /// What a closure may return as a loss: `f32`, `f64`, or a `Result` of either.

@@ -1,13 +1,13 @@
 //! Parameter groups: a selector and a complete configuration each.
 
-use super::method::TensorMethod;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
+use crate::optim::method::TensorMethod;
 use crate::params::{Manifest, Select};
 
 /// A group of parameters, its options, and what the method remembers of the group.
 #[derive(Clone, Debug)]
-pub(super) struct Group<M: TensorMethod<T>, T: Element> {
+pub(in crate::optim) struct Group<M: TensorMethod<T>, T: Element> {
     pub select: Select,
     pub method: M,
     pub scalars: M::Scalars,
@@ -20,7 +20,7 @@ impl<M: TensorMethod<T>, T: Element> Group<M, T> {
 }
 
 /// The group of a parameter: the last one whose selector matches.
-pub(super) fn group_of<M: TensorMethod<T>, T: Element>(
+pub(in crate::optim) fn group_of<M: TensorMethod<T>, T: Element>(
     groups: &[Group<M, T>],
     name: &str,
     shape: &[usize],
@@ -29,7 +29,7 @@ pub(super) fn group_of<M: TensorMethod<T>, T: Element>(
 }
 
 /// Every group but the default one must select something, and options must agree.
-pub(super) fn check_groups<M: TensorMethod<T>, T: Element>(
+pub(in crate::optim) fn check_groups<M: TensorMethod<T>, T: Element>(
     groups: &[Group<M, T>],
     params: &Manifest,
 ) -> Result<()> {

@@ -1,15 +1,14 @@
 //! The one optimizer type: groups, checks, step counts, threads, state dict.
 
-use super::NonFinite;
+use super::buffers::Buffers;
 use super::group::Group;
-use super::method::TensorMethod;
 use super::plan::{Plan, Tracked};
-use super::rule::Mode;
-use super::step::Buffers;
 use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
 use crate::numeric::Element;
+use crate::optim::method::{Mode, TensorMethod};
+use crate::optim::optimizer::NonFinite;
 use crate::params::Select;
 use crate::quant::{Precision, StatePolicy};
 use crate::state::{Rounding, Storage};
@@ -19,16 +18,16 @@ use crate::state::{Rounding, Storage};
 /// Configurations build it: `AdamW::default().build()?`. It owns no parameters; it keeps state per
 /// parameter name, made at the first step that brings a gradient.
 pub struct Optim<M: TensorMethod<T>, T: Element> {
-    pub(super) groups: Vec<Group<M, T>>,
-    pub(super) tracked: Vec<Tracked<M::State>>,
-    pub(super) joint: M::Joint,
-    pub(super) storage: Storage,
-    pub(super) mode: Mode,
-    pub(super) plan: Plan,
-    pub(super) non_finite: NonFinite,
-    pub(super) skipped: u64,
-    pub(super) isa: Isa,
-    pub(super) buffers: Buffers<M, T>,
+    pub(in crate::optim) groups: Vec<Group<M, T>>,
+    pub(in crate::optim) tracked: Vec<Tracked<M::State>>,
+    pub(in crate::optim) joint: M::Joint,
+    pub(in crate::optim) storage: Storage,
+    pub(in crate::optim) mode: Mode,
+    pub(in crate::optim) plan: Plan,
+    pub(in crate::optim) non_finite: NonFinite,
+    pub(in crate::optim) skipped: u64,
+    pub(in crate::optim) isa: Isa,
+    pub(in crate::optim) buffers: Buffers<M, T>,
 }
 
 impl<M: TensorMethod<T>, T: Element> std::fmt::Debug for Optim<M, T> {

@@ -1,6 +1,6 @@
 //! What an optimizer does with several tensors at once, before it updates each of them.
 
-use super::method::{GradSlice, GradSource};
+use super::gradient::{GradSlice, GradSource};
 use crate::error::Result;
 use crate::kernel::Isa;
 use crate::numeric::Element;

@@ -1,8 +1,7 @@
 //! One chunk of one tensor under an element-wise rule: decode, update, encode.
 
-use super::elementwise::Prepared;
-use super::method::{GradSlice, GradSource, Stage};
-use super::rule::{Mode, Rule};
+use super::prepared::Prepared;
+use super::rule::Rule;
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::sweep::{
     Chunk, ElementMeasure, ElementUpdate, MAX_SLOTS, SlotSlices, Slots, Sums, measure_chunk,
@@ -10,6 +9,7 @@ use crate::kernel::sweep::{
 use crate::kernel::{CHUNK, Isa};
 use crate::numeric::random::philox4x32;
 use crate::numeric::{Element, Real};
+use crate::optim::method::{GradSlice, GradSource, Mode, Stage};
 use crate::state::chunk::SlotChunk;
 use num_traits::Zero;
 
@@ -19,7 +19,7 @@ const BLOCK: usize = 1024;
 
 /// What rounding a parameter remembers, cut like the parameter.
 #[derive(Debug)]
-pub(super) enum Shadow<'u, T: Element> {
+pub(in crate::optim) enum Shadow<'u, T: Element> {
     None,
     Stochastic { seed: u64, key: u64 },
     Kahan(&'u mut [T]),
@@ -41,18 +41,18 @@ impl<'u, T: Element> Shadow<'u, T> {
 /// One chunk of one tensor.
 #[derive(Debug)]
 pub struct ElementUnit<'u, U: Rule, T: Element> {
-    pub(super) measure_stride: usize,
-    pub(super) stage: Stage,
-    pub(super) isa: Isa,
-    pub(super) prepared: Prepared<U::Coefficients<T::Compute>, T::Compute>,
-    pub(super) t: u64,
+    pub(in crate::optim) measure_stride: usize,
+    pub(in crate::optim) stage: Stage,
+    pub(in crate::optim) isa: Isa,
+    pub(in crate::optim) prepared: Prepared<U::Coefficients<T::Compute>, T::Compute>,
+    pub(in crate::optim) t: u64,
     /// Where the chunk begins in the flattened tensor.
-    pub(super) offset: usize,
-    pub(super) p: &'u mut [T],
-    pub(super) grad: GradSlice<'u, T>,
-    pub(super) slots: [SlotChunk<'u, T::Compute>; MAX_SLOTS],
-    pub(super) shadow: Shadow<'u, T>,
-    pub(super) sums: Sums,
+    pub(in crate::optim) offset: usize,
+    pub(in crate::optim) p: &'u mut [T],
+    pub(in crate::optim) grad: GradSlice<'u, T>,
+    pub(in crate::optim) slots: [SlotChunk<'u, T::Compute>; MAX_SLOTS],
+    pub(in crate::optim) shadow: Shadow<'u, T>,
+    pub(in crate::optim) sums: Sums,
 }
 
 type R<T> = <T as Element>::Compute;
@@ -113,7 +113,7 @@ impl<U: Rule, R: Real> ElementUpdate<R, U::State<R>> for Switch<U, R> {
 }
 
 impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
-    pub(super) fn run(&mut self) {
+    pub(in crate::optim) fn run(&mut self) {
         match self.stage {
             Stage::Update | Stage::Preview if self.prepared.apply.coupled == R::<T>::zero() => {
                 self.update(Update::<U, _, false>(self.prepared));

@@ -1,12 +1,11 @@
 //! How an element-wise rule is written: the mathematics of one element, nothing else.
 
-use super::elementwise::Elementwise;
-use super::engine::Optim;
-use super::scalars::Scalars;
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::sweep::{Slots, Sums};
 use crate::numeric::{Element, Real};
+use crate::optim::engine::Optim;
+use crate::optim::method::{Measured, Mode, Scalars};
 use crate::state::{SlotInit, SlotKind};
 use std::fmt::Debug;
 use std::ops::Range;
@@ -65,32 +64,11 @@ pub struct Apply<R> {
 
 impl<R: Real> Apply<R> {
     /// Multiplies the step size alone: decay keeps the learning rate that was asked for.
-    pub(super) fn scale_lr(&mut self, factor: f64) {
+    pub(in crate::optim) fn scale_lr(&mut self, factor: f64) {
         if factor != 1.0 {
             self.lr *= R::of(factor);
         }
     }
-}
-
-/// Two points that a method may keep the parameters at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Where gradients are taken.
-    #[default]
-    Train,
-    /// Where the model is evaluated.
-    Eval,
-}
-
-/// Sums that a measuring pass took over one tensor.
-#[derive(Clone, Copy, Debug)]
-pub struct Measured {
-    /// The sums, in the order of [`Rule::measure`].
-    pub sums: Sums,
-    /// Number of elements of the tensor.
-    pub numel: usize,
-    /// Number of dimensions of the tensor.
-    pub ndim: usize,
 }
 
 /// An element-wise update rule.
@@ -278,3 +256,7 @@ pub trait Rule: Hyperparameters {
         Optim::new(Elementwise(self))
     }
 }
+
+/// A rule with its options, run by the engine.
+#[derive(Clone, Debug)]
+pub struct Elementwise<U>(pub U);

@@ -1,15 +1,12 @@
 //! The engine's side of state dicts: what is written, and the checks before anything is taken over.
 
-use super::engine::Optim;
 use super::group::Group;
-use super::joint::{Joint, SavedJoint};
-use super::method::{TensorMethod, TensorState};
+use super::optim::Optim;
 use super::plan::{Plan, Tracked};
-use super::rule::Mode;
-use super::scalars::Scalars;
 use crate::error::{Error, Result, check_shape};
 use crate::hyper::{Hyperparameters, Range};
 use crate::numeric::Element;
+use crate::optim::method::{Joint, Mode, SavedJoint, Scalars, TensorMethod, TensorState};
 use crate::state::{
     Lookup, Record, Scalar, StateBytes, StateDict, numel_fits, parse_shape, problem,
 };
@@ -19,7 +16,9 @@ use std::collections::BTreeSet;
 /// What is saved for an option that is not set.
 const UNSET: &str = "unset";
 
-pub(super) fn state_bytes<M: TensorMethod<T>, T: Element>(optim: &Optim<M, T>) -> StateBytes {
+pub(in crate::optim) fn state_bytes<M: TensorMethod<T>, T: Element>(
+    optim: &Optim<M, T>,
+) -> StateBytes {
     let mut bytes = StateBytes::default();
     for tracked in &optim.tracked {
         tracked.state.count(&mut bytes);
@@ -29,7 +28,7 @@ pub(super) fn state_bytes<M: TensorMethod<T>, T: Element>(optim: &Optim<M, T>) -
     bytes
 }
 
-pub(super) fn save<M: TensorMethod<T>, T: Element>(optim: &Optim<M, T>) -> StateDict {
+pub(in crate::optim) fn save<M: TensorMethod<T>, T: Element>(optim: &Optim<M, T>) -> StateDict {
     let mut dict = StateDict::new(M::Config::NAME);
     for (index, group) in optim.groups.iter().enumerate() {
         let mut record = Record::new(format!("groups.{index}"), &mut dict);
@@ -65,7 +64,7 @@ pub(super) fn save<M: TensorMethod<T>, T: Element>(optim: &Optim<M, T>) -> State
     dict
 }
 
-pub(super) fn load<M: TensorMethod<T>, T: Element>(
+pub(in crate::optim) fn load<M: TensorMethod<T>, T: Element>(
     optim: &mut Optim<M, T>,
     dict: &StateDict,
 ) -> Result<()> {

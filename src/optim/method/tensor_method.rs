@@ -1,126 +1,16 @@
 //! The seam between the engine and the methods: what an optimizer does to one tensor.
 
+use super::gradient::GradSlice;
 use super::joint::Joint;
-use super::rule::{Measured, Mode};
 use super::scalars::Scalars;
+use super::stage::{Measured, Stage};
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::{Isa, Sums};
-use crate::numeric::{Element, Real};
-use crate::params::{Generate, RowGradient};
+use crate::numeric::Element;
 use crate::state::{Lookup, Record, StateBytes, Storage};
 use std::fmt::Debug;
 use std::ops::Range;
-
-/// What one round of units does to the tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Takes sums. Rules write nothing; matrix methods prepare their direction.
-    Measure(usize),
-    /// Looks at the new state before it is written: rank-1 scales need the maxima of whole rows.
-    Preview,
-    /// Writes parameters and state.
-    Update,
-    /// Moves the parameters to the other point.
-    Switch(Mode),
-}
-
-/// A gradient as methods see it: row-major, whatever the user's layout.
-#[derive(Clone, Copy, Debug)]
-pub struct GradSlice<'u, T: Element> {
-    /// Factor on every element.
-    pub scale: f64,
-    /// Elements are clamped to `[-bound, bound]` after scaling; infinite for no clamp.
-    pub bound: f64,
-    /// The elements.
-    pub source: GradSource<'u, T>,
-}
-
-/// Where the elements of a gradient come from.
-#[derive(Clone, Copy, Debug)]
-pub enum GradSource<'u, T: Element> {
-    /// A row-major slice.
-    Dense(&'u [T]),
-    /// Some rows; the others are zero.
-    Rows(&'u RowGradient<T>),
-    /// Produced on demand.
-    Generated(&'u dyn Generate<T>),
-    /// A direction that takes the place of the gradient, in the arithmetic type.
-    Direction(&'u [T::Compute]),
-    /// A direction that is computed on demand; the tensor begins at this element of it.
-    Computed(&'u dyn Direction<T::Compute>, usize),
-}
-
-/// A vector that is computed piece by piece where it is used, and so needs no memory.
-pub trait Direction<R>: Debug + Sync {
-    /// Writes the elements `offset .. offset + out.len()`.
-    fn compute(&self, offset: usize, out: &mut [R]);
-}
-
-impl<T: Element> GradSlice<'_, T> {
-    /// The unscaled elements `offset .. offset + len`, if they can be read in place.
-    #[inline]
-    pub fn in_place(&self, offset: usize, len: usize) -> Option<&[T::Compute]> {
-        match self.source {
-            GradSource::Dense(g) if self.bound == f64::INFINITY => {
-                T::as_compute(g)?.get(offset..offset + len)
-            }
-            GradSource::Direction(u) if self.bound == f64::INFINITY => u.get(offset..offset + len),
-            _ => None,
-        }
-    }
-
-    /// Writes the elements `offset .. offset + out.len()`, scaled and clamped.
-    pub fn load(&self, offset: usize, out: &mut [T::Compute]) {
-        match self.source {
-            GradSource::Dense(g) => {
-                for (x, g) in out.iter_mut().zip(g.get(offset..).unwrap_or_default()) {
-                    *x = g.load();
-                }
-            }
-            GradSource::Direction(u) => {
-                for (x, &u) in out.iter_mut().zip(u.get(offset..).unwrap_or_default()) {
-                    *x = u;
-                }
-            }
-            GradSource::Computed(direction, base) => direction.compute(base + offset, out),
-            GradSource::Rows(rows) => {
-                out.fill(T::Compute::of(0.0));
-                rows.scatter(offset, out.len(), |i, g| {
-                    if let Some(x) = out.get_mut(i) {
-                        *x += g.load();
-                    }
-                });
-            }
-            GradSource::Generated(generator) => match T::from_compute_mut(out) {
-                Some(out) => generator.fill(offset, out),
-                None => {
-                    let mut block = [T::default(); 256];
-                    for (part, xs) in out.chunks_mut(block.len()).enumerate() {
-                        let block = block.get_mut(..xs.len()).unwrap_or_default();
-                        generator.fill(offset + part * 256, block);
-                        xs.iter_mut().zip(block).for_each(|(x, g)| *x = g.load());
-                    }
-                }
-            },
-        }
-        if self.scale == 1.0 && self.bound == f64::INFINITY {
-            return;
-        }
-        let (scale, bound) = (T::Compute::of(self.scale), T::Compute::of(self.bound));
-        for x in out {
-            let scaled = *x * scale;
-            // comparisons keep a NaN as it is
-            *x = if scaled > bound {
-                bound
-            } else if scaled < -bound {
-                -bound
-            } else {
-                scaled
-            };
-        }
-    }
-}
 
 /// One tensor in one round of units.
 #[derive(Debug)]

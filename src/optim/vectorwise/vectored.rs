@@ -1,40 +1,21 @@
 //! Makes a [`VectorMethod`] a [`TensorMethod`]: vectors of one tensor are part of its state, vectors of
 //! several are joint.
 
-use super::block_unit::Decayed;
-use super::method::{Configured, GradSlice, GradSource, Job, Stage, TensorMethod, TensorState};
-use super::rule::Measured;
-use super::vector::{Layout, ReadVector, Scope, VectorMemory, VectorMethod, VectorStep};
+use super::vector::{Layout, ReadVector, Scope, VectorMemory, VectorMethod, VectorStep, Vectored};
 use super::vectors::{Vectors, check_failures};
 use crate::error::Result;
 use crate::kernel::Isa;
 use crate::kernel::sweep::Sums;
 use crate::numeric::{Element, Real};
+use crate::optim::method::{
+    Configured, Decayed, GradSlice, GradSource, Job, Measured, Stage, TensorMethod, TensorState,
+};
 use crate::state::{Lookup, Record, StateBytes, Storage};
 use std::ops::Range;
 
 /// The pass that takes gradients in; those of the inner method follow.
 const ABSORB: usize = 0;
 const INNER: usize = 1;
-
-/// A vector method with its options, run by the engine.
-#[derive(Clone, Debug)]
-pub struct Vectored<V: VectorMethod> {
-    config: V,
-    inner: V::Inner,
-}
-
-impl<V: VectorMethod> Vectored<V> {
-    /// The method with these options.
-    pub fn of(config: V) -> Self {
-        let inner = config.inner();
-        Self { config, inner }
-    }
-
-    pub(super) fn method(&self) -> &V {
-        &self.config
-    }
-}
 
 /// What is remembered of one tensor.
 #[derive(Debug)]

@@ -1,13 +1,13 @@
 //! A rule inside another method: its direction alone, and its slots as plain numbers.
 
-use super::elementwise::{ElementState, Elementwise, split};
-use super::method::{GradSlice, GradSource, Job, Stage, TensorMethod};
-use super::rule::{Apply, Rule, Slot, WeightDecay};
+use super::adaptor::{ElementState, split};
+use super::rule::{Apply, Elementwise, Rule, Slot, WeightDecay};
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
+use crate::optim::method::{GradSlice, GradSource, Job, Stage, TensorMethod};
 use crate::state::{SlotInit, SlotKind, Storage};
 
 /// Whether the rule `U` inside the method `C` can work on a gradient in other coordinates.

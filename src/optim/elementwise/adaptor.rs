@@ -1,41 +1,24 @@
 //! Makes a [`Rule`] a [`TensorMethod`]: chunks, threads, instruction sets, codecs.
 
-use super::element_unit::{ElementUnit, Shadow};
-use super::method::{Configured, Job, Stage, TensorMethod, TensorState};
-use super::rule::{Apply, Measured, Rule, Slot, WeightDecay};
+use super::prepared::Prepared;
+use super::rule::{Apply, Elementwise, Rule, Slot, WeightDecay};
+use super::unit::{ElementUnit, Shadow};
 use crate::error::Result;
 use crate::kernel::CHUNK;
 use crate::kernel::sweep::{MAX_SLOTS, Slots, Sums};
 use crate::numeric::{Element, Real};
+use crate::optim::method::{Configured, Job, Measured, Stage, TensorMethod, TensorState};
 use crate::state::chunk::SlotChunk;
 use crate::state::slot::{SlotBuffer, SlotShape};
 use crate::state::{Lookup, Record, Rounding, StateBytes, StateTensor, Storage};
 use std::ops::Range;
 
-/// A rule with its options, run by the engine.
-#[derive(Clone, Debug)]
-pub struct Elementwise<U>(pub U);
-
-/// Scalars of one step of one tensor.
-#[derive(Debug)]
-pub struct Prepared<C, R> {
-    pub(super) coefficients: C,
-    pub(super) apply: Apply<R>,
-}
-
-impl<C: Copy, R: Copy> Copy for Prepared<C, R> {}
-impl<C: Copy, R: Copy> Clone for Prepared<C, R> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
 /// The slots of one tensor, and what rounding its parameter remembers.
 #[derive(Debug)]
 pub struct ElementState<T: Element> {
-    pub(super) layout: &'static [Slot],
+    pub(in crate::optim) layout: &'static [Slot],
     /// `None`: switched off by the options.
-    pub(super) slots: Vec<Option<SlotBuffer<T::Compute>>>,
+    pub(in crate::optim) slots: Vec<Option<SlotBuffer<T::Compute>>>,
     shadow: ShadowBuffer<T>,
 }
 
@@ -237,7 +220,7 @@ impl<U: Rule, T: Element> TensorMethod<T> for Elementwise<U> {
 type RuleJob<'u, U, T> = Job<'u, T, ElementState<T>, <Elementwise<U> as TensorMethod<T>>::Prepared>;
 
 /// Cuts a tensor into chunks of [`CHUNK`] elements.
-pub(super) fn split<'u, U: Rule, T: Element>(
+pub(in crate::optim) fn split<'u, U: Rule, T: Element>(
     rule: &U,
     job: RuleJob<'u, U, T>,
     mut push: impl FnMut(ElementUnit<'u, U, T>),

@@ -1,11 +1,11 @@
 //! How a matrix method is written: the mathematics of one block, nothing else.
 
-use super::engine::Optim;
 use super::partition::Partition;
-use super::{Blocked, Rule};
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::numeric::{Element, Real};
+use crate::optim::elementwise::Rule;
+use crate::optim::engine::Optim;
 use crate::state::{Lookup, Record, StateBytes, Storage};
 use ndarray::{ArrayViewD, ArrayViewMutD};
 use std::fmt::Debug;
@@ -163,3 +163,7 @@ pub trait MatrixMethod: Hyperparameters {
         Optim::new(Blocked(self))
     }
 }
+
+/// A matrix method with its options, run by the engine.
+#[derive(Clone, Debug)]
+pub struct Blocked<C>(pub C);

@@ -2,15 +2,15 @@
 //! while they stay the same.
 
 use super::group::{Group, check_groups, group_of};
-use super::method::TensorMethod;
 use crate::error::{Error, Result, check_shape};
 use crate::numeric::Element;
+use crate::optim::method::TensorMethod;
 use crate::params::Manifest;
 use std::collections::BTreeMap;
 
 /// A parameter that the optimizer has seen a gradient of.
 #[derive(Debug)]
-pub(super) struct Tracked<S> {
+pub(in crate::optim) struct Tracked<S> {
     pub name: String,
     pub shape: Vec<usize>,
     pub group: usize,
@@ -29,7 +29,7 @@ impl<S> Tracked<S> {
 
 /// A parameter leaf, its gradient leaf and its state.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Pair {
+pub(in crate::optim) struct Pair {
     pub param: usize,
     pub grad: usize,
     pub tracked: usize,
@@ -37,7 +37,7 @@ pub(super) struct Pair {
 
 /// The trees of the last step, and how they were matched.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(in crate::optim) struct Plan {
     pub params: Manifest,
     pub grads: Manifest,
     /// In the order of the parameter leaves.
@@ -48,7 +48,7 @@ pub(super) struct Plan {
 
 /// A plan for new trees, made without changing anything.
 #[derive(Debug)]
-pub(super) struct Match {
+pub(in crate::optim) struct Match {
     /// Parameter leaf and gradient leaf.
     pub pairs: Vec<(usize, usize)>,
     /// Group of every parameter leaf.
@@ -56,7 +56,7 @@ pub(super) struct Match {
 }
 
 /// Leaves by name.
-pub(super) fn by_name(manifest: &Manifest) -> Result<BTreeMap<&str, usize>> {
+pub(in crate::optim) fn by_name(manifest: &Manifest) -> Result<BTreeMap<&str, usize>> {
     let mut leaves = BTreeMap::new();
     for leaf in 0..manifest.len() {
         let name = manifest.name(leaf);
@@ -68,7 +68,7 @@ pub(super) fn by_name(manifest: &Manifest) -> Result<BTreeMap<&str, usize>> {
 }
 
 /// Matches gradients to parameters by name, and checks names, shapes and groups.
-pub(super) fn match_trees<M: TensorMethod<T>, T: Element>(
+pub(in crate::optim) fn match_trees<M: TensorMethod<T>, T: Element>(
     (params, grads): (&Manifest, &Manifest),
     groups: &[Group<M, T>],
     tracked: &[Tracked<M::State>],

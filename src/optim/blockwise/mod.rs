@@ -1,0 +1,12 @@
+//! Methods of matrices and blocks, and what makes a method of them.
+
+mod blocked;
+mod matrix;
+mod partition;
+mod unit;
+
+pub use blocked::{BlockedPrepared, BlockedState};
+pub use matrix::{BlockState, BlockStep, Blocked, Filter, MatrixMethod};
+pub use partition::{Partition, Tile};
+pub(crate) use unit::norm_squared;
+pub use unit::{BlockUnit, FilterUnit, FilterWeights, MatrixUnit};

@@ -1,0 +1,14 @@
+//! The engine: one step of any method over a tree of parameters.
+
+mod buffers;
+mod checkpoint;
+mod closure;
+mod finite;
+mod group;
+mod optim;
+mod plan;
+mod rounds;
+mod step;
+
+pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem};
+pub use optim::Optim;

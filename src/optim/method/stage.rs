@@ -1,0 +1,37 @@
+//! What one round of the engine does, and what it measures.
+
+use crate::kernel::sweep::Sums;
+
+/// What one round of units does to the tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Takes sums. Rules write nothing; matrix methods prepare their direction.
+    Measure(usize),
+    /// Looks at the new state before it is written: rank-1 scales need the maxima of whole rows.
+    Preview,
+    /// Writes parameters and state.
+    Update,
+    /// Moves the parameters to the other point.
+    Switch(Mode),
+}
+
+/// Two points that a method may keep the parameters at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Where gradients are taken.
+    #[default]
+    Train,
+    /// Where the model is evaluated.
+    Eval,
+}
+
+/// Sums that a measuring pass took over one tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// The sums, in the order of [`Rule::measure`].
+    pub sums: Sums,
+    /// Number of elements of the tensor.
+    pub numel: usize,
+    /// Number of dimensions of the tensor.
+    pub ndim: usize,
+}

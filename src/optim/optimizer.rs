@@ -1,0 +1,142 @@
+//! What every optimizer can do.
+
+use crate::error::Result;
+use crate::numeric::Element;
+use crate::params::{Gradients, Parameters};
+use crate::state::{StateBytes, StateDict};
+
+/// What every optimizer can do; object safe, so that `Box<dyn Optimizer<f32>>` works.
+///
+/// # Examples
+/// ```
+/// use eigenstep::prelude::*;
+/// use ndarray::array;
+///
+/// let mut optimizers: Vec<Box<dyn Optimizer<f64>>> =
+///     vec![Box::new(Sgd::default().build()?), Box::new(AdamW::default().build()?)];
+/// for opt in &mut optimizers {
+///     let mut w = array![1.0];
+///     opt.set_lr(0, 0.1)?;
+///     opt.step(&mut w, &array![1.0])?;
+///     assert!(w[0] < 1.0);
+/// }
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+pub trait Optimizer<T: Element>: Send {
+    /// Updates the parameters that have a gradient.
+    ///
+    /// # Errors
+    /// Whatever is wrong is found before anything changes: names and shapes that do not fit, a
+    /// non-finite gradient (see [`NonFinite`]), a parameter group that selects nothing.
+    fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()>;
+
+    /// Name of the method, as in error messages and state dicts.
+    fn name(&self) -> &'static str;
+
+    /// Number of parameter groups; group 0 holds the defaults.
+    fn num_groups(&self) -> usize;
+
+    /// Value of an option of a group; `None` if there is no such group or option.
+    fn option(&self, group: usize, name: &str) -> Option<f64>;
+
+    /// Changes an option of a group, from the next step on.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`](crate::Error::UnknownGroup),
+    /// [`Error::UnknownOption`](crate::Error::UnknownOption), or
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
+    fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()>;
+
+    /// Learning rate of a group; NaN if there is no such group.
+    fn lr(&self, group: usize) -> f64 {
+        self.option(group, "lr").unwrap_or(f64::NAN)
+    }
+
+    /// Changes the learning rate of a group, from the next step on.
+    ///
+    /// # Errors
+    /// As [`Optimizer::set_option`].
+    fn set_lr(&mut self, group: usize, lr: f64) -> Result<()> {
+        self.set_option(group, "lr", lr)
+    }
+
+    /// Bytes held per state slot.
+    fn state_bytes(&self) -> StateBytes;
+
+    /// A copy of everything needed to go on bit for bit.
+    fn state_dict(&self) -> StateDict;
+
+    /// Goes on from a saved state.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`](crate::Error::StateDict) names the key that does not fit; the optimizer
+    /// stays as it was.
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()>;
+
+    /// Moves the parameters to the point where training goes on. Only methods that keep two points
+    /// (Schedule-Free) do anything.
+    ///
+    /// # Errors
+    /// Names and shapes that do not fit the optimizer's state.
+    fn train(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        let _ = params;
+        Ok(())
+    }
+
+    /// Moves the parameters to the point where the model is to be evaluated or saved for use. Only
+    /// methods that keep two points (Schedule-Free) do anything.
+    ///
+    /// # Errors
+    /// Names and shapes that do not fit the optimizer's state.
+    fn eval(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        let _ = params;
+        Ok(())
+    }
+}
+
+impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
+    fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
+        (**self).step(params, grads)
+    }
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+    fn num_groups(&self) -> usize {
+        (**self).num_groups()
+    }
+    fn option(&self, group: usize, name: &str) -> Option<f64> {
+        (**self).option(group, name)
+    }
+    fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
+        (**self).set_option(group, name, value)
+    }
+    fn state_bytes(&self) -> StateBytes {
+        (**self).state_bytes()
+    }
+    fn state_dict(&self) -> StateDict {
+        (**self).state_dict()
+    }
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        (**self).load_state_dict(state)
+    }
+    fn train(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        (**self).train(params)
+    }
+    fn eval(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        (**self).eval(params)
+    }
+}
+
+/// What a step does with a NaN or an infinity in a gradient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum NonFinite {
+    /// Returns [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient); nothing changes.
+    #[default]
+    Error,
+    /// Leaves parameters, state and step counts as they are, and returns `Ok`.
+    Skip,
+    /// Does not look: a NaN goes into parameters and state, as in PyTorch. Saves one read of the
+    /// gradients.
+    Propagate,
+}

@@ -1,0 +1,11 @@
+//! Methods of whole vectors, and what makes a method of them.
+
+mod vector;
+mod vectored;
+mod vectors;
+
+pub use vector::{
+    Layout, ReadVector, Scope, Segment, VectorMemory, VectorMethod, VectorStep, Vectored,
+};
+pub use vectored::{AbsorbUnit, VectorUnit, VectoredState};
+pub use vectors::Vectors;
