@@ -168,19 +168,7 @@ pub trait Hyperparameters: Clone + Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names the first option that does not fit.
     fn validate(&self) -> Result<()> {
-        let mut wrong = None;
-        self.clone().visit_options(&mut |option| {
-            let value = option.value.get();
-            if wrong.is_none() && !option.range.contains(value) {
-                wrong = Some((option.name, option.range, value));
-            }
-        });
-        match wrong {
-            Some((field, range, value)) => {
-                Err(Self::invalid(field, range.describe(), value.to_string()))
-            }
-            None => self.validate_together(),
-        }
+        validate(&mut self.clone())
     }
 
     /// The error for a wrong option.
@@ -209,30 +197,75 @@ pub trait Hyperparameters: Clone + Debug + Send + Sync + 'static {
     /// [`Error::UnknownOption`], or [`Error::InvalidHyperparameter`]; then nothing has changed.
     fn set_option(&mut self, name: &str, value: f64) -> Result<()> {
         let mut changed = self.clone();
-        let mut outcome = None;
-        let mut known = Vec::new();
-        changed.visit_options(&mut |option| {
-            known.push(option.name);
-            if option.name != name {
-            } else if option.range.contains(value) {
-                option.value.set(value);
-                outcome = Some(Ok(()));
-            } else {
-                let expected = option.range.describe();
-                outcome = Some(Err(Self::invalid(option.name, expected, value.to_string())));
-            }
-        });
-        outcome.unwrap_or_else(|| {
-            Err(Error::UnknownOption {
-                optimizer: Self::NAME,
-                name: name.to_owned(),
-                known: known.join(", "),
-            })
-        })?;
-        changed.validate_together()?;
+        set_option(&mut changed, name, value)?;
         *self = changed;
         Ok(())
     }
+}
+
+/// [`Hyperparameters`] behind a pointer: what does not depend on the type of a configuration is
+/// compiled once, not once per method.
+#[doc(hidden)]
+pub trait Options {
+    /// [`Hyperparameters::NAME`].
+    fn method_name(&self) -> &'static str;
+    /// [`Hyperparameters::visit_options`].
+    fn visit(&mut self, visitor: &mut dyn FnMut(Hyper<'_>));
+    /// [`Hyperparameters::validate_together`].
+    fn check_together(&self) -> Result<()>;
+}
+
+impl<C: Hyperparameters> Options for C {
+    fn method_name(&self) -> &'static str {
+        C::NAME
+    }
+    fn visit(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        self.visit_options(visitor);
+    }
+    fn check_together(&self) -> Result<()> {
+        self.validate_together()
+    }
+}
+
+fn invalid(name: &'static str, field: &'static str, range: Range, found: f64) -> Error {
+    Error::invalid(name, field, range.describe(), found.to_string())
+}
+
+/// [`Hyperparameters::validate`].
+pub(crate) fn validate(options: &mut dyn Options) -> Result<()> {
+    let mut wrong = None;
+    options.visit(&mut |option| {
+        let value = option.value.get();
+        if wrong.is_none() && !option.range.contains(value) {
+            wrong = Some((option.name, option.range, value));
+        }
+    });
+    match wrong {
+        Some((field, range, value)) => Err(invalid(options.method_name(), field, range, value)),
+        None => options.check_together(),
+    }
+}
+
+/// [`Hyperparameters::set_option`] of a copy: after an error it may have changed.
+pub(crate) fn set_option(options: &mut dyn Options, name: &str, value: f64) -> Result<()> {
+    let optimizer = options.method_name();
+    let mut outcome = None;
+    let mut known = Vec::new();
+    options.visit(&mut |option| {
+        known.push(option.name);
+        if option.name != name {
+        } else if option.range.contains(value) {
+            option.value.set(value);
+            outcome = Some(Ok(()));
+        } else {
+            outcome = Some(Err(invalid(optimizer, option.name, option.range, value)));
+        }
+    });
+    outcome.unwrap_or_else(|| {
+        let (name, known) = (name.to_owned(), known.join(", "));
+        Err(Error::UnknownOption { optimizer, name, known })
+    })?;
+    options.check_together()
 }
 
 /// Implements [`Hyperparameters`] from a table of options.

@@ -2,7 +2,7 @@
 
 use eigenstep::error_feedback::Momentum;
 use eigenstep::linalg::Damping;
-use eigenstep::optim::TensorMethod;
+use eigenstep::optim::MethodFor;
 use eigenstep::prelude::*;
 use eigenstep::second_order::soap::BasisStorage;
 
@@ -95,7 +95,7 @@ fn matrix<M: MatrixMethod>(method: M, precision: Precision) -> Result<Boxed> {
 
 fn windowed<V: VectorMethod>(method: V, precision: Precision) -> Result<Boxed>
 where
-    V::Inner: TensorMethod<f32>,
+    V::Inner: MethodFor<f32>,
 {
     Ok(Box::new(method.build()?.with_state_precision(precision)?))
 }

@@ -172,14 +172,14 @@ impl<M: Configured> Hyperparameters for ErrorFeedback<M> {
 }
 
 /// What [`ErrorFeedback`] remembers of one vector.
-#[derive(Debug)]
-pub struct FeedbackMemory<R> {
+#[derive(Clone, Debug)]
+pub struct FeedbackMemory<R: Real> {
     /// One per piece of the vector that is compressed on its own.
     pieces: Vec<Piece<R>>,
     compressors: Compressors<R>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Piece<R> {
     offset: usize,
     numel: usize,
@@ -188,7 +188,7 @@ struct Piece<R> {
 }
 
 /// The compressed gradient of this step.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Sent<R> {
     /// Some elements, which are looked up where they are used.
     Sparse(Vec<u32>, Vec<R>),

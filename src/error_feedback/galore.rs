@@ -7,7 +7,7 @@ use crate::linalg::matrix_shape;
 use crate::numeric::Real;
 use crate::optim::{
     Applied, BlockState, BlockStep, Delayed, ElementState, Elementwise, MatrixMethod, Partition,
-    Rule, TensorMethod, TensorState, check_embedded,
+    Rule, TensorState, check_embedded,
 };
 use crate::state::{Lookup, Record, Rounding, StateBytes, Storage};
 use ndarray::{ArrayViewMut2, ArrayViewMutD};
@@ -146,7 +146,7 @@ impl<U: Rule<Scalars = ()>> Hyperparameters for GaLore<U> {
 }
 
 /// What is remembered of one matrix.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GaLoreBlock<R: Real> {
     side: Side,
     subspace: Subspace<R>,
@@ -244,7 +244,7 @@ impl<U: Rule<Scalars = ()>> MatrixMethod for GaLore<U> {
         let side = self.side(shape);
         let (n, _) = side.lengths();
         let inner = Elementwise(self.inner.clone());
-        let inner = inner.init(&low_shape(side), &[], &of_slots(storage));
+        let inner = inner.init(&low_shape(side), &of_slots(storage));
         GaLoreBlock { side, subspace: Subspace::new(n, side.rank), inner }
     }
 
@@ -265,7 +265,7 @@ impl<U: Rule<Scalars = ()>> MatrixMethod for GaLore<U> {
         let missing = |slot: usize| block.inner.lacks_slot(slot) && self.inner.uses_slot(slot);
         if (0..U::SLOTS.len()).any(missing) {
             let inner = Elementwise(self.inner.clone());
-            inner.extend(&mut block.inner, &low_shape(block.side), &[], &of_slots(storage));
+            inner.extend(&mut block.inner, &low_shape(block.side), &of_slots(storage));
         }
     }
 

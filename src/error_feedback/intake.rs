@@ -16,13 +16,13 @@ use ndarray::{Array2, ArrayView2};
 const CHUNK: usize = 16_384;
 
 /// A window, and what its compression remembers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Intake<R> {
     pub window: GradWindow<R>,
     compressor: Compressor<R>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Compressor<R> {
     None,
     Sparse(Sparse<R>),
@@ -30,7 +30,7 @@ enum Compressor<R> {
     LowRank(LowRankness, Vec<Thin<R>>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sparse<R> {
     options: Sparsity,
     residual: Residual<R>,
@@ -39,7 +39,7 @@ struct Sparse<R> {
 }
 
 /// One parameter as a matrix.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Thin<R> {
     part: MatrixPart,
     residual: Residual<R>,

@@ -77,7 +77,7 @@ impl Kind {
     }
 
     /// The compressor of a whole vector of `numel` elements; `None`: matrices are compressed one by one.
-    fn whole<R: Real>(&self, numel: usize) -> Option<Box<dyn Compressor<R>>> {
+    fn whole<R: Real>(&self, numel: usize) -> Option<Box<dyn CloneCompressor<R>>> {
         Some(match *self {
             Self::Identity => Box::new(Identity),
             Self::TopK(selection) => Box::new(TopK(selection)),
@@ -109,13 +109,30 @@ impl Kind {
     }
 }
 
+/// A compressor that can be copied with what it remembers.
+pub(super) trait CloneCompressor<R: Real>: Compressor<R> {
+    fn boxed(&self) -> Box<dyn CloneCompressor<R>>;
+}
+
+impl<R: Real, C: Compressor<R> + Clone + 'static> CloneCompressor<R> for C {
+    fn boxed(&self) -> Box<dyn CloneCompressor<R>> {
+        Box::new(self.clone())
+    }
+}
+
 /// One compressor for every piece of a vector.
 #[derive(Debug)]
-pub(super) struct Compressors<R>(Vec<Box<dyn Compressor<R>>>);
+pub(super) struct Compressors<R: Real>(Vec<Box<dyn CloneCompressor<R>>>);
+
+impl<R: Real> Clone for Compressors<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.iter().map(|compressor| (**compressor).boxed()).collect())
+    }
+}
 
 impl<R: Real> Compressors<R> {
     pub fn new(kind: &Kind, layout: &Layout) -> Self {
-        let thin = |(seed, part): (u64, MatrixPart), rank| -> Box<dyn Compressor<R>> {
+        let thin = |(seed, part): (u64, MatrixPart), rank| -> Box<dyn CloneCompressor<R>> {
             match LowRank::new(part.rows, part.columns, rank, seed) {
                 Ok(thin) if !part.is_exact() => Box::new(thin),
                 // vectors, and matrices without elements

@@ -136,7 +136,7 @@ crate::hyperparameters!(LdAdam, "LdAdam", {
 });
 
 /// What is remembered of one matrix.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LdAdamBlock<R> {
     side: Side,
     subspace: Subspace<R>,

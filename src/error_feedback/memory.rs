@@ -11,7 +11,7 @@ use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 ///
 /// The direction is `Σ cᵢgᵢ + s·v`, computed piece by piece where it is used: it has no memory of its
 /// own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WindowMemory<R> {
     intake: Intake<R>,
     coefficients: Vec<f64>,

@@ -146,7 +146,7 @@ impl MicroAdam {
 }
 
 /// What [`MicroAdam`] remembers of one tensor.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MicroAdamMemory<R> {
     intake: Intake<R>,
     /// Weights of the gradients in the two averages, by slot.

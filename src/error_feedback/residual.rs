@@ -56,13 +56,13 @@ impl ResidualFormat {
 }
 
 /// The residual `ξ` of error feedback, zero at the start.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Residual<R> {
     numel: usize,
     held: Held<R>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Held<R> {
     Full(Buffer<R>),
     Bf16(Vec<u16>),

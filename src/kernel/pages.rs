@@ -58,6 +58,15 @@ impl<R: Clone> Buffer<R> {
     }
 }
 
+impl<R: Clone> Clone for Buffer<R> {
+    fn clone(&self) -> Self {
+        match self.first() {
+            Some(pad) => Self::collected(self.len, pad.clone(), self.iter().cloned()),
+            None => Self { held: Vec::new(), skip: 0, len: 0 },
+        }
+    }
+}
+
 impl<R: Copy + Default> From<&[R]> for Buffer<R> {
     fn from(values: &[R]) -> Self {
         Self::collected(values.len(), R::default(), values.iter().copied())

@@ -13,21 +13,22 @@ mod vectorwise;
 
 pub(crate) use blockwise::norm_squared;
 pub use blockwise::{
-    BlockState, BlockStep, BlockUnit, Blocked, BlockedPrepared, BlockedState, Filter, FilterUnit,
-    FilterWeights, MatrixMethod, MatrixUnit, Partition, Tile,
+    AnyBlock, AnyMatrix, BlockState, BlockStep, BlockUnit, Blocked, BlockedPrepared, BlockedState,
+    ErasedBlock, ErasedMatrix, Filter, FilterUnit, FilterWeights, MatrixMethod, MatrixUnit,
+    Partition, Tile,
 };
 pub(crate) use elementwise::check_embedded;
 pub use elementwise::{
-    Applied, Apply, DecaySchedule, Delayed, ElementState, ElementUnit, Elementwise, Prepared, Rule,
-    Slot, WeightDecay, kahan_add,
+    AnyRule, Applied, Apply, DecaySchedule, Delayed, ElementKernel, ElementState, ElementUnit,
+    Elementwise, ErasedRule, Prepared, Rule, Slot, WeightDecay, kahan_add,
 };
 pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem};
 pub use method::{
-    Configured, Decayed, Direction, GradSlice, GradSource, Job, Joint, Leaf, Measured, Methods,
-    Mode, Part, SavedJoint, Scalars, Stage, TensorMethod, TensorState,
+    Configured, Decayed, Direction, GradSlice, GradSource, Job, Joint, Leaf, Measured, MethodFor,
+    Methods, Mode, Part, SavedJoint, Scalars, Stage, TensorMethod, TensorState,
 };
 pub use optimizer::{NonFinite, Optimizer};
 pub use vectorwise::{
-    AbsorbUnit, Layout, ReadVector, Scope, Segment, VectorMemory, VectorMethod, VectorStep,
-    VectorUnit, Vectored, VectoredState, Vectors,
+    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, JointVectors, Layout, ReadVector,
+    Scope, Segment, VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored, VectoredState,
 };

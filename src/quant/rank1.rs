@@ -139,6 +139,13 @@ pub struct Rank1Maxima {
     bits: Vec<AtomicU64>, // of f64, exact for f32 too
 }
 
+impl Clone for Rank1Maxima {
+    fn clone(&self) -> Self {
+        let bits = self.bits.iter().map(|bits| AtomicU64::new(bits.load(Relaxed))).collect();
+        Self { shape: self.shape.clone(), bits }
+    }
+}
+
 impl Rank1Maxima {
     /// All maxima 0.
     pub fn new(shape: &[usize]) -> Self {

@@ -90,7 +90,7 @@ pub struct GraftMoment {
 pub(super) const SLOT: &str = "graft_moment";
 
 /// What grafting remembers of one block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct GraftState<R> {
     moment: Option<SlotBuffer<R>>,
 }

@@ -65,7 +65,7 @@ impl SlotShape<'_> {
 }
 
 /// The memory of one slot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum SlotBuffer<R> {
     Full(Buffer<R>),
     /// One number for every `stride`-th element of the flattened tensor.
@@ -83,7 +83,7 @@ pub(crate) enum SlotBuffer<R> {
 }
 
 /// Codes under rank-1 scales. An update decodes with the old scales and encodes with the new ones.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rank1Buffer<R> {
     codec: Rank1Codec,
     codes: Vec<u8>,

@@ -4,7 +4,7 @@ use eigenstep::Result;
 use eigenstep::hyper::{Hyperparameters, Range};
 use eigenstep::numeric::{Element, Real};
 use eigenstep::optim::{
-    Blocked, Elementwise, MatrixMethod, Optim, Optimizer, Rule, Slot, TensorMethod, VectorMethod,
+    Blocked, Elementwise, MatrixMethod, Optim, Optimizer, Rule, Slot, MethodFor, VectorMethod,
     Vectored,
 };
 use eigenstep::params::{GradVisitor, Gradients, ParamVisitor, Parameters};
@@ -15,7 +15,7 @@ pub type Opt<U, T> = Optim<<U as Subject>::Method<T>, T>;
 /// A configuration that the list of promises can be run for.
 pub trait Subject: Hyperparameters {
     /// What runs it.
-    type Method<T: Element>: TensorMethod<T, Config = Self>;
+    type Method<T: Element>: MethodFor<T, Config = Self>;
     /// Whether training and evaluation happen at different points.
     const TWO_POINTS: bool;
 

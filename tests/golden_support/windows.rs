@@ -8,7 +8,7 @@ use eigenstep::error_feedback::{
     MicroAdam, Momentum, Normalization, Residual, ResidualFormat, RowFormat, Selection, Shrinkage,
     Sparsity, WindowRoot,
 };
-use eigenstep::optim::{Layout, Optim, TensorMethod, VectorMethod};
+use eigenstep::optim::{Layout, Optim, MethodFor, VectorMethod};
 use eigenstep::prelude::*;
 use eigenstep::state::{Scalar, StateDict, StateTensor};
 use ndarray::ArrayD;
@@ -156,7 +156,7 @@ pub fn ef_adagrad(case: &Value) -> Outcome {
 /// Steps through a case with its parameters in their order.
 pub(super) fn run<V: VectorMethod>(case: &Value, method: V, tolerance: Tolerance) -> Outcome
 where
-    V::Inner: TensorMethod<f64>,
+    V::Inner: MethodFor<f64>,
 {
     json::only(
         case,
@@ -241,7 +241,7 @@ fn with_bases<V: VectorMethod>(
     bases: &Value,
 ) -> Outcome<Optim<eigenstep::optim::Vectored<V>, f64>>
 where
-    V::Inner: TensorMethod<f64>,
+    V::Inner: MethodFor<f64>,
 {
     let mut opt = method.clone().build::<f64>()?;
     let mut thrown_away = params.to_vec();

@@ -206,7 +206,7 @@ fn the_vector_is_that_of_the_first_step() {
 
 fn refused<V: VectorMethod>(method: V) -> String
 where
-    V::Inner: eigenstep::optim::TensorMethod<f64>,
+    V::Inner: eigenstep::optim::MethodFor<f64>,
 {
     method.build::<f64>().unwrap_err().to_string()
 }

@@ -3,7 +3,7 @@
 use crate::{distance, vector};
 use eigenstep::error_feedback::compressor::{Natural, Qsgd, RandK};
 use eigenstep::error_feedback::{EfAdagrad, ErrorFeedback, Kind, ResidualFormat, Selection};
-use eigenstep::optim::{Scope, TensorMethod};
+use eigenstep::optim::{Scope, MethodFor};
 use eigenstep::prelude::*;
 use ndarray::{Array1, Array2};
 
@@ -120,7 +120,7 @@ fn feedback_reaches_what_is_small() {
     assert!((run(true) + 0.5).abs() < 0.11, "{}", run(true));
 }
 
-fn resumes<M: TensorMethod<f64>>(method: ErrorFeedback<M>) {
+fn resumes<M: MethodFor<f64>>(method: ErrorFeedback<M>) {
     let build = || method.clone().build::<f64>().unwrap();
     let (mut opt, mut w) = (build(), model(0));
     (0..5).for_each(|step| opt.step(&mut w, &model(step + 1)).unwrap());

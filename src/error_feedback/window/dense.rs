@@ -12,7 +12,7 @@ use crate::state::{Lookup, Record, StateTensor};
 /// Elements of a row that one unit of work reads.
 const CHUNK: usize = 16_384;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct DenseRows<R> {
     numel: usize,
     /// Row after row.

@@ -76,12 +76,12 @@ impl MatrixPart {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LowRankRows<R> {
     parts: Vec<Held<R>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held<R> {
     part: MatrixPart,
     /// `P` of every slot.

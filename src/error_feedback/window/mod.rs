@@ -59,7 +59,7 @@ pub enum RowFormat {
 /// window.combine(&[1.0, 0.5], 0, &mut sum);
 /// assert_eq!(sum, [3.0, 4.0, 0.0]);
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GradWindow<R> {
     rows: Rows<R>,
     capacity: usize,
@@ -70,7 +70,7 @@ pub struct GradWindow<R> {
     isa: Isa,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Rows<R> {
     Dense(DenseRows<R>),
     Sparse(SparseRows<R>),

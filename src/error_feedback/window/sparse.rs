@@ -12,7 +12,7 @@ use std::ops::Range;
 /// Sums that the products of a row are added to in turn: one alone waits for every addition.
 const SUMS: usize = 4;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SparseRows<R> {
     numel: usize,
     /// Entries of each row.
@@ -23,7 +23,7 @@ pub(super) struct SparseRows<R> {
     tiles: Tiles,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Values<R> {
     Full(Vec<R>),
     Bf16(Vec<u16>),

@@ -11,7 +11,7 @@ pub(super) const TILE: usize = CHUNK;
 const SHARING: usize = 8;
 
 /// How many entries of each row lie in each tile.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tiles {
     /// Tiles of a row.
     tiles: usize,

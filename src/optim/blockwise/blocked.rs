@@ -1,20 +1,23 @@
 //! Makes a [`MatrixMethod`] a [`TensorMethod`]: blocks, filter, grafting, and the rule behind them.
 
-use super::matrix::{BlockState, Blocked, Filter, MatrixMethod};
+use super::erased::{AnyBlock, AnyMatrix, ErasedMatrix};
+use super::matrix::{Blocked, Filter, MatrixMethod};
 use super::partition::{Partition, Tile};
 use super::unit::{BlockUnit, FilterUnit, FilterWeights, MatrixUnit, split_tiles};
 use crate::error::{Error, Result};
+use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::sweep::Sums;
 use crate::kernel::{CHUNK, Isa};
 use crate::numeric::{Element, Real};
-use crate::optim::elementwise;
-use crate::optim::elementwise::{ElementState, Elementwise, Prepared, Rule, Slot};
+use crate::optim::elementwise::{self, AnyRule, ElementState, Prepared, Rule, Slot};
 use crate::optim::method::{
-    Configured, Decayed, GradSlice, GradSource, Job, Measured, Stage, TensorMethod, TensorState,
+    Configured, Decayed, GradSlice, GradSource, Job, Measured, MethodFor, Stage, TensorMethod,
+    TensorState,
 };
 use crate::state::slot::{SlotBuffer, SlotShape};
 use crate::state::{Lookup, Record, SlotInit, SlotKind, StateBytes, Storage};
 use ndarray::{ArrayViewMutD, IxDyn};
+use std::any::Any;
 use std::ops::Range;
 
 /// The pass that filters gradients, and the one that preconditions; those of the rule follow.
@@ -23,17 +26,17 @@ const PRECONDITION: usize = 1;
 const RULE: usize = 2;
 
 /// What is remembered of one tensor.
-#[derive(Debug)]
-pub struct BlockedState<B, T: Element> {
+#[derive(Clone, Debug)]
+pub struct BlockedState<T: Element> {
     /// `None`: the tensor has the plain rule.
-    cut: Option<Cut<B, T::Compute>>,
+    cut: Option<Cut<T::Compute>>,
     element: ElementState<T>,
 }
 
-#[derive(Debug)]
-struct Cut<B, R> {
+#[derive(Clone, Debug)]
+struct Cut<R> {
     partition: Partition,
-    blocks: Vec<(Tile, B)>,
+    blocks: Vec<(Tile, AnyBlock)>,
     filter: Option<(&'static str, SlotBuffer<R>)>,
     /// Room for the direction; its content does not outlive a step.
     direction: Vec<R>,
@@ -41,9 +44,9 @@ struct Cut<B, R> {
 
 /// Scalars of one step of one tensor.
 #[derive(Debug)]
-pub struct BlockedPrepared<C, D, R> {
-    rule: Prepared<C, R>,
-    plain: Prepared<D, R>,
+pub struct BlockedPrepared<R: Real> {
+    rule: Prepared<R>,
+    plain: Prepared<R>,
     /// `‖G‖`.
     gradient_norm: f64,
     /// Whether the length of the direction is that which the blocks ask for.
@@ -52,17 +55,17 @@ pub struct BlockedPrepared<C, D, R> {
     ratio: f64,
 }
 
-impl<C: Copy, D: Copy, R: Copy> Copy for BlockedPrepared<C, D, R> {}
-impl<C: Copy, D: Copy, R: Copy> Clone for BlockedPrepared<C, D, R> {
-    fn clone(&self) -> Self {
-        *self
+impl<R: Real> Default for BlockedPrepared<R> {
+    fn default() -> Self {
+        let (rule, plain) = (Prepared::default(), Prepared::default());
+        Self { rule, plain, gradient_norm: 0.0, grafts: false, ratio: 1.0 }
     }
 }
 
-impl<B: BlockState, T: Element> TensorState for BlockedState<B, T> {
+impl<T: Element> TensorState for BlockedState<T> {
     fn count(&self, bytes: &mut StateBytes) {
         if let Some(cut) = &self.cut {
-            cut.blocks.iter().for_each(|(_, block)| block.count(bytes));
+            cut.blocks.iter().for_each(|(_, block)| block.get().count(bytes));
             if let Some((name, slot)) = &cut.filter {
                 bytes.add(name, slot.bytes());
             }
@@ -74,7 +77,7 @@ impl<B: BlockState, T: Element> TensorState for BlockedState<B, T> {
     fn save(&self, shape: &[usize], record: &mut Record<'_>) {
         if let Some(cut) = &self.cut {
             for (i, (_, block)) in cut.blocks.iter().enumerate() {
-                block.save(&mut record.nested(&format!("block{i}")));
+                block.get().save(&mut record.nested(&format!("block{i}")));
             }
             if let Some((name, slot)) = &cut.filter {
                 slot.save(name, shape, record);
@@ -89,22 +92,21 @@ fn filter_shape<'s>(filter: &Filter, shape: &'s [usize]) -> SlotShape<'s> {
     SlotShape { name: filter.slot, kind, shape, stride: 1, init }
 }
 
-impl<C: MatrixMethod> Blocked<C> {
-    fn cut<B, R: Real>(
+impl<R: Real> AnyMatrix<R> {
+    fn cut(
         &self,
         shape: &[usize],
-        mut block: impl FnMut(usize, &[usize]) -> Result<B>,
-        mut slot: impl FnMut(SlotShape<'_>) -> Result<SlotBuffer<R>>,
-    ) -> Result<Option<Cut<B, R>>> {
-        let Some(partition) = self.0.partition(shape) else { return Ok(None) };
+        block: &mut dyn FnMut(usize, &[usize]) -> Result<AnyBlock>,
+        slot: &mut dyn FnMut(SlotShape<'_>) -> Result<SlotBuffer<R>>,
+    ) -> Result<Option<Cut<R>>> {
+        let Some(partition) = self.get().partition(shape) else { return Ok(None) };
         let mut blocks = Vec::new();
         for (i, tile) in partition.tiles().enumerate() {
             let block = block(i, tile.shape())?;
             blocks.push((tile, block));
         }
-        let filter = self
-            .0
-            .filter()
+        let filter = self.get().filter();
+        let filter = filter
             .map(|filter| slot(filter_shape(&filter, shape)).map(|buffer| (filter.slot, buffer)));
         // a shape that a state dict only claims fails before memory is asked for
         let filter = filter.transpose()?;
@@ -113,16 +115,15 @@ impl<C: MatrixMethod> Blocked<C> {
     }
 }
 
-impl<B, R: Real> Cut<B, R> {
-    fn split_filter<'u, C, T>(
+impl<R: Real> Cut<R> {
+    fn split_filter<'u, T>(
         &'u mut self,
         filter: Option<Filter>,
         t: u64,
         isa: Isa,
         grad: Decayed<'u, T>,
-        push: &mut impl FnMut(MatrixUnit<'u, C, T>),
+        push: &mut dyn FnMut(MatrixUnit<'u, T>),
     ) where
-        C: MatrixMethod<Block<R> = B>,
         T: Element<Compute = R>,
     {
         let slot = self.filter.as_mut().map(|(_, slot)| slot.cursor(true));
@@ -137,14 +138,13 @@ impl<B, R: Real> Cut<B, R> {
         }
     }
 
-    fn split_blocks<'u, C, T>(
+    fn split_blocks<'u, T>(
         &'u mut self,
-        method: &'u C,
+        method: &'u dyn ErasedMatrix<R>,
         (t, gradient_norm): (u64, f64),
         grad: Decayed<'u, T>,
-        push: &mut impl FnMut(MatrixUnit<'u, C, T>),
+        push: &mut dyn FnMut(MatrixUnit<'u, T>),
     ) where
-        C: MatrixMethod<Block<R> = B>,
         T: Element<Compute = R>,
     {
         let partition = &self.partition;
@@ -182,54 +182,89 @@ impl<C: MatrixMethod> Configured for Blocked<C> {
     }
 }
 
-impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
-    type State = BlockedState<C::Block<T::Compute>, T>;
+impl<C: MatrixMethod, T: Element> MethodFor<T> for Blocked<C> {
     type Scalars = <C::Rule as Rule>::Scalars;
+    type Engine = AnyMatrix<T::Compute>;
+
+    fn into_engine(self) -> AnyMatrix<T::Compute> {
+        AnyMatrix::new(self.0)
+    }
+}
+
+impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
+    type State = BlockedState<T>;
     type Joint = ();
-    type Prepared = BlockedPrepared<
-        <C::Rule as Rule>::Coefficients<T::Compute>,
-        <C::Plain as Rule>::Coefficients<T::Compute>,
-        T::Compute,
-    >;
+    type Prepared = BlockedPrepared<T::Compute>;
     type Unit<'u>
-        = MatrixUnit<'u, C, T>
+        = MatrixUnit<'u, T>
     where
         T: 'u;
-    const TWO_POINTS: bool = <C::Rule as Rule>::TWO_POINTS;
     // a product of two matrices of order 64
     const INTENSITY: usize = 64;
     const UNEVEN: bool = true;
 
+    fn name(&self) -> &'static str {
+        self.get().name()
+    }
+
+    fn two_points(&self) -> bool {
+        self.rule.get().two_points()
+    }
+
+    fn config(&self) -> &dyn Any {
+        self.get().config()
+    }
+
+    fn scalars(&self) -> &dyn Any {
+        self.rule.get().scalars()
+    }
+
+    fn set_scalars(&mut self, scalars: &dyn Any) {
+        self.rule.get_mut().set_scalars(scalars);
+        self.share_scalars();
+    }
+
+    fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        self.get().read_options(visitor);
+    }
+
+    fn changed(&self, change: &mut dyn FnMut(&mut dyn Options) -> Result<()>) -> Result<Self> {
+        AnyMatrix::changed(self, change)
+    }
+
+    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
+        self.rule.get_mut().visit_scalars(visitor);
+        self.share_scalars();
+    }
+
     fn check_group(&self, first: &Self) -> Result<()> {
-        self.0.rule().check_group(&first.0.rule())?;
-        self.0.plain().check_group(&first.0.plain())
+        self.rule.get().check_group(first.rule.get())?;
+        self.plain.get().check_group(first.plain.get())
     }
 
     fn keeps_layout(&self, changed: &Self) -> bool {
-        let rule = |method: &Self| Elementwise(method.0.rule());
-        let plain = |method: &Self| Elementwise(method.0.plain());
-        self.0.keeps_layout(&changed.0)
-            && TensorMethod::<T>::keeps_layout(&rule(self), &rule(changed))
-            && TensorMethod::<T>::keeps_layout(&plain(self), &plain(changed))
+        self.get().keeps_layout(changed.get())
+            && TensorMethod::<T>::keeps_layout(&self.rule, &changed.rule)
+            && TensorMethod::<T>::keeps_layout(&self.plain, &changed.plain)
     }
 
     fn slots(&self) -> Vec<&'static str> {
-        let rule = self.0.rule();
-        let used = <C::Rule as Rule>::SLOTS.iter().enumerate().filter(|(i, _)| rule.uses_slot(*i));
+        let (rule, plain) = (self.rule.get(), self.plain.get());
+        let used = rule.layout().iter().enumerate().filter(|(i, _)| rule.uses_slot(*i));
         let used: Vec<Slot> = used.map(|(_, slot)| *slot).collect();
-        let filter = self.0.filter().map(|filter| filter.slot);
+        let filter = self.get().filter().map(|filter| filter.slot);
         // most methods have one rule for both
-        let others = <C::Plain as Rule>::SLOTS.iter().filter(|slot| !used.contains(slot));
+        let others = plain.layout().iter().filter(|slot| !used.contains(slot));
         let slots = used.iter().chain(others).map(|slot| slot.name);
-        let blocks = self.0.block_slots().iter().copied();
+        let blocks = self.get().block_slots().iter().copied();
         filter.into_iter().chain(blocks).chain(slots).collect()
     }
 
     fn check_state(&self, name: &str, state: &Self::State) -> Result<()> {
         let blocks = state.cut.iter().flat_map(|cut| cut.blocks.iter().enumerate());
         for (block, (_, failed)) in blocks {
-            match failed.failures() {
-                Some((failures, problem)) if failures > self.0.tolerated_failures() => {
+            match failed.get().failures() {
+                Some((failures, problem)) if failures > self.get().tolerated_failures() => {
                     let name = name.to_owned();
                     return Err(Error::RepeatedFailure { name, block, failures, problem });
                 }
@@ -240,80 +275,69 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     }
 
     fn init(&self, shape: &[usize], param: &[T], storage: &Storage) -> Self::State {
-        let block = |_, shape: &[usize]| Ok(self.0.init(shape, storage));
+        let mut block = |_, shape: &[usize]| Ok(self.get().init(shape, storage));
         // new memory cannot fail
-        let cut = self.cut(shape, block, |slot| Ok(SlotBuffer::new(&slot, param, storage)));
-        let cut = cut.unwrap_or_default();
-        let element = match cut {
-            Some(_) => Elementwise(self.0.rule()).init(shape, param, storage),
-            None => Elementwise(self.0.plain()).init(shape, param, storage),
-        };
+        let mut slot = |slot: SlotShape<'_>| Ok(SlotBuffer::new(&slot, param, storage));
+        let cut = self.cut(shape, &mut block, &mut slot).unwrap_or_default();
+        let element = ElementState::new(self.rule_of(&cut).get(), shape, param, storage);
         BlockedState { cut, element }
     }
 
     fn extend(&self, state: &mut Self::State, shape: &[usize], param: &[T], storage: &Storage) {
-        let element = &mut state.element;
-        match &mut state.cut {
-            Some(cut) => {
-                for (tile, block) in &mut cut.blocks {
-                    self.0.extend(block, tile.shape(), storage);
-                }
-                Elementwise(self.0.rule()).extend(element, shape, param, storage);
-            }
-            None => Elementwise(self.0.plain()).extend(element, shape, param, storage),
+        for (tile, block) in state.cut.iter_mut().flat_map(|cut| &mut cut.blocks) {
+            self.get().extend(block, tile.shape(), storage);
         }
+        let rule = self.rule_of(&state.cut);
+        state.element.extend(rule.get(), shape, param, storage);
     }
 
     fn load(&self, shape: &[usize], storage: &Storage, lookup: &Lookup<'_>) -> Result<Self::State> {
-        let block = |i: usize, shape: &[usize]| {
-            self.0.load(shape, storage, &lookup.nested(&format!("block{i}")))
+        let mut block = |i: usize, shape: &[usize]| {
+            self.get().load(shape, storage, &lookup.nested(&format!("block{i}")))
         };
-        let slot = |slot: SlotShape<'_>| {
+        let mut slot = |slot: SlotShape<'_>| {
             let buffer = SlotBuffer::load(&slot, storage, lookup)?;
             buffer.ok_or_else(|| lookup.problem(slot.name, "is missing"))
         };
-        let cut = self.cut(shape, block, slot)?;
-        let element = match cut {
-            Some(_) => Elementwise(self.0.rule()).load(shape, storage, lookup)?,
-            None => Elementwise(self.0.plain()).load(shape, storage, lookup)?,
-        };
+        let cut = self.cut(shape, &mut block, &mut slot)?;
+        let element = ElementState::load(self.rule_of(&cut).get(), shape, storage, lookup)?;
         Ok(BlockedState { cut, element })
     }
 
-    fn begin(&self, scalars: &mut Self::Scalars) {
-        self.0.rule().begin(scalars);
+    fn begin(&mut self) {
+        self.rule.get_mut().begin();
+        self.share_scalars();
     }
 
     fn passes(&self) -> Range<usize> {
         let last = |passes: Range<usize>| passes.end;
-        FILTER..RULE + last(self.0.rule().passes()).max(last(self.0.plain().passes()))
+        FILTER..RULE + last(self.rule.get().passes()).max(last(self.plain.get().passes()))
     }
 
-    fn combine(&self, pass: usize, total: &Sums, scalars: &mut Self::Scalars) {
+    fn combine(&mut self, pass: usize, total: &Sums) {
         if let Some(pass) = pass.checked_sub(RULE) {
-            self.0.rule().combine(pass, total, scalars);
+            self.rule.get_mut().combine(pass, total);
+            self.share_scalars();
         }
     }
 
     fn wants_preview(state: &Self::State) -> bool {
-        <Elementwise<C::Rule> as TensorMethod<T>>::wants_preview(&state.element)
+        state.element.wants_preview()
     }
 
-    fn prepare(&self, t: u64, scalars: &Self::Scalars) -> Self::Prepared {
-        BlockedPrepared {
-            rule: TensorMethod::<T>::prepare(&Elementwise(self.0.rule()), t, scalars),
-            plain: TensorMethod::<T>::prepare(&Elementwise(self.0.plain()), t, scalars),
-            gradient_norm: 0.0,
-            grafts: self.0.grafts(t),
-            ratio: 1.0,
-        }
+    fn prepare(&self, t: u64, prepared: &mut Self::Prepared) {
+        prepared.rule.update(self.rule.get(), t);
+        prepared.plain.update(self.plain.get(), t);
+        prepared.gradient_norm = 0.0;
+        prepared.grafts = self.get().grafts(t);
+        prepared.ratio = 1.0;
     }
 
     fn refine(&self, pass: usize, measured: &Measured, prepared: &mut Self::Prepared) {
         match pass.checked_sub(RULE) {
             Some(pass) => {
-                self.0.rule().refine(pass, measured, &mut prepared.rule.coefficients);
-                self.0.plain().refine(pass, measured, &mut prepared.plain.coefficients);
+                prepared.rule.refine(self.rule.get(), pass, measured);
+                prepared.plain.refine(self.plain.get(), pass, measured);
             }
             None if pass == FILTER => {
                 let [squares, ..] = measured.sums;
@@ -330,20 +354,19 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
     fn split<'u>(
         &'u self,
         job: Job<'u, T, Self::State, Self::Prepared>,
-        mut push: impl FnMut(MatrixUnit<'u, C, T>),
+        push: &mut dyn FnMut(MatrixUnit<'u, T>),
     ) {
         let Job { stage, isa, storage, prepared, t, key, shape, data, grad, state } = job;
-        let BlockedState { cut, element } = state;
-        let rule = self.0.rule();
+        let BlockedState { cut, element: state } = state;
         // an ascent turns the direction later
-        let sign = if rule.maximize() { -1.0 } else { 1.0 };
-        let decay = T::Compute::of(sign * self.0.gradient_decay());
+        let sign = if prepared.rule.maximizes() { -1.0 } else { 1.0 };
+        let decay = T::Compute::of(sign * self.get().gradient_decay());
         let stage = match stage {
             Stage::Measure(FILTER) => {
-                let filter = self.0.filter();
+                let filter = self.get().filter();
                 let grad = Decayed { grad, param: data, decay };
                 return cut.iter_mut().for_each(|cut| {
-                    cut.split_filter(filter, t, isa, grad, &mut push);
+                    cut.split_filter(filter, t, isa, grad, push);
                 });
             }
             Stage::Measure(PRECONDITION) => {
@@ -351,38 +374,40 @@ impl<C: MatrixMethod, T: Element> TensorMethod<T> for Blocked<C> {
                 let step = (t, prepared.gradient_norm);
                 return cut
                     .iter_mut()
-                    .for_each(|cut| cut.split_blocks(&self.0, step, grad, &mut push));
+                    .for_each(|cut| cut.split_blocks(self.get(), step, grad, push));
             }
             Stage::Measure(pass) => Stage::Measure(pass - RULE),
             stage => stage,
         };
-        match cut {
+        let (prepared, grad, lr_factor) = match cut {
             Some(cut) => {
                 let source = GradSource::Direction(&cut.direction);
                 let grad = GradSlice { scale: prepared.ratio, bound: f64::INFINITY, source };
-                let mut prepared = prepared.rule;
-                prepared.apply.scale_lr(self.0.lr_factor(shape));
-                let state = element;
-                let job = Job { stage, isa, storage, prepared, t, key, shape, data, grad, state };
-                elementwise::split(&rule, job, |unit| push(MatrixUnit::Rule(unit)));
+                (&prepared.rule, grad, self.get().lr_factor(shape))
             }
-            None => {
-                let (prepared, state) = (prepared.plain, element);
-                let job = Job { stage, isa, storage, prepared, t, key, shape, data, grad, state };
-                elementwise::split(&self.0.plain(), job, |unit| push(MatrixUnit::Plain(unit)));
-            }
-        }
+            None => (&prepared.plain, grad, 1.0),
+        };
+        let apply = prepared.apply_with(lr_factor);
+        let job = Job { stage, isa, storage, prepared, t, key, shape, data, grad, state };
+        elementwise::split(job, apply, &mut |unit| push(MatrixUnit::Rule(unit)));
     }
 
-    fn run(unit: &mut MatrixUnit<'_, C, T>) {
+    fn run(unit: &mut MatrixUnit<'_, T>) {
         unit.run();
     }
 
-    fn sums(unit: &MatrixUnit<'_, C, T>) -> Sums {
+    fn sums(unit: &MatrixUnit<'_, T>) -> Sums {
         unit.sums()
     }
 
-    fn cost(unit: &MatrixUnit<'_, C, T>) -> f64 {
+    fn cost(unit: &MatrixUnit<'_, T>) -> f64 {
         unit.cost()
+    }
+}
+
+impl<R: Real> AnyMatrix<R> {
+    /// The rule of a tensor.
+    fn rule_of(&self, cut: &Option<Cut<R>>) -> &AnyRule<R> {
+        if cut.is_some() { &self.rule } else { &self.plain }
     }
 }

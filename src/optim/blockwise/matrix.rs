@@ -30,7 +30,7 @@ pub struct Filter {
 }
 
 /// What is remembered of one block.
-pub trait BlockState: Debug + Send + 'static {
+pub trait BlockState: Clone + Debug + Send + 'static {
     /// Adds the bytes held, slot by slot.
     fn count(&self, bytes: &mut StateBytes);
     /// Writes the state under the record's keys.

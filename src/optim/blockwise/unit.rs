@@ -1,7 +1,8 @@
 //! The units of a matrix method: chunks that filter the gradient, blocks that are preconditioned,
 //! chunks that apply a rule.
 
-use super::matrix::{BlockStep, Filter, MatrixMethod};
+use super::erased::{AnyBlock, ErasedMatrix};
+use super::matrix::{BlockStep, Filter};
 use super::partition::{Partition, Tile};
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
@@ -18,24 +19,21 @@ const BLOCK: usize = 4096;
 
 /// One unit of a matrix method.
 #[derive(Debug)]
-pub enum MatrixUnit<'u, C: MatrixMethod, T: Element> {
+pub enum MatrixUnit<'u, T: Element> {
     /// Filters one chunk.
     Filter(FilterUnit<'u, T>),
     /// Preconditions one block.
-    Block(BlockUnit<'u, C, T>),
-    /// Updates one chunk of a tensor that is cut into blocks.
-    Rule(ElementUnit<'u, C::Rule, T>),
-    /// Updates one chunk of another tensor.
-    Plain(ElementUnit<'u, C::Plain, T>),
+    Block(BlockUnit<'u, T>),
+    /// Updates one chunk.
+    Rule(ElementUnit<'u, T>),
 }
 
-impl<C: MatrixMethod, T: Element> MatrixUnit<'_, C, T> {
+impl<T: Element> MatrixUnit<'_, T> {
     pub(in crate::optim) fn run(&mut self) {
         match self {
             Self::Filter(unit) => unit.run(),
             Self::Block(unit) => unit.run(),
             Self::Rule(unit) => unit.run(),
-            Self::Plain(unit) => unit.run(),
         }
     }
 
@@ -44,7 +42,6 @@ impl<C: MatrixMethod, T: Element> MatrixUnit<'_, C, T> {
             Self::Filter(unit) => unit.sums,
             Self::Block(unit) => unit.sums,
             Self::Rule(unit) => unit.sums,
-            Self::Plain(unit) => unit.sums,
         }
     }
 
@@ -54,7 +51,6 @@ impl<C: MatrixMethod, T: Element> MatrixUnit<'_, C, T> {
             Self::Filter(unit) => unit.out.len() as f64,
             Self::Block(unit) => unit.method.cost(unit.t, unit.tile.shape()),
             Self::Rule(unit) => unit.p.len() as f64,
-            Self::Plain(unit) => unit.p.len() as f64,
         }
     }
 }
@@ -155,8 +151,8 @@ impl<R: Real> Kernel for Averaging<'_, R> {
 
 /// One block of one tensor.
 #[derive(Debug)]
-pub struct BlockUnit<'u, C: MatrixMethod, T: Element> {
-    pub(in crate::optim) method: &'u C,
+pub struct BlockUnit<'u, T: Element> {
+    pub(in crate::optim) method: &'u dyn ErasedMatrix<T::Compute>,
     pub(in crate::optim) t: u64,
     /// `‖G‖` of the whole tensor.
     pub(in crate::optim) gradient_norm: f64,
@@ -164,14 +160,14 @@ pub struct BlockUnit<'u, C: MatrixMethod, T: Element> {
     /// Shape of the tensor that the block is cut from.
     pub(in crate::optim) shape: &'u [usize],
     pub(in crate::optim) tile: &'u Tile,
-    pub(in crate::optim) block: &'u mut C::Block<T::Compute>,
+    pub(in crate::optim) block: &'u mut AnyBlock,
     /// The block of the filtered gradient, which becomes the direction.
     pub(in crate::optim) direction: ArrayViewMutD<'u, T::Compute>,
     /// The squared length that is asked for, and the one that is there.
     pub(in crate::optim) sums: Sums,
 }
 
-impl<C: MatrixMethod, T: Element> BlockUnit<'_, C, T> {
+impl<T: Element> BlockUnit<'_, T> {
     fn run(&mut self) {
         let numel = self.tile.numel();
         with_scratch::<T::Compute, _>(numel, |gradient| {

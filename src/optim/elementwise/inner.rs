@@ -1,14 +1,17 @@
 //! A rule inside another method: its direction alone, and its slots as plain numbers.
 
-use super::adaptor::{ElementState, split};
+use super::adaptor::split;
+use super::erased::{ErasedRule, InGroup};
+use super::prepared::Prepared;
 use super::rule::{Apply, Elementwise, Rule, Slot, WeightDecay};
+use super::state::ElementState;
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
-use crate::optim::method::{GradSlice, GradSource, Job, Stage, TensorMethod};
-use crate::state::{SlotInit, SlotKind, Storage};
+use crate::optim::method::{GradSlice, GradSource, Job, Stage};
+use crate::state::{Lookup, SlotInit, SlotKind, Storage};
 
 /// Whether the rule `U` inside the method `C` can work on a gradient in other coordinates.
 pub(crate) fn check_embedded<C: Hyperparameters, U: Rule<Scalars = ()>>(inner: &U) -> Result<()> {
@@ -34,7 +37,36 @@ pub(crate) fn check_embedded<C: Hyperparameters, U: Rule<Scalars = ()>>(inner: &
     Err(C::invalid("inner", expected, U::NAME))
 }
 
+/// The rule inside another method. The state of a tensor is made, loaded and extended as in an
+/// optimizer of its own.
 impl<U: Rule<Scalars = ()>> Elementwise<U> {
+    fn in_group(&self) -> InGroup<U> {
+        InGroup::new(self.0.clone())
+    }
+
+    /// The state of a tensor before its first step.
+    pub fn init<R: Real>(&self, shape: &[usize], storage: &Storage) -> ElementState<R> {
+        ElementState::new(&self.in_group(), shape, &[], storage)
+    }
+
+    /// A state from a state dict.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`](crate::Error::StateDict) names the key.
+    pub fn load<R: Real>(
+        &self,
+        shape: &[usize],
+        storage: &Storage,
+        lookup: &Lookup<'_>,
+    ) -> Result<ElementState<R>> {
+        ElementState::load(&self.in_group(), shape, storage, lookup)
+    }
+
+    /// Makes room for slots that an option switched on after the first step.
+    pub fn extend<R: Real>(&self, state: &mut ElementState<R>, shape: &[usize], storage: &Storage) {
+        state.extend(&self.in_group(), shape, &[], storage);
+    }
+
     /// Writes the direction of every element at step `t` into `out`, and the new state into `state`.
     ///
     /// Learning rate and decay are left out, and the rule sees a parameter that is 0 everywhere.
@@ -46,29 +78,39 @@ impl<U: Rule<Scalars = ()>> Elementwise<U> {
         state: &mut ElementState<R>,
         out: &mut [R],
     ) {
-        // 0·1 − (−1)·u
-        let apply = Apply { lr: -R::one(), coupled: R::zero(), shrink: R::one() };
-        let mut prepared = TensorMethod::<R>::prepare(self, t, &());
-        prepared.apply = apply;
-        out.fill(R::zero());
-        let storage = Storage::default();
-        let preview = Self::wants_preview(state).then_some(Stage::Preview);
-        for stage in preview.into_iter().chain([Stage::Update]) {
-            let source = GradSource::Direction(grad);
-            let job = Job {
-                stage,
-                isa: Isa::detect(),
-                storage: &storage,
-                prepared,
-                t,
-                key: 0,
-                shape: &[],
-                data: &mut *out,
-                grad: GradSlice { scale: 1.0, bound: f64::INFINITY, source },
-                state: &mut *state,
-            };
-            split(&self.0, job, |mut unit| unit.run());
-        }
+        direction(&self.in_group(), t, grad, state, out);
+    }
+}
+
+fn direction<R: Real>(
+    rule: &dyn ErasedRule<R>,
+    t: u64,
+    grad: &[R],
+    state: &mut ElementState<R>,
+    out: &mut [R],
+) {
+    let mut prepared = Prepared::default();
+    prepared.update(rule, t);
+    // 0·1 − (−1)·u
+    let apply = Apply { lr: -R::one(), coupled: R::zero(), shrink: R::one() };
+    out.fill(R::zero());
+    let storage = Storage::default();
+    let preview = state.wants_preview().then_some(Stage::Preview);
+    for stage in preview.into_iter().chain([Stage::Update]) {
+        let source = GradSource::Direction(grad);
+        let job = Job {
+            stage,
+            isa: Isa::detect(),
+            storage: &storage,
+            prepared: &prepared,
+            t,
+            key: 0,
+            shape: &[],
+            data: &mut *out,
+            grad: GradSlice { scale: 1.0, bound: f64::INFINITY, source },
+            state: &mut *state,
+        };
+        split(job, apply, &mut |mut unit| unit.run());
     }
 }
 

@@ -3,16 +3,21 @@
 mod adaptor;
 mod applied;
 mod decay;
+mod erased;
 mod inner;
+mod kernel;
 mod prepared;
 mod rule;
+mod state;
 mod unit;
 
-pub use adaptor::ElementState;
 pub(in crate::optim) use adaptor::split;
 pub use applied::{Applied, Delayed};
 pub use decay::DecaySchedule;
+pub use erased::{AnyRule, ErasedRule};
 pub(crate) use inner::check_embedded;
+pub use kernel::ElementKernel;
 pub use prepared::Prepared;
 pub use rule::{Apply, Elementwise, Rule, Slot, WeightDecay};
+pub use state::ElementState;
 pub use unit::{ElementUnit, kahan_add};

@@ -1,17 +1,75 @@
 //! What one step of one tensor needs of its rule.
 
-use super::rule::Apply;
+use super::erased::ErasedRule;
+use super::kernel::ElementKernel;
+use super::rule::{Apply, WeightDecay};
+use crate::kernel::sweep::MAX_SLOTS;
+use crate::numeric::Real;
+use crate::optim::method::Measured;
 
 /// Scalars of one step of one tensor.
 #[derive(Debug)]
-pub struct Prepared<C, R> {
-    pub(in crate::optim) coefficients: C,
-    pub(in crate::optim) apply: Apply<R>,
+pub struct Prepared<R: Real> {
+    /// `None` before the first step.
+    pub(super) kernel: Option<Box<dyn ElementKernel<R>>>,
+    pub(super) apply: Apply<R>,
+    pub(super) maximize: bool,
+    pub(super) measure_stride: usize,
+    /// Which slots the options use.
+    pub(super) used: [bool; MAX_SLOTS],
 }
 
-impl<C: Copy, R: Copy> Copy for Prepared<C, R> {}
-impl<C: Copy, R: Copy> Clone for Prepared<C, R> {
-    fn clone(&self) -> Self {
-        *self
+impl<R: Real> Default for Prepared<R> {
+    fn default() -> Self {
+        let apply = Apply { lr: R::zero(), coupled: R::zero(), shrink: R::one() };
+        let used = [false; MAX_SLOTS];
+        Self { kernel: None, apply, maximize: false, measure_stride: 1, used }
+    }
+}
+
+impl<R: Real> Prepared<R> {
+    /// Those of step `t`, computed in `f64`.
+    pub(in crate::optim) fn update(&mut self, rule: &dyn ErasedRule<R>, t: u64) {
+        rule.prepare(t, &mut self.kernel);
+        let lr = rule.step_size(t);
+        let (lr, coupled, shrink) = match rule.decay() {
+            WeightDecay::None => (lr, 0.0, 1.0),
+            WeightDecay::Coupled(decay) => (lr, decay, 1.0),
+            WeightDecay::Decoupled(decay) => (lr, 0.0, 1.0 - lr * decay),
+            // what comes after the update shrinks the update, too
+            WeightDecay::DecoupledAfter(decay) => {
+                let shrink = 1.0 - lr * decay;
+                (lr * shrink, 0.0, shrink)
+            }
+            WeightDecay::Independent(decay) => (lr, 0.0, 1.0 - decay),
+        };
+        self.apply = Apply { lr: R::of(lr), coupled: R::of(coupled), shrink: R::of(shrink) };
+        self.maximize = rule.maximize();
+        self.measure_stride = rule.measure_stride().max(1);
+        self.used = std::array::from_fn(|slot| rule.uses_slot(slot));
+    }
+
+    /// How directions become parameters, with the learning rate times `factor`.
+    pub(in crate::optim) fn apply_with(&self, factor: f64) -> Apply<R> {
+        let mut apply = self.apply;
+        apply.scale_lr(factor);
+        apply
+    }
+
+    /// Whether the rule ascends.
+    pub(in crate::optim) fn maximizes(&self) -> bool {
+        self.maximize
+    }
+
+    /// Folds the sums of a pass over the tensor in.
+    pub(in crate::optim) fn refine(
+        &mut self,
+        rule: &dyn ErasedRule<R>,
+        pass: usize,
+        measured: &Measured,
+    ) {
+        if let Some(kernel) = &mut self.kernel {
+            rule.refine(pass, measured, &mut **kernel);
+        }
     }
 }

@@ -1,17 +1,15 @@
 //! One chunk of one tensor under an element-wise rule: decode, update, encode.
 
+use super::kernel::ElementKernel;
 use super::prepared::Prepared;
-use super::rule::Rule;
+use super::rule::Apply;
 use crate::kernel::scratch::with_scratch;
-use crate::kernel::sweep::{
-    Chunk, ElementMeasure, ElementUpdate, MAX_SLOTS, SlotSlices, Slots, Sums, measure_chunk,
-};
+use crate::kernel::sweep::{Chunk, MAX_SLOTS, SlotSlices, Sums};
 use crate::kernel::{CHUNK, Isa};
 use crate::numeric::random::philox4x32;
 use crate::numeric::{Element, Real};
-use crate::optim::method::{GradSlice, GradSource, Mode, Stage};
+use crate::optim::method::{GradSlice, GradSource, Stage};
 use crate::state::chunk::SlotChunk;
-use num_traits::Zero;
 
 /// Elements that are decoded into scratch at a time: few enough that parameters, gradient and all
 /// slots stay in the first-level cache, and at least the length of a block of codes.
@@ -40,11 +38,11 @@ impl<'u, T: Element> Shadow<'u, T> {
 
 /// One chunk of one tensor.
 #[derive(Debug)]
-pub struct ElementUnit<'u, U: Rule, T: Element> {
-    pub(in crate::optim) measure_stride: usize,
+pub struct ElementUnit<'u, T: Element> {
     pub(in crate::optim) stage: Stage,
     pub(in crate::optim) isa: Isa,
-    pub(in crate::optim) prepared: Prepared<U::Coefficients<T::Compute>, T::Compute>,
+    pub(super) prepared: &'u Prepared<T::Compute>,
+    pub(super) apply: Apply<T::Compute>,
     pub(in crate::optim) t: u64,
     /// Where the chunk begins in the flattened tensor.
     pub(in crate::optim) offset: usize,
@@ -55,97 +53,47 @@ pub struct ElementUnit<'u, U: Rule, T: Element> {
     pub(in crate::optim) sums: Sums,
 }
 
-type R<T> = <T as Element>::Compute;
-type State<U, T> = <U as Rule>::State<<T as Element>::Compute>;
-
-/// [`Rule::update`] as a function of one element.
-///
-/// Without coupled decay the term is left out, not multiplied by zero: registers are scarce, and
-/// zero times an infinite parameter is NaN.
-struct Update<U: Rule, R: Real, const COUPLED: bool>(Prepared<U::Coefficients<R>, R>);
-impl<U: Rule, R: Real, const COUPLED: bool> Copy for Update<U, R, COUPLED> {}
-impl<U: Rule, R: Real, const COUPLED: bool> Clone for Update<U, R, COUPLED> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<U: Rule, R: Real, const COUPLED: bool> ElementUpdate<R, U::State<R>>
-    for Update<U, R, COUPLED>
-{
-    #[inline(always)]
-    fn update(&self, p: R, g: R, s: U::State<R>) -> (R, U::State<R>) {
-        let Prepared { coefficients, apply } = &self.0;
-        let g = if COUPLED { g + apply.coupled * p } else { g };
-        U::update(coefficients, apply, p, g, s)
-    }
+/// The loop of one stage.
+#[derive(Clone, Copy)]
+struct Sweep<'k, R: Real> {
+    kernel: &'k dyn ElementKernel<R>,
+    stage: Stage,
+    isa: Isa,
+    apply: Apply<R>,
 }
 
-/// [`Rule::measure`] as a function of one element.
-struct Measure<U: Rule, R: Real>(usize, Prepared<U::Coefficients<R>, R>);
-impl<U: Rule, R: Real> Copy for Measure<U, R> {}
-impl<U: Rule, R: Real> Clone for Measure<U, R> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<U: Rule, R: Real> ElementMeasure<R, U::State<R>> for Measure<U, R> {
-    #[inline(always)]
-    fn measure(&self, p: R, g: R, s: U::State<R>) -> Sums {
-        let Prepared { coefficients, apply } = &self.1;
-        let g = if apply.coupled == R::zero() { g } else { g + apply.coupled * p };
-        U::measure(self.0, coefficients, p, g, s)
-    }
-}
-
-/// [`Rule::switch`] as a function of one element.
-struct Switch<U: Rule, R: Real>(Mode, U::Coefficients<R>);
-impl<U: Rule, R: Real> Copy for Switch<U, R> {}
-impl<U: Rule, R: Real> Clone for Switch<U, R> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<U: Rule, R: Real> ElementUpdate<R, U::State<R>> for Switch<U, R> {
-    #[inline(always)]
-    fn update(&self, p: R, _: R, s: U::State<R>) -> (R, U::State<R>) {
-        (U::switch(&self.1, self.0, p, s), s)
-    }
-}
-
-impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
-    pub(in crate::optim) fn run(&mut self) {
+impl<R: Real> Sweep<'_, R> {
+    fn run(self, chunk: Chunk<'_, R>) {
         match self.stage {
-            Stage::Update | Stage::Preview if self.prepared.apply.coupled == R::<T>::zero() => {
-                self.update(Update::<U, _, false>(self.prepared));
-            }
-            Stage::Update | Stage::Preview => {
-                self.update(Update::<U, _, true>(self.prepared));
-            }
-            Stage::Switch(mode) => {
-                // decided by the compiler: most rules have no second point, and get no loops for it
-                if const { U::TWO_POINTS } {
-                    let switch = Switch::<U, _>(mode, self.prepared.coefficients);
-                    self.each_block(|unit, block| unit.update_block(switch, block));
+            Stage::Switch(to) => self.kernel.switch(self.isa, to, chunk),
+            _ => self.kernel.update(self.isa, &self.apply, chunk),
+        }
+    }
+}
+
+impl<T: Element> ElementUnit<'_, T> {
+    pub(in crate::optim) fn run(&mut self) {
+        // a method prepares its step before it cuts tensors into units
+        let Some(kernel) = self.prepared.kernel.as_deref() else { return };
+        let sweep = Sweep { kernel, stage: self.stage, isa: self.isa, apply: self.apply };
+        match self.stage {
+            Stage::Preview => self.each_block(|unit, block| unit.preview_block(sweep, block)),
+            Stage::Update => {
+                if !self.update_in_place(sweep) {
+                    self.each_block(|unit, block| unit.update_block(sweep, block));
                 }
             }
+            Stage::Switch(_) => self.each_block(|unit, block| unit.update_block(sweep, block)),
             Stage::Measure(pass) => {
-                let measure = Measure::<U, _>(pass, self.prepared);
                 let mut sums = Sums::default();
                 self.each_block(|unit, block| {
-                    for (sum, term) in sums.iter_mut().zip(unit.measure_block(measure, block)) {
+                    for (sum, term) in sums.iter_mut().zip(unit.measure_block(kernel, pass, block))
+                    {
                         *sum += term;
                     }
                 });
                 self.sums = sums;
             }
-        }
-    }
-
-    fn update<F: ElementUpdate<T::Compute, State<U, T>>>(&mut self, update: F) {
-        if self.stage == Stage::Preview {
-            self.each_block(|unit, block| unit.preview_block(update, block));
-        } else if !self.update_in_place(update) {
-            self.each_block(|unit, block| unit.update_block(update, block));
         }
     }
 
@@ -155,7 +103,7 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
     }
 
     /// Updates the whole chunk without copies, if everything is stored as it is computed with.
-    fn update_in_place<F: ElementUpdate<T::Compute, State<U, T>>>(&mut self, update: F) -> bool {
+    fn update_in_place(&mut self, sweep: Sweep<'_, T::Compute>) -> bool {
         let in_use = self.slots_in_use();
         let (slots, _) = self.slots.split_at_mut(in_use);
         let plain = matches!(self.shadow, Shadow::None)
@@ -167,7 +115,7 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
         let mut slices = SlotSlices::default();
         slots.iter_mut().filter_map(SlotChunk::in_place).for_each(|slot| slices.push(slot));
         let scale = T::Compute::of(self.grad.scale);
-        State::<U, T>::sweep(self.isa, update, Chunk { p, g, scale, slots: slices });
+        sweep.run(Chunk { p, g, scale, slots: slices });
         true
     }
 
@@ -204,11 +152,7 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
     }
 
     /// Updates one block: in place what is stored as it is computed with, the rest through scratch.
-    fn update_block<F: ElementUpdate<T::Compute, State<U, T>>>(
-        &mut self,
-        update: F,
-        block: Block<'_, T::Compute>,
-    ) {
+    fn update_block(&mut self, sweep: Sweep<'_, T::Compute>, block: Block<'_, T::Compute>) {
         let Block { start, p, g, mut slots } = block;
         let range = start..start + p.len();
         let (gradient, scale) = match self.grad.in_place(self.offset + start, p.len()) {
@@ -232,12 +176,12 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
         match own.filter(|_| matches!(self.shadow, Shadow::None)) {
             Some(own) => {
                 let chunk = Chunk { p: own, g: gradient, scale, slots: slices };
-                State::<U, T>::sweep(self.isa, update, chunk);
+                sweep.run(chunk);
             }
             None => {
                 load_params(self.p.get(range).unwrap_or_default(), &self.shadow, start, p);
                 let chunk = Chunk { p: &mut *p, g: gradient, scale, slots: slices };
-                State::<U, T>::sweep(self.isa, update, chunk);
+                sweep.run(chunk);
                 self.store(start, p);
             }
         }
@@ -291,15 +235,11 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
     }
 
     /// Shows the new state to the slots, and forgets it.
-    fn preview_block<F: ElementUpdate<T::Compute, State<U, T>>>(
-        &mut self,
-        update: F,
-        mut block: Block<'_, T::Compute>,
-    ) {
+    fn preview_block(&mut self, sweep: Sweep<'_, T::Compute>, mut block: Block<'_, T::Compute>) {
         self.load(&mut block);
         let Block { start, p, g, mut slots } = block;
         let one = T::Compute::of(1.0);
-        State::<U, T>::sweep(self.isa, update, Chunk { p, g, scale: one, slots: slots.reborrow() });
+        sweep.run(Chunk { p, g, scale: one, slots: slots.reborrow() });
         for (slot, values) in self.slots.iter().zip(slots.iter_mut()) {
             slot.preview(self.isa, start, values);
         }
@@ -307,11 +247,12 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
 
     fn measure_block(
         &self,
-        measure: Measure<U, T::Compute>,
+        kernel: &dyn ElementKernel<T::Compute>,
+        pass: usize,
         mut block: Block<'_, T::Compute>,
     ) -> Sums {
         self.load(&mut block);
-        let stride = self.measure_stride;
+        let stride = self.prepared.measure_stride;
         let kept = if stride == 1 { block.p.len() } else { self.thin(stride, &mut block) };
         let empty: &[T::Compute] = &[];
         let mut slots = [empty; MAX_SLOTS];
@@ -320,9 +261,9 @@ impl<U: Rule, T: Element> ElementUnit<'_, U, T> {
             *slot = values.get(..kept).unwrap_or_default();
         }
         let (p, g) = (block.p.get(..kept), block.g.get(..kept));
-        let streams = (p.unwrap_or_default(), g.unwrap_or_default(), T::Compute::of(1.0));
+        let values = (p.unwrap_or_default(), g.unwrap_or_default());
         let slots = slots.get(..in_use).unwrap_or_default();
-        measure_chunk::<_, State<U, T>, _>(self.isa, measure, streams, slots)
+        kernel.measure(self.isa, pass, self.apply.coupled, values, slots)
     }
 
     /// Moves every `stride`-th element of the flattened tensor to the front; returns how many.

@@ -1,12 +1,12 @@
 //! The engine's side of state dicts: what is written, and the checks before anything is taken over.
 
+use super::core::Engine;
 use super::group::Group;
-use super::optim::Optim;
 use super::plan::{Plan, Tracked};
 use crate::error::{Error, Result, check_shape};
-use crate::hyper::{Hyperparameters, Range};
+use crate::hyper::{Hyper, Options, Range};
 use crate::numeric::Element;
-use crate::optim::method::{Joint, Mode, SavedJoint, Scalars, TensorMethod, TensorState};
+use crate::optim::method::{Joint, Mode, SavedJoint, TensorMethod, TensorState};
 use crate::state::{
     Lookup, Record, Scalar, StateBytes, StateDict, numel_fits, parse_shape, problem,
 };
@@ -16,106 +16,104 @@ use std::collections::BTreeSet;
 /// What is saved for an option that is not set.
 const UNSET: &str = "unset";
 
-pub(in crate::optim) fn state_bytes<M: TensorMethod<T>, T: Element>(
-    optim: &Optim<M, T>,
-) -> StateBytes {
-    let mut bytes = StateBytes::default();
-    for tracked in &optim.tracked {
-        tracked.state.count(&mut bytes);
-        bytes.add_parameters(tracked.shape.iter().product());
+impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
+    /// Bytes held per state slot.
+    pub fn state_bytes(&self) -> StateBytes {
+        let mut bytes = StateBytes::default();
+        for tracked in &self.tracked {
+            tracked.state.count(&mut bytes);
+            bytes.add_parameters(tracked.shape.iter().product());
+        }
+        self.joint.count(&mut bytes);
+        bytes
     }
-    optim.joint.count(&mut bytes);
-    bytes
-}
 
-pub(in crate::optim) fn save<M: TensorMethod<T>, T: Element>(optim: &Optim<M, T>) -> StateDict {
-    let mut dict = StateDict::new(M::Config::NAME);
-    for (index, group) in optim.groups.iter().enumerate() {
-        let mut record = Record::new(format!("groups.{index}"), &mut dict);
-        record.scalar("select", Scalar::Text(group.select.label().to_owned()));
-        group.method.config().clone().visit_options(&mut |option| {
-            let value = option.value.get();
-            record.scalar(
-                option.name,
-                match option.range {
-                    Range::Flag => Scalar::Bool(value != 0.0),
-                    Range::CountFrom(_) | Range::Choice(_) => Scalar::Int(value as i64),
-                    _ if value.is_nan() => Scalar::Text(UNSET.into()),
-                    _ => Scalar::Float(value),
-                },
-            );
-        });
-        group.scalars.clone().visit(&mut |name, value| {
-            record.scalar(&format!("scalars.{name}"), Scalar::Float(value.get()));
-        });
+    /// A copy of everything needed to go on bit for bit.
+    pub fn save(&self) -> StateDict {
+        let mut dict = StateDict::new(self.name());
+        for (index, group) in self.groups.iter().enumerate() {
+            let mut record = Record::new(format!("groups.{index}"), &mut dict);
+            record.scalar("select", Scalar::Text(group.select.label().to_owned()));
+            let method = &group.method;
+            method.read_options(&mut |option| record.scalar(option.name, saved_option(&option)));
+            method.clone().visit_scalars(&mut |name, value| {
+                record.scalar(&format!("scalars.{name}"), Scalar::Float(value.get()));
+            });
+        }
+        for tracked in &self.tracked {
+            let mut record = Record::new(format!("state.{}", tracked.name), &mut dict);
+            let shape: Vec<String> = tracked.shape.iter().map(usize::to_string).collect();
+            record.scalar("step", Scalar::Int(i64::try_from(tracked.t).unwrap_or(i64::MAX)));
+            record.scalar("group", Scalar::Int(tracked.group as i64));
+            record.scalar("shape", Scalar::Text(shape.join(",")));
+            tracked.state.save(&tracked.shape, &mut record);
+        }
+        self.joint.save("", &mut dict);
+        if self.two_points() {
+            dict.scalars.insert("train_mode".into(), Scalar::Bool(self.mode == Mode::Train));
+        }
+        dict
     }
-    for tracked in &optim.tracked {
-        let mut record = Record::new(format!("state.{}", tracked.name), &mut dict);
-        let shape: Vec<String> = tracked.shape.iter().map(usize::to_string).collect();
-        record.scalar("step", Scalar::Int(i64::try_from(tracked.t).unwrap_or(i64::MAX)));
-        record.scalar("group", Scalar::Int(tracked.group as i64));
-        record.scalar("shape", Scalar::Text(shape.join(",")));
-        tracked.state.save(&tracked.shape, &mut record);
-    }
-    optim.joint.save(&mut dict);
-    if M::TWO_POINTS {
-        dict.scalars.insert("train_mode".into(), Scalar::Bool(optim.mode == Mode::Train));
-    }
-    dict
-}
 
-pub(in crate::optim) fn load<M: TensorMethod<T>, T: Element>(
-    optim: &mut Optim<M, T>,
-    dict: &StateDict,
-) -> Result<()> {
-    dict.check_header(M::Config::NAME)?;
-    let used = RefCell::new(BTreeSet::new());
-    let mut groups = optim.groups.clone();
-    check_group_count(dict, groups.len())?;
-    for (index, group) in groups.iter_mut().enumerate() {
-        let lookup = Lookup::new(format!("groups.{index}"), dict, &used);
-        let mut config = group.method.config().clone();
-        load_options(&mut config, &lookup)?;
-        group.method = M::new(config);
-        load_scalars(&mut group.scalars, &lookup)?;
-        match lookup.scalar("select").map(Scalar::as_text) {
-            None => {}
-            Some(Some(label)) if label == group.select.label() => {}
-            Some(label) => {
-                let (expected, found) = (group.select.label(), label.unwrap_or("no text"));
-                let text = format!("expected the selector `{expected}`, found `{found}`");
-                return Err(lookup.problem("select", text));
+    /// Takes a saved state over; after an error nothing has changed.
+    pub fn load(&mut self, dict: &StateDict) -> Result<()> {
+        dict.check_header(self.name())?;
+        let used = RefCell::new(BTreeSet::new());
+        let mut groups = self.groups.clone();
+        check_group_count(dict, groups.len())?;
+        for (index, group) in groups.iter_mut().enumerate() {
+            let lookup = Lookup::new(format!("groups.{index}"), dict, &used);
+            group.method = group.method.changed(&mut |options| load_options(options, &lookup))?;
+            load_scalars(&mut group.method, &lookup)?;
+            match lookup.scalar("select").map(Scalar::as_text) {
+                None => {}
+                Some(Some(label)) if label == group.select.label() => {}
+                Some(label) => {
+                    let (expected, found) = (group.select.label(), label.unwrap_or("no text"));
+                    let text = format!("expected the selector `{expected}`, found `{found}`");
+                    return Err(lookup.problem("select", text));
+                }
             }
         }
-    }
-    let mut tracked = Vec::new();
-    for name in parameter_names(dict) {
-        let lookup = Lookup::new(format!("state.{name}"), dict, &used);
-        tracked.push(load_tracked(optim, &groups, name, &lookup)?);
-    }
-    let methods = |group: usize| groups.get(group).map(|group| &group.method);
-    let saved = SavedJoint { dict, used: &used };
-    let joint = M::Joint::load(&methods, saved, &optim.storage)?;
-    let mode = match (M::TWO_POINTS, dict.scalars.get("train_mode")) {
-        (true, Some(Scalar::Bool(train))) => {
-            used.borrow_mut().insert("train_mode".into());
-            if *train { Mode::Train } else { Mode::Eval }
+        let mut tracked = Vec::new();
+        for name in parameter_names(dict) {
+            let lookup = Lookup::new(format!("state.{name}"), dict, &used);
+            tracked.push(load_tracked(self, &groups, name, &lookup)?);
         }
-        (true, _) => return Err(problem("train_mode", "is missing")),
-        (false, _) => Mode::Train,
-    };
-    let used = used.into_inner();
-    let mut keys = dict.scalars.keys().chain(dict.tensors.keys());
-    if let Some(unknown) = keys.find(|key| !used.contains(*key)) {
-        return Err(problem(unknown, format!("is unknown to {}", M::Config::NAME)));
+        let methods = |group: usize| groups.get(group).map(|group| &group.method);
+        let saved = SavedJoint { dict, used: &used, prefix: "" };
+        let joint = M::Joint::load(&methods, saved, &self.storage)?;
+        let mode = match (self.two_points(), dict.scalars.get("train_mode")) {
+            (true, Some(Scalar::Bool(train))) => {
+                used.borrow_mut().insert("train_mode".into());
+                if *train { Mode::Train } else { Mode::Eval }
+            }
+            (true, _) => return Err(problem("train_mode", "is missing")),
+            (false, _) => Mode::Train,
+        };
+        let used = used.into_inner();
+        let mut keys = dict.scalars.keys().chain(dict.tensors.keys());
+        if let Some(unknown) = keys.find(|key| !used.contains(*key)) {
+            return Err(problem(unknown, format!("is unknown to {}", self.name())));
+        }
+        // everything fits
+        self.groups = groups;
+        self.tracked = tracked;
+        self.joint = joint;
+        self.mode = mode;
+        self.plan = Plan { stale: true, ..Plan::default() };
+        Ok(())
     }
-    // everything fits
-    optim.groups = groups;
-    optim.tracked = tracked;
-    optim.joint = joint;
-    optim.mode = mode;
-    optim.plan = Plan { stale: true, ..Plan::default() };
-    Ok(())
+}
+
+fn saved_option(option: &Hyper<'_>) -> Scalar {
+    let value = option.value.get();
+    match option.range {
+        Range::Flag => Scalar::Bool(value != 0.0),
+        Range::CountFrom(_) | Range::Choice(_) => Scalar::Int(value as i64),
+        _ if value.is_nan() => Scalar::Text(UNSET.into()),
+        _ => Scalar::Float(value),
+    }
 }
 
 fn check_group_count(dict: &StateDict, expected: usize) -> Result<()> {
@@ -130,9 +128,9 @@ fn check_group_count(dict: &StateDict, expected: usize) -> Result<()> {
     Ok(())
 }
 
-fn load_options<C: Hyperparameters>(config: &mut C, lookup: &Lookup<'_>) -> Result<()> {
+fn load_options(config: &mut dyn Options, lookup: &Lookup<'_>) -> Result<()> {
     let mut outcome = Ok(());
-    config.visit_options(&mut |option| {
+    config.visit(&mut |option| {
         let Some(scalar) = lookup.scalar(option.name) else {
             if outcome.is_ok() {
                 outcome = Err(lookup.problem(option.name, "is missing"));
@@ -150,7 +148,7 @@ fn load_options<C: Hyperparameters>(config: &mut C, lookup: &Lookup<'_>) -> Resu
         }
     });
     outcome?;
-    config.validate_together().map_err(|error| match error {
+    config.check_together().map_err(|error| match error {
         Error::InvalidHyperparameter { field, expected, found, .. } => {
             lookup.problem(field, format!("must be {expected}, got {found}"))
         }
@@ -158,9 +156,9 @@ fn load_options<C: Hyperparameters>(config: &mut C, lookup: &Lookup<'_>) -> Resu
     })
 }
 
-fn load_scalars<S: Scalars>(scalars: &mut S, lookup: &Lookup<'_>) -> Result<()> {
+fn load_scalars<M: TensorMethod<T>, T: Element>(method: &mut M, lookup: &Lookup<'_>) -> Result<()> {
     let mut outcome = Ok(());
-    scalars.visit(&mut |name, value| {
+    method.visit_scalars(&mut |name, value| {
         let name = format!("scalars.{name}");
         let problem = match lookup.scalar(&name).and_then(Scalar::as_f64) {
             Some(number) => {
@@ -189,8 +187,8 @@ fn parameter_names(dict: &StateDict) -> BTreeSet<&str> {
 
 /// Reads the state of one parameter; `groups` have the saved options, which decide about slots.
 fn load_tracked<M: TensorMethod<T>, T: Element>(
-    optim: &Optim<M, T>,
-    groups: &[Group<M, T>],
+    engine: &Engine<M, T>,
+    groups: &[Group<M>],
     name: &str,
     lookup: &Lookup<'_>,
 ) -> Result<Tracked<M::State>> {
@@ -208,9 +206,9 @@ fn load_tracked<M: TensorMethod<T>, T: Element>(
         None => lookup.slot_shape().filter(|shape| numel_fits(shape)),
     };
     let shape = shape.ok_or_else(|| lookup.problem("shape", "is missing or no list of sizes"))?;
-    if let Some(known) = optim.tracked.iter().find(|tracked| tracked.name == name) {
+    if let Some(known) = engine.tracked.iter().find(|tracked| tracked.name == name) {
         check_shape(name, &known.shape, &shape)?;
     }
-    let state = method.load(&shape, &optim.storage, lookup)?;
+    let state = method.load(&shape, &engine.storage, lookup)?;
     Ok(Tracked { t, ..Tracked::new(name, &shape, group, state) })
 }

@@ -3,7 +3,7 @@
 use super::optim::Optim;
 use crate::error::{BoxError, Error, Result};
 use crate::numeric::Element;
-use crate::optim::method::TensorMethod;
+use crate::optim::method::MethodFor;
 use crate::optim::optimizer::NonFinite;
 use crate::optim::optimizer::Optimizer;
 use crate::params::{Gradients, Parameters};
@@ -141,10 +141,10 @@ pub trait ClosureOptimizer<T: Element> {
     }
 }
 
-impl<M: TensorMethod<T>, T: Element> ClosureOptimizer<T> for Optim<M, T> {
+impl<M: MethodFor<T>, T: Element> ClosureOptimizer<T> for Optim<M, T> {
     fn step_problem(&mut self, problem: &mut dyn Problem<T>) -> Result<f64> {
         let (loss, grads) = problem.evaluate()?;
-        if !loss.is_finite() && self.non_finite == NonFinite::Error {
+        if !loss.is_finite() && self.engine.non_finite == NonFinite::Error {
             return Err(Error::NonFiniteLoss(loss));
         }
         self.step(problem.parameters(), &*grads)?;

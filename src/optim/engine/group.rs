@@ -1,38 +1,28 @@
 //! Parameter groups: a selector and a complete configuration each.
 
 use crate::error::{Error, Result};
-use crate::numeric::Element;
-use crate::optim::method::TensorMethod;
 use crate::params::{Manifest, Select};
 
-/// A group of parameters, its options, and what the method remembers of the group.
+/// A group of parameters, and its method: options, and what is remembered of the group.
 #[derive(Clone, Debug)]
-pub(in crate::optim) struct Group<M: TensorMethod<T>, T: Element> {
+pub(in crate::optim) struct Group<M> {
     pub select: Select,
     pub method: M,
-    pub scalars: M::Scalars,
 }
 
-impl<M: TensorMethod<T>, T: Element> Group<M, T> {
+impl<M> Group<M> {
     pub fn new(select: Select, method: M) -> Self {
-        Self { select, method, scalars: M::Scalars::default() }
+        Self { select, method }
     }
 }
 
 /// The group of a parameter: the last one whose selector matches.
-pub(in crate::optim) fn group_of<M: TensorMethod<T>, T: Element>(
-    groups: &[Group<M, T>],
-    name: &str,
-    shape: &[usize],
-) -> usize {
+pub(in crate::optim) fn group_of<M>(groups: &[Group<M>], name: &str, shape: &[usize]) -> usize {
     groups.iter().rposition(|group| group.select.matches(name, shape)).unwrap_or(0)
 }
 
 /// Every group but the default one must select something, and options must agree.
-pub(in crate::optim) fn check_groups<M: TensorMethod<T>, T: Element>(
-    groups: &[Group<M, T>],
-    params: &Manifest,
-) -> Result<()> {
+pub(in crate::optim) fn check_groups<M>(groups: &[Group<M>], params: &Manifest) -> Result<()> {
     for (index, group) in groups.iter().enumerate().skip(1) {
         let mut leaves = 0..params.len();
         if !leaves.any(|leaf| group.select.matches(params.name(leaf), params.shape(leaf))) {

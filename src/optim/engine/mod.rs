@@ -3,6 +3,7 @@
 mod buffers;
 mod checkpoint;
 mod closure;
+mod core;
 mod finite;
 mod group;
 mod optim;

@@ -1,72 +1,55 @@
-//! The one optimizer type: groups, checks, step counts, threads, state dict.
+//! The one optimizer type: a method with parameter groups, state, and all that users set.
 
-use super::buffers::Buffers;
-use super::group::Group;
-use super::plan::{Plan, Tracked};
-use crate::error::{Error, Result};
+use super::core::Engine;
+use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
 use crate::numeric::Element;
-use crate::optim::method::{Mode, TensorMethod};
-use crate::optim::optimizer::NonFinite;
-use crate::params::Select;
+use crate::optim::method::{MethodFor, Mode, TensorMethod};
+use crate::optim::optimizer::{NonFinite, Optimizer};
+use crate::params::{Gradients, Parameters, Select};
 use crate::quant::{Precision, StatePolicy};
-use crate::state::{Rounding, Storage};
+use crate::state::{Rounding, StateBytes, StateDict, Storage};
+use std::marker::PhantomData;
 
 /// An optimizer: a method with parameter groups, state, and everything around the mathematics.
 ///
 /// Configurations build it: `AdamW::default().build()?`. It owns no parameters; it keeps state per
-/// parameter name, made at the first step that brings a gradient.
-pub struct Optim<M: TensorMethod<T>, T: Element> {
-    pub(in crate::optim) groups: Vec<Group<M, T>>,
-    pub(in crate::optim) tracked: Vec<Tracked<M::State>>,
-    pub(in crate::optim) joint: M::Joint,
-    pub(in crate::optim) storage: Storage,
-    pub(in crate::optim) mode: Mode,
-    pub(in crate::optim) plan: Plan,
-    pub(in crate::optim) non_finite: NonFinite,
-    pub(in crate::optim) skipped: u64,
-    pub(in crate::optim) isa: Isa,
-    pub(in crate::optim) buffers: Buffers<M, T>,
+/// parameter name, made at the first step that brings a gradient. A clone has a state of its own, and
+/// goes on with the same bits.
+pub struct Optim<M: MethodFor<T>, T: Element> {
+    pub(super) engine: Engine<M::Engine, T>,
+    method: PhantomData<M>,
 }
 
-impl<M: TensorMethod<T>, T: Element> std::fmt::Debug for Optim<M, T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Optim")
-            .field("groups", &self.groups)
-            .field("parameters", &self.tracked.len())
-            .field("storage", &self.storage)
-            .field("mode", &self.mode)
-            .finish_non_exhaustive()
+impl<M: MethodFor<T>, T: Element> Clone for Optim<M, T> {
+    fn clone(&self) -> Self {
+        Self { engine: self.engine.clone(), method: PhantomData }
     }
 }
 
-impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
+impl<M: MethodFor<T>, T: Element> std::fmt::Debug for Optim<M, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.engine.fmt(f)
+    }
+}
+
+impl<M: MethodFor<T>, T: Element> Optim<M, T> {
     /// An optimizer with one group that holds every parameter.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`] names the option that is out of range.
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is
+    /// out of range.
     pub fn new(method: M) -> Result<Self> {
         method.config().validate()?;
-        Ok(Self {
-            groups: vec![Group::new(Select::all(), method)],
-            tracked: Vec::new(),
-            joint: M::Joint::default(),
-            storage: Storage::default(),
-            mode: Mode::Train,
-            plan: Plan::default(),
-            non_finite: NonFinite::default(),
-            skipped: 0,
-            isa: Isa::detect(),
-            buffers: Buffers::default(),
-        })
+        Ok(Self { engine: Engine::new(method.into_engine()), method: PhantomData })
     }
 
     /// Adds a group: parameters that `select` matches get the default options as `change` leaves
     /// them. Where several groups match, the last one counts.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`] names the option that is out of range. A selector that
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is out of range. A selector that
     /// matches no parameter is an error of the next step.
     pub fn with_group(
         mut self,
@@ -89,18 +72,17 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
         };
         change(&mut config);
         config.validate()?;
-        self.groups.push(Group::new(select, M::new(config)));
-        self.plan.stale = true;
+        self.engine.add_group(select, M::new(config).into_engine());
         Ok(())
     }
 
     /// Stores every state slot in `precision`, for tensors large enough; see [`StatePolicy`].
     ///
     /// # Errors
-    /// [`Error::AlreadyStarted`] after the first step; [`Error::InvalidHyperparameter`] for an
+    /// [`Error::AlreadyStarted`](crate::Error::AlreadyStarted) after the first step; [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) for an
     /// impossible block size or number of bits.
     pub fn with_state_precision(self, precision: Precision) -> Result<Self> {
-        let policy = StatePolicy { precision, ..self.storage.state };
+        let policy = StatePolicy { precision, ..self.engine.storage.state };
         self.with_state_policy(policy)
     }
 
@@ -118,15 +100,16 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
     /// # Errors
     /// As [`Optim::with_state_precision`]; also for a slot that the method does not have.
     pub fn with_slot_precision(mut self, slot: &str, precision: Precision) -> Result<Self> {
-        let entry = (slot.to_owned(), precision);
-        self.change_storage("the precision of the state", |storage| storage.slots.push(entry))?;
+        self.change_storage("the precision of the state", |storage| {
+            storage.slots.push((slot.to_owned(), precision));
+        })?;
         Ok(self)
     }
 
     /// Rounds parameters as `rounding` says; of interest for `bf16` and `f16`.
     ///
     /// # Errors
-    /// [`Error::AlreadyStarted`] after the first step.
+    /// [`Error::AlreadyStarted`](crate::Error::AlreadyStarted) after the first step.
     pub fn with_rounding(mut self, rounding: Rounding) -> Result<Self> {
         self.change_storage("the rounding", |storage| storage.rounding = rounding)?;
         Ok(self)
@@ -135,55 +118,88 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
     fn change_storage(
         &mut self,
         what: &'static str,
-        change: impl FnOnce(&mut Storage),
+        mut change: impl FnMut(&mut Storage),
     ) -> Result<()> {
-        if !self.tracked.is_empty() {
-            return Err(Error::AlreadyStarted { what });
-        }
-        let mut storage = self.storage.clone();
-        change(&mut storage);
-        if let Some(group) = self.groups.first() {
-            group.method.check_storage(&storage)?;
-        }
-        self.storage = storage;
-        Ok(())
+        self.engine.change_storage(what, &mut change)
     }
 
     /// What a step does with a gradient that is not finite.
     pub fn with_non_finite(mut self, policy: NonFinite) -> Self {
-        self.non_finite = policy;
+        self.engine.non_finite = policy;
         self
     }
 
     /// Compiles loops for `isa` instead of the widest instruction set of the processor. The bits
     /// are the same; for measurements and tests.
     pub fn with_isa(mut self, isa: Isa) -> Self {
-        self.isa = isa;
+        self.engine.isa = isa;
         self
     }
 
     /// Number of steps that [`NonFinite::Skip`] left out.
     pub fn skipped_steps(&self) -> u64 {
-        self.skipped
+        self.engine.skipped
     }
 
     /// Number of steps that the parameter `name` has had; `None` if it never had a gradient.
     pub fn steps(&self, name: &str) -> Option<u64> {
-        self.tracked.iter().find(|tracked| tracked.name == name).map(|tracked| tracked.t)
+        self.engine.steps(name)
     }
 
     /// The options of a group.
     pub fn config(&self, group: usize) -> Option<&M::Config> {
-        self.groups.get(group).map(|group| group.method.config())
+        self.engine.groups.get(group)?.method.config().downcast_ref()
     }
 
     /// What the method remembers of a group: Prodigy's `d`, Schedule-Free's `k`.
     pub fn scalars(&self, group: usize) -> Option<&M::Scalars> {
-        self.groups.get(group).map(|group| &group.scalars)
+        self.engine.groups.get(group)?.method.scalars().downcast_ref()
     }
 
     /// Where the parameters stand, for methods that keep two points.
     pub fn mode(&self) -> Mode {
-        self.mode
+        self.engine.mode
+    }
+}
+
+impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
+    fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
+        self.engine.step(params, grads)
+    }
+
+    fn name(&self) -> &'static str {
+        M::Config::NAME
+    }
+
+    fn num_groups(&self) -> usize {
+        self.engine.groups.len()
+    }
+
+    fn option(&self, group: usize, name: &str) -> Option<f64> {
+        self.engine.option(group, name)
+    }
+
+    fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
+        self.engine.set_option(group, name, value)
+    }
+
+    fn state_bytes(&self) -> StateBytes {
+        self.engine.state_bytes()
+    }
+
+    fn state_dict(&self) -> StateDict {
+        self.engine.save()
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        self.engine.load(state)
+    }
+
+    fn train(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        self.engine.switch(Mode::Train, params)
+    }
+
+    fn eval(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        self.engine.switch(Mode::Eval, params)
     }
 }

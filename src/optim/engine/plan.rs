@@ -3,13 +3,11 @@
 
 use super::group::{Group, check_groups, group_of};
 use crate::error::{Error, Result, check_shape};
-use crate::numeric::Element;
-use crate::optim::method::TensorMethod;
 use crate::params::Manifest;
 use std::collections::BTreeMap;
 
 /// A parameter that the optimizer has seen a gradient of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::optim) struct Tracked<S> {
     pub name: String,
     pub shape: Vec<usize>,
@@ -36,7 +34,7 @@ pub(in crate::optim) struct Pair {
 }
 
 /// The trees of the last step, and how they were matched.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::optim) struct Plan {
     pub params: Manifest,
     pub grads: Manifest,
@@ -68,10 +66,10 @@ pub(in crate::optim) fn by_name(manifest: &Manifest) -> Result<BTreeMap<&str, us
 }
 
 /// Matches gradients to parameters by name, and checks names, shapes and groups.
-pub(in crate::optim) fn match_trees<M: TensorMethod<T>, T: Element>(
+pub(in crate::optim) fn match_trees<M, S>(
     (params, grads): (&Manifest, &Manifest),
-    groups: &[Group<M, T>],
-    tracked: &[Tracked<M::State>],
+    groups: &[Group<M>],
+    tracked: &[Tracked<S>],
 ) -> Result<Match> {
     let param_leaves = by_name(params)?;
     by_name(grads)?;

@@ -9,10 +9,6 @@ use crate::params::recycle;
 use crate::state::Storage;
 use std::mem::take;
 
-/// Most measuring passes of a method: one of a vector method, two of a matrix method behind it, and
-/// two of the rule behind that.
-const MAX_PASSES: usize = 5;
-
 fn add(total: &mut Sums, terms: &Sums) {
     total.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
 }
@@ -27,24 +23,12 @@ pub(in crate::optim) struct Work<'j, T: Element, S> {
     data: &'j mut [T],
     grad: GradSlice<'j, T>,
     state: &'j mut S,
-    /// What every measuring pass found.
-    measured: [Option<Measured>; MAX_PASSES],
 }
 
 impl<'j, T: Element, S> Work<'j, T, S> {
     pub fn new(tracked: &'j mut Tracked<S>, data: &'j mut [T], grad: GradSlice<'j, T>) -> Self {
         let Tracked { name, group, t, key, shape, state } = tracked;
-        Self {
-            name,
-            group: *group,
-            t: *t,
-            key: *key,
-            shape,
-            data,
-            grad,
-            state,
-            measured: [None; MAX_PASSES],
-        }
+        Self { name, group: *group, t: *t, key: *key, shape, data, grad, state }
     }
 }
 
@@ -69,13 +53,28 @@ impl<'j, T: Element, S> Work<'j, T, S> {
 pub(in crate::optim) struct RoundBuffers<M: TensorMethod<T>, T: Element> {
     units: Vec<M::Unit<'static>>,
     sums: Vec<Sums>,
+    /// What every measuring pass found, tensor by tensor.
+    measured: Vec<Option<Measured>>,
+    /// Number of measuring passes of the step.
+    passes: usize,
+    /// Scalars of the step, and which of them every tensor has.
+    prepared: Vec<M::Prepared>,
+    chosen: Vec<usize>,
     /// Number of units of every tensor.
     counts: Vec<usize>,
 }
 
 impl<M: TensorMethod<T>, T: Element> Default for RoundBuffers<M, T> {
     fn default() -> Self {
-        Self { units: Vec::new(), sums: Vec::new(), counts: Vec::new() }
+        Self {
+            units: Vec::new(),
+            sums: Vec::new(),
+            measured: Vec::new(),
+            passes: 0,
+            prepared: Vec::new(),
+            chosen: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 }
 
@@ -88,14 +87,18 @@ pub(in crate::optim) struct Rounds<'r, M: TensorMethod<T>, T: Element> {
 
 impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
     /// Measures as often as the method asks for, and updates.
-    pub fn step(&mut self, groups: &mut [Group<M, T>], work: &mut [Work<'_, T, M::State>]) {
+    pub fn step(&mut self, groups: &mut [Group<M>], work: &mut [Work<'_, T, M::State>]) {
         let passes = groups.iter().map(|group| group.method.passes()).filter(|p| !p.is_empty());
         let passes = passes.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
-        for pass in passes.unwrap_or(0..0) {
+        let passes = passes.unwrap_or(0..0);
+        self.buffers.passes = passes.end;
+        self.buffers.measured.clear();
+        self.buffers.measured.resize(passes.end * work.len(), None);
+        for pass in passes {
             self.run(Stage::Measure(pass), groups, work);
             let total = self.collect_sums(pass, work);
             for group in groups.iter_mut().filter(|group| group.method.passes().contains(&pass)) {
-                group.method.combine(pass, &total, &mut group.scalars);
+                group.method.combine(pass, &total);
             }
         }
         if work.iter().any(|work| M::wants_preview(work.state)) {
@@ -105,33 +108,18 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
     }
 
     /// One round over all tensors that take part in `stage`.
-    pub fn run(
-        &mut self,
-        stage: Stage,
-        groups: &[Group<M, T>],
-        work: &mut [Work<'_, T, M::State>],
-    ) {
+    pub fn run(&mut self, stage: Stage, groups: &[Group<M>], work: &mut [Work<'_, T, M::State>]) {
+        let mut prepared = take(&mut self.buffers.prepared);
+        let mut chosen = take(&mut self.buffers.chosen);
+        let measured = (self.buffers.measured.as_slice(), self.buffers.passes);
+        prepare_all::<M, T>(groups, work, measured, (&mut prepared, &mut chosen));
         let mut units: Vec<M::Unit<'_>> = recycle(take(&mut self.buffers.units));
         let mut elements = 0;
         self.buffers.counts.clear();
-        // tensors of one group and age share their scalars, whose powers are dear
-        let mut last: Option<((usize, u64), M::Prepared)> = None;
-        for work in work {
+        for (work, &index) in work.iter_mut().zip(&chosen) {
             let before = units.len();
-            if let Some(group) =
-                groups.get(work.group).filter(|group| work.takes_part(stage, group))
-            {
-                let key = (work.group, work.t);
-                let mut prepared = match last {
-                    Some((known, prepared)) if known == key => prepared,
-                    _ => group.method.prepare(work.t, &group.scalars),
-                };
-                last = Some((key, prepared));
-                for (pass, measured) in work.measured.iter().enumerate() {
-                    if let Some(measured) = measured {
-                        group.method.refine(pass, measured, &mut prepared);
-                    }
-                }
+            let group = groups.get(work.group).filter(|group| work.takes_part(stage, group));
+            if let (Some(group), Some(prepared)) = (group, prepared.get(index)) {
                 elements += work.data.len() * M::INTENSITY;
                 let job = Job {
                     stage,
@@ -145,7 +133,7 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
                     grad: work.grad,
                     state: work.state,
                 };
-                group.method.split(job, |unit| units.push(unit));
+                group.method.split(job, &mut |unit| units.push(unit));
             }
             self.buffers.counts.push(units.len() - before);
         }
@@ -159,16 +147,19 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
             self.buffers.sums.extend(units.iter().map(M::sums));
         }
         self.buffers.units = recycle(units);
+        self.buffers.prepared = prepared;
+        self.buffers.chosen = chosen;
     }
 
     /// Adds the sums of the units, in their order, per tensor and in total.
-    fn collect_sums(&self, pass: usize, work: &mut [Work<'_, T, M::State>]) -> Sums {
+    fn collect_sums(&mut self, pass: usize, work: &[Work<'_, T, M::State>]) -> Sums {
         let (mut total, mut sums) = (Sums::default(), self.buffers.sums.iter());
-        for (work, &count) in work.iter_mut().zip(&self.buffers.counts) {
+        for (index, (work, &count)) in work.iter().zip(&self.buffers.counts).enumerate() {
             let mut own = Sums::default();
             sums.by_ref().take(count).for_each(|unit| add(&mut own, unit));
             add(&mut total, &own);
-            if let Some(measured) = work.measured.get_mut(pass).filter(|_| count > 0) {
+            let place = index * self.buffers.passes + pass;
+            if let Some(measured) = self.buffers.measured.get_mut(place).filter(|_| count > 0) {
                 let (numel, ndim) = (work.data.len(), work.shape.len());
                 *measured = Some(Measured { sums: own, numel, ndim });
             }
@@ -177,8 +168,48 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
     }
 }
 
+/// Scalars of every tensor; tensors of one group and age share theirs, whose powers are expensive,
+/// until something was measured of them.
+fn prepare_all<M: TensorMethod<T>, T: Element>(
+    groups: &[Group<M>],
+    work: &[Work<'_, T, M::State>],
+    (measured, passes): (&[Option<Measured>], usize),
+    (prepared, chosen): (&mut Vec<M::Prepared>, &mut Vec<usize>),
+) {
+    let (mut count, mut shared) = (0, None);
+    chosen.clear();
+    for (index, work) in work.iter().enumerate() {
+        let key = (work.group, work.t);
+        let measured = measured.get(index * passes..(index + 1) * passes).unwrap_or_default();
+        let own = measured.iter().any(Option::is_some);
+        match shared {
+            Some((known, index)) if known == key && !own => {
+                chosen.push(index);
+                continue;
+            }
+            _ => {}
+        }
+        if prepared.len() == count {
+            prepared.push(M::Prepared::default());
+        }
+        if let (Some(group), Some(prepared)) = (groups.get(work.group), prepared.get_mut(count)) {
+            group.method.prepare(work.t, prepared);
+            for (pass, measured) in measured.iter().enumerate() {
+                if let Some(measured) = measured {
+                    group.method.refine(pass, measured, prepared);
+                }
+            }
+        }
+        if !own {
+            shared = Some((key, count));
+        }
+        chosen.push(count);
+        count += 1;
+    }
+}
+
 impl<T: Element, S> Work<'_, T, S> {
-    fn takes_part<M: TensorMethod<T, State = S>>(&self, stage: Stage, group: &Group<M, T>) -> bool {
+    fn takes_part<M: TensorMethod<T, State = S>>(&self, stage: Stage, group: &Group<M>) -> bool {
         match stage {
             Stage::Measure(pass) => group.method.passes().contains(&pass),
             Stage::Preview => M::wants_preview(self.state),

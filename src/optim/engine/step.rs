@@ -1,24 +1,23 @@
 //! One step: visit, match, check, measure, update.
 
-use super::optim::Optim;
+use super::core::Engine;
+use super::finite;
 use super::plan::{Match, Pair, Tracked, by_name, match_trees};
 use super::rounds::{RoundBuffers, Rounds, Work};
-use super::{checkpoint, finite};
 use crate::error::{Error, Result, check_shape};
-use crate::hyper::Hyperparameters;
 use crate::numeric::Element;
 use crate::optim::method::{GradSlice, GradSource, Joint, Leaf, Mode, Part, Stage, TensorMethod};
-use crate::optim::optimizer::{NonFinite, Optimizer};
+use crate::optim::optimizer::NonFinite;
 use crate::params::{
     GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest, ParamBuffers, ParamLeaf,
     ParamVisitor, Parameters, recycle,
 };
-use crate::state::{StateBytes, StateDict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 
-impl<M: TensorMethod<T>, T: Element> Optimizer<T> for Optim<M, T> {
-    fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
+impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
+    /// One step; after an error nothing has changed.
+    pub fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
         let (buffers, manifest) = take(&mut self.buffers.params);
         let mut param_visitor = ParamVisitor::new(buffers, manifest);
         let (buffers, manifest) = take(&mut self.buffers.grads);
@@ -32,55 +31,6 @@ impl<M: TensorMethod<T>, T: Element> Optimizer<T> for Optim<M, T> {
         outcome
     }
 
-    fn name(&self) -> &'static str {
-        M::Config::NAME
-    }
-
-    fn num_groups(&self) -> usize {
-        self.groups.len()
-    }
-
-    fn option(&self, group: usize, name: &str) -> Option<f64> {
-        self.groups.get(group)?.method.config().option(name)
-    }
-
-    fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
-        let groups = self.groups.len();
-        let found = self.groups.get_mut(group).ok_or(Error::UnknownGroup { group, groups })?;
-        let mut config = found.method.config().clone();
-        config.set_option(name, value)?;
-        let changed = M::new(config);
-        if !self.tracked.is_empty() && !found.method.keeps_layout(&changed) {
-            return Err(Error::AlreadyStarted {
-                what: "an option that decides the layout of state",
-            });
-        }
-        found.method = changed;
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> StateBytes {
-        checkpoint::state_bytes(self)
-    }
-
-    fn state_dict(&self) -> StateDict {
-        checkpoint::save(self)
-    }
-
-    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
-        checkpoint::load(self, state)
-    }
-
-    fn train(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
-        self.switch(Mode::Train, params)
-    }
-
-    fn eval(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
-        self.switch(Mode::Eval, params)
-    }
-}
-
-impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
     fn step_leaves(
         &mut self,
         params: &mut ParamVisitor<'_, T>,
@@ -88,7 +38,7 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
     ) -> Result<()> {
         // whatever can fail comes first ...
         if self.mode == Mode::Eval {
-            return Err(Error::EvaluationMode { optimizer: M::Config::NAME });
+            return Err(Error::EvaluationMode { optimizer: self.name() });
         }
         let same = self.plan.params == params.manifest && self.plan.grads == grads.manifest;
         let trees = (&params.manifest, &grads.manifest);
@@ -201,7 +151,7 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
             work.push(Work::new(tracked, data, grad_slice(leaf, copy)));
         }
         for group in &mut self.groups {
-            group.method.begin(&mut group.scalars);
+            group.method.begin();
         }
         if M::Joint::SOME {
             let mut parts: Vec<Part<'_, T>> = recycle(take(&mut self.buffers.parts));
@@ -226,8 +176,8 @@ impl<M: TensorMethod<T>, T: Element> Optim<M, T> {
     }
 
     /// Moves the parameters to the other point.
-    fn switch(&mut self, to: Mode, params: &mut dyn Parameters<T>) -> Result<()> {
-        if !M::TWO_POINTS || self.mode == to {
+    pub fn switch(&mut self, to: Mode, params: &mut dyn Parameters<T>) -> Result<()> {
+        if !self.two_points() || self.mode == to {
             return Ok(());
         }
         let mut visitor = ParamVisitor::new(ParamBuffers::default(), Manifest::default());

@@ -43,12 +43,14 @@ pub struct SavedJoint<'d> {
     pub dict: &'d StateDict,
     /// Keys that were read.
     pub used: &'d RefCell<BTreeSet<String>>,
+    /// What the keys begin with: empty, or `inner.` for the inner method of another.
+    pub prefix: &'d str,
 }
 
 /// What a method remembers of several tensors together: `()` for most.
 ///
 /// Everything but [`Joint::check`] and [`Joint::load`] cannot fail.
-pub trait Joint<M, T: Element>: Debug + Default + Send + 'static {
+pub trait Joint<M, T: Element>: Clone + Debug + Default + Send + 'static {
     /// Whether there is anything at all.
     const SOME: bool = true;
 
@@ -91,9 +93,9 @@ pub trait Joint<M, T: Element>: Debug + Default + Send + 'static {
         let _ = bytes;
     }
 
-    /// Writes everything into a state dict.
-    fn save(&self, dict: &mut StateDict) {
-        let _ = dict;
+    /// Writes everything into a state dict, under keys that begin with `prefix`.
+    fn save(&self, prefix: &str, dict: &mut StateDict) {
+        let _ = (prefix, dict);
     }
 
     /// Reads everything from a state dict.

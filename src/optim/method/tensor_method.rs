@@ -5,10 +5,11 @@ use super::joint::Joint;
 use super::scalars::Scalars;
 use super::stage::{Measured, Stage};
 use crate::error::Result;
-use crate::hyper::Hyperparameters;
+use crate::hyper::{Hyper, Hyperparameters, OptionValue, Options};
 use crate::kernel::{Isa, Sums};
 use crate::numeric::Element;
 use crate::state::{Lookup, Record, StateBytes, Storage};
+use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -22,7 +23,7 @@ pub struct Job<'u, T: Element, S, P> {
     /// How state and parameters are stored.
     pub storage: &'u Storage,
     /// Scalars of the step.
-    pub prepared: P,
+    pub prepared: &'u P,
     /// Step number of this parameter, from 1.
     pub t: u64,
     /// A number made of the parameter's name: streams of random numbers are keyed by it.
@@ -38,7 +39,7 @@ pub struct Job<'u, T: Element, S, P> {
 }
 
 /// State of one tensor: what the engine needs to know of it.
-pub trait TensorState: Debug + Send + 'static {
+pub trait TensorState: Clone + Debug + Send + 'static {
     /// Adds the bytes held, slot by slot.
     fn count(&self, bytes: &mut StateBytes);
     /// Writes the state of a tensor of shape `shape` under the record's keys.
@@ -55,33 +56,63 @@ pub trait Configured: Clone + Debug + Send + Sync + 'static {
     fn new(config: Self::Config) -> Self;
 }
 
-/// What an optimizer does to one tensor.
+/// A method for parameters of element type `T`: names what runs it.
 ///
-/// [`Elementwise`](super::Elementwise) makes one of every [`Rule`](super::Rule),
-/// [`Blocked`](super::Blocked) of every [`MatrixMethod`](super::MatrixMethod).
-pub trait TensorMethod<T: Element>: Configured {
-    /// What is remembered per tensor.
-    type State: TensorState;
+/// The engine knows no method by its type. It is compiled once for each of the three kinds of
+/// methods (element by element, block by block, as one vector), and a method stands behind a pointer
+/// in it. This trait leads from the type that a user names to there.
+pub trait MethodFor<T: Element>: Configured {
     /// What is remembered per group.
     type Scalars: Scalars;
+    /// What the engine runs.
+    type Engine: TensorMethod<T>;
+    /// The method, and the state of a group before its first step, as the engine runs them.
+    fn into_engine(self) -> Self::Engine;
+}
+
+/// What the engine does with one tensor: a method without its type, and what it remembers of a group.
+pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
+    /// What is remembered per tensor.
+    type State: TensorState;
     /// What is remembered of several tensors together.
     type Joint: Joint<Self, T>;
-    /// Scalars of one step.
-    type Prepared: Copy + Debug + Send + Sync;
+    /// Scalars of one step; kept from step to step for its memory.
+    type Prepared: Debug + Default + Send + Sync;
     /// One independent piece of work: a chunk of a tensor, or a block of a matrix.
     type Unit<'u>: Send
     where
         Self: 'u,
         T: 'u;
-    /// Whether training and evaluation happen at different points.
-    const TWO_POINTS: bool;
     /// Operations per element, roughly, as multiples of an element-wise rule's: what makes threads
     /// worth waking.
     const INTENSITY: usize = 1;
 
-    /// Whether units differ so much in [`TensorMethod::cost`] that the dearest have to begin first.
+    /// Whether units differ so much in [`TensorMethod::cost`] that the longest have to begin first.
     const UNEVEN: bool = false;
 
+    /// Part of a tensor's record that the state has when another method is around this one; empty: the
+    /// record itself.
+    const PART: &'static str = "";
+
+    /// Name of the method, as in error messages and state dicts.
+    fn name(&self) -> &'static str;
+    /// Whether training and evaluation happen at different points.
+    fn two_points(&self) -> bool;
+    /// The options, as the type that [`Configured::Config`] names.
+    fn config(&self) -> &dyn Any;
+    /// What is remembered of the group, as the type that [`MethodFor::Scalars`] names.
+    fn scalars(&self) -> &dyn Any;
+    /// Takes over what another method of the same type remembers of the group.
+    fn set_scalars(&mut self, scalars: &dyn Any);
+    /// Calls `visitor` for every option.
+    fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>));
+    /// A copy whose options are as `change` leaves them.
+    ///
+    /// # Errors
+    /// That of `change`.
+    fn changed(&self, change: &mut dyn FnMut(&mut dyn Options) -> Result<()>) -> Result<Self>;
+    /// Calls `visitor` for every number of the group that must survive saving and loading.
+    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
     /// Checks options that must agree between groups.
     ///
     /// # Errors
@@ -96,7 +127,7 @@ pub trait TensorMethod<T: Element>: Configured {
     /// # Errors
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
     fn check_storage(&self, storage: &Storage) -> Result<()> {
-        storage.check(Self::Config::NAME, self.slots().into_iter())
+        storage.check(self.name(), self.slots().into_iter())
     }
     /// Whether the state of the parameter `name` can take another step.
     ///
@@ -116,22 +147,22 @@ pub trait TensorMethod<T: Element>: Configured {
     /// [`Error::StateDict`](crate::Error::StateDict) names the key.
     fn load(&self, shape: &[usize], storage: &Storage, lookup: &Lookup<'_>) -> Result<Self::State>;
     /// Runs once per step, before anything else.
-    fn begin(&self, scalars: &mut Self::Scalars);
+    fn begin(&mut self);
     /// The measuring passes of this group.
     fn passes(&self) -> Range<usize>;
     /// Takes the sums of a pass over all tensors.
-    fn combine(&self, pass: usize, total: &Sums, scalars: &mut Self::Scalars);
+    fn combine(&mut self, pass: usize, total: &Sums);
     /// Whether the state asks for [`Stage::Preview`].
     fn wants_preview(state: &Self::State) -> bool;
-    /// Scalars of the step with number `t`.
-    fn prepare(&self, t: u64, scalars: &Self::Scalars) -> Self::Prepared;
+    /// Writes the scalars of the step with number `t`.
+    fn prepare(&self, t: u64, prepared: &mut Self::Prepared);
     /// Folds the sums of a pass over one tensor into its scalars.
     fn refine(&self, pass: usize, measured: &Measured, prepared: &mut Self::Prepared);
     /// Cuts a tensor into units; sizes depend on the shape alone, never on threads.
     fn split<'u>(
         &'u self,
         job: Job<'u, T, Self::State, Self::Prepared>,
-        push: impl FnMut(Self::Unit<'u>),
+        push: &mut dyn FnMut(Self::Unit<'u>),
     );
     /// Does one piece of work. Cannot fail: whatever can go wrong was checked before.
     fn run(unit: &mut Self::Unit<'_>);

@@ -6,7 +6,7 @@ use crate::kernel::Isa;
 use crate::kernel::pages::Buffer;
 use crate::numeric::{Element, Real};
 use crate::optim::engine::Optim;
-use crate::optim::method::{Direction, TensorMethod};
+use crate::optim::method::{Decayed, Direction, MethodFor};
 use crate::state::{Lookup, Record, StateBytes};
 use std::fmt::Debug;
 
@@ -98,6 +98,12 @@ pub trait ReadVector<R>: Sync {
     fn load(&self, offset: usize, out: &mut [R]);
 }
 
+impl<T: Element> ReadVector<T::Compute> for Decayed<'_, T> {
+    fn load(&self, offset: usize, out: &mut [T::Compute]) {
+        Decayed::load(self, offset, out);
+    }
+}
+
 impl<R: Copy + Sync> ReadVector<R> for [R] {
     fn load(&self, offset: usize, out: &mut [R]) {
         for (to, from) in out.iter_mut().zip(self.get(offset..).unwrap_or_default()) {
@@ -132,7 +138,7 @@ pub struct VectorStep<'a, R> {
 }
 
 /// What is remembered of one vector.
-pub trait VectorMemory: Debug + Send + Sync + 'static {
+pub trait VectorMemory: Clone + Debug + Send + Sync + 'static {
     /// Adds the bytes held, slot by slot.
     fn count(&self, bytes: &mut StateBytes);
     /// Writes the state under the record's keys.
@@ -208,7 +214,7 @@ pub trait VectorMethod: Hyperparameters {
     /// out of range or contradicts another.
     fn build<T: Element>(self) -> Result<Optim<Vectored<Self>, T>>
     where
-        Self::Inner: TensorMethod<T>,
+        Self::Inner: MethodFor<T>,
     {
         Optim::new(Vectored::of(self))
     }
@@ -216,19 +222,11 @@ pub trait VectorMethod: Hyperparameters {
 
 /// A vector method with its options, run by the engine.
 #[derive(Clone, Debug)]
-pub struct Vectored<V: VectorMethod> {
-    pub(super) config: V,
-    pub(super) inner: V::Inner,
-}
+pub struct Vectored<V>(pub V);
 
 impl<V: VectorMethod> Vectored<V> {
     /// The method with these options.
     pub fn of(config: V) -> Self {
-        let inner = config.inner();
-        Self { config, inner }
-    }
-
-    pub(in crate::optim) fn method(&self) -> &V {
-        &self.config
+        Self(config)
     }
 }

@@ -1,41 +1,44 @@
 //! Vectors of several tensors: what [`Vectored`] remembers jointly.
 
-use super::vector::{Layout, ReadVector, Scope, VectorMemory, VectorMethod, VectorStep, Vectored};
+use super::erased::{AnyMemory, AnyVector};
+use super::vector::{Layout, ReadVector, Scope, VectorStep};
 use crate::error::{Error, Result, check_shape};
 use crate::kernel::Isa;
 use crate::numeric::{Element, Real};
 use crate::optim::method::{
-    Decayed, GradSource, Joint, Leaf, Methods, Part, SavedJoint, TensorMethod,
+    Decayed, GradSlice, GradSource, Joint, Leaf, Methods, Part, SavedJoint, TensorMethod,
 };
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, Storage, parse_shape};
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 
-/// Memories of vectors that consist of several tensors.
-#[derive(Debug)]
-pub struct Vectors<B>(Vec<Vector<B>>);
+/// Memories of vectors that consist of several tensors, and those of the inner method.
+#[derive(Clone, Debug)]
+pub struct JointVectors<J, R: Real> {
+    vectors: Vec<Vector<R>>,
+    inner: J,
+}
 
-impl<B> Default for Vectors<B> {
+impl<J: Default, R: Real> Default for JointVectors<J, R> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { vectors: Vec::new(), inner: J::default() }
     }
 }
 
-#[derive(Debug)]
-struct Vector<B> {
+#[derive(Clone, Debug)]
+struct Vector<R: Real> {
     /// The group whose parameters these are; `None`: those of all groups.
     group: Option<usize>,
     t: u64,
     layout: Layout,
     /// Number of the segment of every name.
     places: BTreeMap<String, usize>,
-    memory: B,
+    memory: AnyMemory<R>,
     /// The part of this step that belongs to each segment; kept for its memory.
     parts: Vec<Option<usize>>,
 }
 
-impl<B> Vector<B> {
-    fn new(group: Option<usize>, layout: Layout, memory: B) -> Self {
+impl<R: Real> Vector<R> {
+    fn new(group: Option<usize>, layout: Layout, memory: AnyMemory<R>) -> Self {
         let places = layout.segments().iter().enumerate();
         let places = places.map(|(place, segment)| (segment.name.clone(), place)).collect();
         Self { group, t: 0, layout, places, memory, parts: Vec::new() }
@@ -81,14 +84,14 @@ fn layouts(scope: Scope, leaves: &[Leaf<'_>]) -> BTreeMap<Option<usize>, Layout>
     layouts
 }
 
-/// Whether a memory has failed too often.
-pub(in crate::optim) fn check_failures<V: VectorMethod, B: VectorMemory>(
-    method: &V,
+/// Whether a memory has failed more often in a row than is tolerated.
+pub(super) fn check_failures<R: Real>(
+    tolerated: u64,
     name: &str,
-    memory: &B,
+    memory: &AnyMemory<R>,
 ) -> Result<()> {
-    match memory.failures() {
-        Some((failures, problem)) if failures > method.tolerated_failures() => {
+    match memory.get().failures() {
+        Some((failures, problem)) if failures > tolerated => {
             let name = name.to_owned();
             Err(Error::RepeatedFailure { name, block: 0, failures, problem })
         }
@@ -130,146 +133,205 @@ impl<T: Element> ReadVector<T::Compute> for Gathered<'_, T> {
     }
 }
 
-impl<V: VectorMethod, T: Element> Joint<Vectored<V>, T> for Vectors<V::Memory<T::Compute>>
-where
-    V::Inner: TensorMethod<T>,
+impl<T: Element, I: TensorMethod<T>> Joint<AnyVector<T, I>, T>
+    for JointVectors<I::Joint, T::Compute>
 {
-    fn check(&self, methods: Methods<'_, Vectored<V>>, leaves: &[Leaf<'_>]) -> Result<()> {
-        let Some(first) = methods(0).map(Vectored::method) else { return Ok(()) };
+    fn check(&self, methods: Methods<'_, AnyVector<T, I>>, leaves: &[Leaf<'_>]) -> Result<()> {
+        let Some(first) = methods(0).map(AnyVector::get) else { return Ok(()) };
+        self.inner.check(&|group| methods(group).map(|method| &method.inner), leaves)?;
         if first.scope() == Scope::Tensor {
             return leaves.iter().try_for_each(|leaf| match methods(leaf.group) {
-                Some(method) => method.method().check_layout(&Layout::single(leaf.shape)),
+                Some(method) => method.get().check_layout(&Layout::single(leaf.shape)),
                 None => Ok(()),
             });
         }
         for (group, layout) in layouts(first.scope(), leaves) {
-            match self.0.iter().find(|vector| vector.group == group) {
-                Some(vector) => vector.check(V::NAME, leaves)?,
-                None if self.0.is_empty() || group.is_some() => {
-                    let method = methods(group.unwrap_or(0)).map_or(first, Vectored::method);
+            match self.vectors.iter().find(|vector| vector.group == group) {
+                Some(vector) => vector.check(first.name(), leaves)?,
+                None if self.vectors.is_empty() || group.is_some() => {
+                    let method = methods(group.unwrap_or(0)).map_or(first, AnyVector::get);
                     method.check_layout(&layout)?;
                 }
                 None => {}
             }
         }
         // a group that has lost all of its parameters
-        let mut others = self.0.iter().filter(|vector| {
+        let mut others = self.vectors.iter().filter(|vector| {
             !vector.places.is_empty() && !leaves.iter().any(|leaf| vector.holds(leaf.group))
         });
-        others.try_for_each(|vector| vector.check(V::NAME, leaves))
+        others.try_for_each(|vector| vector.check(first.name(), leaves))
     }
 
-    fn check_state(&self, methods: Methods<'_, Vectored<V>>) -> Result<()> {
-        self.0.iter().try_for_each(|vector| {
+    fn check_state(&self, methods: Methods<'_, AnyVector<T, I>>) -> Result<()> {
+        self.inner.check_state(&|group| methods(group).map(|method| &method.inner))?;
+        self.vectors.iter().try_for_each(|vector| {
             let name = vector.layout.segments().first().map_or("", |segment| &segment.name);
             match methods(vector.group.unwrap_or(0)) {
-                Some(method) => check_failures(method.method(), name, &vector.memory),
+                Some(method) => {
+                    check_failures(method.get().tolerated_failures(), name, &vector.memory)
+                }
                 None => Ok(()),
             }
         })
     }
 
-    fn adopt(&mut self, methods: Methods<'_, Vectored<V>>, leaves: &[Leaf<'_>], _: &Storage) {
-        let Some(first) = methods(0).map(Vectored::method) else { return };
+    fn adopt(
+        &mut self,
+        methods: Methods<'_, AnyVector<T, I>>,
+        leaves: &[Leaf<'_>],
+        storage: &Storage,
+    ) {
+        let Some(first) = methods(0).map(AnyVector::get) else { return };
+        self.inner.adopt(&|group| methods(group).map(|method| &method.inner), leaves, storage);
         for (group, layout) in layouts(first.scope(), leaves) {
-            if self.0.iter().any(|vector| vector.group == group) {
+            if self.vectors.iter().any(|vector| vector.group == group) {
                 continue;
             }
-            let method = methods(group.unwrap_or(0)).map_or(first, Vectored::method);
+            let method = methods(group.unwrap_or(0)).map_or(first, AnyVector::get);
             let memory = method.init(&layout);
-            self.0.push(Vector::new(group, layout, memory));
+            self.vectors.push(Vector::new(group, layout, memory));
         }
     }
 
-    fn absorb(&mut self, methods: Methods<'_, Vectored<V>>, parts: &[Part<'_, T>], isa: Isa) {
+    fn absorb(&mut self, methods: Methods<'_, AnyVector<T, I>>, parts: &[Part<'_, T>], isa: Isa) {
         let decay = |group: usize| {
-            T::Compute::of(methods(group).map_or(0.0, |method| method.method().gradient_decay()))
+            T::Compute::of(methods(group).map_or(0.0, |method| method.get().gradient_decay()))
         };
-        for vector in &mut self.0 {
-            vector.parts.clear();
-            vector.parts.resize(vector.layout.segments().len(), None);
-            let mut any = false;
-            for (index, part) in parts.iter().enumerate() {
-                let place =
-                    vector.places.get(part.name).and_then(|&place| vector.parts.get_mut(place));
-                if let Some(place) = place {
-                    *place = Some(index);
-                    any = true;
-                }
-            }
-            // a group without any gradient does not step
-            let method = methods(vector.group.unwrap_or(0)).filter(|_| any);
-            if let Some(method) = method.map(Vectored::method) {
-                vector.t += 1;
-                let layout = &vector.layout;
-                let gradient = Gathered { layout, parts, of: &vector.parts, decay: &decay };
-                let step = VectorStep { t: vector.t, layout, gradient: &gradient, isa };
-                method.absorb(&step, &mut vector.memory);
-            }
+        for vector in &mut self.vectors {
+            vector.absorb(methods, parts, isa, &decay);
         }
+        if !I::Joint::SOME {
+            return;
+        }
+        // the inner method sees directions in place of gradients
+        let directed = parts.iter().map(|part| {
+            let grad = match direction_of(&self.vectors, part.name) {
+                Some(source) => GradSlice { scale: 1.0, bound: f64::INFINITY, source },
+                None => part.grad,
+            };
+            Part { grad, ..*part }
+        });
+        let parts: Vec<Part<'_, T>> = directed.collect();
+        self.inner.absorb(&|group| methods(group).map(|method| &method.inner), &parts, isa);
     }
 
     fn direction(&self, name: &str) -> Option<GradSource<'_, T>> {
-        self.0.iter().find_map(|vector| {
-            let segment = vector.layout.segments().get(*vector.places.get(name)?)?;
-            Some(GradSource::Computed(&vector.memory, segment.offset))
-        })
+        self.inner.direction(name).or_else(|| direction_of(&self.vectors, name))
     }
 
     fn count(&self, bytes: &mut StateBytes) {
-        self.0.iter().for_each(|vector| vector.memory.count(bytes));
+        self.vectors.iter().for_each(|vector| vector.memory.get().count(bytes));
+        self.inner.count(bytes);
     }
 
-    fn save(&self, dict: &mut StateDict) {
-        for (index, vector) in self.0.iter().enumerate() {
-            let mut record = Record::new(format!("vectors.{index}"), dict);
-            record.scalar("step", Scalar::Int(i64::try_from(vector.t).unwrap_or(i64::MAX)));
-            if let Some(group) = vector.group {
-                record.scalar("group", Scalar::Int(group as i64));
-            }
-            for (place, segment) in vector.layout.segments().iter().enumerate() {
-                let mut record = record.nested(&format!("parts.{place}"));
-                let shape: Vec<String> = segment.shape.iter().map(usize::to_string).collect();
-                record.scalar("name", Scalar::Text(segment.name.clone()));
-                record.scalar("shape", Scalar::Text(shape.join(",")));
-            }
-            vector.memory.save(&mut record);
+    fn save(&self, prefix: &str, dict: &mut StateDict) {
+        for (index, vector) in self.vectors.iter().enumerate() {
+            vector.save(&mut Record::new(format!("{prefix}vectors.{index}"), dict));
         }
+        self.inner.save(&format!("{prefix}inner."), dict);
     }
 
-    fn load(methods: Methods<'_, Vectored<V>>, saved: SavedJoint<'_>, _: &Storage) -> Result<Self> {
-        let mut vectors = Vec::new();
+    fn load(
+        methods: Methods<'_, AnyVector<T, I>>,
+        saved: SavedJoint<'_>,
+        storage: &Storage,
+    ) -> Result<Self> {
+        let prefix = format!("{}inner.", saved.prefix);
+        let nested = SavedJoint { prefix: &prefix, ..saved };
+        let inner = |group| methods(group).map(|method| &method.inner);
+        let mut joint =
+            Self { vectors: Vec::new(), inner: I::Joint::load(&inner, nested, storage)? };
         loop {
-            let index = vectors.len();
-            let lookup = Lookup::new(format!("vectors.{index}"), saved.dict, saved.used);
-            let Some(step) = lookup.scalar("step") else { return Ok(Self(vectors)) };
-            let t = step.as_u64().ok_or_else(|| lookup.problem("step", "is not a count"))?;
-            let group =
-                match lookup.scalar("group").map(Scalar::as_u64) {
-                    None => None,
-                    Some(group) => {
-                        let group = group.and_then(|group| usize::try_from(group).ok());
-                        let known = group.filter(|&group| methods(group).is_some());
-                        Some(known.ok_or_else(|| {
-                            lookup.problem("group", "is not the number of a group")
-                        })?)
-                    }
-                };
-            let Some(method) = methods(group.unwrap_or(0)).map(Vectored::method) else {
-                return Ok(Self(vectors));
-            };
-            let expected =
-                method.scope() == if group.is_some() { Scope::Group } else { Scope::Model };
-            if !expected {
-                return Err(lookup.problem("group", "does not fit the scope of the optimizer"));
+            let key = format!("{}vectors.{}", saved.prefix, joint.vectors.len());
+            match Vector::load(methods, &Lookup::new(key, saved.dict, saved.used))? {
+                Some(vector) => joint.vectors.push(vector),
+                None => return Ok(joint),
             }
-            let layout = load_layout(&lookup)?;
-            method
-                .check_layout(&layout)
-                .map_err(|error| lookup.problem("parts", error.to_string()))?;
-            let memory = method.load(&layout, &lookup)?;
-            vectors.push(Vector { t, ..Vector::new(group, layout, memory) });
         }
+    }
+}
+
+/// What takes the place of the gradient of a parameter.
+fn direction_of<'v, T: Element>(
+    vectors: &'v [Vector<T::Compute>],
+    name: &str,
+) -> Option<GradSource<'v, T>> {
+    vectors.iter().find_map(|vector| {
+        let segment = vector.layout.segments().get(*vector.places.get(name)?)?;
+        Some(GradSource::Computed(&vector.memory, segment.offset))
+    })
+}
+
+impl<R: Real> Vector<R> {
+    /// Takes the gradients of one step in; a vector without any gradient does not step.
+    fn absorb<T: Element<Compute = R>, I: 'static>(
+        &mut self,
+        methods: Methods<'_, AnyVector<T, I>>,
+        parts: &[Part<'_, T>],
+        isa: Isa,
+        decay: &(dyn Fn(usize) -> R + Sync),
+    ) {
+        self.parts.clear();
+        self.parts.resize(self.layout.segments().len(), None);
+        let mut any = false;
+        for (index, part) in parts.iter().enumerate() {
+            let place = self.places.get(part.name).and_then(|&place| self.parts.get_mut(place));
+            if let Some(place) = place {
+                *place = Some(index);
+                any = true;
+            }
+        }
+        let method = methods(self.group.unwrap_or(0)).filter(|_| any);
+        if let Some(method) = method.map(AnyVector::get) {
+            self.t += 1;
+            let layout = &self.layout;
+            let gradient = Gathered { layout, parts, of: &self.parts, decay };
+            let step = VectorStep { t: self.t, layout, gradient: &gradient, isa };
+            method.absorb(&step, &mut self.memory);
+        }
+    }
+
+    fn save(&self, record: &mut Record<'_>) {
+        record.scalar("step", Scalar::Int(i64::try_from(self.t).unwrap_or(i64::MAX)));
+        if let Some(group) = self.group {
+            record.scalar("group", Scalar::Int(group as i64));
+        }
+        for (place, segment) in self.layout.segments().iter().enumerate() {
+            let mut record = record.nested(&format!("parts.{place}"));
+            let shape: Vec<String> = segment.shape.iter().map(usize::to_string).collect();
+            record.scalar("name", Scalar::Text(segment.name.clone()));
+            record.scalar("shape", Scalar::Text(shape.join(",")));
+        }
+        self.memory.get().save(record);
+    }
+
+    /// `None`: there is no such vector.
+    fn load<T: Element<Compute = R>, I: 'static>(
+        methods: Methods<'_, AnyVector<T, I>>,
+        lookup: &Lookup<'_>,
+    ) -> Result<Option<Self>> {
+        let Some(step) = lookup.scalar("step") else { return Ok(None) };
+        let t = step.as_u64().ok_or_else(|| lookup.problem("step", "is not a count"))?;
+        let group = match lookup.scalar("group").map(Scalar::as_u64) {
+            None => None,
+            Some(group) => {
+                let group = group.and_then(|group| usize::try_from(group).ok());
+                let known = group.filter(|&group| methods(group).is_some());
+                let problem = || lookup.problem("group", "is not the number of a group");
+                Some(known.ok_or_else(problem)?)
+            }
+        };
+        let Some(method) = methods(group.unwrap_or(0)).map(AnyVector::get) else {
+            return Ok(None);
+        };
+        let expected = if group.is_some() { Scope::Group } else { Scope::Model };
+        if method.scope() != expected {
+            return Err(lookup.problem("group", "does not fit the scope of the optimizer"));
+        }
+        let layout = load_layout(lookup)?;
+        method.check_layout(&layout).map_err(|error| lookup.problem("parts", error.to_string()))?;
+        let memory = method.load(&layout, lookup)?;
+        Ok(Some(Self { t, ..Self::new(group, layout, memory) }))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
 /// What Shampoo remembers of one block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ShampooBlock<R> {
     shape: Vec<usize>,
     /// One per dimension; `None`: its exponent is 0.

@@ -7,13 +7,13 @@ use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
 use crate::linalg::modes;
 use crate::numeric::Real;
-use crate::optim::{BlockState, ElementState, Elementwise, Rule, TensorMethod, TensorState};
+use crate::optim::{BlockState, ElementState, Elementwise, Rule, TensorState};
 use crate::second_order::dimensions::each_dimension;
 use crate::state::{Lookup, Record, Rounding, Scalar, SlotKind, StateBytes, Storage};
 use ndarray::{Array2, ArrayView2, ArrayViewD, ArrayViewMutD, IxDyn};
 
 /// What is remembered of one block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SoapBlock<R: Real> {
     shape: Vec<usize>,
     inner: ElementState<R>,
@@ -40,7 +40,7 @@ impl<R: Real> SoapBlock<R> {
         };
         Self {
             shape: shape.to_vec(),
-            inner: Elementwise(method.inner.clone()).init(shape, &[], &of_slots(storage)),
+            inner: Elementwise(method.inner.clone()).init(shape, &of_slots(storage)),
             sides: shape.iter().enumerate().map(side).collect(),
             failures: 0,
             problem: "",
@@ -79,7 +79,7 @@ impl<R: Real> SoapBlock<R> {
         let missing = |slot: usize| self.inner.lacks_slot(slot) && method.inner.uses_slot(slot);
         if (0..U::SLOTS.len()).any(missing) {
             let (inner, storage) = (Elementwise(method.inner.clone()), of_slots(storage));
-            inner.extend(&mut self.inner, &self.shape, &[], &storage);
+            inner.extend(&mut self.inner, &self.shape, &storage);
         }
     }
 

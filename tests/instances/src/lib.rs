@@ -9,11 +9,11 @@
 
 use eigenstep::gradient::total_norm;
 use eigenstep::numeric::Element;
-use eigenstep::optim::{Blocked, ClosureOptimizer, Elementwise, Optim, Optimizer, TensorMethod, Vectored};
+use eigenstep::optim::{Blocked, ClosureOptimizer, Elementwise, Optim, Optimizer, MethodFor, Vectored};
 use eigenstep::prelude::*;
 
 /// Mentions whatever the tests call.
-fn instance<M: TensorMethod<T>, T: Element>(method: M) -> Option<(Box<dyn Optimizer<T>>, usize)> {
+fn instance<M: MethodFor<T>, T: Element>(method: M) -> Option<(Box<dyn Optimizer<T>>, usize)> {
     let opt = Optim::new(method).ok()?;
     let opt = opt.with_state_precision(Precision::Full).ok()?;
     let opt = opt.with_rounding(Rounding::Nearest).ok()?;

@@ -1,0 +1,199 @@
+//! A rule behind a pointer: what the engine knows of it.
+
+use super::kernel::{ElementKernel, RuleKernel};
+use super::rule::{Rule, Slot, WeightDecay};
+use crate::error::Result;
+use crate::hyper::{Hyper, OptionValue, Options};
+use crate::kernel::Sums;
+use crate::kernel::sweep::{MAX_SLOTS, Slots};
+use crate::numeric::Real;
+use crate::optim::method::{Measured, Scalars};
+use crate::state::SlotInit;
+use std::any::Any;
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// The methods of [`Rule`], for arithmetic in `R`, with the state of the group at hand.
+pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
+    /// A copy.
+    fn boxed(&self) -> Box<dyn ErasedRule<R>>;
+    /// The rule itself.
+    fn options(&mut self) -> &mut dyn Options;
+    /// Calls `visitor` for every option.
+    fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>));
+    /// The rule itself.
+    fn config(&self) -> &dyn Any;
+    /// Its [`Rule::Scalars`].
+    fn scalars(&self) -> &dyn Any;
+    /// Takes over scalars of the same type.
+    fn set_scalars(&mut self, scalars: &dyn Any);
+    /// Calls `visitor` for every scalar that must survive saving and loading.
+    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
+    /// Name of the rule.
+    fn name(&self) -> &'static str;
+    /// [`Rule::SLOTS`].
+    fn layout(&self) -> &'static [Slot];
+    /// [`Rule::TWO_POINTS`].
+    fn two_points(&self) -> bool;
+    /// [`Rule::check_group`].
+    ///
+    /// # Errors
+    /// Those of the rule.
+    fn check_group(&self, first: &dyn ErasedRule<R>) -> Result<()>;
+    /// [`Rule::decay`].
+    fn decay(&self) -> WeightDecay;
+    /// [`Rule::maximize`].
+    fn maximize(&self) -> bool;
+    /// [`Rule::uses_slot`].
+    fn uses_slot(&self, slot: usize) -> bool;
+    /// [`Rule::slot_init`].
+    fn slot_init(&self, slot: usize) -> SlotInit;
+    /// [`Rule::slot_stride`].
+    fn slot_stride(&self, slot: usize) -> usize;
+    /// [`Rule::begin`].
+    fn begin(&mut self);
+    /// [`Rule::passes`].
+    fn passes(&self) -> Range<usize>;
+    /// [`Rule::measure_stride`].
+    fn measure_stride(&self) -> usize;
+    /// [`Rule::combine`].
+    fn combine(&mut self, pass: usize, total: &Sums);
+    /// [`Rule::step_size`].
+    fn step_size(&self, t: u64) -> f64;
+    /// [`Rule::coefficients`], into the kernel that is there if it is one of this rule.
+    fn prepare(&self, t: u64, kernel: &mut Option<Box<dyn ElementKernel<R>>>);
+    /// [`Rule::refine`] of a kernel of this rule.
+    fn refine(&self, pass: usize, measured: &Measured, kernel: &mut dyn ElementKernel<R>);
+}
+
+/// A rule and what it remembers of its group.
+#[derive(Clone, Debug)]
+pub(super) struct InGroup<U: Rule> {
+    rule: U,
+    scalars: U::Scalars,
+}
+
+impl<U: Rule> InGroup<U> {
+    pub fn new(rule: U) -> Self {
+        const {
+            // every slot has a name, and the kernel has room for all of them
+            assert!(U::SLOTS.len() == <U::State<f32> as Slots<f32>>::N);
+            assert!(U::SLOTS.len() <= MAX_SLOTS, "a rule has at most `MAX_SLOTS` slots");
+        }
+        Self { rule, scalars: U::Scalars::default() }
+    }
+}
+
+impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
+    fn boxed(&self) -> Box<dyn ErasedRule<R>> {
+        Box::new(self.clone())
+    }
+    fn options(&mut self) -> &mut dyn Options {
+        &mut self.rule
+    }
+    fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        self.rule.clone().visit_options(visitor);
+    }
+    fn config(&self) -> &dyn Any {
+        &self.rule
+    }
+    fn scalars(&self) -> &dyn Any {
+        &self.scalars
+    }
+    fn set_scalars(&mut self, scalars: &dyn Any) {
+        if let Some(scalars) = scalars.downcast_ref::<U::Scalars>() {
+            self.scalars.clone_from(scalars);
+        }
+    }
+    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
+        self.scalars.visit(visitor);
+    }
+    fn name(&self) -> &'static str {
+        U::NAME
+    }
+    fn layout(&self) -> &'static [Slot] {
+        U::SLOTS
+    }
+    fn two_points(&self) -> bool {
+        U::TWO_POINTS
+    }
+    fn check_group(&self, first: &dyn ErasedRule<R>) -> Result<()> {
+        // all groups of an optimizer have rules of one type
+        first.config().downcast_ref::<U>().map_or(Ok(()), |first| self.rule.check_group(first))
+    }
+    fn decay(&self) -> WeightDecay {
+        self.rule.decay()
+    }
+    fn maximize(&self) -> bool {
+        self.rule.maximize()
+    }
+    fn uses_slot(&self, slot: usize) -> bool {
+        self.rule.uses_slot(slot)
+    }
+    fn slot_init(&self, slot: usize) -> SlotInit {
+        self.rule.slot_init(slot)
+    }
+    fn slot_stride(&self, slot: usize) -> usize {
+        self.rule.slot_stride(slot)
+    }
+    fn begin(&mut self) {
+        self.rule.begin(&mut self.scalars);
+    }
+    fn passes(&self) -> Range<usize> {
+        self.rule.passes()
+    }
+    fn measure_stride(&self) -> usize {
+        self.rule.measure_stride()
+    }
+    fn combine(&mut self, pass: usize, total: &Sums) {
+        self.rule.combine(pass, total, &mut self.scalars);
+    }
+    fn step_size(&self, t: u64) -> f64 {
+        self.rule.step_size(t, &self.scalars)
+    }
+    fn prepare(&self, t: u64, kernel: &mut Option<Box<dyn ElementKernel<R>>>) {
+        let new = RuleKernel::<U, R>(self.rule.coefficients(t, &self.scalars));
+        let old = kernel.as_deref_mut().and_then(|kernel| own::<U, R>(kernel));
+        match old {
+            Some(old) => *old = new,
+            None => *kernel = Some(Box::new(new)),
+        }
+    }
+    fn refine(&self, pass: usize, measured: &Measured, kernel: &mut dyn ElementKernel<R>) {
+        if let Some(kernel) = own::<U, R>(kernel) {
+            self.rule.refine(pass, measured, &mut kernel.0);
+        }
+    }
+}
+
+fn own<U: Rule, R: Real>(kernel: &mut dyn ElementKernel<R>) -> Option<&mut RuleKernel<U, R>> {
+    let kernel: &mut dyn Any = kernel;
+    kernel.downcast_mut()
+}
+
+/// A rule of any type, with the state of its group: the element-wise method of the engine.
+#[derive(Debug)]
+pub struct AnyRule<R: Real>(Box<dyn ErasedRule<R>>);
+
+impl<R: Real> Clone for AnyRule<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.boxed())
+    }
+}
+
+impl<R: Real> AnyRule<R> {
+    /// A rule in a group that has made no step.
+    pub fn new<U: Rule>(rule: U) -> Self {
+        Self(Box::new(InGroup::new(rule)))
+    }
+
+    /// What is behind the pointer.
+    pub fn get(&self) -> &dyn ErasedRule<R> {
+        &*self.0
+    }
+
+    /// What is behind the pointer.
+    pub fn get_mut(&mut self) -> &mut dyn ErasedRule<R> {
+        &mut *self.0
+    }
+}

@@ -1,0 +1,146 @@
+//! What is remembered of one tensor under an element-wise rule.
+
+use super::erased::ErasedRule;
+use super::rule::Slot;
+use crate::error::Result;
+use crate::numeric::{Element, Real};
+use crate::optim::method::TensorState;
+use crate::state::slot::{SlotBuffer, SlotShape};
+use crate::state::{Lookup, Record, Rounding, StateBytes, StateTensor, Storage};
+
+/// The slots of one tensor, and what rounding its parameter remembers.
+#[derive(Clone, Debug)]
+pub struct ElementState<T: Element> {
+    pub(in crate::optim) layout: &'static [Slot],
+    /// `None`: switched off by the options.
+    pub(in crate::optim) slots: Vec<Option<SlotBuffer<T::Compute>>>,
+    pub(super) shadow: ShadowBuffer<T>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum ShadowBuffer<T: Element> {
+    None,
+    Kahan(Vec<T>),
+    /// The exact parameter, and what it was last rounded to.
+    Master(Vec<T::Compute>),
+}
+
+impl<T: Element> ShadowBuffer<T> {
+    fn new(param: &[T], rounding: Rounding) -> Self {
+        let same_type = T::as_compute(&[]).is_some();
+        match rounding {
+            Rounding::Kahan => Self::Kahan(vec![T::default(); param.len()]),
+            Rounding::Master if !same_type => {
+                Self::Master(param.iter().map(|p| p.load()).collect())
+            }
+            _ => Self::None,
+        }
+    }
+
+    fn load(self, shape: &[usize], lookup: &Lookup<'_>) -> Result<Self> {
+        Ok(match self {
+            Self::None => Self::None,
+            Self::Kahan(_) => Self::Kahan(lookup.values("kahan", shape)?),
+            Self::Master(_) => Self::Master(lookup.values("master", shape)?),
+        })
+    }
+}
+
+impl<T: Element> TensorState for ElementState<T> {
+    fn count(&self, bytes: &mut StateBytes) {
+        for (slot, buffer) in self.layout.iter().zip(&self.slots) {
+            bytes.add(slot.name, buffer.as_ref().map_or(0, SlotBuffer::bytes));
+        }
+        match &self.shadow {
+            ShadowBuffer::None => {}
+            ShadowBuffer::Kahan(kahan) => bytes.add("kahan", size_of_val(kahan.as_slice())),
+            ShadowBuffer::Master(master) => bytes.add("master", size_of_val(master.as_slice())),
+        }
+    }
+
+    fn save(&self, shape: &[usize], record: &mut Record<'_>) {
+        for (slot, buffer) in self.layout.iter().zip(&self.slots) {
+            if let Some(buffer) = buffer {
+                buffer.save(slot.name, shape, record);
+            }
+        }
+        match &self.shadow {
+            ShadowBuffer::None => {}
+            ShadowBuffer::Kahan(kahan) => record.tensor("kahan", StateTensor::new(shape, kahan)),
+            ShadowBuffer::Master(master) => {
+                record.tensor("master", StateTensor::new(shape, master));
+            }
+        }
+    }
+}
+
+/// The slot number `index` of a tensor of this shape.
+fn slot_shape<'s, R: Real>(
+    rule: &dyn ErasedRule<R>,
+    index: usize,
+    slot: Slot,
+    shape: &'s [usize],
+) -> SlotShape<'s> {
+    let (stride, init) = (rule.slot_stride(index), rule.slot_init(index));
+    SlotShape { name: slot.name, kind: slot.kind, shape, stride, init }
+}
+
+impl<T: Element> ElementState<T> {
+    /// The state of a parameter before its first step.
+    pub(in crate::optim) fn new(
+        rule: &dyn ErasedRule<T::Compute>,
+        shape: &[usize],
+        param: &[T],
+        storage: &Storage,
+    ) -> Self {
+        let mut state = Self {
+            layout: rule.layout(),
+            slots: rule.layout().iter().map(|_| None).collect(),
+            shadow: ShadowBuffer::new(param, storage.rounding),
+        };
+        state.extend(rule, shape, param, storage);
+        state
+    }
+
+    /// Makes room for slots that an option switched on after the first step.
+    pub(in crate::optim) fn extend(
+        &mut self,
+        rule: &dyn ErasedRule<T::Compute>,
+        shape: &[usize],
+        param: &[T],
+        storage: &Storage,
+    ) {
+        for (index, (slot, buffer)) in self.layout.iter().zip(&mut self.slots).enumerate() {
+            if buffer.is_none() && rule.uses_slot(index) {
+                let slot = slot_shape(rule, index, *slot, shape);
+                *buffer = Some(SlotBuffer::new(&slot, param, storage));
+            }
+        }
+    }
+
+    /// A state from a state dict.
+    pub(in crate::optim) fn load(
+        rule: &dyn ErasedRule<T::Compute>,
+        shape: &[usize],
+        storage: &Storage,
+        lookup: &Lookup<'_>,
+    ) -> Result<Self> {
+        let layout = rule.layout();
+        let mut slots = Vec::with_capacity(layout.len());
+        for (index, slot) in layout.iter().enumerate() {
+            let slot = slot_shape(rule, index, *slot, shape);
+            let buffer = SlotBuffer::load(&slot, storage, lookup)?;
+            if buffer.is_none() && rule.uses_slot(index) {
+                return Err(lookup.problem(slot.name, "is missing"));
+            }
+            slots.push(buffer);
+        }
+        let shadow = ShadowBuffer::new(&[], storage.rounding).load(shape, lookup)?;
+        Ok(Self { layout, slots, shadow })
+    }
+
+    /// Whether any slot asks for a look at the new state before it is written.
+    pub(in crate::optim) fn wants_preview(&self) -> bool {
+        self.slots.iter().flatten().any(SlotBuffer::wants_preview)
+    }
+}
