@@ -99,6 +99,7 @@
 //! `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
 //! (old call → our call) and `benchmarks.md`.
 
+pub mod discrete;
 pub mod error;
 pub mod error_feedback;
 pub mod first_order;

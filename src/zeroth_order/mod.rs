@@ -10,7 +10,7 @@
 //! | losses that only compare well or badly | [`Spsa::evolution`] |
 //! | matrices of a fine-tuned model | [`Spsa`] with [`Lozo`] or [`SubZero`] |
 //! | weights that live on a grid of few bits | [`Quzo`], or [`QuzoLattice`] in the memory of integers; with a straight-through gradient, [`Fogzo`] |
-//! | categories, or integers | [`categorical`], [`GeneticSearch`] |
+//! | categories, or integers | `discrete::categorical`, `discrete::GeneticSearch` |
 //!
 //! | module of concern | what |
 //! |---|---|
@@ -19,58 +19,26 @@
 //! | [`ZerothOrder`], [`Ledger`] | a pair of estimator and optimizer; a run as its losses |
 //! | [`Format`], [`Ste`] | grids, rounding at random, gradients through roundings |
 
-mod active;
-pub mod categorical;
-mod conservative;
 mod coordinate;
-mod coordinate_estimator;
-mod driver;
-mod estimate;
+mod directions;
 mod estimator;
-mod fogzo;
-mod format;
-pub mod genetic;
-mod grasp;
-mod lattice;
-mod law;
-mod ledger;
-mod noise;
-mod quzo;
-mod rays;
-mod session;
-mod shaping;
-mod space;
+mod quantized;
 mod spsa;
-mod spsa_estimator;
-mod straight_through;
-mod work_split;
 
-pub use active::ActiveSet;
-pub use conservative::Pick;
-pub use coordinate::Coordinate;
-pub use coordinate_estimator::CoordinateEstimator;
-pub use driver::ZerothOrder;
-pub use estimate::{Estimate, Report};
-pub use estimator::Estimator;
-pub use fogzo::{Fogzo, FogzoEstimator};
-pub use format::{
-    Codes, Format, Fp8, IntegerFormat, nearest_int, pack_int4, stochastic_round_int, unpack_int4,
+pub use coordinate::{ActiveSet, Coordinate, CoordinateEstimator, Grasp, Scores};
+pub use directions::{
+    Directions, Draw, Hizoo, HizooDirections, Law, LayerScaled, LayerScales, Lozo, LozoDirections,
+    Mask, Query, Random, RandomDirections, ReplayedDirections, ReplayedMomentum, ScaledDirections,
+    Slopes, Sparse, SparseDirections, Split, SplitDirections, SubZero, SubZeroDirections,
 };
-pub use genetic::GeneticSearch;
-pub use grasp::{Grasp, Scores};
-pub use lattice::{IntTensor, LatticeOptimizer, QuzoLattice};
-pub use law::{
-    Directions, Draw, Guided, GuidedDirections, Hizoo, HizooDirections, Law, LayerScaled,
-    LayerScales, Lozo, LozoDirections, Mask, QuantizedDirections, QuantizedNormal, Query, Random,
-    RandomDirections, ReplayedDirections, ReplayedMomentum, ScaledDirections, Slopes, Sparse,
-    SparseDirections, Split, SplitDirections, SubZero, SubZeroDirections, UnitNoise,
+pub use estimator::{
+    Estimate, Estimator, Ledger, Noise, Philox, Pick, Place, Purpose, Report, Shaping, Sides,
+    Visit, ZerothOrder, work_split,
 };
-pub use ledger::Ledger;
-pub use noise::{Noise, Philox, Place, Purpose};
-pub use quzo::{Quzo, QuzoOptimizer, QuzoReport};
-pub use shaping::Shaping;
-pub use space::Visit;
-pub use spsa::{Sides, Slope, Spsa};
-pub use spsa_estimator::SpsaEstimator;
-pub use straight_through::{Grid, Ste};
-pub use work_split::work_split;
+pub use quantized::{
+    Codes, Fogzo, FogzoEstimator, Format, Fp8, Grid, Guided, GuidedDirections, IntTensor,
+    IntegerFormat, LatticeOptimizer, QuantizedDirections, QuantizedNormal, Quzo, QuzoLattice,
+    QuzoOptimizer, QuzoReport, Ste, UnitNoise, nearest_int, pack_int4, stochastic_round_int,
+    unpack_int4,
+};
+pub use spsa::{Slope, Spsa, SpsaEstimator};

@@ -1,0 +1,324 @@
+//! The estimator that [`Coordinate`] builds.
+
+use super::active::ActiveSet;
+use super::config::Coordinate;
+use crate::error::Result;
+use crate::hyper::Hyperparameters;
+use crate::numeric::{Element, Real};
+use crate::optim::{IntoLoss, NonFinite};
+use crate::params::Parameters;
+use crate::state::{Record, Scalar, StateBytes, StateDict};
+use crate::zeroth_order::estimator::{
+    Core, ESTIMATOR, Estimate, Estimator, Saved, Session, Sides, Slices, Visit,
+};
+use std::collections::BTreeMap;
+
+const NAME: &str = <Coordinate as Hyperparameters>::NAME;
+
+/// Estimates one coordinate at a time: what [`Coordinate`] builds.
+#[derive(Debug)]
+pub struct CoordinateEstimator<T: Element> {
+    config: Coordinate,
+    session: Session<T>,
+    active: ActiveSet,
+    /// How often active sets have been drawn: keys their random numbers.
+    draw: u64,
+    /// Cost of an evaluation by name of the tensor that is perturbed; 1 if not named.
+    costs: BTreeMap<String, u64>,
+    slopes: Slopes,
+    /// The active coordinates before the step.
+    saved: Vec<T>,
+}
+
+impl Coordinate {
+    /// An estimator for parameters of element type `T`; all coordinates are active.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is
+    /// out of range;
+    /// [`Error::UnsupportedElement`](crate::Error::UnsupportedElement) for 16-bit parameters.
+    pub fn build<T: Element>(self) -> Result<CoordinateEstimator<T>> {
+        CoordinateEstimator::new(self)
+    }
+}
+
+/// The active coordinates and their slopes.
+#[derive(Debug, Default)]
+struct Slopes {
+    /// Tensor and index, ascending; empty if they are to be found anew.
+    places: Vec<(u32, usize)>,
+    values: Vec<f64>,
+}
+
+impl<R: Real> Slices<R> for Slopes {
+    fn slice(&self, tensor: usize, offset: usize, out: &mut [R]) {
+        out.fill(R::zero());
+        let from = self.places.partition_point(|&(t, i)| (t as usize, i) < (tensor, offset));
+        let end = offset + out.len();
+        let found = self.places.iter().zip(&self.values).skip(from);
+        for (&(_, i), &value) in found.take_while(|(p, _)| (p.0 as usize, p.1) < (tensor, end)) {
+            out.get_mut(i - offset).into_iter().for_each(|x| *x = R::of(value));
+        }
+    }
+
+    fn takes_part(&self, _tensor: usize) -> bool {
+        true
+    }
+
+    fn is_finite(&self, tensor: usize) -> bool {
+        let most = R::max_value().widen();
+        let from = self.places.partition_point(|&(t, _)| (t as usize) < tensor);
+        let own = self.places.iter().zip(&self.values).skip(from);
+        own.take_while(|(p, _)| p.0 as usize == tensor).all(|(_, value)| value.abs() <= most)
+    }
+}
+
+/// Which evaluation a probe is.
+enum Probe {
+    Centre,
+    At { coordinate: usize, sign: f64 },
+}
+
+impl<T: Element> CoordinateEstimator<T> {
+    fn new(config: Coordinate) -> Result<Self> {
+        config.validate()?;
+        Ok(Self {
+            session: Session::new(NAME)?,
+            config,
+            active: ActiveSet::All,
+            draw: 0,
+            costs: BTreeMap::new(),
+            slopes: Slopes::default(),
+            saved: Vec::new(),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Coordinate {
+        &self.config
+    }
+
+    /// Which coordinates take part, from the next step on.
+    ///
+    /// # Errors
+    /// [`InvalidHyperparameter`](crate::Error::InvalidHyperparameter) for a ratio outside `[0, 1]`.
+    /// Names and indices are checked by the next step.
+    pub fn set_active(&mut self, active: ActiveSet) -> Result<()> {
+        active.validate()?;
+        self.active = active;
+        self.slopes.places.clear();
+        Ok(())
+    }
+
+    /// Draws other coordinates for [`ActiveSet::Pruned`]: DeepZero does so every five epochs.
+    pub fn redraw(&mut self) {
+        self.draw += 1;
+        self.slopes.places.clear();
+    }
+
+    /// The active coordinates of the step that was asked for last: tensor and row-major index, in the
+    /// order of the probes.
+    pub fn active(&self) -> &[(u32, usize)] {
+        &self.slopes.places
+    }
+
+    /// What an evaluation costs when a tensor is perturbed, by its name; 1 for those not named. Workers
+    /// get probes of about the same cost in all. Results do not change.
+    pub fn set_costs(&mut self, costs: BTreeMap<String, u64>) {
+        self.costs = costs;
+    }
+
+    /// The tensor that a probe perturbs; `None` for the one that perturbs nothing.
+    pub fn tensor_of(&self, probe: usize) -> Option<&str> {
+        let Probe::At { coordinate, .. } = self.probe(probe) else { return None };
+        let &(tensor, _) = self.slopes.places.get(coordinate)?;
+        let segment = self.segments().get(tensor as usize)?;
+        Some(&segment.name)
+    }
+
+    /// As [`Estimator::estimate`]; the closure is told which tensor is perturbed, `None` for the evaluation
+    /// that perturbs nothing.
+    ///
+    /// What comes before that tensor in the network is as in the unperturbed evaluation: a closure that
+    /// keeps the inputs of every layer begins at the layer in question. With [`Sides::Forward`] the
+    /// unperturbed evaluation is the first, and the others go through the tensors in their order.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`].
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::{Coordinate, Estimator};
+    /// use ndarray::array;
+    ///
+    /// // y = b·(a·x): while b is perturbed, a·x is known
+    /// let mut model = (array![2.0f64], array![3.0f64]);
+    /// let (mut hidden, mut products) = (0.0, 0);
+    /// let mut estimator = Coordinate { epsilon: 1e-6, ..Coordinate::default() }.build::<f64>()?;
+    /// let estimate = estimator.estimate_reusing(&mut model, |(a, b), perturbed| {
+    ///     let now = if perturbed == Some("1") { hidden } else { products += 1; a[0] * 1.5 };
+    ///     if perturbed.is_none() {
+    ///         hidden = now;
+    ///     }
+    ///     b[0] * now
+    /// })?;
+    /// assert_eq!(products, 2); // of three evaluations
+    /// assert!((estimate.report().coefficients[0] - 4.5).abs() < 1e-8);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    pub fn estimate_reusing<M, L>(
+        &mut self,
+        model: &mut M,
+        mut loss: impl FnMut(&mut M, Option<&str>) -> L,
+    ) -> Result<Estimate<'_, T>>
+    where
+        M: Parameters<T>,
+        L: IntoLoss,
+    {
+        let probes = self.ask(model)?;
+        let names: Vec<String> =
+            self.segments().iter().map(|segment| segment.name.clone()).collect();
+        let tensors: Vec<Option<u32>> = (0..probes)
+            .map(|probe| match self.probe(probe) {
+                Probe::Centre => None,
+                Probe::At { coordinate, .. } => self.slopes.places.get(coordinate).map(|p| p.0),
+            })
+            .collect();
+        let mut tensors = tensors.into_iter();
+        self.estimate(model, |model| {
+            let tensor = tensors.next().flatten();
+            loss(model, tensor.and_then(|tensor| names.get(tensor as usize)).map(String::as_str))
+        })
+    }
+
+    fn probe(&self, probe: usize) -> Probe {
+        match (self.config.sides, probe.checked_sub(1)) {
+            (Sides::Forward, None) => Probe::Centre,
+            (Sides::Forward, Some(coordinate)) => Probe::At { coordinate, sign: 1.0 },
+            (Sides::Central, _) => {
+                let sign = if probe.is_multiple_of(2) { 1.0 } else { -1.0 };
+                Probe::At { coordinate: probe / 2, sign }
+            }
+        }
+    }
+
+    /// The place that a probe perturbs, what stood there, and what the probe puts there.
+    fn target(&self, probe: Option<usize>) -> Option<((u32, usize), T, T)> {
+        let Probe::At { coordinate, sign } = self.probe(probe?) else { return None };
+        let &place = self.slopes.places.get(coordinate)?;
+        let &before = self.saved.get(coordinate)?;
+        let step = T::Compute::of(sign * self.config.epsilon);
+        Some((place, before, T::store(before.load() + step)))
+    }
+}
+
+impl<T: Element> Core<T> for CoordinateEstimator<T> {
+    fn session(&self) -> &Session<T> {
+        &self.session
+    }
+
+    fn session_mut(&mut self) -> &mut Session<T> {
+        &mut self.session
+    }
+
+    fn non_finite(&self) -> NonFinite {
+        self.config.non_finite
+    }
+
+    fn num_probes(&self) -> usize {
+        match self.config.sides {
+            Sides::Forward => self.slopes.places.len() + 1,
+            Sides::Central => 2 * self.slopes.places.len(),
+        }
+    }
+
+    fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        let Self { session: Session { space, visit, .. }, slopes, saved, .. } = self;
+        space.read(NAME, visit, params, false)?;
+        if slopes.places.is_empty() {
+            slopes.places = self.active.places(&space.layout, self.config.seed, self.draw)?;
+        }
+        saved.clear();
+        space.each(NAME, visit, params, &slopes.places, |_, x| saved.push(*x))
+    }
+
+    fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T> {
+        let epsilon = self.config.epsilon;
+        let (centre, along, width, divisor) = match (self.config.sides, losses.split_first()) {
+            (Sides::Forward, Some((centre, along))) => (Some(*centre), along, 1, epsilon),
+            _ => (None, &*losses, 2, 2.0 * epsilon),
+        };
+        let propagate = self.config.non_finite == NonFinite::Propagate;
+        let mut usable = 0;
+        let slope = |losses: &[f64]| {
+            let difference = match (losses, centre) {
+                (&[plus, minus], _) => plus - minus,
+                (&[plus], Some(centre)) => plus - centre,
+                _ => 0.0,
+            };
+            let counts = difference.is_finite() || propagate;
+            usable += usize::from(counts);
+            if counts { difference / divisor } else { 0.0 }
+        };
+        self.slopes.values.clear();
+        self.slopes.values.extend(along.chunks_exact(width).map(slope));
+        let report = &mut self.session.report;
+        report.coefficients.clone_from(&self.slopes.values);
+        report.skipped = usable == 0;
+        self.session.end_step(losses, centre);
+        self.session.estimate(&self.slopes)
+    }
+}
+
+impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn place(
+        &self,
+        visit: &mut Visit<T>,
+        from: Option<usize>,
+        to: Option<usize>,
+        params: &mut dyn Parameters<T>,
+    ) -> Result<()> {
+        let (old, new) = (self.target(from), self.target(to));
+        let moves = [old.map(|(place, before, _)| (place, before)), new.map(|(p, _, x)| (p, x))];
+        let moves = moves.map(|target| target.unwrap_or(((u32::MAX, 0), T::default())));
+        let places = moves.map(|(place, _)| place);
+        self.session.space.each(NAME, visit, params, &places, |number, x| {
+            moves.get(number).into_iter().for_each(|&(_, value)| *x = value);
+        })
+    }
+
+    fn cost(&self, probe: usize) -> u64 {
+        self.tensor_of(probe).and_then(|name| self.costs.get(name)).copied().unwrap_or(1)
+    }
+
+    fn state_bytes(&self) -> StateBytes {
+        let mut bytes = self.session.count();
+        bytes.add("places", size_of_val(&*self.slopes.places));
+        bytes.add("slopes", size_of_val(&*self.slopes.values));
+        bytes.add("saved", size_of_val(&*self.saved));
+        bytes
+    }
+
+    fn state_dict(&self) -> StateDict {
+        let mut dict = self.session.save(NAME, self.config.seed);
+        Record::new(ESTIMATOR, &mut dict).scalar("draw", Scalar::Int(self.draw as i64));
+        dict
+    }
+
+    /// Active sets are configured, not saved: only how often they were drawn is.
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        let saved = Saved::open(NAME, state)?;
+        let [seed, step, draw] = ["seed", "step", "draw"].map(|name| saved.integer(name));
+        let (seed, step, draw) = (seed?, step?, draw?);
+        let layout = saved.layout(&self.session.space)?;
+        saved.finish()?;
+        self.session.resume(step, layout);
+        (self.config.seed, self.draw) = (seed, draw);
+        self.slopes.places.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,24 @@
+//! Laws of directions: which way the probes of a step go, and what an estimate is made of.
+
+mod hizoo;
+mod low_rank;
+mod random;
+mod replayed;
+mod sampler;
+mod scaled;
+mod sparse;
+mod split;
+mod subspace;
+mod thin;
+
+pub use hizoo::{Hizoo, HizooDirections};
+pub use low_rank::{Lozo, LozoDirections};
+pub use random::{Random, RandomDirections};
+pub use replayed::{ReplayedDirections, ReplayedMomentum};
+pub use sampler::{Directions, Draw, Law, Query, Slopes};
+pub use scaled::{LayerScaled, LayerScales, ScaledDirections};
+pub use sparse::{Mask, Sparse, SparseDirections};
+pub use split::{Split, SplitDirections};
+pub use subspace::{SubZero, SubZeroDirections};
+
+pub(super) use sampler::check_names;

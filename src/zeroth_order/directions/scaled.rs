@@ -1,0 +1,188 @@
+//! Probes whose size follows the tensor.
+
+use super::random::Random;
+use super::sampler::{Directions, Draw, Law, Query, Slopes, check_names};
+use crate::error::Result;
+use crate::hyper::{Hyper, Hyperparameters};
+use crate::kernel::parallel::sum_pieces;
+use crate::kernel::scratch::with_scratch;
+use crate::numeric::Real;
+use crate::numeric::reduce::sum_of_squares;
+use crate::optim::{Layout, ReadVector, Segment};
+use crate::state::{Lookup, Record, StateBytes};
+use std::collections::BTreeMap;
+
+/// Scale `c_k` of each tensor.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum LayerScales {
+    /// `‖p_k‖/√d_k`, its root mean square before the step; 1 for a tensor of zeros.
+    #[default]
+    ParameterNorm,
+    /// By name; 1 for tensors that are not named. A name of no tensor is an error of the first step.
+    Given(BTreeMap<String, f64>),
+}
+
+/// Directions of another law, every tensor's divided by a scale of its own.
+///
+/// ```text
+/// probe  u_k = z_k / c_k
+/// update v_k = c_k·z_k          unbiased; else z_k, whose expectation is g_k/c_k
+/// ```
+///
+/// # Examples
+/// ```
+/// use eigenstep::zeroth_order::{Estimator, LayerScaled, Random, Spsa};
+/// use ndarray::array;
+///
+/// let mut model = (array![100.0f64, 50.0], array![0.01]);
+/// let law = LayerScaled::<Random>::default();
+/// let mut estimator = Spsa { law, ..Spsa::with_law(LayerScaled::default()) }.build::<f64>()?;
+/// estimator.estimate(&mut model, |m| m.0.sum() + m.1[0])?;
+/// assert_eq!(model.0[0], 100.0);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// S. Malladi et al., "Fine-Tuning Language Models with Just Forward Passes", 2023, appendix B. Its code
+/// divides the norm of a tensor by its own root where √d_k is meant.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LayerScaled<L = Random> {
+    /// Law of `z`.
+    pub law: L,
+    /// Where `c_k` comes from.
+    pub scales: LayerScales,
+    /// Whether the update is multiplied by `c_k`.
+    pub unbiased: bool,
+}
+
+impl Default for LayerScaled {
+    fn default() -> Self {
+        Self { law: Random::default(), scales: LayerScales::default(), unbiased: true }
+    }
+}
+
+impl<L: Law> Hyperparameters for LayerScaled<L> {
+    const NAME: &'static str = "LayerScaled";
+
+    fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        self.law.visit_options(visitor);
+    }
+
+    fn validate_together(&self) -> Result<()> {
+        self.law.validate_together()?;
+        match &self.scales {
+            LayerScales::Given(given) => {
+                match given.iter().find(|(_, c)| !(**c > 0.0 && c.is_finite())) {
+                    Some((name, c)) => {
+                        Err(Self::invalid("scales", "finite and > 0", format!("{c} for `{name}`")))
+                    }
+                    None => Ok(()),
+                }
+            }
+            LayerScales::ParameterNorm => Ok(()),
+        }
+    }
+}
+
+impl<L: Law> Law for LayerScaled<L> {
+    type Directions<R: Real> = ScaledDirections<L::Directions<R>>;
+
+    fn directions<R: Real>(&self) -> Self::Directions<R> {
+        ScaledDirections {
+            inner: self.law.directions(),
+            source: self.scales.clone(),
+            unbiased: self.unbiased,
+            scales: Vec::new(),
+        }
+    }
+}
+
+/// The directions of [`LayerScaled`].
+#[derive(Clone, Debug)]
+pub struct ScaledDirections<D> {
+    inner: D,
+    source: LayerScales,
+    unbiased: bool,
+    scales: Vec<f64>,
+}
+
+impl<D> ScaledDirections<D> {
+    fn of(&self, tensor: usize) -> f64 {
+        self.scales.get(tensor).copied().unwrap_or(1.0)
+    }
+}
+
+/// Root mean square of one tensor.
+fn root_mean_square<R: Real>(parameters: &dyn ReadVector<R>, segment: &Segment) -> f64 {
+    let squares = sum_pieces(segment.numel(), 1 << 14, |offset, len| {
+        with_scratch(len, |values: &mut [R]| {
+            parameters.load(segment.offset + offset, values);
+            sum_of_squares(values)
+        })
+    });
+    (squares / segment.numel().max(1) as f64).sqrt()
+}
+
+impl<R: Real, D: Directions<R>> Directions<R> for ScaledDirections<D> {
+    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
+        if let LayerScales::Given(given) = &self.source {
+            check_names(given.keys(), draw.layout)?;
+        }
+        self.scales.clear();
+        self.scales.extend(draw.layout.segments().iter().map(|segment| match &self.source {
+            LayerScales::Given(given) => given.get(&segment.name).copied().unwrap_or(1.0),
+            LayerScales::ParameterNorm => {
+                let size = root_mean_square(draw.parameters, segment);
+                if size > 0.0 && size.is_finite() { size } else { 1.0 }
+            }
+        }));
+        self.inner.begin(draw)
+    }
+
+    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+        self.inner.probe(query, offset, out);
+        let scale = R::of(self.of(query.tensor));
+        for x in out {
+            *x /= scale;
+        }
+    }
+
+    fn update(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+        self.inner.update(query, offset, out);
+    }
+
+    fn scale(&self, tensor: usize) -> f64 {
+        let inner = self.inner.scale(tensor);
+        if self.unbiased { inner * self.of(tensor) } else { inner }
+    }
+
+    fn needs_centre(&self) -> bool {
+        self.inner.needs_centre()
+    }
+
+    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
+        self.inner.observe(draw, slopes);
+    }
+
+    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        self.inner.own_estimate(at, offset, out)
+    }
+
+    fn bound(&self) -> Option<f64> {
+        self.inner.bound()
+    }
+
+    fn count(&self, bytes: &mut StateBytes) {
+        self.inner.count(bytes);
+    }
+
+    fn save(&self, record: &mut Record<'_>) {
+        self.inner.save(record);
+    }
+
+    fn load(&mut self, layout: &Layout, lookup: &Lookup<'_>) -> Result<()> {
+        self.inner.load(layout, lookup)
+    }
+}

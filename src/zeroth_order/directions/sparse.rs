@@ -1,0 +1,275 @@
+//! Directions that leave most parameters alone.
+
+use super::random::Random;
+use super::sampler::{Directions, Draw, Law, Query, Slopes, check_names};
+use crate::error::Result;
+use crate::hyper::{Hyper, Hyperparameters};
+use crate::kernel::parallel::for_each_piece;
+use crate::kernel::scratch::with_scratch;
+use crate::numeric::Real;
+use crate::optim::{Layout, ReadVector, Segment};
+use crate::state::{Lookup, Record, StateBytes, StateTensor};
+use crate::zeroth_order::estimator::Purpose;
+use std::collections::BTreeMap;
+
+/// Which parameters move.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Mask {
+    /// Those of a tensor whose size is at most `h_k`: the `density` smallest at the first step. Later
+    /// steps compare with the same `h_k`.
+    SmallWeights {
+        /// Share of each tensor, in `(0, 1]`.
+        density: f64,
+    },
+    /// Those of a tensor whose size is at most the number given by name; all of a tensor that is not
+    /// named. A name of no tensor is an error of the first step.
+    Below(BTreeMap<String, f64>),
+    /// Each with probability `1 − sparsity`, drawn anew for every direction.
+    Random {
+        /// Probability in `[0, 1)` of staying.
+        sparsity: f64,
+    },
+}
+
+/// Directions of another law, zero outside a mask.
+///
+/// ```text
+/// u = v = m ⊙ z,   m from the parameters before the step, the same for all its probes
+/// ```
+/// The estimate is that of the masked gradient; with [`Mask::Random`] its mean is `(1 − s)·g`.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{prelude::*, zeroth_order::{Estimator, Mask, Sparse, Spsa}};
+/// use ndarray::array;
+///
+/// let law = Sparse { mask: Mask::SmallWeights { density: 0.5 }, ..Sparse::default() };
+/// let mut estimator = Spsa::with_law(law).build::<f64>()?;
+/// let mut w = array![3.0, 0.1, -5.0, 0.2];
+/// let mut opt = Sgd { lr: 0.1, ..Sgd::default() }.build()?;
+/// let estimate = estimator.estimate(&mut w, |w| w.sum())?;
+/// opt.step(&mut w, &estimate)?;
+/// assert!(w[0] == 3.0 && w[2] == -5.0 && w[1] != 0.1);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// Y. Liu, Z. Zhu, C. Gong, M. Cheng, C.-J. Hsieh, Y. You, "Sparse MeZO: Less Parameters for Better
+/// Performance in Zeroth-Order LLM Fine-Tuning", 2024; `Random`: Y. Zhang et al., "Revisiting
+/// Zeroth-Order Optimization for Memory-Efficient LLM Fine-Tuning: A Benchmark", 2024, whose code compares
+/// a normal number where a uniform one is meant.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Sparse<L = Random> {
+    /// Law of `z`.
+    pub law: L,
+    /// Which parameters move.
+    pub mask: Mask,
+}
+
+impl Default for Sparse {
+    fn default() -> Self {
+        Self { law: Random::default(), mask: Mask::SmallWeights { density: 0.25 } }
+    }
+}
+
+impl<L: Law> Hyperparameters for Sparse<L> {
+    const NAME: &'static str = "Sparse";
+
+    fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        self.law.visit_options(visitor);
+    }
+
+    fn validate_together(&self) -> Result<()> {
+        self.law.validate_together()?;
+        match &self.mask {
+            &Mask::SmallWeights { density } if !(density > 0.0 && density <= 1.0) => {
+                Err(Self::invalid("density", "in (0, 1]", density.to_string()))
+            }
+            &Mask::Random { sparsity } if !(0.0..1.0).contains(&sparsity) => {
+                Err(Self::invalid("sparsity", "in [0, 1)", sparsity.to_string()))
+            }
+            Mask::Below(bounds) if bounds.values().any(|h| h.is_nan()) => {
+                Err(Self::invalid("mask", "numbers", "NaN"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<L: Law> Law for Sparse<L> {
+    type Directions<R: Real> = SparseDirections<L::Directions<R>>;
+
+    fn directions<R: Real>(&self) -> Self::Directions<R> {
+        SparseDirections {
+            inner: self.law.directions(),
+            mask: self.mask.clone(),
+            thresholds: Vec::new(),
+            starts: Vec::new(),
+            moves: Vec::new(),
+        }
+    }
+}
+
+/// The directions of [`Sparse`].
+#[derive(Clone, Debug)]
+pub struct SparseDirections<D> {
+    inner: D,
+    mask: Mask,
+    /// `h_k` of every tensor.
+    thresholds: Vec<f64>,
+    /// First byte of every tensor's bits.
+    starts: Vec<usize>,
+    /// One bit per parameter, tensors begin at bytes.
+    moves: Vec<u8>,
+}
+
+/// The size that `density` of a tensor do not exceed.
+fn quantile<R: Real>(parameters: &dyn ReadVector<R>, segment: &Segment, density: f64) -> f64 {
+    let mut sizes = vec![R::zero(); segment.numel()];
+    parameters.load(segment.offset, &mut sizes);
+    let mut sizes: Vec<R::Bits> = sizes.iter().map(|x| x.magnitude_bits()).collect();
+    let count = (density * sizes.len() as f64).ceil() as usize;
+    let Some(rank) = count.min(sizes.len()).checked_sub(1) else { return 0.0 };
+    R::from_magnitude_bits(*sizes.select_nth_unstable(rank).1).widen()
+}
+
+impl<D> SparseDirections<D> {
+    /// The bits of all tensors from their parameters.
+    fn mark<R: Real>(&mut self, draw: &Draw<'_, R>) {
+        let segments = draw.layout.segments();
+        self.starts.clear();
+        let mut bytes = 0;
+        for segment in segments {
+            self.starts.push(bytes);
+            bytes += segment.numel().div_ceil(8);
+        }
+        self.moves.resize(bytes, 0);
+        let mut rest = self.moves.as_mut_slice();
+        for (segment, &threshold) in segments.iter().zip(&self.thresholds) {
+            let (bits, later) = rest.split_at_mut(segment.numel().div_ceil(8));
+            for_each_piece(bits, 1 << 11, |first, bits| {
+                let offset = 8 * first;
+                let len = (8 * bits.len()).min(segment.numel() - offset);
+                with_scratch(len, |values: &mut [R]| {
+                    draw.parameters.load(segment.offset + offset, values);
+                    for (byte, values) in bits.iter_mut().zip(values.chunks(8)) {
+                        let bit = |(i, x): (usize, &R)| u8::from(x.widen().abs() <= threshold) << i;
+                        *byte = values.iter().enumerate().map(bit).fold(0, |all, bit| all | bit);
+                    }
+                });
+            });
+            rest = later;
+        }
+    }
+
+    fn hide<R: Real>(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+        if let Mask::Random { sparsity } = self.mask {
+            let place = query.place(Purpose::Coordinates);
+            with_scratch(out.len(), |draws: &mut [f64]| {
+                query.noise.uniform(&place, offset, draws);
+                for (x, &mut draw) in out.iter_mut().zip(draws) {
+                    *x = if draw < sparsity { R::zero() } else { *x };
+                }
+            });
+            return;
+        }
+        self.hide_fixed(query.tensor, offset, out);
+    }
+
+    fn hide_fixed<R: Real>(&self, tensor: usize, offset: usize, out: &mut [R]) {
+        let start = self.starts.get(tensor).copied().unwrap_or(0);
+        let bits = self.moves.get(start..).unwrap_or_default();
+        for (i, x) in (offset..).zip(out) {
+            let byte = bits.get(i / 8).copied().unwrap_or(0);
+            *x = if byte >> (i % 8) & 1 == 1 { *x } else { R::zero() };
+        }
+    }
+}
+
+impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
+    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
+        let segments = draw.layout.segments();
+        match &self.mask {
+            Mask::Random { .. } => {}
+            Mask::Below(bounds) => {
+                check_names(bounds.keys(), draw.layout)?;
+                let bound = |segment: &Segment| bounds.get(&segment.name).copied();
+                self.thresholds =
+                    segments.iter().map(|s| bound(s).unwrap_or(f64::INFINITY)).collect();
+                self.mark(draw);
+            }
+            &Mask::SmallWeights { density } => {
+                if self.thresholds.len() != segments.len() {
+                    let threshold = |segment| quantile(draw.parameters, segment, density);
+                    self.thresholds = segments.iter().map(threshold).collect();
+                }
+                self.mark(draw);
+            }
+        }
+        self.inner.begin(draw)
+    }
+
+    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+        self.inner.probe(query, offset, out);
+        self.hide(query, offset, out);
+    }
+
+    fn update(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+        self.inner.update(query, offset, out);
+        self.hide(query, offset, out);
+    }
+
+    /// What a fixed mask hides has never been probed; of a random one the mean is taken.
+    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        let own = self.inner.own_estimate(at, offset, out);
+        match self.mask {
+            _ if !own => {}
+            Mask::Random { sparsity } => {
+                out.iter_mut().for_each(|x| *x *= R::of(1.0 - sparsity));
+            }
+            _ => self.hide_fixed(at.tensor, offset, out),
+        }
+        own
+    }
+
+    fn scale(&self, tensor: usize) -> f64 {
+        self.inner.scale(tensor)
+    }
+
+    fn needs_centre(&self) -> bool {
+        self.inner.needs_centre()
+    }
+
+    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
+        self.inner.observe(draw, slopes);
+    }
+
+    fn bound(&self) -> Option<f64> {
+        self.inner.bound()
+    }
+
+    fn count(&self, bytes: &mut StateBytes) {
+        bytes.add("mask", self.moves.len());
+        self.inner.count(bytes);
+    }
+
+    fn save(&self, record: &mut Record<'_>) {
+        if matches!(self.mask, Mask::SmallWeights { .. }) && !self.thresholds.is_empty() {
+            let tensor = StateTensor::new(&[self.thresholds.len()], &self.thresholds);
+            record.tensor("thresholds", tensor);
+        }
+        self.inner.save(record);
+    }
+
+    fn load(&mut self, layout: &Layout, lookup: &Lookup<'_>) -> Result<()> {
+        self.thresholds = match self.mask {
+            Mask::SmallWeights { .. } if !layout.segments().is_empty() => {
+                lookup.values("thresholds", &[layout.segments().len()])?
+            }
+            _ => Vec::new(),
+        };
+        self.inner.load(layout, lookup)
+    }
+}

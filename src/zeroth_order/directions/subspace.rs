@@ -1,0 +1,165 @@
+//! Directions in a random subspace.
+
+use super::sampler::{Directions, Draw, Law, Query};
+use super::thin::{View, transposed};
+use crate::error::Result;
+use crate::hyperparameters;
+use crate::kernel::scratch::with_scratch;
+use crate::linalg::qr;
+use crate::numeric::Real;
+use crate::state::StateBytes;
+use crate::zeroth_order::estimator::Purpose;
+use ndarray::Array2;
+
+/// SubZero: directions of matrices within a subspace that stays for a while.
+///
+/// ```text
+/// every `interval` steps: U (m × r), V (n × r) with orthonormal columns, from QR of normal numbers
+/// u = k·U·Z·Vᵀ,  Z ~ N(0, I), r × r, anew for every query
+/// k = √(mn)/r if `rescale`, else 1: with it ‖u‖ is about √(mn), and ε means what it means elsewhere
+/// ```
+/// A tensor of more than two dimensions is the matrix of its first dimension against all others; one
+/// with `min(m, n) <= r`, and every vector, has plain Gaussian directions.
+///
+/// | field | default | whose |
+/// |---|---|---|
+/// | `rank` r | 8 | code |
+/// | `interval` | 2000 | code |
+/// | `rescale` | true | code; false: paper |
+///
+/// State per matrix: `r·(m + n)` numbers, drawn again after loading.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{prelude::*, zeroth_order::{Estimator, Spsa, SubZero}};
+/// use ndarray::Array2;
+///
+/// let mut w = Array2::<f32>::ones((20, 10));
+/// let law = SubZero { rank: 2, interval: 10, ..SubZero::default() };
+/// let mut estimator = Spsa { num_samples: 8, ..Spsa::with_law(law) }.build::<f32>()?;
+/// let mut opt = Sgd { lr: 5e-3, ..Sgd::default() }.build()?;
+/// for _ in 0..300 {
+///     let estimate = estimator.estimate(&mut w, |w| w.mapv(|x| x * x).sum())?;
+///     opt.step(&mut w, &estimate)?;
+/// }
+/// assert!(w.mapv(|x| x * x).sum() < 100.0, "{w}");
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// Z. Yu, P. Zhou, S. Wang, J. Li, M. Tian, H. Huang, "Zeroth-Order Fine-Tuning of LLMs in Random
+/// Subspaces", 2025.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SubZero {
+    /// Dimension of the subspace on each side, at least 1.
+    pub rank: usize,
+    /// Steps between two subspaces, at least 1.
+    pub interval: u64,
+    /// Whether directions have the length that plain ones have.
+    pub rescale: bool,
+}
+
+impl Default for SubZero {
+    fn default() -> Self {
+        Self { rank: 8, interval: 2000, rescale: true }
+    }
+}
+
+hyperparameters!(SubZero, "SubZero", {
+    "rank": CountFrom(1) = rank;
+    "interval": CountFrom(1) = interval;
+    "rescale": Flag = rescale;
+});
+
+impl Law for SubZero {
+    type Directions<R: Real> = SubZeroDirections<R>;
+
+    fn directions<R: Real>(&self) -> SubZeroDirections<R> {
+        SubZeroDirections { config: *self, epoch: None, tensors: Vec::new() }
+    }
+}
+
+/// The subspace of one matrix.
+#[derive(Clone, Debug)]
+struct Bases<R> {
+    view: View,
+    /// U, m × r.
+    left: Vec<R>,
+    /// `Vᵀ`, r × n.
+    right: Vec<R>,
+}
+
+/// The directions of [`SubZero`].
+#[derive(Clone, Debug)]
+pub struct SubZeroDirections<R> {
+    config: SubZero,
+    epoch: Option<u64>,
+    tensors: Vec<Option<Bases<R>>>,
+}
+
+/// An `n × r` matrix with orthonormal columns, row-major.
+fn orthonormal<R: Real>(
+    query: &Query<'_, R>,
+    purpose: Purpose,
+    n: usize,
+    r: usize,
+) -> Result<Vec<R>> {
+    let mut values = vec![R::zero(); n * r];
+    query.noise.normal(&query.place(purpose), 0, &mut values);
+    let wide: Vec<f64> = values.iter().map(|x| x.widen()).collect();
+    // as many values as the shape says
+    let (q, _) = qr(&Array2::from_shape_vec((n, r), wide).unwrap_or_default())?;
+    Ok(q.iter().map(|&x| R::of(x)).collect())
+}
+
+impl<R: Real> Directions<R> for SubZeroDirections<R> {
+    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
+        let epoch = draw.step - draw.step % self.config.interval;
+        let segments = draw.layout.segments();
+        if self.epoch == Some(epoch) && self.tensors.len() == segments.len() {
+            return Ok(());
+        }
+        let rank = self.config.rank;
+        let bases = |(tensor, segment)| {
+            let Some(view) = View::of(segment, rank) else { return Ok(None) };
+            let query = Query { noise: draw.noise, step: epoch, query: 0, tensor };
+            let left = orthonormal(&query, Purpose::LeftFactor, view.rows, rank)?;
+            let right = orthonormal(&query, Purpose::RightFactor, view.columns, rank)?;
+            Ok(Some(Bases { view, left, right: transposed(&right, rank) }))
+        };
+        self.tensors = segments.iter().enumerate().map(bases).collect::<Result<_>>()?;
+        self.epoch = Some(epoch);
+        Ok(())
+    }
+
+    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+        let plain = query.place(Purpose::Direction);
+        let Some(Some(Bases { view, left, right })) = self.tensors.get(query.tensor) else {
+            return query.noise.normal(&plain, offset, out);
+        };
+        let rank = self.config.rank;
+        let factor = match self.config.rescale {
+            true => ((view.rows * view.columns) as f64).sqrt() / rank as f64,
+            false => 1.0,
+        };
+        with_scratch(rank * rank, |z: &mut [R]| {
+            query.noise.normal(&plain, 0, z);
+            view.product(right, offset, out, |row, mixed| {
+                let u = left.chunks_exact(rank).nth(row).unwrap_or_default();
+                mixed.fill(R::zero());
+                for (&u, z) in u.iter().zip(z.chunks_exact(rank)) {
+                    for (x, &z) in mixed.iter_mut().zip(z) {
+                        *x += R::of(factor) * u * z;
+                    }
+                }
+            });
+        });
+    }
+
+    fn count(&self, bytes: &mut StateBytes) {
+        for bases in self.tensors.iter().flatten() {
+            bytes.add("bases", size_of_val(&*bases.left) + size_of_val(&*bases.right));
+        }
+    }
+}

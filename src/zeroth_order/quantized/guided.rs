@@ -1,0 +1,113 @@
+//! Directions beside a given one.
+
+use super::straight_through::Ste;
+use crate::error::Result;
+use crate::hyper::{Hyper, Hyperparameters, Range};
+use crate::kernel::scratch::with_scratch;
+use crate::numeric::Real;
+use crate::state::StateBytes;
+use crate::zeroth_order::directions::{Directions, Draw, Law, Query};
+use crate::zeroth_order::estimator::Purpose;
+
+/// Random numbers of mean 0 and variance 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum UnitNoise {
+    /// Standard normal.
+    Normal,
+    /// The law that belongs to a straight-through estimator, see [`Ste::noise`].
+    Matched(Ste),
+}
+
+/// Random directions mixed with a given one: the law of [`Fogzo`](crate::zeroth_order::Fogzo).
+///
+/// ```text
+/// u = √β·s·ĝ + √(1 − β)·z        s = ±1, one for all tensors of a query; ‖ĝ‖ = 1 over all tensors
+/// ```
+/// Without a given direction, ĝ = 0.
+///
+/// # Source
+/// A. Yang, T. Aamodt, "Improving the Straight-Through Estimator with Zeroth-Order Information", 2025.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Guided {
+    /// Share `β` in `[0, 1]` of the given direction.
+    pub beta: f64,
+    /// Law of z.
+    pub noise: UnitNoise,
+}
+
+impl Default for Guided {
+    fn default() -> Self {
+        Self { beta: 0.999, noise: UnitNoise::Matched(Ste::Identity) }
+    }
+}
+
+impl Hyperparameters for Guided {
+    const NAME: &'static str = "Guided";
+
+    fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        visitor(Hyper { name: "beta", range: Range::Unit, value: &mut self.beta });
+    }
+}
+
+impl Law for Guided {
+    type Directions<R: Real> = GuidedDirections<R>;
+
+    fn directions<R: Real>(&self) -> GuidedDirections<R> {
+        GuidedDirections { law: *self, guide: Vec::new() }
+    }
+}
+
+/// The directions of [`Guided`].
+#[derive(Clone, Debug)]
+pub struct GuidedDirections<R> {
+    law: Guided,
+    /// ĝ of every tensor; empty where it is 0.
+    guide: Vec<Vec<R>>,
+}
+
+impl<R: Real> GuidedDirections<R> {
+    /// Takes another share and direction, from the next step on.
+    pub(super) fn follow(&mut self, beta: f64, guide: Vec<Vec<R>>) {
+        self.law.beta = beta;
+        self.guide = guide;
+    }
+}
+
+impl<R: Real> Directions<R> for GuidedDirections<R> {
+    fn begin(&mut self, _draw: &Draw<'_, R>) -> Result<()> {
+        Ok(())
+    }
+
+    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+        let place = query.place(Purpose::Direction);
+        match self.law.noise {
+            UnitNoise::Normal => query.noise.normal(&place, offset, out),
+            UnitNoise::Matched(ste) => with_scratch(out.len(), |uniform: &mut [f64]| {
+                query.noise.uniform(&place, offset, uniform);
+                for (x, &mut p) in out.iter_mut().zip(uniform) {
+                    *x = R::of(ste.noise(p));
+                }
+            }),
+        }
+        let random = R::of((1.0 - self.law.beta).sqrt());
+        out.iter_mut().for_each(|x| *x *= random);
+        let guide = self.guide.get(query.tensor).and_then(|g| g.get(offset..)).unwrap_or_default();
+        if guide.is_empty() {
+            return;
+        }
+        let mut sign = [R::one()];
+        let first = Query { tensor: 0, ..*query };
+        query.noise.rademacher(&first.place(Purpose::Sign), 0, &mut sign);
+        let [sign] = sign;
+        let share = R::of(self.law.beta.sqrt()) * sign;
+        for (x, &g) in out.iter_mut().zip(guide) {
+            *x += share * g;
+        }
+    }
+
+    fn count(&self, bytes: &mut StateBytes) {
+        bytes.add("guide", self.guide.iter().map(|g| size_of_val(&**g)).sum());
+    }
+}

@@ -1,0 +1,156 @@
+//! Estimates along random directions.
+
+use crate::error::Result;
+use crate::hyper::{Hyper, Hyperparameters, Range};
+use crate::optim::NonFinite;
+use crate::zeroth_order::directions::{Law, Random};
+use crate::zeroth_order::estimator::{Shaping, Sides};
+
+/// What the slope along a direction is used as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Slope {
+    /// Itself.
+    #[default]
+    Value,
+    /// Its sign. With signs for directions and one query, the estimate's signs are those of the value.
+    Sign,
+}
+
+/// Random directions: simultaneous perturbation, MeZO, evolution strategies.
+///
+/// *Use it when* losses are all there is, or memory is for parameters alone. *Not when* a backward pass
+/// is at hand: the relative error of an estimate is about `√(d/q)`. For few parameters
+/// [`Coordinate`](crate::zeroth_order::Coordinate) has no such error.
+///
+/// ```text
+/// central:   c_i = (f(p + ε·u_i) − f(p − ε·u_i))/(2ε)            2q evaluations
+/// forward:   c_i = (f(p + ε·u_i) − f(p))/ε                       q + 1 evaluations
+/// ĝ = (1/q)·Σ a·c_i·v_i                                           u, v, a: the law
+/// ```
+///
+/// | field | default | whose |
+/// |---|---|---|
+/// | `epsilon` ε | 1e-3; in `f64` losses 1e-5 is better | MeZO |
+/// | `num_samples` q | 1 | MeZO |
+/// | `sides` | `Central` | MeZO |
+/// | `law` | `Random::Rademacher` | – ; MeZO: `Gaussian` |
+/// | `shaping` | `None` | – ; evolution strategies: `CenteredRank` |
+/// | `slope` | `Value` | – ; ZO-Bench's sign method: `Sign` |
+/// | `clip` | ∞: bound on the size of every c_i | – |
+/// | `seed` | 0 | – |
+/// | `non_finite` | `Error`; `Skip` leaves a direction out, `Propagate` does not look | – |
+///
+/// Learning rates are about 1/d times those for true gradients, since `‖ĝ‖` is about `√d·‖g‖`: MeZO takes
+/// 1e-6 for whole language models. A bound on the norm of `ĝ` made for true gradients stops everything:
+/// use `clip`. The loss is taken in `f64`.
+///
+/// Memory: one copy of the parameters, which are put back bit for bit from it; and what the law holds.
+///
+/// # Errors
+/// `build` refuses options out of range, 2^24 queries or more, `Forward` with a law that needs the loss at
+/// the centre, and parameters of 16 bits.
+///
+/// # Examples
+/// MeZO with 8-bit AdamW, in place of stochastic gradient descent:
+/// ```
+/// use eigenstep::{prelude::*, zeroth_order::{Estimator, Spsa}};
+/// use ndarray::Array1;
+///
+/// let mut w = Array1::<f32>::ones(50);
+/// let mut estimator = Spsa { num_samples: 8, ..Spsa::default() }.build::<f32>()?;
+/// let mut opt = AdamW { lr: 0.02, ..AdamW::default() }.build()?
+///     .with_state_precision(Precision::INT8_LINEAR)?;
+/// for _ in 0..500 {
+///     let estimate = estimator.estimate(&mut w, |w| w.mapv(|x| x * x).sum())?;
+///     opt.step(&mut w, &estimate)?;
+/// }
+/// assert!(w.mapv(|x| x * x).sum() < 5.0);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// J. C. Spall, "Multivariate Stochastic Approximation Using a Simultaneous Perturbation Gradient
+/// Approximation", 1992; S. Malladi, T. Gao, E. Nichani, A. Damian, J. D. Lee, D. Chen, S. Arora,
+/// "Fine-Tuning Language Models with Just Forward Passes", 2023.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Spsa<L = Random> {
+    /// Perturbation size, above 0.
+    pub epsilon: f64,
+    /// Directions per step, at least 1 and below 2^24.
+    pub num_samples: usize,
+    /// Where the loss is evaluated.
+    pub sides: Sides,
+    /// Law of the directions.
+    pub law: L,
+    /// What stands for the losses.
+    pub shaping: Shaping,
+    /// What the slopes are used as.
+    pub slope: Slope,
+    /// Largest size of a slope, above 0.
+    pub clip: f64,
+    /// Seed of all random numbers.
+    pub seed: u64,
+    /// What happens to losses that are NaN or infinite.
+    pub non_finite: NonFinite,
+}
+
+impl Default for Spsa {
+    fn default() -> Self {
+        Self::with_law(Random::default())
+    }
+}
+
+impl Spsa {
+    /// Evolution strategies: `pairs` antithetic pairs of Gaussian directions of length `sigma`, ranks in
+    /// place of losses.
+    pub fn evolution(pairs: usize, sigma: f64) -> Self {
+        let shaping = Shaping::CenteredRank;
+        Self { epsilon: sigma, num_samples: pairs, shaping, ..Self::with_law(Random::Gaussian) }
+    }
+}
+
+impl<L> Spsa<L> {
+    /// The defaults with another law.
+    pub fn with_law(law: L) -> Self {
+        Self {
+            epsilon: 1e-3,
+            num_samples: 1,
+            sides: Sides::Central,
+            law,
+            shaping: Shaping::None,
+            slope: Slope::Value,
+            clip: f64::INFINITY,
+            seed: 0,
+            non_finite: NonFinite::Error,
+        }
+    }
+}
+
+impl<L: Law> Hyperparameters for Spsa<L> {
+    const NAME: &'static str = "Spsa";
+
+    fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        visitor(Hyper { name: "epsilon", range: Range::Positive, value: &mut self.epsilon });
+        let range = Range::CountFrom(1);
+        visitor(Hyper { name: "num_samples", range, value: &mut self.num_samples });
+        self.law.visit_options(visitor);
+    }
+
+    fn validate_together(&self) -> Result<()> {
+        self.law.validate_together()?;
+        let invalid =
+            |field, expected: &str, found: String| Err(Self::invalid(field, expected, found));
+        if self.num_samples >> 24 != 0 {
+            return invalid("num_samples", "below 2^24", self.num_samples.to_string());
+        }
+        if self.clip.is_nan() || self.clip <= 0.0 {
+            return invalid("clip", "above 0", self.clip.to_string());
+        }
+        if self.shaping != Shaping::None && self.sides == Sides::Forward {
+            return invalid("sides", "`Central` with ranks", "Forward".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,379 @@
+//! The estimator that [`Spsa`] builds.
+
+use super::config::{Slope, Spsa};
+use super::rays::{Perturb, Rays};
+use crate::error::{Error, Result};
+use crate::hyper::Hyperparameters;
+use crate::kernel::Isa;
+use crate::kernel::scratch::with_scratch;
+use crate::numeric::{Element, Real, sign};
+use crate::optim::NonFinite;
+use crate::params::{Parameters, Select};
+use crate::state::{Record, Scalar, StateBytes, StateDict};
+use crate::zeroth_order::directions::{Directions, Draw, Law, Slopes};
+use crate::zeroth_order::estimator::{
+    Core, ESTIMATOR, Estimate, Estimator, Noise, Philox, Place, Purpose, Saved, Session, Shaping,
+    Sides, Space, Visit,
+};
+use std::borrow::Cow;
+
+/// Estimates along random directions: what [`Spsa`] builds.
+#[derive(Debug)]
+pub struct SpsaEstimator<T: Element, L: Law> {
+    config: Spsa<L>,
+    session: Session<T>,
+    rays: Rays<T::Compute, L>,
+    /// Perturbation sizes by selector; the last that matches counts.
+    epsilons: Vec<(Select, f64)>,
+    /// Which tensors take part; all if `None`.
+    active: Option<Select>,
+}
+
+impl<L: Law> Spsa<L> {
+    /// An estimator for parameters of element type `T`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] names the option that is
+    /// out of range or contradicts another;
+    /// [`Error::UnsupportedElement`] for 16-bit parameters.
+    pub fn build<T: Element>(self) -> Result<SpsaEstimator<T, L>> {
+        SpsaEstimator::new(self)
+    }
+}
+
+/// Which evaluation a probe is.
+enum Probe {
+    Centre,
+    Along { query: u32, sign: f64 },
+}
+
+impl<T: Element, L: Law> SpsaEstimator<T, L> {
+    fn new(config: Spsa<L>) -> Result<Self> {
+        config.validate()?;
+        let directions = config.law.directions();
+        if directions.needs_centre() && config.sides == Sides::Forward {
+            let expected = "`Central` with this law";
+            return Err(Spsa::<L>::invalid("sides", expected, "Forward"));
+        }
+        let rays = Rays {
+            directions,
+            noise: Box::new(Philox::new(config.seed)),
+            step: 0,
+            queries: 0,
+            slopes: Slopes { divided: config.slope == Slope::Value, ..Slopes::default() },
+        };
+        let session = Session::new(Spsa::<L>::NAME)?;
+        Ok(Self { session, rays, config, epsilons: Vec::new(), active: None })
+    }
+
+    /// Random numbers from another source than Philox: for tests that supply them.
+    pub fn with_noise(mut self, noise: impl Noise<T::Compute> + 'static) -> Self {
+        self.rays.noise = Box::new(noise);
+        self
+    }
+
+    /// Another perturbation size for some tensors: their part of a probe is `ε_k·u_k`, and their slopes
+    /// are divided by `ε_k`. Where several match the last counts.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] unless it is finite and above 0.
+    pub fn with_epsilon(mut self, select: Select, epsilon: f64) -> Result<Self> {
+        if !(epsilon > 0.0 && epsilon.is_finite()) {
+            let expected = "finite and > 0";
+            return Err(Spsa::<L>::invalid("epsilon", expected, epsilon.to_string()));
+        }
+        self.epsilons.push((select, epsilon));
+        Ok(self)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Spsa<L> {
+        &self.config
+    }
+
+    /// Changes the perturbation size, from the next step on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] unless it is finite and above 0; [`Error::OutOfOrder`] between
+    /// [`ask`](Estimator::ask) and [`tell`](Estimator::tell).
+    pub fn set_epsilon(&mut self, epsilon: f64) -> Result<()> {
+        self.session.refuse_if_asked("Spsa::set_epsilon")?;
+        self.config.set_option("epsilon", epsilon)
+    }
+
+    /// Restricts probes and estimates to some tensors, or to none in particular, from the next step on.
+    /// All keep their places, so that the directions of those that take part stay the same.
+    pub fn set_active(&mut self, active: Option<Select>) {
+        self.active = active;
+    }
+
+    /// Goes to another step, whose directions come next: to repeat one, or to leave some out.
+    ///
+    /// # Errors
+    /// [`Error::OutOfOrder`] between [`ask`](Estimator::ask) and [`tell`](Estimator::tell).
+    pub fn set_step(&mut self, step: u64) -> Result<()> {
+        self.session.refuse_if_asked("Spsa::set_step")?;
+        self.session.step = step;
+        Ok(())
+    }
+
+    /// Takes a first look at the parameters, if there was none: the tensors are known from it.
+    pub(in crate::zeroth_order) fn look(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        if self.segments().is_empty() {
+            self.ask(params)?;
+            self.cancel();
+        }
+        Ok(())
+    }
+
+    /// The directions, to be told what the losses cannot tell them.
+    pub(in crate::zeroth_order) fn directions_mut(&mut self) -> &mut L::Directions<T::Compute> {
+        &mut self.rays.directions
+    }
+
+    /// The part of one direction in the estimate.
+    pub(in crate::zeroth_order) fn contribution(
+        &self,
+        tensor: usize,
+        query: u32,
+        offset: usize,
+        out: &mut [T::Compute],
+    ) {
+        self.rays.contribution(tensor, query, offset, out);
+    }
+
+    /// Uniform numbers of the step that was told last.
+    pub(in crate::zeroth_order) fn uniform(
+        &self,
+        purpose: Purpose,
+        (tensor, query): (usize, u32),
+        offset: usize,
+        out: &mut [f64],
+    ) {
+        self.rays.noise.uniform(&self.rays.query(query, tensor).place(purpose), offset, out);
+    }
+
+    /// Lets `f(tensor, offset, before, out)` write the parameters from the copy before the step.
+    pub(in crate::zeroth_order) fn rewrite(
+        &self,
+        params: &mut dyn Parameters<T>,
+        f: impl Fn(usize, usize, &[T::Compute], &mut [T::Compute]) + Sync + Send,
+    ) -> Result<()> {
+        self.session.space.write(Spsa::<L>::NAME, &mut Visit::default(), params, f)
+    }
+
+    fn probe(&self, probe: usize) -> Probe {
+        let centre = usize::from(self.evaluates_centre());
+        let Some(along) = probe.checked_sub(centre) else { return Probe::Centre };
+        // fewer than 2^24 queries
+        match self.config.sides {
+            Sides::Forward => Probe::Along { query: along as u32, sign: 1.0 },
+            Sides::Central => {
+                let sign = if along % 2 == 0 { 1.0 } else { -1.0 };
+                Probe::Along { query: (along / 2) as u32, sign }
+            }
+        }
+    }
+
+    fn evaluates_centre(&self) -> bool {
+        self.config.sides == Sides::Forward || self.rays.directions.needs_centre()
+    }
+
+    /// One slope per direction; `along` are its losses, `shaped` what stands for them.
+    fn set_slopes(&mut self, along: &[f64], shaped: &[f64], centre: Option<f64>) {
+        let sides = self.sides();
+        let Spsa { epsilon, clip, slope: form, non_finite, .. } = self.config;
+        let all = along.chunks_exact(sides);
+        let total = all.clone().filter(|losses| counts(non_finite, losses, centre)).count();
+        let report = &mut self.session.report;
+        report.skipped = total == 0;
+        report.coefficients.clear();
+        let slopes = &mut self.rays.slopes;
+        slopes.differences.clear();
+        slopes.second_differences.clear();
+        let total = total.max(1) as f64;
+        for (losses, shaped) in all.zip(shaped.chunks_exact(sides)) {
+            let (difference, second) = match (shaped, losses, centre) {
+                _ if !counts(non_finite, losses, centre) => (0.0, 0.0),
+                (&[plus, minus], &[f_plus, f_minus], centre) => {
+                    let second = centre.map_or(0.0, |f| f_plus + f_minus - 2.0 * f);
+                    ((plus - minus) / 2.0, second)
+                }
+                (&[plus], _, Some(centre)) => (plus - centre, 0.0),
+                _ => (0.0, 0.0),
+            };
+            let slope = difference / epsilon;
+            let clipped = if slope.abs() > clip { clip.copysign(slope) } else { slope };
+            report.coefficients.push(clipped);
+            slopes.differences.push(match form {
+                Slope::Sign => sign(slope) / total,
+                Slope::Value if slope.abs() > clip => clipped * epsilon / total,
+                Slope::Value => difference / total,
+            });
+            if self.rays.directions.needs_centre() {
+                slopes.second_differences.push(second / total);
+            }
+        }
+    }
+
+    /// Evaluations per direction.
+    fn sides(&self) -> usize {
+        match self.config.sides {
+            Sides::Forward => 1,
+            Sides::Central => 2,
+        }
+    }
+
+    /// Weights in place of the losses of directions that count.
+    fn shaped<'l>(&self, along: &'l [f64], centre: Option<f64>) -> Cow<'l, [f64]> {
+        if self.config.shaping == Shaping::None {
+            return Cow::Borrowed(along);
+        }
+        let sides = self.sides();
+        let counts = |losses: &[f64]| counts(self.config.non_finite, losses, centre);
+        let kept = along.chunks_exact(sides).filter(|losses| counts(losses));
+        let mut kept: Vec<f64> = kept.flatten().copied().collect();
+        self.config.shaping.apply(&mut kept);
+        let mut shaped = along.to_vec();
+        let places = shaped.chunks_exact_mut(sides).filter(|losses| counts(losses)).flatten();
+        places.zip(kept).for_each(|(place, weight)| *place = weight);
+        Cow::Owned(shaped)
+    }
+}
+
+/// Whether a direction with these losses counts.
+fn counts(policy: NonFinite, losses: &[f64], centre: Option<f64>) -> bool {
+    policy == NonFinite::Propagate
+        || losses.iter().chain(centre.as_ref()).all(|loss| loss.is_finite())
+}
+
+impl<T: Element, L: Law> Core<T> for SpsaEstimator<T, L> {
+    fn session(&self) -> &Session<T> {
+        &self.session
+    }
+
+    fn session_mut(&mut self) -> &mut Session<T> {
+        &mut self.session
+    }
+
+    fn non_finite(&self) -> NonFinite {
+        self.config.non_finite
+    }
+
+    fn num_probes(&self) -> usize {
+        usize::from(self.evaluates_centre()) + self.sides() * self.config.num_samples
+    }
+
+    fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        let Self { session, rays, .. } = self;
+        session.space.read(Spsa::<L>::NAME, &mut session.visit, params, true)?;
+        let segments = session.space.layout.segments();
+        let largest = segments.iter().map(|s| s.numel()).max().unwrap_or(0);
+        Place::check(session.step, self.config.num_samples, largest)?;
+        for select in self.epsilons.iter().map(|(select, _)| select).chain(&self.active) {
+            if !segments.iter().any(|s| select.matches(&s.name, &s.shape)) {
+                return Err(Error::EmptyGroup { group: 0, select: select.label().to_owned() });
+            }
+        }
+        rays.slopes.epsilons.clear();
+        rays.slopes.epsilons.extend(segments.iter().map(|s| {
+            let own =
+                self.epsilons.iter().rev().find(|(select, _)| select.matches(&s.name, &s.shape));
+            own.map_or(self.config.epsilon, |&(_, epsilon)| epsilon)
+        }));
+        rays.slopes.active.clear();
+        if let Some(select) = &self.active {
+            rays.slopes.active.extend(segments.iter().map(|s| select.matches(&s.name, &s.shape)));
+        }
+        // fewer than 2^24
+        (rays.step, rays.queries) = (session.step, self.config.num_samples as u32);
+        rays.directions.begin(&draw(&session.space, &*rays.noise, (rays.step, rays.queries)))
+    }
+
+    fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T> {
+        let (centre, along) =
+            losses.split_at(usize::from(self.evaluates_centre()).min(losses.len()));
+        let centre = centre.first().copied();
+        self.set_slopes(along, &self.shaped(along, centre), centre);
+        self.session.end_step(losses, centre);
+        let Self { session, rays, .. } = self;
+        if !session.report.skipped {
+            let draw = draw(&session.space, &*rays.noise, (rays.step, rays.queries));
+            rays.directions.observe(&draw, &rays.slopes);
+        }
+        session.estimate(rays)
+    }
+}
+
+fn draw<'a, T: Element>(
+    space: &'a Space<T>,
+    noise: &'a dyn Noise<T::Compute>,
+    (step, queries): (u64, u32),
+) -> Draw<'a, T::Compute> {
+    Draw { step, queries, layout: &space.layout, parameters: &space.base, noise }
+}
+
+impl<T: Element, L: Law> Estimator<T> for SpsaEstimator<T, L> {
+    fn name(&self) -> &'static str {
+        Spsa::<L>::NAME
+    }
+
+    fn place(
+        &self,
+        visit: &mut Visit<T>,
+        _from: Option<usize>,
+        to: Option<usize>,
+        params: &mut dyn Parameters<T>,
+    ) -> Result<()> {
+        let (name, space) = (Spsa::<L>::NAME, &self.session.space);
+        let (query, sign) = match to.map(|probe| self.probe(probe)) {
+            Some(Probe::Along { query, sign }) => (query, sign),
+            Some(Probe::Centre) | None => return space.restore(name, visit, params),
+        };
+        let isa = Isa::detect();
+        space.write(name, visit, params, |tensor, offset, before, out| {
+            if !self.rays.slopes.takes_part(tensor) {
+                return out.copy_from_slice(before);
+            }
+            let step = T::Compute::of(sign * self.rays.slopes.epsilon(tensor));
+            // beside, in the cache: the parameters themselves are written once
+            with_scratch(out.len(), |direction| {
+                self.rays.directions.probe(&self.rays.query(query, tensor), offset, direction);
+                isa.run(Perturb { before, step, direction, out });
+            });
+        })
+    }
+
+    fn state_bytes(&self) -> StateBytes {
+        let mut bytes = self.session.count();
+        self.rays.directions.count(&mut bytes);
+        bytes
+    }
+
+    fn state_dict(&self) -> StateDict {
+        let mut dict = self.session.save(Spsa::<L>::NAME, self.config.seed);
+        Record::new(ESTIMATOR, &mut dict).scalar("law", Scalar::Text(L::NAME.to_owned()));
+        self.rays.directions.save(&mut Record::new("law", &mut dict));
+        dict
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        let saved = Saved::open(Spsa::<L>::NAME, state)?;
+        let (seed, step) = (saved.integer("seed")?, saved.integer("step")?);
+        let lookup = saved.lookup(ESTIMATOR);
+        if lookup.scalar("law").and_then(Scalar::as_text) != Some(L::NAME) {
+            return Err(lookup.problem("law", format!("is not `{}`", L::NAME)));
+        }
+        let layout = saved.layout(&self.session.space)?;
+        let mut directions = self.config.law.directions();
+        directions.load(&layout, &saved.lookup("law"))?;
+        saved.finish()?;
+        self.session.resume(step, layout);
+        self.rays.directions = directions;
+        if seed != self.config.seed {
+            self.rays.noise = Box::new(Philox::new(seed));
+        }
+        self.config.seed = seed;
+        Ok(())
+    }
+}

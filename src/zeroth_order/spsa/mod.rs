@@ -1,0 +1,9 @@
+//! Estimates along random directions.
+
+mod config;
+mod estimator;
+mod rays;
+mod steps;
+
+pub use config::{Slope, Spsa};
+pub use estimator::SpsaEstimator;
