@@ -6,7 +6,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use eigenstep::prelude::*;
-use eigenstep::zeroth_order::{Estimator, Random, Spsa, Visit, ZerothOrder};
+use eigenstep::zeroth_order::{Estimator, Random, Spsa, VisitBuffers, ZerothOrder};
 use ndarray::Array1;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -30,15 +30,15 @@ fn directions(c: &mut Criterion) {
     let mut group = c.benchmark_group("25 M");
     group.sample_size(10).throughput(Throughput::Bytes(8 * NUMEL as u64));
     let mut weight = Array1::<f32>::ones(NUMEL);
-    for (name, law) in [("signs", Random::Rademacher), ("normal numbers", Random::Gaussian)] {
-        let Ok(mut estimator) = Spsa::with_law(law).build::<f32>() else { continue };
+    for (name, sampler) in [("signs", Random::Rademacher), ("normal numbers", Random::Gaussian)] {
+        let Ok(mut estimator) = Spsa::with_sampler(sampler).build::<f32>() else { continue };
         let Ok(mut opt) = (Sgd { lr: 1e-6, ..Sgd::default() }).build::<f32>() else { continue };
         if estimator.ask(&mut weight).is_err() {
             continue;
         }
-        let mut visit = Visit::default();
+        let mut buffers = VisitBuffers::default();
         group.bench_function(format!("a probe along {name}"), |bench| {
-            bench.iter(|| estimator.place(&mut visit, None, Some(0), &mut weight));
+            bench.iter(|| estimator.move_to_probe(&mut buffers, None, Some(0), &mut weight));
         });
         let Ok(estimate) = estimator.tell(&[1.0, 0.999]) else { continue };
         group.bench_function(format!("an update along {name}"), |bench| {

@@ -7,8 +7,8 @@ use crate::methods::{Kind, Method};
 use eigenstep::Result;
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    ActiveSet, Coordinate, CoordinateEstimator, Fogzo, FogzoEstimator, Grasp, Grid, Quzo,
-    QuzoOptimizer, Random, Sides, Spsa, SpsaEstimator, Ste, ZerothOrder,
+    ActiveSet, Coordinate, CoordinateEstimator, FiniteDifference, Fogzo, FogzoEstimator, Grasp,
+    Grid, Quzo, QuzoOptimizer, Random, Spsa, SpsaEstimator, StraightThrough, ZerothOrder,
 };
 
 /// Images of a batch.
@@ -78,8 +78,12 @@ impl Trainer {
                 Self::Random(ZerothOrder::new(spsa.build()?, adamw(lr)?))
             }
             Kind::MezoSgd { num_samples } => {
-                let spsa =
-                    Spsa { num_samples, seed, epsilon: 5e-3, ..Spsa::with_law(Random::Gaussian) };
+                let spsa = Spsa {
+                    num_samples,
+                    seed,
+                    epsilon: 5e-3,
+                    ..Spsa::with_sampler(Random::Gaussian)
+                };
                 Self::Random(ZerothOrder::new(spsa.build()?, sgd(lr, 0.0)?))
             }
             Kind::Quzo { num_samples, weights } => {
@@ -101,7 +105,7 @@ impl Trainer {
                 let steps = budget / (BACKWARD + 2 * num_samples);
                 let fogzo = Fogzo {
                     alpha: grid.alpha,
-                    ste: Ste::Clipped,
+                    straight_through: StraightThrough::Clipped,
                     num_samples: num_samples.max(1),
                     beta_min: 0.999,
                     total_steps: steps as u64,
@@ -134,7 +138,7 @@ impl Trainer {
                     return Ok(BACKWARD);
                 };
                 let rounded = |network: &mut Network| {
-                    network.map_weights(|w| Ste::Clipped.forward(w, grid)).loss(batch)
+                    network.map_weights(|w| StraightThrough::Clipped.forward(w, grid)).loss(batch)
                 };
                 let estimate = fogzo.estimate(network, &gradient, rounded)?;
                 let evaluations = estimate.report().evaluations();
@@ -147,7 +151,9 @@ impl Trainer {
     /// The network as it is used.
     fn used(&self, network: &Network) -> Network {
         match self {
-            Self::Rounded { grid, .. } => network.map_weights(|w| Ste::Clipped.forward(w, *grid)),
+            Self::Rounded { grid, .. } => {
+                network.map_weights(|w| StraightThrough::Clipped.forward(w, *grid))
+            }
             _ => network.clone(),
         }
     }
@@ -155,8 +161,8 @@ impl Trainer {
 
 /// The gradient at the rounded weights, 0 where a weight is beyond the grid.
 fn straight_through(network: &Network, batch: &Set, grid: Grid) -> Network {
-    let rounded = network.map_weights(|w| Ste::Clipped.forward(w, grid));
-    let mask = network.map_weights(|w| Ste::Clipped.backward_factor(w, grid));
+    let rounded = network.map_weights(|w| StraightThrough::Clipped.forward(w, grid));
+    let mask = network.map_weights(|w| StraightThrough::Clipped.backward_factor(w, grid));
     rounded.gradient(batch).zip_weights(&mask, |gradient, factor| gradient * factor)
 }
 
@@ -167,8 +173,9 @@ fn ratios(
     sparsity: f64,
     seed: u64,
 ) -> Result<std::collections::BTreeMap<String, f64>> {
-    let (num_samples, sides, epsilon) = (192, Sides::Forward, 5e-3);
-    let spsa = Spsa { num_samples, sides, epsilon, seed, ..Spsa::with_law(Random::Gaussian) };
+    let (num_samples, difference, epsilon) = (192, FiniteDifference::Forward, 5e-3);
+    let spsa =
+        Spsa { num_samples, difference, epsilon, seed, ..Spsa::with_sampler(Random::Gaussian) };
     let loss = |network: &mut Network| network.loss(&digits.train);
     let weights = Select::name("*weight");
     Grasp::default().scores(&mut spsa.build()?, network, weights, loss)?.ratios(sparsity)

@@ -9,15 +9,15 @@
 //! | up to some ten thousand parameters, or a small active set | [`Coordinate`]: no variance |
 //! | losses that only compare well or badly | [`Spsa::evolution`] |
 //! | matrices of a fine-tuned model | [`Spsa`] with [`Lozo`] or [`SubZero`] |
-//! | weights that live on a grid of few bits | [`Quzo`], or [`QuzoLattice`] in the memory of integers; with a straight-through gradient, [`Fogzo`] |
+//! | weights that live on a grid of few bits | [`Quzo`], or [`IntegerQuzo`] in the memory of integers; with a straight-through gradient, [`Fogzo`] |
 //! | categories, or integers | `discrete::categorical`, `discrete::GeneticSearch` |
 //!
 //! | module of concern | what |
 //! |---|---|
 //! | [`Estimator`] | closure, threads and ask/tell: three doors to the same probes |
-//! | [`Law`] | which way probes go: [`Random`], [`Sparse`], [`LayerScaled`], [`Lozo`], [`SubZero`], [`Hizoo`], [`QuantizedNormal`], [`Guided`], [`ReplayedMomentum`], [`Split`] |
-//! | [`ZerothOrder`], [`Ledger`] | a pair of estimator and optimizer; a run as its losses |
-//! | [`Format`], [`Ste`] | grids, rounding at random, gradients through roundings |
+//! | [`DirectionSampler`] | which way probes go: [`Random`], [`Sparse`], [`LayerScaled`], [`Lozo`], [`SubZero`], [`Hizoo`], [`QuantizedNormal`], [`Guided`], [`ReplayedMomentum`], [`Split`] |
+//! | [`ZerothOrder`], [`LossLog`] | a pair of estimator and optimizer; a run as its losses |
+//! | [`Format`], [`StraightThrough`] | grids, rounding at random, gradients through roundings |
 
 mod coordinate;
 mod directions;
@@ -27,18 +27,19 @@ mod spsa;
 
 pub use coordinate::{ActiveSet, Coordinate, CoordinateEstimator, Grasp, Scores};
 pub use directions::{
-    Directions, Draw, Hizoo, HizooDirections, Law, LayerScaled, LayerScales, Lozo, LozoDirections,
-    Mask, Query, Random, RandomDirections, ReplayedDirections, ReplayedMomentum, ScaledDirections,
-    Slopes, Sparse, SparseDirections, Split, SplitDirections, SubZero, SubZeroDirections,
+    DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, Hizoo, HizooDirections,
+    LayerScaled, LayerScales, Lozo, LozoDirections, Mask, Random, RandomDirections,
+    ReplayedDirections, ReplayedMomentum, ScaledDirections, Sparse, SparseDirections, Split,
+    SplitDirections, StepContext, SubZero, SubZeroDirections,
 };
 pub use estimator::{
-    Estimate, Estimator, Ledger, Noise, Philox, Pick, Place, Purpose, Report, Shaping, Sides,
-    Visit, ZerothOrder, work_split,
+    ConservativeChoice, Estimate, Estimator, FiniteDifference, FitnessShaping, LossLog, Noise,
+    Philox, Purpose, Report, RngStream, VisitBuffers, ZerothOrder, work_split,
 };
 pub use quantized::{
     Codes, Fogzo, FogzoEstimator, Format, Fp8, Grid, Guided, GuidedDirections, IntTensor,
-    IntegerFormat, LatticeOptimizer, QuantizedDirections, QuantizedNormal, Quzo, QuzoLattice,
-    QuzoOptimizer, QuzoReport, Ste, UnitNoise, nearest_int, pack_int4, stochastic_round_int,
-    unpack_int4,
+    IntegerFormat, IntegerQuzo, IntegerQuzoOptimizer, QuantizedDirections, QuantizedNormal, Quzo,
+    QuzoOptimizer, QuzoReport, StraightThrough, UnitNoise, nearest_int, pack_int4,
+    stochastic_round_int, unpack_int4,
 };
 pub use spsa::{Slope, Spsa, SpsaEstimator};

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::numeric::random::{normal_pair, uniform};
-use crate::zeroth_order::{Philox, Place, Purpose};
+use crate::zeroth_order::{Philox, Purpose, RngStream};
 
 /// The domain of one entry.
 ///
@@ -59,8 +59,8 @@ pub(super) struct Draws {
 impl Draws {
     fn block(self, block: u32) -> [u32; 4] {
         let step = u64::from(self.generation);
-        let place = Place { step, query: self.child, tensor: 0, purpose: Purpose::Genetic };
-        Philox::new(self.seed).block(&place, block)
+        let stream = RngStream { step, query: self.child, tensor: 0, purpose: Purpose::Genetic };
+        Philox::new(self.seed).block(&stream, block)
     }
 
     /// Two numbers below `count`.

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::optim::{Layout, Segment};
 use crate::zeroth_order::directions::check_names;
-use crate::zeroth_order::estimator::{Philox, Place, Purpose};
+use crate::zeroth_order::estimator::{Philox, Purpose, RngStream};
 use std::collections::BTreeMap;
 
 /// Which coordinates take part in a step of [`Coordinate`](crate::zeroth_order::Coordinate).
@@ -35,7 +35,7 @@ impl ActiveSet {
     }
 
     /// The active coordinates, by tensor and index, ascending.
-    pub(super) fn places(
+    pub(super) fn coordinates(
         &self,
         layout: &Layout,
         seed: u64,
@@ -48,7 +48,7 @@ impl ActiveSet {
         if let Self::Pruned(by_name) = self {
             check_names(by_name.keys(), layout)?;
         }
-        let mut places = Vec::new();
+        let mut coordinates = Vec::new();
         // fewer tensors than 2^32: each has a name in memory
         for (tensor, segment) in (0u32..).zip(segments) {
             let indices = match self {
@@ -63,14 +63,14 @@ impl ActiveSet {
                 },
             };
             match indices {
-                Some(indices) => places.extend(indices.into_iter().map(|i| (tensor, i))),
-                None => places.extend((0..segment.numel()).map(|i| (tensor, i))),
+                Some(indices) => coordinates.extend(indices.into_iter().map(|i| (tensor, i))),
+                None => coordinates.extend((0..segment.numel()).map(|i| (tensor, i))),
             }
         }
-        if places.is_empty() {
+        if coordinates.is_empty() {
             return Err(invalid("a set with at least one coordinate", "an empty one".into()));
         }
-        Ok(places)
+        Ok(coordinates)
     }
 }
 
@@ -92,12 +92,12 @@ fn checked(indices: &[usize], segment: &Segment) -> Result<Vec<usize>> {
 
 /// Without replacement: the coordinates with the smallest random numbers, ties to the lower index.
 fn share(ratio: f64, numel: usize, seed: u64, draw: u64, tensor: u32) -> Result<Vec<usize>> {
-    Place::check(draw, 1, numel)?;
+    RngStream::check(draw, 1, numel)?;
     let pruned = (ratio * numel as f64).round_ties_even() as usize;
     let kept = numel.saturating_sub(pruned);
-    let place = Place { step: draw, query: 0, tensor, purpose: Purpose::Coordinates };
+    let stream = RngStream { step: draw, query: 0, tensor, purpose: Purpose::Coordinates };
     let mut words = vec![0; numel];
-    Philox::new(seed).words(&place, 0, &mut words);
+    Philox::new(seed).words(&stream, 0, &mut words);
     let mut keys: Vec<(u32, usize)> = words.into_iter().zip(0..).collect();
     if kept < numel && kept > 0 {
         keys.select_nth_unstable(kept - 1);

@@ -2,7 +2,7 @@
 
 use crate::hyperparameters;
 use crate::optim::NonFinite;
-use crate::zeroth_order::estimator::Sides;
+use crate::zeroth_order::estimator::FiniteDifference;
 
 /// Finite differences along every coordinate, or along those of an active set: DeepZero's gradient.
 ///
@@ -18,7 +18,7 @@ use crate::zeroth_order::estimator::Sides;
 /// | field | default | whose |
 /// |---|---|---|
 /// | `epsilon` ε | 5e-3 | DeepZero; for `f64` losses 1e-6, central 1e-5 |
-/// | `sides` | `Forward` | DeepZero |
+/// | `difference` | `Forward` | DeepZero |
 /// | `seed` | 0: of [`redraw`](crate::zeroth_order::CoordinateEstimator::redraw) | – |
 /// | `non_finite` | `Error`; `Skip` takes 0 for a coordinate whose loss is not finite | – |
 ///
@@ -56,7 +56,7 @@ pub struct Coordinate {
     /// Perturbation size, above 0.
     pub epsilon: f64,
     /// Where the loss is evaluated.
-    pub sides: Sides,
+    pub difference: FiniteDifference,
     /// Seed of active sets.
     pub seed: u64,
     /// What happens to losses that are NaN or infinite.
@@ -65,7 +65,12 @@ pub struct Coordinate {
 
 impl Default for Coordinate {
     fn default() -> Self {
-        Self { epsilon: 5e-3, sides: Sides::Forward, seed: 0, non_finite: NonFinite::Error }
+        Self {
+            epsilon: 5e-3,
+            difference: FiniteDifference::Forward,
+            seed: 0,
+            non_finite: NonFinite::Error,
+        }
     }
 }
 

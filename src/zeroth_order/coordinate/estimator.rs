@@ -9,7 +9,8 @@ use crate::optim::{IntoLoss, NonFinite};
 use crate::params::Parameters;
 use crate::state::{Record, Scalar, StateBytes, StateDict};
 use crate::zeroth_order::estimator::{
-    Core, ESTIMATOR, Estimate, Estimator, Saved, Session, Sides, Slices, Visit,
+    Core, ESTIMATOR, Estimate, Estimator, EstimatorState, FiniteDifference, Saved, Slices,
+    VisitBuffers,
 };
 use std::collections::BTreeMap;
 
@@ -19,13 +20,13 @@ const NAME: &str = <Coordinate as Hyperparameters>::NAME;
 #[derive(Debug)]
 pub struct CoordinateEstimator<T: Element> {
     config: Coordinate,
-    session: Session<T>,
+    state: EstimatorState<T>,
     active: ActiveSet,
     /// How often active sets have been drawn: keys their random numbers.
     draw: u64,
     /// Cost of an evaluation by name of the tensor that is perturbed; 1 if not named.
     costs: BTreeMap<String, u64>,
-    slopes: Slopes,
+    partials: PartialDerivatives,
     /// The active coordinates before the step.
     saved: Vec<T>,
 }
@@ -44,18 +45,18 @@ impl Coordinate {
 
 /// The active coordinates and their slopes.
 #[derive(Debug, Default)]
-struct Slopes {
+struct PartialDerivatives {
     /// Tensor and index, ascending; empty if they are to be found anew.
-    places: Vec<(u32, usize)>,
+    coordinates: Vec<(u32, usize)>,
     values: Vec<f64>,
 }
 
-impl<R: Real> Slices<R> for Slopes {
+impl<R: Real> Slices<R> for PartialDerivatives {
     fn slice(&self, tensor: usize, offset: usize, out: &mut [R]) {
         out.fill(R::zero());
-        let from = self.places.partition_point(|&(t, i)| (t as usize, i) < (tensor, offset));
+        let from = self.coordinates.partition_point(|&(t, i)| (t as usize, i) < (tensor, offset));
         let end = offset + out.len();
-        let found = self.places.iter().zip(&self.values).skip(from);
+        let found = self.coordinates.iter().zip(&self.values).skip(from);
         for (&(_, i), &value) in found.take_while(|(p, _)| (p.0 as usize, p.1) < (tensor, end)) {
             out.get_mut(i - offset).into_iter().for_each(|x| *x = R::of(value));
         }
@@ -67,8 +68,8 @@ impl<R: Real> Slices<R> for Slopes {
 
     fn is_finite(&self, tensor: usize) -> bool {
         let most = R::max_value().widen();
-        let from = self.places.partition_point(|&(t, _)| (t as usize) < tensor);
-        let own = self.places.iter().zip(&self.values).skip(from);
+        let from = self.coordinates.partition_point(|&(t, _)| (t as usize) < tensor);
+        let own = self.coordinates.iter().zip(&self.values).skip(from);
         own.take_while(|(p, _)| p.0 as usize == tensor).all(|(_, value)| value.abs() <= most)
     }
 }
@@ -83,12 +84,12 @@ impl<T: Element> CoordinateEstimator<T> {
     fn new(config: Coordinate) -> Result<Self> {
         config.validate()?;
         Ok(Self {
-            session: Session::new(NAME)?,
+            state: EstimatorState::new(NAME)?,
             config,
             active: ActiveSet::All,
             draw: 0,
             costs: BTreeMap::new(),
-            slopes: Slopes::default(),
+            partials: PartialDerivatives::default(),
             saved: Vec::new(),
         })
     }
@@ -106,20 +107,20 @@ impl<T: Element> CoordinateEstimator<T> {
     pub fn set_active(&mut self, active: ActiveSet) -> Result<()> {
         active.validate()?;
         self.active = active;
-        self.slopes.places.clear();
+        self.partials.coordinates.clear();
         Ok(())
     }
 
     /// Draws other coordinates for [`ActiveSet::Pruned`]: DeepZero does so every five epochs.
     pub fn redraw(&mut self) {
         self.draw += 1;
-        self.slopes.places.clear();
+        self.partials.coordinates.clear();
     }
 
     /// The active coordinates of the step that was asked for last: tensor and row-major index, in the
     /// order of the probes.
     pub fn active(&self) -> &[(u32, usize)] {
-        &self.slopes.places
+        &self.partials.coordinates
     }
 
     /// What an evaluation costs when a tensor is perturbed, by its name; 1 for those not named. Workers
@@ -131,7 +132,7 @@ impl<T: Element> CoordinateEstimator<T> {
     /// The tensor that a probe perturbs; `None` for the one that perturbs nothing.
     pub fn tensor_of(&self, probe: usize) -> Option<&str> {
         let Probe::At { coordinate, .. } = self.probe(probe) else { return None };
-        let &(tensor, _) = self.slopes.places.get(coordinate)?;
+        let &(tensor, _) = self.partials.coordinates.get(coordinate)?;
         let segment = self.segments().get(tensor as usize)?;
         Some(&segment.name)
     }
@@ -140,7 +141,7 @@ impl<T: Element> CoordinateEstimator<T> {
     /// that perturbs nothing.
     ///
     /// What comes before that tensor in the network is as in the unperturbed evaluation: a closure that
-    /// keeps the inputs of every layer begins at the layer in question. With [`Sides::Forward`] the
+    /// keeps the inputs of every layer begins at the layer in question. With [`FiniteDifference::Forward`] the
     /// unperturbed evaluation is the first, and the others go through the tensors in their order.
     ///
     /// # Errors
@@ -181,7 +182,9 @@ impl<T: Element> CoordinateEstimator<T> {
         let tensors: Vec<Option<u32>> = (0..probes)
             .map(|probe| match self.probe(probe) {
                 Probe::Centre => None,
-                Probe::At { coordinate, .. } => self.slopes.places.get(coordinate).map(|p| p.0),
+                Probe::At { coordinate, .. } => {
+                    self.partials.coordinates.get(coordinate).map(|p| p.0)
+                }
             })
             .collect();
         let mut tensors = tensors.into_iter();
@@ -192,10 +195,10 @@ impl<T: Element> CoordinateEstimator<T> {
     }
 
     fn probe(&self, probe: usize) -> Probe {
-        match (self.config.sides, probe.checked_sub(1)) {
-            (Sides::Forward, None) => Probe::Centre,
-            (Sides::Forward, Some(coordinate)) => Probe::At { coordinate, sign: 1.0 },
-            (Sides::Central, _) => {
+        match (self.config.difference, probe.checked_sub(1)) {
+            (FiniteDifference::Forward, None) => Probe::Centre,
+            (FiniteDifference::Forward, Some(coordinate)) => Probe::At { coordinate, sign: 1.0 },
+            (FiniteDifference::Central, _) => {
                 let sign = if probe.is_multiple_of(2) { 1.0 } else { -1.0 };
                 Probe::At { coordinate: probe / 2, sign }
             }
@@ -205,7 +208,7 @@ impl<T: Element> CoordinateEstimator<T> {
     /// The place that a probe perturbs, what stood there, and what the probe puts there.
     fn target(&self, probe: Option<usize>) -> Option<((u32, usize), T, T)> {
         let Probe::At { coordinate, sign } = self.probe(probe?) else { return None };
-        let &place = self.slopes.places.get(coordinate)?;
+        let &place = self.partials.coordinates.get(coordinate)?;
         let &before = self.saved.get(coordinate)?;
         let step = T::Compute::of(sign * self.config.epsilon);
         Some((place, before, T::store(before.load() + step)))
@@ -213,12 +216,12 @@ impl<T: Element> CoordinateEstimator<T> {
 }
 
 impl<T: Element> Core<T> for CoordinateEstimator<T> {
-    fn session(&self) -> &Session<T> {
-        &self.session
+    fn state(&self) -> &EstimatorState<T> {
+        &self.state
     }
 
-    fn session_mut(&mut self) -> &mut Session<T> {
-        &mut self.session
+    fn state_mut(&mut self) -> &mut EstimatorState<T> {
+        &mut self.state
     }
 
     fn non_finite(&self) -> NonFinite {
@@ -226,26 +229,29 @@ impl<T: Element> Core<T> for CoordinateEstimator<T> {
     }
 
     fn num_probes(&self) -> usize {
-        match self.config.sides {
-            Sides::Forward => self.slopes.places.len() + 1,
-            Sides::Central => 2 * self.slopes.places.len(),
+        match self.config.difference {
+            FiniteDifference::Forward => self.partials.coordinates.len() + 1,
+            FiniteDifference::Central => 2 * self.partials.coordinates.len(),
         }
     }
 
     fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
-        let Self { session: Session { space, visit, .. }, slopes, saved, .. } = self;
-        space.read(NAME, visit, params, false)?;
-        if slopes.places.is_empty() {
-            slopes.places = self.active.places(&space.layout, self.config.seed, self.draw)?;
+        let Self { state: EstimatorState { snapshot, buffers, .. }, partials, saved, .. } = self;
+        snapshot.read(NAME, buffers, params, false)?;
+        if partials.coordinates.is_empty() {
+            partials.coordinates =
+                self.active.coordinates(&snapshot.layout, self.config.seed, self.draw)?;
         }
         saved.clear();
-        space.each(NAME, visit, params, &slopes.places, |_, x| saved.push(*x))
+        snapshot.for_each(NAME, buffers, params, &partials.coordinates, |_, x| saved.push(*x))
     }
 
     fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T> {
         let epsilon = self.config.epsilon;
-        let (centre, along, width, divisor) = match (self.config.sides, losses.split_first()) {
-            (Sides::Forward, Some((centre, along))) => (Some(*centre), along, 1, epsilon),
+        let (centre, along, width, divisor) = match (self.config.difference, losses.split_first()) {
+            (FiniteDifference::Forward, Some((centre, along))) => {
+                (Some(*centre), along, 1, epsilon)
+            }
             _ => (None, &*losses, 2, 2.0 * epsilon),
         };
         let propagate = self.config.non_finite == NonFinite::Propagate;
@@ -260,13 +266,13 @@ impl<T: Element> Core<T> for CoordinateEstimator<T> {
             usable += usize::from(counts);
             if counts { difference / divisor } else { 0.0 }
         };
-        self.slopes.values.clear();
-        self.slopes.values.extend(along.chunks_exact(width).map(slope));
-        let report = &mut self.session.report;
-        report.coefficients.clone_from(&self.slopes.values);
+        self.partials.values.clear();
+        self.partials.values.extend(along.chunks_exact(width).map(slope));
+        let report = &mut self.state.report;
+        report.coefficients.clone_from(&self.partials.values);
         report.skipped = usable == 0;
-        self.session.end_step(losses, centre);
-        self.session.estimate(&self.slopes)
+        self.state.end_step(losses, centre);
+        self.state.estimate(&self.partials)
     }
 }
 
@@ -275,9 +281,9 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
         NAME
     }
 
-    fn place(
+    fn move_to_probe(
         &self,
-        visit: &mut Visit<T>,
+        buffers: &mut VisitBuffers<T>,
         from: Option<usize>,
         to: Option<usize>,
         params: &mut dyn Parameters<T>,
@@ -286,7 +292,7 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
         let moves = [old.map(|(place, before, _)| (place, before)), new.map(|(p, _, x)| (p, x))];
         let moves = moves.map(|target| target.unwrap_or(((u32::MAX, 0), T::default())));
         let places = moves.map(|(place, _)| place);
-        self.session.space.each(NAME, visit, params, &places, |number, x| {
+        self.state.snapshot.for_each(NAME, buffers, params, &places, |number, x| {
             moves.get(number).into_iter().for_each(|&(_, value)| *x = value);
         })
     }
@@ -296,15 +302,15 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
     }
 
     fn state_bytes(&self) -> StateBytes {
-        let mut bytes = self.session.count();
-        bytes.add("places", size_of_val(&*self.slopes.places));
-        bytes.add("slopes", size_of_val(&*self.slopes.values));
+        let mut bytes = self.state.count();
+        bytes.add("coordinates", size_of_val(&*self.partials.coordinates));
+        bytes.add("derivatives", size_of_val(&*self.partials.values));
         bytes.add("saved", size_of_val(&*self.saved));
         bytes
     }
 
     fn state_dict(&self) -> StateDict {
-        let mut dict = self.session.save(NAME, self.config.seed);
+        let mut dict = self.state.save(NAME, self.config.seed);
         Record::new(ESTIMATOR, &mut dict).scalar("draw", Scalar::Int(self.draw as i64));
         dict
     }
@@ -314,11 +320,11 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
         let saved = Saved::open(NAME, state)?;
         let [seed, step, draw] = ["seed", "step", "draw"].map(|name| saved.integer(name));
         let (seed, step, draw) = (seed?, step?, draw?);
-        let layout = saved.layout(&self.session.space)?;
+        let layout = saved.layout(&self.state.snapshot)?;
         saved.finish()?;
-        self.session.resume(step, layout);
+        self.state.resume(step, layout);
         (self.config.seed, self.draw) = (seed, draw);
-        self.slopes.places.clear();
+        self.partials.coordinates.clear();
         Ok(())
     }
 }

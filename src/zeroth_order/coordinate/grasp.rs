@@ -5,8 +5,8 @@ use crate::gradient::materialize;
 use crate::numeric::{Element, Real};
 use crate::optim::IntoLoss;
 use crate::params::{Parameters, Select};
-use crate::zeroth_order::directions::Law;
-use crate::zeroth_order::estimator::{Estimator, Space, Visit};
+use crate::zeroth_order::directions::DirectionSampler;
+use crate::zeroth_order::estimator::{Estimator, ParamSnapshot, VisitBuffers};
 use crate::zeroth_order::spsa::SpsaEstimator;
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 ///
 /// # Examples
 /// ```
-/// use eigenstep::{prelude::*, zeroth_order::{ActiveSet, Coordinate, Grasp, Random, Sides, Spsa}};
+/// use eigenstep::{prelude::*, zeroth_order::{ActiveSet, Coordinate, Grasp, Random, FiniteDifference, Spsa}};
 /// use ndarray::{Array1, Array2, array};
 ///
 /// let mut model = (Array2::from_elem((3, 2), 0.5f64), array![0.1, 0.2]);
@@ -32,7 +32,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 ///     (&y * &y).sum() + m.1.sum()
 /// };
 /// let config = Spsa {
-///     epsilon: 5e-3, num_samples: 192, sides: Sides::Forward, ..Spsa::with_law(Random::Gaussian)
+///     epsilon: 5e-3, num_samples: 192, difference: FiniteDifference::Forward, ..Spsa::with_sampler(Random::Gaussian)
 /// };
 /// let mut estimator = config.build::<f64>()?;
 /// let scores = Grasp::default().scores(&mut estimator, &mut model, Select::ndim(2..), loss)?;
@@ -70,37 +70,38 @@ impl Grasp {
     ///
     /// # Errors
     /// Those of [`Estimator::estimate`]. Parameters are as before in any case.
-    pub fn scores<T, L, M, V>(
+    pub fn scores<T, S, M, V>(
         self,
-        estimator: &mut SpsaEstimator<T, L>,
+        estimator: &mut SpsaEstimator<T, S>,
         model: &mut M,
         scored: Select,
         mut loss: impl FnMut(&mut M) -> V,
     ) -> Result<Scores>
     where
         T: Element,
-        L: Law,
+        S: DirectionSampler,
         M: Parameters<T>,
         V: IntoLoss,
     {
-        let (mut space, mut visit) = (Space::<T>::new("Grasp")?, Visit::default());
-        space.read("Grasp", &mut visit, model, true)?;
+        let (mut snapshot, mut buffers) =
+            (ParamSnapshot::<T>::new("Grasp")?, VisitBuffers::default());
+        snapshot.read("Grasp", &mut buffers, model, true)?;
         estimator.set_active(Some(scored));
         // a closure that panics leaves the parameters as they were, too
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            self.two_estimates(estimator, (&space, &mut visit), model, &mut loss)
+            self.two_estimates(estimator, (&snapshot, &mut buffers), model, &mut loss)
         }));
         estimator.set_active(None);
-        space.restore("Grasp", &mut visit, model)?;
+        snapshot.restore("Grasp", &mut buffers, model)?;
         let (first, second) = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         let epsilon = estimator.config().epsilon;
         let mut tensors = Vec::new();
-        for segment in space.layout.segments() {
+        for segment in snapshot.layout.segments() {
             let (Some(first), Some(second)) = (first.get(&segment.name), second.get(&segment.name))
             else {
                 continue;
             };
-            let before = space.base.iter().skip(segment.offset);
+            let before = snapshot.base.iter().skip(segment.offset);
             let mut scores = ArrayD::zeros(first.raw_dim());
             for (((score, p), g0), g1) in scores.iter_mut().zip(before).zip(first).zip(second) {
                 *score = -p.widen() * (g1.load().widen() - g0.load().widen()) / epsilon;
@@ -111,24 +112,24 @@ impl Grasp {
     }
 
     /// Gradients at the parameters, and a step along them further.
-    fn two_estimates<T, L, M, V>(
+    fn two_estimates<T, S, M, V>(
         self,
-        estimator: &mut SpsaEstimator<T, L>,
-        (space, visit): (&Space<T>, &mut Visit<T>),
+        estimator: &mut SpsaEstimator<T, S>,
+        (snapshot, buffers): (&ParamSnapshot<T>, &mut VisitBuffers<T>),
         model: &mut M,
         loss: &mut impl FnMut(&mut M) -> V,
     ) -> Result<(Gradient<T>, Gradient<T>)>
     where
         T: Element,
-        L: Law,
+        S: DirectionSampler,
         M: Parameters<T>,
         V: IntoLoss,
     {
         let step = estimator.steps();
         let epsilon = T::Compute::of(estimator.config().epsilon);
         let first = materialize(&estimator.estimate(model, &mut *loss)?)?;
-        space.write("Grasp", visit, model, |tensor, offset, before, out| {
-            let segment = space.layout.segments().get(tensor);
+        snapshot.write("Grasp", buffers, model, |tensor, offset, before, out| {
+            let segment = snapshot.layout.segments().get(tensor);
             let along = segment.and_then(|s| first.get(&s.name)).and_then(|g| g.as_slice());
             let along = along.and_then(|g| g.get(offset..)).unwrap_or_default();
             out.copy_from_slice(before);

@@ -1,6 +1,8 @@
 //! Directions scaled by an estimate of curvature.
 
-use super::sampler::{Directions, Draw, Law, Query, Slopes};
+use super::sampler::{
+    DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext,
+};
 use crate::error::Result;
 use crate::hyperparameters;
 use crate::kernel::parallel::for_each_piece;
@@ -35,8 +37,8 @@ use crate::zeroth_order::estimator::Purpose;
 /// use ndarray::array;
 ///
 /// let mut w = array![1.0f64, 1.0];
-/// let law = Hizoo { alpha: 0.1, ..Hizoo::default() };
-/// let mut estimator = Spsa { epsilon: 1e-3, ..Spsa::with_law(law) }.build::<f64>()?;
+/// let sampler = Hizoo { alpha: 0.1, ..Hizoo::default() };
+/// let mut estimator = Spsa { epsilon: 1e-3, ..Spsa::with_sampler(sampler) }.build::<f64>()?;
 /// let mut opt = Sgd { lr: 0.3, ..Sgd::default() }.build()?;
 /// for _ in 0..200 {
 ///     let estimate = estimator.estimate(&mut w, |w| 10.0 * w[0] * w[0] + 0.1 * w[1] * w[1])?;
@@ -69,7 +71,7 @@ hyperparameters!(Hizoo, "Hizoo", {
     "centered": Flag = centered;
 });
 
-impl Law for Hizoo {
+impl DirectionSampler for Hizoo {
     type Directions<R: Real> = HizooDirections<R>;
 
     fn directions<R: Real>(&self) -> HizooDirections<R> {
@@ -89,17 +91,17 @@ pub struct HizooDirections<R> {
 const FLOOR: f64 = 1e-12;
 
 impl<R: Real> Directions<R> for HizooDirections<R> {
-    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
-        let segments = draw.layout.segments();
+    fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        let segments = context.layout.segments();
         if self.hessian.len() != segments.len() {
             self.hessian = segments.iter().map(|s| vec![R::one(); s.numel()]).collect();
         }
         Ok(())
     }
 
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        query.noise.normal(&query.place(Purpose::Direction), offset, out);
-        let h = self.hessian.get(query.tensor).and_then(|h| h.get(offset..)).unwrap_or_default();
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        key.noise.normal(&key.stream(Purpose::Direction), offset, out);
+        let h = self.hessian.get(key.tensor).and_then(|h| h.get(offset..)).unwrap_or_default();
         for (x, &h) in out.iter_mut().zip(h) {
             *x /= h.sqrt();
         }
@@ -109,23 +111,24 @@ impl<R: Real> Directions<R> for HizooDirections<R> {
         true
     }
 
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
+    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
         let Hizoo { alpha, centered } = self.config;
         if alpha == 0.0 {
             return;
         }
         for (tensor, h) in self.hessian.iter_mut().enumerate() {
-            if !slopes.takes_part(tensor) {
+            if !derivatives.takes_part(tensor) {
                 continue;
             }
-            let epsilon = slopes.epsilon(tensor);
+            let epsilon = derivatives.epsilon(tensor);
             for_each_piece(h, 1 << 12, |offset, h| {
                 let mut terms = vec![0.0; h.len()];
-                for (query, second) in (0..).zip(&slopes.second_differences) {
+                for (query, second) in (0..).zip(&derivatives.second_differences) {
                     let curvature = second / (2.0 * epsilon * epsilon);
-                    let at = Query { noise: draw.noise, step: draw.step, query, tensor };
+                    let key =
+                        DirectionKey { noise: context.noise, step: context.step, query, tensor };
                     with_scratch(h.len(), |z: &mut [R]| {
-                        draw.noise.normal(&at.place(Purpose::Direction), offset, z);
+                        context.noise.normal(&key.stream(Purpose::Direction), offset, z);
                         for (term, z) in terms.iter_mut().zip(z) {
                             let square = z.widen() * z.widen();
                             *term += match centered {

@@ -1,6 +1,8 @@
 //! Directions of low rank.
 
-use super::sampler::{Directions, Draw, Law, Query, Slopes};
+use super::sampler::{
+    DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext,
+};
 use super::thin::{View, transposed};
 use crate::error::Result;
 use crate::hyperparameters;
@@ -39,7 +41,7 @@ use crate::zeroth_order::estimator::Purpose;
 /// use ndarray::Array2;
 ///
 /// let mut w = Array2::<f32>::ones((20, 10));
-/// let mut estimator = Spsa { num_samples: 8, ..Spsa::with_law(Lozo::default()) }.build::<f32>()?;
+/// let mut estimator = Spsa { num_samples: 8, ..Spsa::with_sampler(Lozo::default()) }.build::<f32>()?;
 /// let mut opt = Sgd { lr: 5e-3, ..Sgd::default() }.build()?;
 /// for _ in 0..300 {
 ///     let estimate = estimator.estimate(&mut w, |w| w.mapv(|x| x * x).sum())?;
@@ -79,10 +81,10 @@ hyperparameters!(Lozo, "Lozo", {
     "rank": CountFrom(1) = rank;
     "interval": CountFrom(1) = interval;
     "scale_by_rank": Flag = scale_by_rank;
-    "law_momentum": UnitHalfOpen = momentum;
+    "sampler_momentum": UnitHalfOpen = momentum;
 });
 
-impl Law for Lozo {
+impl DirectionSampler for Lozo {
     type Directions<R: Real> = LozoDirections<R>;
 
     fn directions<R: Real>(&self) -> LozoDirections<R> {
@@ -111,10 +113,16 @@ pub struct LozoDirections<R> {
 }
 
 impl<R: Real> LozoDirections<R> {
-    fn draw_right(&self, draw: &Draw<'_, R>, epoch: u64, tensor: usize, view: View) -> Vec<R> {
-        let query = Query { noise: draw.noise, step: epoch, query: 0, tensor };
+    fn draw_right(
+        &self,
+        context: &StepContext<'_, R>,
+        epoch: u64,
+        tensor: usize,
+        view: View,
+    ) -> Vec<R> {
+        let key = DirectionKey { noise: context.noise, step: epoch, query: 0, tensor };
         let mut right = vec![R::zero(); view.columns * self.config.rank];
-        draw.noise.normal(&query.place(Purpose::RightFactor), 0, &mut right);
+        context.noise.normal(&key.stream(Purpose::RightFactor), 0, &mut right);
         transposed(&right, self.config.rank)
     }
 
@@ -140,9 +148,9 @@ impl<R: Real> LozoDirections<R> {
 }
 
 impl<R: Real> Directions<R> for LozoDirections<R> {
-    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
-        let epoch = draw.step - draw.step % self.config.interval;
-        let segments = draw.layout.segments();
+    fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        let epoch = context.step - context.step % self.config.interval;
+        let segments = context.layout.segments();
         // after loading, right factors are missing
         let drawn = self.tensors.iter().all(|f| f.view.is_none() || !f.right.is_empty());
         if self.epoch == Some(epoch) && self.tensors.len() == segments.len() && drawn {
@@ -154,10 +162,10 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
             let mut factors =
                 old.next().unwrap_or(Factors { view, right: Vec::new(), average: Vec::new() });
             if let Some(view) = view {
-                let right = self.draw_right(draw, epoch, tensor, view);
+                let right = self.draw_right(context, epoch, tensor, view);
                 if let Some(before) = self.epoch.filter(|_| !factors.average.is_empty()) {
                     if factors.right.is_empty() {
-                        factors.right = self.draw_right(draw, before, tensor, view);
+                        factors.right = self.draw_right(context, before, tensor, view);
                     }
                     if before != epoch {
                         self.turn(&mut factors, &right, view.columns);
@@ -171,16 +179,16 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         Ok(())
     }
 
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         let Some((Factors { right, .. }, view)) =
-            self.tensors.get(query.tensor).and_then(|f| Some((f, f.view?)))
+            self.tensors.get(key.tensor).and_then(|f| Some((f, f.view?)))
         else {
-            return query.noise.normal(&query.place(Purpose::Direction), offset, out);
+            return key.noise.normal(&key.stream(Purpose::Direction), offset, out);
         };
-        let place = query.place(Purpose::LeftFactor);
+        let stream = key.stream(Purpose::LeftFactor);
         let rank = self.config.rank;
         view.product(right, offset, out, |row, left| {
-            query.noise.normal(&place, row * rank, left);
+            key.noise.normal(&stream, row * rank, left);
         });
     }
 
@@ -190,14 +198,14 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         if scaled { 1.0 / self.config.rank as f64 } else { 1.0 }
     }
 
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
+    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
         let Lozo { rank, momentum, .. } = self.config;
         if momentum == 0.0 {
             return;
         }
-        let tensors = self.tensors.iter_mut().zip(draw.layout.segments());
+        let tensors = self.tensors.iter_mut().zip(context.layout.segments());
         for (tensor, (factors, segment)) in tensors.enumerate() {
-            if !slopes.takes_part(tensor) {
+            if !derivatives.takes_part(tensor) {
                 continue;
             }
             let (purpose, len) = match factors.view {
@@ -205,10 +213,10 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
                 None => (Purpose::Direction, segment.numel()),
             };
             let (mut now, mut drawn) = (vec![0.0; len], vec![R::zero(); len]);
-            for query in 0..draw.queries {
-                let weight = slopes.weight(tensor, query as usize);
-                let at = Query { noise: draw.noise, step: draw.step, query, tensor };
-                draw.noise.normal(&at.place(purpose), 0, &mut drawn);
+            for query in 0..context.queries {
+                let weight = derivatives.weight(tensor, query as usize);
+                let key = DirectionKey { noise: context.noise, step: context.step, query, tensor };
+                context.noise.normal(&key.stream(purpose), 0, &mut drawn);
                 for (sum, u) in now.iter_mut().zip(&drawn) {
                     *sum += weight * u.widen();
                 }
@@ -223,8 +231,8 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         }
     }
 
-    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
-        let factors = self.tensors.get(at.tensor).filter(|factors| !factors.average.is_empty());
+    fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        let factors = self.tensors.get(key.tensor).filter(|factors| !factors.average.is_empty());
         factors.inspect(|factors| factors.estimate(offset, out)).is_some()
     }
 

@@ -15,7 +15,9 @@ pub use hizoo::{Hizoo, HizooDirections};
 pub use low_rank::{Lozo, LozoDirections};
 pub use random::{Random, RandomDirections};
 pub use replayed::{ReplayedDirections, ReplayedMomentum};
-pub use sampler::{Directions, Draw, Law, Query, Slopes};
+pub use sampler::{
+    DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext,
+};
 pub use scaled::{LayerScaled, LayerScales, ScaledDirections};
 pub use sparse::{Mask, Sparse, SparseDirections};
 pub use split::{Split, SplitDirections};

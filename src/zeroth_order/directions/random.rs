@@ -1,6 +1,6 @@
 //! Directions without structure.
 
-use super::sampler::{Directions, Draw, Law, Query};
+use super::sampler::{DirectionKey, DirectionSampler, Directions, StepContext};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters};
 use crate::kernel::parallel::sum_pieces;
@@ -28,7 +28,7 @@ use crate::zeroth_order::estimator::Purpose;
 /// use ndarray::array;
 ///
 /// let mut w = array![1.0f64, 2.0];
-/// let config = Spsa { law: Random::Gaussian, num_samples: 4, ..Spsa::default() };
+/// let config = Spsa { sampler: Random::Gaussian, num_samples: 4, ..Spsa::default() };
 /// let mut estimator = config.build::<f64>()?;
 /// let estimate = estimator.estimate(&mut w, |w| w[0] * w[0] + w[1])?;
 /// assert_eq!(estimate.report().evaluations(), 8);
@@ -62,11 +62,11 @@ impl Hyperparameters for Random {
     fn visit_options(&mut self, _visitor: &mut dyn FnMut(Hyper<'_>)) {}
 }
 
-impl Law for Random {
+impl DirectionSampler for Random {
     type Directions<R: Real> = RandomDirections;
 
     fn directions<R: Real>(&self) -> RandomDirections {
-        RandomDirections { law: *self, inverses: Vec::new(), scales: Vec::new() }
+        RandomDirections { sampler: *self, inverses: Vec::new(), scales: Vec::new() }
     }
 }
 
@@ -74,14 +74,14 @@ impl Random {
     /// A piece of a direction before it is brought to its length.
     pub(in crate::zeroth_order) fn draw<R: Real>(
         self,
-        query: &Query<'_, R>,
+        key: &DirectionKey<'_, R>,
         offset: usize,
         out: &mut [R],
     ) {
-        let place = query.place(Purpose::Direction);
+        let stream = key.stream(Purpose::Direction);
         match self {
-            Random::Rademacher => query.noise.rademacher(&place, offset, out),
-            _ => query.noise.normal(&place, offset, out),
+            Random::Rademacher => key.noise.rademacher(&stream, offset, out),
+            _ => key.noise.normal(&stream, offset, out),
         }
     }
 }
@@ -89,7 +89,7 @@ impl Random {
 /// The directions of [`Random`].
 #[derive(Clone, Debug)]
 pub struct RandomDirections {
-    law: Random,
+    sampler: Random,
     /// What directions are multiplied by, `[query][tensor]`; empty if by nothing.
     inverses: Vec<f64>,
     /// Factors of tensors in the estimate; empty if all are 1.
@@ -107,41 +107,41 @@ impl RandomDirections {
 const PIECE: usize = 1 << 14;
 
 /// Squared length of the normal direction of one tensor; the order of its sum depends on `numel` alone.
-fn square<R: Real>(query: &Query<'_, R>, numel: usize) -> f64 {
-    let place = query.place(Purpose::Direction);
+fn square<R: Real>(key: &DirectionKey<'_, R>, numel: usize) -> f64 {
+    let stream = key.stream(Purpose::Direction);
     sum_pieces(numel, PIECE, |offset, len| {
         with_scratch(len, |z: &mut [R]| {
-            query.noise.normal(&place, offset, z);
+            key.noise.normal(&stream, offset, z);
             sum_of_squares(z)
         })
     })
 }
 
 impl<R: Real> Directions<R> for RandomDirections {
-    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
-        let segments = draw.layout.segments();
-        let numel = draw.layout.numel() as f64;
+    fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        let segments = context.layout.segments();
+        let numel = context.layout.numel() as f64;
         self.scales.clear();
-        self.scales.extend(segments.iter().map(|segment| match self.law {
+        self.scales.extend(segments.iter().map(|segment| match self.sampler {
             Random::Sphere => numel,
             Random::BlockSphere => segment.numel() as f64,
             _ => 1.0,
         }));
         self.inverses.clear();
-        if matches!(self.law, Random::Rademacher | Random::Gaussian) {
+        if matches!(self.sampler, Random::Rademacher | Random::Gaussian) {
             return Ok(());
         }
-        for query in 0..draw.queries {
+        for query in 0..context.queries {
             let start = self.inverses.len();
             self.inverses.extend(segments.iter().enumerate().map(|(tensor, segment)| {
-                let query = Query { noise: draw.noise, step: draw.step, query, tensor };
-                square(&query, segment.numel())
+                let key = DirectionKey { noise: context.noise, step: context.step, query, tensor };
+                square(&key, segment.numel())
             }));
             let squares = self.inverses.get_mut(start..).unwrap_or_default();
             let total: f64 = squares.iter().sum();
             let inverse = |length: f64| if length > 0.0 { 1.0 / length } else { 0.0 };
             for x in squares {
-                *x = match self.law {
+                *x = match self.sampler {
                     Random::BlockSphere => inverse(x.sqrt() + 1e-8),
                     Random::ScaledSphere => numel.sqrt() * inverse(total.sqrt()),
                     _ => inverse(total.sqrt()),
@@ -151,9 +151,9 @@ impl<R: Real> Directions<R> for RandomDirections {
         Ok(())
     }
 
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        self.law.draw(query, offset, out);
-        if let Some(inverse) = self.inverse(query.tensor, query.query) {
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        self.sampler.draw(key, offset, out);
+        if let Some(inverse) = self.inverse(key.tensor, key.query) {
             for x in out {
                 *x *= R::of(inverse);
             }
@@ -166,7 +166,7 @@ impl<R: Real> Directions<R> for RandomDirections {
 
     fn bound(&self) -> Option<f64> {
         // a Box-Muller number from 53 bits is below 8.7
-        match self.law {
+        match self.sampler {
             Random::Rademacher => Some(1.0),
             Random::ScaledSphere => None,
             _ => Some(9.0),

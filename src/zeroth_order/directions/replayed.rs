@@ -1,7 +1,9 @@
 //! Momentum without memory for it.
 
 use super::random::{Random, RandomDirections};
-use super::sampler::{Directions, Draw, Law, Query, Slopes};
+use super::sampler::{
+    DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext,
+};
 use crate::error::Result;
 use crate::hyperparameters;
 use crate::kernel::scratch::with_scratch;
@@ -21,7 +23,7 @@ use std::collections::VecDeque;
 ///
 /// | field | default | whose |
 /// |---|---|---|
-/// | `law` | `Rademacher` | – |
+/// | `sampler` | `Rademacher` | – |
 /// | `momentum` m | 0.9 | PyTorch's usual |
 /// | `floor` | 1e-3: T = 66 | – |
 ///
@@ -33,7 +35,7 @@ use std::collections::VecDeque;
 /// use ndarray::array;
 ///
 /// let mut w = array![1.0f64, -2.0];
-/// let mut estimator = Spsa::with_law(ReplayedMomentum::default()).build::<f64>()?;
+/// let mut estimator = Spsa::with_sampler(ReplayedMomentum::default()).build::<f64>()?;
 /// let mut opt = Sgd { lr: 0.002, ..Sgd::default() }.build()?;
 /// for _ in 0..500 {
 ///     let estimate = estimator.estimate(&mut w, |w| w.mapv(|x| x * x).sum())?;
@@ -50,7 +52,7 @@ use std::collections::VecDeque;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct ReplayedMomentum {
     /// Law of the directions.
-    pub law: Random,
+    pub sampler: Random,
     /// Momentum, in `[0, 1)`.
     pub momentum: f64,
     /// Weight, in `(0, 1]`, below which past steps are forgotten.
@@ -59,7 +61,7 @@ pub struct ReplayedMomentum {
 
 impl Default for ReplayedMomentum {
     fn default() -> Self {
-        Self { law: Random::default(), momentum: 0.9, floor: 1e-3 }
+        Self { sampler: Random::default(), momentum: 0.9, floor: 1e-3 }
     }
 }
 
@@ -73,13 +75,13 @@ hyperparameters!(ReplayedMomentum, "ReplayedMomentum", {
     }
 });
 
-impl Law for ReplayedMomentum {
+impl DirectionSampler for ReplayedMomentum {
     type Directions<R: Real> = ReplayedDirections;
 
     fn directions<R: Real>(&self) -> ReplayedDirections {
         ReplayedDirections {
             config: *self,
-            inner: self.law.directions::<R>(),
+            inner: self.sampler.directions::<R>(),
             past: VecDeque::new(),
         }
     }
@@ -104,15 +106,15 @@ struct Past {
 }
 
 impl<R: Real> Directions<R> for ReplayedDirections {
-    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
-        self.inner.begin(draw)
+    fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        self.inner.begin(context)
     }
 
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        self.inner.probe(query, offset, out);
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        self.inner.probe(key, offset, out);
     }
 
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
+    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
         let ReplayedMomentum { momentum, floor, .. } = self.config;
         // as long as the next one would still count; the memory of the last is used again
         let mut kept = 1;
@@ -123,30 +125,34 @@ impl<R: Real> Directions<R> for ReplayedDirections {
         let mut newest =
             if kept <= self.past.len() { self.past.pop_back() } else { None }.unwrap_or_default();
         self.past.truncate(kept - 1);
-        (newest.step, newest.queries) = (draw.step, draw.queries as usize);
+        (newest.step, newest.queries) = (context.step, context.queries as usize);
         newest.weights.clear();
-        for tensor in 0..draw.layout.segments().len() {
+        for tensor in 0..context.layout.segments().len() {
             let scale = Directions::<R>::scale(&self.inner, tensor);
-            let counts = f64::from(u8::from(slopes.takes_part(tensor)));
-            newest.weights.extend((0..draw.queries).map(|query| {
+            let counts = f64::from(u8::from(derivatives.takes_part(tensor)));
+            newest.weights.extend((0..context.queries).map(|query| {
                 let length = self.inner.inverse(tensor, query).unwrap_or(1.0);
-                counts * scale * length * slopes.weight(tensor, query as usize)
+                counts * scale * length * derivatives.weight(tensor, query as usize)
             }));
         }
         self.past.push_front(newest);
     }
 
-    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
+    fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
         with_scratch(out.len(), |sum: &mut [f64]| {
             sum.fill(0.0);
             let mut power = 1.0;
             for Past { step, queries, weights } in &self.past {
-                let weights = weights.chunks_exact((*queries).max(1)).nth(at.tensor);
+                let weights = weights.chunks_exact((*queries).max(1)).nth(key.tensor);
                 for (query, &weight) in (0..).zip(weights.unwrap_or_default()) {
                     if weight == 0.0 {
                         continue;
                     }
-                    self.config.law.draw(&Query { step: *step, query, ..*at }, offset, out);
+                    self.config.sampler.draw(
+                        &DirectionKey { step: *step, query, ..*key },
+                        offset,
+                        out,
+                    );
                     for (sum, &mut u) in sum.iter_mut().zip(out.iter_mut()) {
                         *sum += power * weight * u.widen();
                     }

@@ -5,7 +5,7 @@ use crate::hyper::Hyperparameters;
 use crate::numeric::Real;
 use crate::optim::{Layout, ReadVector};
 use crate::state::{Lookup, Record, StateBytes};
-use crate::zeroth_order::estimator::{Noise, Place, Purpose};
+use crate::zeroth_order::estimator::{Noise, Purpose, RngStream};
 use std::fmt::Debug;
 
 /// A law of directions, as it is configured.
@@ -17,7 +17,7 @@ use std::fmt::Debug;
 /// # Examples
 /// Uniform numbers of variance 1, a law from outside the crate:
 /// ```
-/// use eigenstep::zeroth_order::{Directions, Estimator, Law, Purpose, Query, Spsa};
+/// use eigenstep::zeroth_order::{Directions, Estimator, DirectionSampler, Purpose, DirectionKey, Spsa};
 /// use eigenstep::{hyper::Hyper, hyper::Hyperparameters, numeric::Real};
 /// use ndarray::array;
 ///
@@ -28,16 +28,16 @@ use std::fmt::Debug;
 ///     const NAME: &'static str = "Uniform";
 ///     fn visit_options(&mut self, _: &mut dyn FnMut(Hyper<'_>)) {}
 /// }
-/// impl Law for Uniform {
+/// impl DirectionSampler for Uniform {
 ///     type Directions<R: Real> = Uniform;
 ///     fn directions<R: Real>(&self) -> Uniform {
 ///         Uniform
 ///     }
 /// }
 /// impl<R: Real> Directions<R> for Uniform {
-///     fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+///     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
 ///         let mut numbers = vec![0.0; out.len()];
-///         query.noise.uniform(&query.place(Purpose::Direction), offset, &mut numbers);
+///         key.noise.uniform(&key.stream(Purpose::Direction), offset, &mut numbers);
 ///         for (x, u) in out.iter_mut().zip(numbers) {
 ///             *x = R::of(12f64.sqrt() * (u - 0.5));
 ///         }
@@ -45,14 +45,14 @@ use std::fmt::Debug;
 /// }
 ///
 /// let mut w = array![1.0f64, 2.0];
-/// let mut estimator = Spsa { num_samples: 1000, ..Spsa::with_law(Uniform) }.build::<f64>()?;
+/// let mut estimator = Spsa { num_samples: 1000, ..Spsa::with_sampler(Uniform) }.build::<f64>()?;
 /// let estimate = estimator.estimate(&mut w, |w| 3.0 * w[0])?;
 /// let mut found = [0.0];
 /// estimate.fill(0, 0, &mut found);
 /// assert!((found[0] - 3.0).abs() < 0.5);
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
-pub trait Law: Hyperparameters + 'static {
+pub trait DirectionSampler: Hyperparameters + 'static {
     /// The directions of one run.
     type Directions<R: Real>: Directions<R>;
 
@@ -62,7 +62,7 @@ pub trait Law: Hyperparameters + 'static {
 
 /// One step's tensors and random numbers.
 #[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
-pub struct Draw<'a, R> {
+pub struct StepContext<'a, R> {
     /// Step, from 0.
     pub step: u64,
     /// Number of directions.
@@ -78,7 +78,7 @@ pub struct Draw<'a, R> {
 /// One tensor's part of one direction.
 #[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
 #[derive(Clone, Copy)]
-pub struct Query<'a, R> {
+pub struct DirectionKey<'a, R> {
     /// Where random numbers come from.
     pub noise: &'a dyn Noise<R>,
     /// Step, from 0.
@@ -89,18 +89,18 @@ pub struct Query<'a, R> {
     pub tensor: usize,
 }
 
-impl<R> Query<'_, R> {
+impl<R> DirectionKey<'_, R> {
     /// The row of random numbers for a purpose.
-    pub fn place(&self, purpose: Purpose) -> Place {
+    pub fn stream(&self, purpose: Purpose) -> RngStream {
         // the number of tensors is checked before a step begins
         let tensor = u32::try_from(self.tensor).unwrap_or(u32::MAX);
-        Place { step: self.step, query: self.query, tensor, purpose }
+        RngStream { step: self.step, query: self.query, tensor, purpose }
     }
 }
 
 /// What the evaluations of one step gave.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Slopes {
+pub struct DirectionalDerivatives {
     /// Perturbation size of each tensor.
     pub epsilons: Vec<f64>,
     /// `(f(p + εu) − f(p − εu))/2` or `f(p + εu) − f(p)` of every direction, over the number of directions
@@ -115,7 +115,7 @@ pub struct Slopes {
     pub active: Vec<bool>,
 }
 
-impl Slopes {
+impl DirectionalDerivatives {
     /// Weight of a direction in the estimate of a tensor, the law's factor apart.
     pub fn weight(&self, tensor: usize, query: usize) -> f64 {
         let difference = self.differences.get(query).copied().unwrap_or(0.0);
@@ -139,17 +139,17 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// What the law cannot do with these tensors.
-    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
-        let _ = draw;
+    fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        let _ = context;
         Ok(())
     }
 
     /// Writes the elements `offset .. offset + out.len()` of the direction that is probed.
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]);
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]);
 
     /// The same of what enters the estimate.
-    fn update(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        self.probe(query, offset, out);
+    fn update(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        self.probe(key, offset, out);
     }
 
     /// The factor `a` of a tensor in the estimate.
@@ -164,14 +164,14 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
     }
 
     /// Learns from the losses of the step; [`Directions::update`] is asked for afterwards.
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
-        let _ = (draw, slopes);
+    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
+        let _ = (context, derivatives);
     }
 
     /// Writes a piece of a tensor's estimate, the factor `a` apart, if that is not the weighted sum of
     /// the step's directions; else returns `false`. The query is the first one of the step.
-    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
-        let _ = (at, offset, out);
+    fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        let _ = (key, offset, out);
         false
     }
 

@@ -1,7 +1,9 @@
 //! Probes whose size follows the tensor.
 
 use super::random::Random;
-use super::sampler::{Directions, Draw, Law, Query, Slopes, check_names};
+use super::sampler::{
+    DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext, check_names,
+};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters};
 use crate::kernel::parallel::sum_pieces;
@@ -36,8 +38,8 @@ pub enum LayerScales {
 /// use ndarray::array;
 ///
 /// let mut model = (array![100.0f64, 50.0], array![0.01]);
-/// let law = LayerScaled::<Random>::default();
-/// let mut estimator = Spsa { law, ..Spsa::with_law(LayerScaled::default()) }.build::<f64>()?;
+/// let sampler = LayerScaled::<Random>::default();
+/// let mut estimator = Spsa { sampler, ..Spsa::with_sampler(LayerScaled::default()) }.build::<f64>()?;
 /// estimator.estimate(&mut model, |m| m.0.sum() + m.1[0])?;
 /// assert_eq!(model.0[0], 100.0);
 /// # Ok::<(), eigenstep::Error>(())
@@ -48,9 +50,9 @@ pub enum LayerScales {
 /// divides the norm of a tensor by its own root where √d_k is meant.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct LayerScaled<L = Random> {
+pub struct LayerScaled<S = Random> {
     /// Law of `z`.
-    pub law: L,
+    pub sampler: S,
     /// Where `c_k` comes from.
     pub scales: LayerScales,
     /// Whether the update is multiplied by `c_k`.
@@ -59,19 +61,19 @@ pub struct LayerScaled<L = Random> {
 
 impl Default for LayerScaled {
     fn default() -> Self {
-        Self { law: Random::default(), scales: LayerScales::default(), unbiased: true }
+        Self { sampler: Random::default(), scales: LayerScales::default(), unbiased: true }
     }
 }
 
-impl<L: Law> Hyperparameters for LayerScaled<L> {
+impl<S: DirectionSampler> Hyperparameters for LayerScaled<S> {
     const NAME: &'static str = "LayerScaled";
 
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
-        self.law.visit_options(visitor);
+        self.sampler.visit_options(visitor);
     }
 
     fn validate_together(&self) -> Result<()> {
-        self.law.validate_together()?;
+        self.sampler.validate_together()?;
         match &self.scales {
             LayerScales::Given(given) => {
                 match given.iter().find(|(_, c)| !(**c > 0.0 && c.is_finite())) {
@@ -86,12 +88,12 @@ impl<L: Law> Hyperparameters for LayerScaled<L> {
     }
 }
 
-impl<L: Law> Law for LayerScaled<L> {
-    type Directions<R: Real> = ScaledDirections<L::Directions<R>>;
+impl<S: DirectionSampler> DirectionSampler for LayerScaled<S> {
+    type Directions<R: Real> = ScaledDirections<S::Directions<R>>;
 
     fn directions<R: Real>(&self) -> Self::Directions<R> {
         ScaledDirections {
-            inner: self.law.directions(),
+            inner: self.sampler.directions(),
             source: self.scales.clone(),
             unbiased: self.unbiased,
             scales: Vec::new(),
@@ -126,31 +128,31 @@ fn root_mean_square<R: Real>(parameters: &dyn ReadVector<R>, segment: &Segment) 
 }
 
 impl<R: Real, D: Directions<R>> Directions<R> for ScaledDirections<D> {
-    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
+    fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
         if let LayerScales::Given(given) = &self.source {
-            check_names(given.keys(), draw.layout)?;
+            check_names(given.keys(), context.layout)?;
         }
         self.scales.clear();
-        self.scales.extend(draw.layout.segments().iter().map(|segment| match &self.source {
+        self.scales.extend(context.layout.segments().iter().map(|segment| match &self.source {
             LayerScales::Given(given) => given.get(&segment.name).copied().unwrap_or(1.0),
             LayerScales::ParameterNorm => {
-                let size = root_mean_square(draw.parameters, segment);
+                let size = root_mean_square(context.parameters, segment);
                 if size > 0.0 && size.is_finite() { size } else { 1.0 }
             }
         }));
-        self.inner.begin(draw)
+        self.inner.begin(context)
     }
 
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        self.inner.probe(query, offset, out);
-        let scale = R::of(self.of(query.tensor));
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        self.inner.probe(key, offset, out);
+        let scale = R::of(self.of(key.tensor));
         for x in out {
             *x /= scale;
         }
     }
 
-    fn update(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        self.inner.update(query, offset, out);
+    fn update(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        self.inner.update(key, offset, out);
     }
 
     fn scale(&self, tensor: usize) -> f64 {
@@ -162,12 +164,12 @@ impl<R: Real, D: Directions<R>> Directions<R> for ScaledDirections<D> {
         self.inner.needs_centre()
     }
 
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
-        self.inner.observe(draw, slopes);
+    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
+        self.inner.observe(context, derivatives);
     }
 
-    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
-        self.inner.own_estimate(at, offset, out)
+    fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        self.inner.own_estimate(key, offset, out)
     }
 
     fn bound(&self) -> Option<f64> {

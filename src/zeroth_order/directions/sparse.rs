@@ -1,7 +1,9 @@
 //! Directions that leave most parameters alone.
 
 use super::random::Random;
-use super::sampler::{Directions, Draw, Law, Query, Slopes, check_names};
+use super::sampler::{
+    DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext, check_names,
+};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters};
 use crate::kernel::parallel::for_each_piece;
@@ -44,8 +46,8 @@ pub enum Mask {
 /// use eigenstep::{prelude::*, zeroth_order::{Estimator, Mask, Sparse, Spsa}};
 /// use ndarray::array;
 ///
-/// let law = Sparse { mask: Mask::SmallWeights { density: 0.5 }, ..Sparse::default() };
-/// let mut estimator = Spsa::with_law(law).build::<f64>()?;
+/// let sampler = Sparse { mask: Mask::SmallWeights { density: 0.5 }, ..Sparse::default() };
+/// let mut estimator = Spsa::with_sampler(sampler).build::<f64>()?;
 /// let mut w = array![3.0, 0.1, -5.0, 0.2];
 /// let mut opt = Sgd { lr: 0.1, ..Sgd::default() }.build()?;
 /// let estimate = estimator.estimate(&mut w, |w| w.sum())?;
@@ -61,28 +63,28 @@ pub enum Mask {
 /// a normal number where a uniform one is meant.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Sparse<L = Random> {
+pub struct Sparse<S = Random> {
     /// Law of `z`.
-    pub law: L,
+    pub sampler: S,
     /// Which parameters move.
     pub mask: Mask,
 }
 
 impl Default for Sparse {
     fn default() -> Self {
-        Self { law: Random::default(), mask: Mask::SmallWeights { density: 0.25 } }
+        Self { sampler: Random::default(), mask: Mask::SmallWeights { density: 0.25 } }
     }
 }
 
-impl<L: Law> Hyperparameters for Sparse<L> {
+impl<S: DirectionSampler> Hyperparameters for Sparse<S> {
     const NAME: &'static str = "Sparse";
 
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
-        self.law.visit_options(visitor);
+        self.sampler.visit_options(visitor);
     }
 
     fn validate_together(&self) -> Result<()> {
-        self.law.validate_together()?;
+        self.sampler.validate_together()?;
         match &self.mask {
             &Mask::SmallWeights { density } if !(density > 0.0 && density <= 1.0) => {
                 Err(Self::invalid("density", "in (0, 1]", density.to_string()))
@@ -98,12 +100,12 @@ impl<L: Law> Hyperparameters for Sparse<L> {
     }
 }
 
-impl<L: Law> Law for Sparse<L> {
-    type Directions<R: Real> = SparseDirections<L::Directions<R>>;
+impl<S: DirectionSampler> DirectionSampler for Sparse<S> {
+    type Directions<R: Real> = SparseDirections<S::Directions<R>>;
 
     fn directions<R: Real>(&self) -> Self::Directions<R> {
         SparseDirections {
-            inner: self.law.directions(),
+            inner: self.sampler.directions(),
             mask: self.mask.clone(),
             thresholds: Vec::new(),
             starts: Vec::new(),
@@ -137,8 +139,8 @@ fn quantile<R: Real>(parameters: &dyn ReadVector<R>, segment: &Segment, density:
 
 impl<D> SparseDirections<D> {
     /// The bits of all tensors from their parameters.
-    fn mark<R: Real>(&mut self, draw: &Draw<'_, R>) {
-        let segments = draw.layout.segments();
+    fn mark<R: Real>(&mut self, context: &StepContext<'_, R>) {
+        let segments = context.layout.segments();
         self.starts.clear();
         let mut bytes = 0;
         for segment in segments {
@@ -153,7 +155,7 @@ impl<D> SparseDirections<D> {
                 let offset = 8 * first;
                 let len = (8 * bits.len()).min(segment.numel() - offset);
                 with_scratch(len, |values: &mut [R]| {
-                    draw.parameters.load(segment.offset + offset, values);
+                    context.parameters.load(segment.offset + offset, values);
                     for (byte, values) in bits.iter_mut().zip(values.chunks(8)) {
                         let bit = |(i, x): (usize, &R)| u8::from(x.widen().abs() <= threshold) << i;
                         *byte = values.iter().enumerate().map(bit).fold(0, |all, bit| all | bit);
@@ -164,18 +166,18 @@ impl<D> SparseDirections<D> {
         }
     }
 
-    fn hide<R: Real>(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
+    fn hide<R: Real>(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         if let Mask::Random { sparsity } = self.mask {
-            let place = query.place(Purpose::Coordinates);
+            let stream = key.stream(Purpose::Coordinates);
             with_scratch(out.len(), |draws: &mut [f64]| {
-                query.noise.uniform(&place, offset, draws);
+                key.noise.uniform(&stream, offset, draws);
                 for (x, &mut draw) in out.iter_mut().zip(draws) {
                     *x = if draw < sparsity { R::zero() } else { *x };
                 }
             });
             return;
         }
-        self.hide_fixed(query.tensor, offset, out);
+        self.hide_fixed(key.tensor, offset, out);
     }
 
     fn hide_fixed<R: Real>(&self, tensor: usize, offset: usize, out: &mut [R]) {
@@ -189,47 +191,47 @@ impl<D> SparseDirections<D> {
 }
 
 impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
-    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
-        let segments = draw.layout.segments();
+    fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        let segments = context.layout.segments();
         match &self.mask {
             Mask::Random { .. } => {}
             Mask::Below(bounds) => {
-                check_names(bounds.keys(), draw.layout)?;
+                check_names(bounds.keys(), context.layout)?;
                 let bound = |segment: &Segment| bounds.get(&segment.name).copied();
                 self.thresholds =
                     segments.iter().map(|s| bound(s).unwrap_or(f64::INFINITY)).collect();
-                self.mark(draw);
+                self.mark(context);
             }
             &Mask::SmallWeights { density } => {
                 if self.thresholds.len() != segments.len() {
-                    let threshold = |segment| quantile(draw.parameters, segment, density);
+                    let threshold = |segment| quantile(context.parameters, segment, density);
                     self.thresholds = segments.iter().map(threshold).collect();
                 }
-                self.mark(draw);
+                self.mark(context);
             }
         }
-        self.inner.begin(draw)
+        self.inner.begin(context)
     }
 
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        self.inner.probe(query, offset, out);
-        self.hide(query, offset, out);
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        self.inner.probe(key, offset, out);
+        self.hide(key, offset, out);
     }
 
-    fn update(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        self.inner.update(query, offset, out);
-        self.hide(query, offset, out);
+    fn update(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        self.inner.update(key, offset, out);
+        self.hide(key, offset, out);
     }
 
     /// What a fixed mask hides has never been probed; of a random one the mean is taken.
-    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
-        let own = self.inner.own_estimate(at, offset, out);
+    fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        let own = self.inner.own_estimate(key, offset, out);
         match self.mask {
             _ if !own => {}
             Mask::Random { sparsity } => {
                 out.iter_mut().for_each(|x| *x *= R::of(1.0 - sparsity));
             }
-            _ => self.hide_fixed(at.tensor, offset, out),
+            _ => self.hide_fixed(key.tensor, offset, out),
         }
         own
     }
@@ -242,8 +244,8 @@ impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
         self.inner.needs_centre()
     }
 
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
-        self.inner.observe(draw, slopes);
+    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
+        self.inner.observe(context, derivatives);
     }
 
     fn bound(&self) -> Option<f64> {

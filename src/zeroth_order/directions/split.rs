@@ -1,6 +1,8 @@
 //! Different laws for different tensors.
 
-use super::sampler::{Directions, Draw, Law, Query, Slopes};
+use super::sampler::{
+    DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext,
+};
 use crate::error::{Error, Result};
 use crate::hyper::{Hyper, Hyperparameters};
 use crate::numeric::Real;
@@ -27,8 +29,8 @@ use crate::state::{Lookup, Record, StateBytes};
 /// use ndarray::{Array2, array};
 ///
 /// let mut model = (Array2::<f64>::ones((30, 20)), array![1.0, 2.0]);
-/// let law = Split::new(Select::ndim(2..), Lozo::default(), Random::Rademacher);
-/// let mut estimator = Spsa::with_law(law).build::<f64>()?;
+/// let sampler = Split::new(Select::ndim(2..), Lozo::default(), Random::Rademacher);
+/// let mut estimator = Spsa::with_sampler(sampler).build::<f64>()?;
 /// let estimate = estimator.estimate(&mut model, |m| m.0.sum() + m.1.sum())?;
 /// let mut signs = [0.0; 2];
 /// estimate.fill(1, 0, &mut signs);
@@ -40,39 +42,39 @@ pub struct Split<A, B> {
     /// Which tensors follow the first law.
     pub select: Select,
     /// Law of the tensors that are selected.
-    pub law: A,
+    pub sampler: A,
     /// Law of all others.
     pub others: B,
 }
 
 impl<A, B> Split<A, B> {
-    /// `law` for the tensors of `select`, `others` for all others.
-    pub fn new(select: Select, law: A, others: B) -> Self {
-        Self { select, law, others }
+    /// `sampler` for the tensors of `select`, `others` for all others.
+    pub fn new(select: Select, sampler: A, others: B) -> Self {
+        Self { select, sampler, others }
     }
 }
 
-impl<A: Law, B: Law> Hyperparameters for Split<A, B> {
+impl<A: DirectionSampler, B: DirectionSampler> Hyperparameters for Split<A, B> {
     const NAME: &'static str = "Split";
 
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
-        self.law.visit_options(visitor);
+        self.sampler.visit_options(visitor);
         self.others.visit_options(visitor);
     }
 
     fn validate_together(&self) -> Result<()> {
-        self.law.validate_together()?;
+        self.sampler.validate_together()?;
         self.others.validate_together()
     }
 }
 
-impl<A: Law, B: Law> Law for Split<A, B> {
+impl<A: DirectionSampler, B: DirectionSampler> DirectionSampler for Split<A, B> {
     type Directions<R: Real> = SplitDirections<A::Directions<R>, B::Directions<R>>;
 
     fn directions<R: Real>(&self) -> Self::Directions<R> {
         SplitDirections {
             select: self.select.clone(),
-            law: self.law.directions(),
+            sampler: self.sampler.directions(),
             others: self.others.directions(),
             selected: Vec::new(),
             own: Layout::new(),
@@ -85,7 +87,7 @@ impl<A: Law, B: Law> Law for Split<A, B> {
 #[derive(Clone, Debug)]
 pub struct SplitDirections<A, B> {
     select: Select,
-    law: A,
+    sampler: A,
     others: B,
     /// Whose each tensor is.
     selected: Vec<bool>,
@@ -110,72 +112,72 @@ impl<A, B> SplitDirections<A, B> {
 }
 
 impl<R: Real, A: Directions<R>, B: Directions<R>> Directions<R> for SplitDirections<A, B> {
-    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
-        if self.selected.len() != draw.layout.segments().len() {
-            self.divide(draw.layout);
+    fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        if self.selected.len() != context.layout.segments().len() {
+            self.divide(context.layout);
         }
         if !self.selected.contains(&true) {
             let select = self.select.label().to_owned();
             return Err(Error::EmptyGroup { group: 0, select });
         }
-        self.law.begin(&Draw { layout: &self.own, ..*draw })?;
-        self.others.begin(&Draw { layout: &self.rest, ..*draw })
+        self.sampler.begin(&StepContext { layout: &self.own, ..*context })?;
+        self.others.begin(&StepContext { layout: &self.rest, ..*context })
     }
 
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        match self.is_selected(query.tensor) {
-            true => self.law.probe(query, offset, out),
-            false => self.others.probe(query, offset, out),
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        match self.is_selected(key.tensor) {
+            true => self.sampler.probe(key, offset, out),
+            false => self.others.probe(key, offset, out),
         }
     }
 
-    fn update(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        match self.is_selected(query.tensor) {
-            true => self.law.update(query, offset, out),
-            false => self.others.update(query, offset, out),
+    fn update(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        match self.is_selected(key.tensor) {
+            true => self.sampler.update(key, offset, out),
+            false => self.others.update(key, offset, out),
         }
     }
 
     fn scale(&self, tensor: usize) -> f64 {
         match self.is_selected(tensor) {
-            true => self.law.scale(tensor),
+            true => self.sampler.scale(tensor),
             false => self.others.scale(tensor),
         }
     }
 
     fn needs_centre(&self) -> bool {
-        self.law.needs_centre() || self.others.needs_centre()
+        self.sampler.needs_centre() || self.others.needs_centre()
     }
 
-    fn observe(&mut self, draw: &Draw<'_, R>, slopes: &Slopes) {
-        self.law.observe(&Draw { layout: &self.own, ..*draw }, slopes);
-        self.others.observe(&Draw { layout: &self.rest, ..*draw }, slopes);
+    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
+        self.sampler.observe(&StepContext { layout: &self.own, ..*context }, derivatives);
+        self.others.observe(&StepContext { layout: &self.rest, ..*context }, derivatives);
     }
 
-    fn own_estimate(&self, at: &Query<'_, R>, offset: usize, out: &mut [R]) -> bool {
-        match self.is_selected(at.tensor) {
-            true => self.law.own_estimate(at, offset, out),
-            false => self.others.own_estimate(at, offset, out),
+    fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
+        match self.is_selected(key.tensor) {
+            true => self.sampler.own_estimate(key, offset, out),
+            false => self.others.own_estimate(key, offset, out),
         }
     }
 
     fn bound(&self) -> Option<f64> {
-        Some(self.law.bound()?.max(self.others.bound()?))
+        Some(self.sampler.bound()?.max(self.others.bound()?))
     }
 
     fn count(&self, bytes: &mut StateBytes) {
-        self.law.count(bytes);
+        self.sampler.count(bytes);
         self.others.count(bytes);
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        self.law.save(&mut record.nested("law"));
+        self.sampler.save(&mut record.nested("law"));
         self.others.save(&mut record.nested("others"));
     }
 
     fn load(&mut self, layout: &Layout, lookup: &Lookup<'_>) -> Result<()> {
         self.divide(layout);
-        self.law.load(&self.own, &lookup.nested("law"))?;
+        self.sampler.load(&self.own, &lookup.nested("law"))?;
         self.others.load(&self.rest, &lookup.nested("others"))
     }
 }

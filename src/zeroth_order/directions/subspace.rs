@@ -1,6 +1,6 @@
 //! Directions in a random subspace.
 
-use super::sampler::{Directions, Draw, Law, Query};
+use super::sampler::{DirectionKey, DirectionSampler, Directions, StepContext};
 use super::thin::{View, transposed};
 use crate::error::Result;
 use crate::hyperparameters;
@@ -35,8 +35,8 @@ use ndarray::Array2;
 /// use ndarray::Array2;
 ///
 /// let mut w = Array2::<f32>::ones((20, 10));
-/// let law = SubZero { rank: 2, interval: 10, ..SubZero::default() };
-/// let mut estimator = Spsa { num_samples: 8, ..Spsa::with_law(law) }.build::<f32>()?;
+/// let sampler = SubZero { rank: 2, interval: 10, ..SubZero::default() };
+/// let mut estimator = Spsa { num_samples: 8, ..Spsa::with_sampler(sampler) }.build::<f32>()?;
 /// let mut opt = Sgd { lr: 5e-3, ..Sgd::default() }.build()?;
 /// for _ in 0..300 {
 ///     let estimate = estimator.estimate(&mut w, |w| w.mapv(|x| x * x).sum())?;
@@ -72,7 +72,7 @@ hyperparameters!(SubZero, "SubZero", {
     "rescale": Flag = rescale;
 });
 
-impl Law for SubZero {
+impl DirectionSampler for SubZero {
     type Directions<R: Real> = SubZeroDirections<R>;
 
     fn directions<R: Real>(&self) -> SubZeroDirections<R> {
@@ -100,13 +100,13 @@ pub struct SubZeroDirections<R> {
 
 /// An `n × r` matrix with orthonormal columns, row-major.
 fn orthonormal<R: Real>(
-    query: &Query<'_, R>,
+    key: &DirectionKey<'_, R>,
     purpose: Purpose,
     n: usize,
     r: usize,
 ) -> Result<Vec<R>> {
     let mut values = vec![R::zero(); n * r];
-    query.noise.normal(&query.place(purpose), 0, &mut values);
+    key.noise.normal(&key.stream(purpose), 0, &mut values);
     let wide: Vec<f64> = values.iter().map(|x| x.widen()).collect();
     // as many values as the shape says
     let (q, _) = qr(&Array2::from_shape_vec((n, r), wide).unwrap_or_default())?;
@@ -114,18 +114,18 @@ fn orthonormal<R: Real>(
 }
 
 impl<R: Real> Directions<R> for SubZeroDirections<R> {
-    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
-        let epoch = draw.step - draw.step % self.config.interval;
-        let segments = draw.layout.segments();
+    fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        let epoch = context.step - context.step % self.config.interval;
+        let segments = context.layout.segments();
         if self.epoch == Some(epoch) && self.tensors.len() == segments.len() {
             return Ok(());
         }
         let rank = self.config.rank;
         let bases = |(tensor, segment)| {
             let Some(view) = View::of(segment, rank) else { return Ok(None) };
-            let query = Query { noise: draw.noise, step: epoch, query: 0, tensor };
-            let left = orthonormal(&query, Purpose::LeftFactor, view.rows, rank)?;
-            let right = orthonormal(&query, Purpose::RightFactor, view.columns, rank)?;
+            let key = DirectionKey { noise: context.noise, step: epoch, query: 0, tensor };
+            let left = orthonormal(&key, Purpose::LeftFactor, view.rows, rank)?;
+            let right = orthonormal(&key, Purpose::RightFactor, view.columns, rank)?;
             Ok(Some(Bases { view, left, right: transposed(&right, rank) }))
         };
         self.tensors = segments.iter().enumerate().map(bases).collect::<Result<_>>()?;
@@ -133,10 +133,10 @@ impl<R: Real> Directions<R> for SubZeroDirections<R> {
         Ok(())
     }
 
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        let plain = query.place(Purpose::Direction);
-        let Some(Some(Bases { view, left, right })) = self.tensors.get(query.tensor) else {
-            return query.noise.normal(&plain, offset, out);
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        let plain = key.stream(Purpose::Direction);
+        let Some(Some(Bases { view, left, right })) = self.tensors.get(key.tensor) else {
+            return key.noise.normal(&plain, offset, out);
         };
         let rank = self.config.rank;
         let factor = match self.config.rescale {
@@ -144,7 +144,7 @@ impl<R: Real> Directions<R> for SubZeroDirections<R> {
             false => 1.0,
         };
         with_scratch(rank * rank, |z: &mut [R]| {
-            query.noise.normal(&plain, 0, z);
+            key.noise.normal(&plain, 0, z);
             view.product(right, offset, out, |row, mixed| {
                 let u = left.chunks_exact(rank).nth(row).unwrap_or_default();
                 mixed.fill(R::zero());

@@ -1,7 +1,7 @@
 //! A step that is taken only if it helps.
 
 use super::estimate::Estimate;
-use super::space::Visit;
+use super::snapshot::VisitBuffers;
 use crate::error::Result;
 use crate::numeric::Element;
 use crate::optim::IntoLoss;
@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Where a conservative step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pick {
+pub enum ConservativeChoice {
     /// Against the estimate.
     Down,
     /// Along the estimate.
@@ -19,7 +19,7 @@ pub enum Pick {
     Stay,
 }
 
-impl Pick {
+impl ConservativeChoice {
     fn scale(self, lr: f64) -> f64 {
         match self {
             Self::Down => -lr,
@@ -30,23 +30,24 @@ impl Pick {
 }
 
 /// Leaves the model at the best of three points. A loss that is not finite is never the best.
-pub(in crate::zeroth_order) fn pick<T, M, V>(
+pub(in crate::zeroth_order) fn choose<T, M, V>(
     estimate: &Estimate<'_, T>,
     lr: f64,
     model: &mut M,
     loss: &mut impl FnMut(&mut M) -> V,
-) -> Result<Pick>
+) -> Result<ConservativeChoice>
 where
     T: Element,
     M: Parameters<T>,
     V: IntoLoss,
 {
-    let mut visit = Visit::default();
-    let mut best = (f64::INFINITY, Pick::Stay);
+    let mut buffers = VisitBuffers::default();
+    let mut best = (f64::INFINITY, ConservativeChoice::Stay);
     if !estimate.report().skipped {
         let mut evaluate = |model: &mut M| {
-            for pick in [Pick::Down, Pick::Up, Pick::Stay] {
-                estimate.write_moved(&mut visit, pick.scale(lr), model)?;
+            for pick in [ConservativeChoice::Down, ConservativeChoice::Up, ConservativeChoice::Stay]
+            {
+                estimate.write_moved(&mut buffers, pick.scale(lr), model)?;
                 let found = loss(model).into_loss()?;
                 if found.is_finite() && found < best.0 {
                     best = (found, pick);
@@ -56,10 +57,10 @@ where
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| evaluate(model)));
         if !matches!(outcome, Ok(Ok(()))) {
-            estimate.write_moved(&mut visit, 0.0, model)?;
+            estimate.write_moved(&mut buffers, 0.0, model)?;
         }
         outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
     }
-    estimate.write_moved(&mut visit, best.1.scale(lr), model)?;
+    estimate.write_moved(&mut buffers, best.1.scale(lr), model)?;
     Ok(best.1)
 }

@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 /// | ZO-SGD-MMT | the same | `Sgd` with `momentum` |
 /// | the same, no memory for momentum | `Spsa` with `ReplayedMomentum` | `Sgd` |
 /// | ZO-Adam, ZO-AdamW | the same | `Adam`, `AdamW` |
-/// | ZO-AdaMM | `Spsa`, `Sides::Forward`, `Random::Sphere` | `Adam { amsgrad: true, bias_correction: false, eps: 1e-12, .. }` |
+/// | ZO-AdaMM | `Spsa`, `FiniteDifference::Forward`, `Random::Sphere` | `Adam { amsgrad: true, bias_correction: false, eps: 1e-12, .. }` |
 /// | ZO-AdaMM within bounds | the same | `Projected` of that |
 /// | ZO-SignSGD | `Spsa` | `SignSgd` |
 /// | ZO-Bench's sign method | `Spsa` with `Slope::Sign` | `Sgd` |

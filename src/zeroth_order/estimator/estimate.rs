@@ -1,6 +1,6 @@
 //! What an estimator returns: a gradient that is computed where it is used.
 
-use super::space::{Space, Visit};
+use super::snapshot::{ParamSnapshot, VisitBuffers};
 use crate::error::Result;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::{Element, Real};
@@ -55,23 +55,23 @@ impl Report {
 pub struct Estimate<'e, T: Element> {
     report: &'e Report,
     slices: &'e dyn Slices<T::Compute>,
-    space: &'e Space<T>,
+    snapshot: &'e ParamSnapshot<T>,
     leaves: Vec<Leaf<'e, T>>,
     /// Where the memory of the leaves goes back to.
-    home: &'e Home<T>,
+    pool: &'e LeafPool<T>,
 }
 
 /// The memory of the leaves of estimates, between estimates.
 #[derive(Debug)]
-pub(super) struct Home<T: Element>(Mutex<Vec<Leaf<'static, T>>>);
+pub(super) struct LeafPool<T: Element>(Mutex<Vec<Leaf<'static, T>>>);
 
-impl<T: Element> Default for Home<T> {
+impl<T: Element> Default for LeafPool<T> {
     fn default() -> Self {
         Self(Mutex::new(Vec::new()))
     }
 }
 
-impl<T: Element> Home<T> {
+impl<T: Element> LeafPool<T> {
     fn exchange(&self, leaves: Vec<Leaf<'static, T>>) -> Vec<Leaf<'static, T>> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut held, leaves)
@@ -82,13 +82,13 @@ impl<'e, T: Element> Estimate<'e, T> {
     pub(super) fn new(
         report: &'e Report,
         slices: &'e dyn Slices<T::Compute>,
-        space: &'e Space<T>,
-        home: &'e Home<T>,
+        snapshot: &'e ParamSnapshot<T>,
+        pool: &'e LeafPool<T>,
     ) -> Self {
-        let mut leaves: Vec<Leaf<'e, T>> = recycle(home.exchange(Vec::new()));
-        let segments = space.layout.segments().iter().enumerate();
+        let mut leaves: Vec<Leaf<'e, T>> = recycle(pool.exchange(Vec::new()));
+        let segments = snapshot.layout.segments().iter().enumerate();
         leaves.extend(segments.map(|(tensor, s)| Leaf { slices, tensor, shape: &s.shape }));
-        Self { report, slices, space, leaves, home }
+        Self { report, slices, snapshot, leaves, pool }
     }
 
     /// What the step has seen.
@@ -106,11 +106,11 @@ impl<T: Element> Estimate<'_, T> {
     /// Writes the parameters before the step plus `scale` times the estimate; needs the estimator's copy.
     pub(super) fn write_moved(
         &self,
-        visit: &mut Visit<T>,
+        buffers: &mut VisitBuffers<T>,
         scale: f64,
         params: &mut dyn Parameters<T>,
     ) -> Result<()> {
-        self.space.write("Estimate", visit, params, |tensor, offset, before, out| {
+        self.snapshot.write("Estimate", buffers, params, |tensor, offset, before, out| {
             out.copy_from_slice(before);
             if scale != 0.0 && self.slices.takes_part(tensor) {
                 with_scratch(out.len(), |estimate| {
@@ -126,7 +126,7 @@ impl<T: Element> Estimate<'_, T> {
 
 impl<T: Element> Drop for Estimate<'_, T> {
     fn drop(&mut self) {
-        self.home.exchange(recycle(take(&mut self.leaves)));
+        self.pool.exchange(recycle(take(&mut self.leaves)));
     }
 }
 
@@ -135,7 +135,7 @@ impl<T: Element> Gradients<T> for Estimate<'_, T> {
         if self.report.skipped {
             return;
         }
-        for (leaf, segment) in self.leaves.iter().zip(self.space.layout.segments()) {
+        for (leaf, segment) in self.leaves.iter().zip(self.snapshot.layout.segments()) {
             if self.slices.takes_part(leaf.tensor) {
                 visitor.child(&segment.name, leaf);
             }

@@ -32,7 +32,7 @@ pub enum Purpose {
 
 /// The place of a row of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RngStream {
     /// Step, below `2^32`.
     pub step: u64,
     /// Query within the step, below `2^24`.
@@ -43,16 +43,16 @@ pub struct Place {
     pub purpose: Purpose,
 }
 
-/// Rows of random numbers, one for every [`Place`].
+/// Rows of random numbers, one for every [`RngStream`].
 ///
 /// [`Philox`] is what estimators use. Another source serves tests that supply the numbers.
 pub trait Noise<R>: Debug + Send + Sync {
     /// The standard normal numbers `offset .. offset + out.len()` of the row.
-    fn normal(&self, place: &Place, offset: usize, out: &mut [R]);
+    fn normal(&self, stream: &RngStream, offset: usize, out: &mut [R]);
     /// Signs, `-1` or `1`, each with probability 1/2.
-    fn rademacher(&self, place: &Place, offset: usize, out: &mut [R]);
+    fn rademacher(&self, stream: &RngStream, offset: usize, out: &mut [R]);
     /// Numbers in `[0, 1)`.
-    fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]);
+    fn uniform(&self, stream: &RngStream, offset: usize, out: &mut [f64]);
 }
 
 /// Philox4x32-10 keyed by a seed.
@@ -69,12 +69,12 @@ pub trait Noise<R>: Debug + Send + Sync {
 ///
 /// # Examples
 /// ```
-/// use eigenstep::zeroth_order::{Noise, Philox, Place, Purpose};
+/// use eigenstep::zeroth_order::{Noise, Philox, RngStream, Purpose};
 ///
-/// let place = Place { step: 7, query: 0, tensor: 1, purpose: Purpose::Direction };
+/// let stream = RngStream { step: 7, query: 0, tensor: 1, purpose: Purpose::Direction };
 /// let (mut all, mut part) = ([0.0f32; 100], [0.0f32; 10]);
-/// Philox::new(42).normal(&place, 0, &mut all);
-/// Philox::new(42).normal(&place, 90, &mut part);
+/// Philox::new(42).normal(&stream, 0, &mut all);
+/// Philox::new(42).normal(&stream, 90, &mut part);
 /// assert_eq!(all[90..], part);
 /// ```
 ///
@@ -90,7 +90,7 @@ pub struct Philox {
 /// Elements whose numbers one counter can name: normal numbers take a block for two.
 const MOST_ELEMENTS: usize = 1 << 33;
 
-impl Place {
+impl RngStream {
     /// Whether so many steps, queries and elements have numbers of their own.
     ///
     /// # Errors
@@ -119,17 +119,17 @@ impl Philox {
 
     /// A block of a row: 128 bits.
     #[inline(always)]
-    pub(crate) fn block(&self, place: &Place, block: u32) -> [u32; 4] {
-        philox4x32(place.counter(block), self.key)
+    pub(crate) fn block(&self, stream: &RngStream, block: u32) -> [u32; 4] {
+        philox4x32(stream.counter(block), self.key)
     }
 
     /// The words `offset .. offset + out.len()` of a row.
-    pub fn words(&self, place: &Place, offset: usize, out: &mut [u32]) {
+    pub fn words(&self, stream: &RngStream, offset: usize, out: &mut [u32]) {
         let isa = Isa::detect();
         by_blocks(
             (offset, out),
-            |block| self.block(place, block),
-            |block, out| isa.run(Blocks { noise: self, place, block, out }),
+            |block| self.block(stream, block),
+            |block, out| isa.run(Blocks { noise: self, stream, block, out }),
         );
     }
 }
@@ -156,27 +156,27 @@ fn by_blocks<X: Copy, const N: usize>(
 }
 
 impl<R: Real> Noise<R> for Philox {
-    fn normal(&self, place: &Place, offset: usize, out: &mut [R]) {
+    fn normal(&self, stream: &RngStream, offset: usize, out: &mut [R]) {
         let isa = Isa::detect();
         by_blocks(
             (offset, out),
-            |block| normal_pair(self.block(place, block)).map(R::of),
+            |block| normal_pair(self.block(stream, block)).map(R::of),
             |first, out| {
                 for (i, out) in (0..).step_by(PAIRS).zip(out.chunks_mut(PAIRS)) {
                     let block = first.wrapping_add(i);
-                    isa.run(NormalPairs { noise: self, place, block, out });
+                    isa.run(NormalPairs { noise: self, stream, block, out });
                 }
             },
         );
     }
 
-    fn rademacher(&self, place: &Place, offset: usize, out: &mut [R]) {
+    fn rademacher(&self, stream: &RngStream, offset: usize, out: &mut [R]) {
         let isa = Isa::detect();
         by_blocks::<R, BLOCK>(
             (offset, out),
             |block| {
                 let mut signs = [R::zero(); BLOCK];
-                signs::expand(isa, &self.block(place, block), &mut signs);
+                signs::expand(isa, &self.block(stream, block), &mut signs);
                 signs
             },
             |first, out| {
@@ -184,18 +184,18 @@ impl<R: Real> Noise<R> for Philox {
                 for (i, out) in (0..).step_by(AT_ONCE).zip(out.chunks_mut(AT_ONCE)) {
                     let block = first.wrapping_add(i);
                     let words = words.get_mut(..out.len()).unwrap_or_default();
-                    isa.run(Blocks { noise: self, place, block, out: words });
+                    isa.run(Blocks { noise: self, stream, block, out: words });
                     signs::expand(isa, words.as_flattened(), out.as_flattened_mut());
                 }
             },
         );
     }
 
-    fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]) {
+    fn uniform(&self, stream: &RngStream, offset: usize, out: &mut [f64]) {
         let mut words = [0; 64];
         for (piece, out) in out.chunks_mut(words.len()).enumerate() {
             let words = words.get_mut(..out.len()).unwrap_or_default();
-            self.words(place, offset + 64 * piece, words);
+            self.words(stream, offset + 64 * piece, words);
             for (x, &mut word) in out.iter_mut().zip(words) {
                 *x = uniform(word);
             }
@@ -206,7 +206,7 @@ impl<R: Real> Noise<R> for Philox {
 /// The words of one block after the other.
 struct Blocks<'a> {
     noise: &'a Philox,
-    place: &'a Place,
+    stream: &'a RngStream,
     block: u32,
     out: &'a mut [[u32; 4]],
 }
@@ -216,8 +216,8 @@ impl Kernel for Blocks<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { noise: &Philox { key }, place, block, out } = self;
-        let [_, tensor, step, purpose] = place.counter(block);
+        let Self { noise: &Philox { key }, stream, block, out } = self;
+        let [_, tensor, step, purpose] = stream.counter(block);
         for (i, out) in out.iter_mut().enumerate() {
             let block = block.wrapping_add(i as u32);
             *out = philox4x32([block, tensor, step, purpose], key);
@@ -232,7 +232,7 @@ const PAIRS: usize = 256;
 /// vector registers can run.
 struct NormalPairs<'a, R> {
     noise: &'a Philox,
-    place: &'a Place,
+    stream: &'a RngStream,
     block: u32,
     out: &'a mut [[R; 2]],
 }
@@ -242,11 +242,11 @@ impl<R: Real> Kernel for NormalPairs<'_, R> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { noise: &Philox { key }, place, block, out } = self;
+        let Self { noise: &Philox { key }, stream, block, out } = self;
         let (mut a, mut b) = ([0.0; PAIRS], [0.0; PAIRS]);
         let (a, b) = (a.get_mut(..out.len()), b.get_mut(..out.len()));
         let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
-        let [_, tensor, step, purpose] = place.counter(block);
+        let [_, tensor, step, purpose] = stream.counter(block);
         for (i, (a, b)) in a.iter_mut().zip(&mut *b).enumerate() {
             let block = block.wrapping_add(i as u32);
             let [w, x, y, z] = philox4x32([block, tensor, step, purpose], key);

@@ -1,6 +1,6 @@
 //! State dicts of estimators that are being read.
 
-use super::space::Space;
+use super::snapshot::ParamSnapshot;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use crate::optim::Layout;
@@ -38,9 +38,9 @@ impl<'d> Saved<'d> {
         }
     }
 
-    /// The tensors, which have to be those of `space` if it has any.
-    pub fn layout<T: Element>(&self, space: &Space<T>) -> Result<Layout> {
-        space.load(&self.lookup("tensors"))
+    /// The tensors, which have to be those of `snapshot` if it has any.
+    pub fn layout<T: Element>(&self, snapshot: &ParamSnapshot<T>) -> Result<Layout> {
+        snapshot.load(&self.lookup("tensors"))
     }
 
     /// Refuses keys that nobody has asked for.

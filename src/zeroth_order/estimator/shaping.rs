@@ -13,10 +13,10 @@
 ///
 /// # Examples
 /// ```
-/// use eigenstep::zeroth_order::Shaping;
+/// use eigenstep::zeroth_order::FitnessShaping;
 ///
 /// let mut weights = vec![30.0, 10.0, 20.0];
-/// Shaping::CenteredRank.apply(&mut weights);
+/// FitnessShaping::CenteredRank.apply(&mut weights);
 /// assert_eq!(weights, [0.5, -0.5, 0.0]);
 /// ```
 ///
@@ -25,7 +25,7 @@
 /// Reinforcement Learning", 2017; D. Wierstra et al., "Natural Evolution Strategies", 2014.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Shaping {
+pub enum FitnessShaping {
     /// The losses themselves.
     #[default]
     None,
@@ -35,7 +35,7 @@ pub enum Shaping {
     NesUtility,
 }
 
-impl Shaping {
+impl FitnessShaping {
     /// Replaces losses by their weights. NaN counts as the largest.
     pub fn apply(self, losses: &mut [f64]) {
         if self == Self::None {

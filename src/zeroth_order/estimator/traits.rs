@@ -2,8 +2,8 @@
 //! and ask/tell.
 
 use super::estimate::{Estimate, Report};
-use super::session::Session;
-use super::space::Visit;
+use super::snapshot::VisitBuffers;
+use super::state::EstimatorState;
 use super::work_split::work_split;
 use crate::error::Result;
 use crate::numeric::Element;
@@ -14,13 +14,13 @@ use std::fmt::Debug;
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// What an estimator adds to a [`Session`]; only this crate can.
+/// What an estimator adds to a [`EstimatorState`]; only this crate can.
 pub trait Core<T: Element> {
     /// The session.
-    fn session(&self) -> &Session<T>;
+    fn state(&self) -> &EstimatorState<T>;
 
     /// The session.
-    fn session_mut(&mut self) -> &mut Session<T>;
+    fn state_mut(&mut self) -> &mut EstimatorState<T>;
 
     /// What happens to losses that are NaN or infinite.
     fn non_finite(&self) -> NonFinite;
@@ -42,7 +42,7 @@ pub trait Core<T: Element> {
 ///
 /// * [`Estimator::estimate`]: a closure sees the parameters, perturbed in place, one probe after another;
 /// * [`Estimator::estimate_parallel`]: several threads, each with a copy of the model;
-/// * [`Estimator::ask`], [`Estimator::write`] and [`Estimator::tell`]: evaluations somewhere else.
+/// * [`Estimator::ask`], [`Estimator::perturb`] and [`Estimator::tell`]: evaluations somewhere else.
 ///
 /// All evaluations of a step must see the same data and the same randomness (minibatch, dropout), and
 /// must not change parameters, nor statistics such as those of batch normalisation. Parameters are put
@@ -65,7 +65,7 @@ pub trait Core<T: Element> {
 ///     let losses: Vec<f64> = (0..estimator.ask(&mut w)?)
 ///         .map(|probe| {
 ///             let mut copy = w.clone();
-///             estimator.write(probe, &mut copy)?;
+///             estimator.perturb(probe, &mut copy)?;
 ///             Ok(loss(&copy))
 ///         })
 ///         .collect::<eigenstep::Result<_>>()?;
@@ -84,9 +84,9 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     ///
     /// # Errors
     /// A tree whose leaves are not those that were asked about.
-    fn place(
+    fn move_to_probe(
         &self,
-        visit: &mut Visit<T>,
+        buffers: &mut VisitBuffers<T>,
         from: Option<usize>,
         to: Option<usize>,
         params: &mut dyn Parameters<T>,
@@ -112,17 +112,17 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
 
     /// Number of steps so far: estimates made. It keys the random numbers.
     fn steps(&self) -> u64 {
-        self.session().step
+        self.state().step
     }
 
     /// The tensors, in the order of the tree; none before the first step.
     fn segments(&self) -> &[Segment] {
-        self.session().space.layout.segments()
+        self.state().snapshot.layout.segments()
     }
 
     /// What the last step has seen.
     fn report(&self) -> &Report {
-        &self.session().report
+        &self.state().report
     }
 
     /// Plans the probes of the next step at these parameters; returns their number. Asking again plans
@@ -134,26 +134,26 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize> {
         let first = self.segments().is_empty();
         let planned = self.plan(params);
-        let session = self.session_mut();
-        session.asked = planned.is_ok();
+        let state = self.state_mut();
+        state.asked = planned.is_ok();
         if planned.is_err() && first {
             // the tree of a step that cannot be is no one's
-            session.space.layout = Layout::new();
+            state.snapshot.layout = Layout::new();
         }
         planned.map(|()| self.num_probes())
     }
 
     /// Forgets what was asked: the step has not begun.
     fn cancel(&mut self) {
-        self.session_mut().asked = false;
+        self.state_mut().asked = false;
     }
 
     /// Perturbs a copy of the parameters that were asked about as for probe `probe`.
     ///
     /// # Errors
-    /// As [`Estimator::place`].
-    fn write(&self, probe: usize, copy: &mut dyn Parameters<T>) -> Result<()> {
-        self.place(&mut Visit::default(), None, Some(probe), copy)
+    /// As [`Estimator::move_to_probe`].
+    fn perturb(&self, probe: usize, copy: &mut dyn Parameters<T>) -> Result<()> {
+        self.move_to_probe(&mut VisitBuffers::default(), None, Some(probe), copy)
     }
 
     /// The estimate from the losses of all probes, in order. The step is over with it.
@@ -165,7 +165,7 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     /// then.
     fn tell(&mut self, losses: &[f64]) -> Result<Estimate<'_, T>> {
         check(self, losses)?;
-        let mut kept = take(&mut self.session_mut().losses);
+        let mut kept = take(&mut self.state_mut().losses);
         kept.clear();
         kept.extend_from_slice(losses);
         Ok(self.conclude(kept))
@@ -186,13 +186,13 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
         L: IntoLoss,
     {
         let probes = self.ask(model)?;
-        let session = self.session_mut();
-        let (mut visit, mut losses) = (take(&mut session.visit), take(&mut session.losses));
+        let state = self.state_mut();
+        let (mut buffers, mut losses) = (take(&mut state.buffers), take(&mut state.losses));
         let mut held = None;
         losses.clear();
         let mut evaluate = |model: &mut M| {
             for probe in 0..probes {
-                self.place(&mut visit, held, Some(probe), model)?;
+                self.move_to_probe(&mut buffers, held, Some(probe), model)?;
                 held = Some(probe);
                 losses.push(loss(model).into_loss()?);
             }
@@ -200,15 +200,15 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
         };
         // a closure that panics leaves the parameters as they were, too
         let outcome = catch_unwind(AssertUnwindSafe(|| evaluate(model)));
-        let restored = self.place(&mut visit, held, None, model);
-        self.session_mut().visit = visit;
+        let restored = self.move_to_probe(&mut buffers, held, None, model);
+        self.state_mut().buffers = buffers;
         let evaluated = outcome.unwrap_or_else(|panic| {
             self.cancel();
             resume_unwind(panic)
         });
         let checked = evaluated.and(restored).and_then(|()| check(self, &losses));
         if let Err(error) = checked {
-            self.session_mut().losses = losses;
+            self.state_mut().losses = losses;
             self.cancel();
             return Err(error);
         }
@@ -259,10 +259,10 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
             if worker > 0 {
                 copy.clone_from(model);
             }
-            let (mut visit, mut held) = (Visit::default(), None);
+            let (mut buffers, mut held) = (VisitBuffers::default(), None);
             let mine = (0..probes).filter(|&probe| split.get(probe) == Some(&worker));
             mine.map(|probe| {
-                estimator.place(&mut visit, held, Some(probe), copy)?;
+                estimator.move_to_probe(&mut buffers, held, Some(probe), copy)?;
                 held = Some(probe);
                 loss(copy).into_loss()
             })
@@ -295,5 +295,5 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
 /// Refuses losses that no estimate can be made of.
 fn check<T: Element>(estimator: &(impl Estimator<T> + ?Sized), losses: &[f64]) -> Result<()> {
     let terms = (estimator.non_finite(), estimator.num_probes());
-    estimator.session().check(estimator.name(), terms, losses)
+    estimator.state().check(estimator.name(), terms, losses)
 }

@@ -1,7 +1,7 @@
 //! A straight-through gradient, corrected by losses.
 
 use super::guided::{Guided, UnitNoise};
-use super::straight_through::Ste;
+use super::straight_through::StraightThrough;
 use crate::error::{Error, Result};
 use crate::gradient::{materialize, total_norm};
 use crate::hyper::Hyperparameters;
@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 /// | field | default | whose |
 /// |---|---|---|
 /// | `alpha` α | 1: the spacing of the grid | – |
-/// | `ste` | `Identity`: ε̄ = 1/(2√3) and uniform noise | paper |
+/// | `straight_through` | `Identity`: ε̄ = 1/(2√3) and uniform noise | paper |
 /// | `num_samples` n | 1 | paper |
 /// | `beta_min` | 0.999 | paper, two layers; deep networks nearer to 1 |
 /// | `total_steps` | 1000: β falls linearly from 1 to `beta_min` over them | paper |
@@ -71,7 +71,7 @@ pub struct Fogzo {
     /// Spacing `α > 0` of the grid.
     pub alpha: f64,
     /// The straight-through estimator whose gradient is given.
-    pub ste: Ste,
+    pub straight_through: StraightThrough,
     /// Directions per step, at least 1.
     pub num_samples: usize,
     /// Share `β` of the given direction at the last step, in `[0, 1]`.
@@ -88,7 +88,7 @@ impl Default for Fogzo {
     fn default() -> Self {
         Self {
             alpha: 1.0,
-            ste: Ste::Identity,
+            straight_through: StraightThrough::Identity,
             num_samples: 1,
             beta_min: 0.999,
             total_steps: 1000,
@@ -114,7 +114,7 @@ impl Fogzo {
 
     /// Perturbation size `ε = α·ε̄`.
     pub fn epsilon(&self) -> f64 {
-        self.alpha * self.ste.epsilon_bar()
+        self.alpha * self.straight_through.epsilon_bar()
     }
 
     /// An estimator for parameters of element type `T`.
@@ -124,13 +124,13 @@ impl Fogzo {
     /// [`Error::UnsupportedElement`] for 16-bit parameters.
     pub fn build<T: Element>(self) -> Result<FogzoEstimator<T>> {
         self.validate()?;
-        let noise = UnitNoise::Matched(self.ste);
+        let noise = UnitNoise::Matched(self.straight_through);
         let spsa = Spsa {
             epsilon: self.epsilon(),
             num_samples: self.num_samples,
             seed: self.seed,
             non_finite: self.non_finite,
-            ..Spsa::with_law(Guided { beta: 1.0, noise })
+            ..Spsa::with_sampler(Guided { beta: 1.0, noise })
         };
         Ok(FogzoEstimator { inner: spsa.build()?, config: self })
     }
@@ -172,7 +172,7 @@ impl<T: Element> FogzoEstimator<T> {
         L: IntoLoss,
     {
         let beta = self.config.beta(self.inner.steps());
-        self.inner.estimate_beside(beta, model, straight_through, loss)
+        self.inner.estimate_guided(beta, model, straight_through, loss)
     }
 
     /// The estimator behind it, for its state and report.
@@ -187,7 +187,7 @@ impl<T: Element> SpsaEstimator<T, Guided> {
     ///
     /// # Errors
     /// As [`FogzoEstimator::estimate`].
-    pub fn estimate_beside<M, G, L>(
+    pub fn estimate_guided<M, G, L>(
         &mut self,
         beta: f64,
         model: &mut M,
@@ -207,7 +207,7 @@ impl<T: Element> SpsaEstimator<T, Guided> {
             return Err(Error::NonFinite { what: "the norm of the given gradient", value: norm });
         }
         let given = materialize(given)?;
-        self.look(model)?;
+        self.ensure_layout(model)?;
         let guide = self.guide(beta, norm, given)?;
         self.follow(guide);
         self.estimate(model, loss)

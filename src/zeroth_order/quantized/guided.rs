@@ -1,12 +1,12 @@
 //! Directions beside a given one.
 
-use super::straight_through::Ste;
+use super::straight_through::StraightThrough;
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::state::StateBytes;
-use crate::zeroth_order::directions::{Directions, Draw, Law, Query};
+use crate::zeroth_order::directions::{DirectionKey, DirectionSampler, Directions, StepContext};
 use crate::zeroth_order::estimator::Purpose;
 
 /// Random numbers of mean 0 and variance 1.
@@ -15,8 +15,8 @@ use crate::zeroth_order::estimator::Purpose;
 pub enum UnitNoise {
     /// Standard normal.
     Normal,
-    /// The law that belongs to a straight-through estimator, see [`Ste::noise`].
-    Matched(Ste),
+    /// The law that belongs to a straight-through estimator, see [`StraightThrough::noise`].
+    Matched(StraightThrough),
 }
 
 /// Random directions mixed with a given one: the law of [`Fogzo`](crate::zeroth_order::Fogzo).
@@ -39,7 +39,7 @@ pub struct Guided {
 
 impl Default for Guided {
     fn default() -> Self {
-        Self { beta: 0.999, noise: UnitNoise::Matched(Ste::Identity) }
+        Self { beta: 0.999, noise: UnitNoise::Matched(StraightThrough::Identity) }
     }
 }
 
@@ -51,18 +51,18 @@ impl Hyperparameters for Guided {
     }
 }
 
-impl Law for Guided {
+impl DirectionSampler for Guided {
     type Directions<R: Real> = GuidedDirections<R>;
 
     fn directions<R: Real>(&self) -> GuidedDirections<R> {
-        GuidedDirections { law: *self, guide: Vec::new() }
+        GuidedDirections { sampler: *self, guide: Vec::new() }
     }
 }
 
 /// The directions of [`Guided`].
 #[derive(Clone, Debug)]
 pub struct GuidedDirections<R> {
-    law: Guided,
+    sampler: Guided,
     /// ĝ of every tensor; empty where it is 0.
     guide: Vec<Vec<R>>,
 }
@@ -70,38 +70,40 @@ pub struct GuidedDirections<R> {
 impl<R: Real> GuidedDirections<R> {
     /// Takes another share and direction, from the next step on.
     pub(super) fn follow(&mut self, beta: f64, guide: Vec<Vec<R>>) {
-        self.law.beta = beta;
+        self.sampler.beta = beta;
         self.guide = guide;
     }
 }
 
 impl<R: Real> Directions<R> for GuidedDirections<R> {
-    fn begin(&mut self, _draw: &Draw<'_, R>) -> Result<()> {
+    fn begin(&mut self, _context: &StepContext<'_, R>) -> Result<()> {
         Ok(())
     }
 
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        let place = query.place(Purpose::Direction);
-        match self.law.noise {
-            UnitNoise::Normal => query.noise.normal(&place, offset, out),
-            UnitNoise::Matched(ste) => with_scratch(out.len(), |uniform: &mut [f64]| {
-                query.noise.uniform(&place, offset, uniform);
-                for (x, &mut p) in out.iter_mut().zip(uniform) {
-                    *x = R::of(ste.noise(p));
-                }
-            }),
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        let stream = key.stream(Purpose::Direction);
+        match self.sampler.noise {
+            UnitNoise::Normal => key.noise.normal(&stream, offset, out),
+            UnitNoise::Matched(straight_through) => {
+                with_scratch(out.len(), |uniform: &mut [f64]| {
+                    key.noise.uniform(&stream, offset, uniform);
+                    for (x, &mut p) in out.iter_mut().zip(uniform) {
+                        *x = R::of(straight_through.noise(p));
+                    }
+                })
+            }
         }
-        let random = R::of((1.0 - self.law.beta).sqrt());
+        let random = R::of((1.0 - self.sampler.beta).sqrt());
         out.iter_mut().for_each(|x| *x *= random);
-        let guide = self.guide.get(query.tensor).and_then(|g| g.get(offset..)).unwrap_or_default();
+        let guide = self.guide.get(key.tensor).and_then(|g| g.get(offset..)).unwrap_or_default();
         if guide.is_empty() {
             return;
         }
         let mut sign = [R::one()];
-        let first = Query { tensor: 0, ..*query };
-        query.noise.rademacher(&first.place(Purpose::Sign), 0, &mut sign);
+        let first = DirectionKey { tensor: 0, ..*key };
+        key.noise.rademacher(&first.stream(Purpose::Sign), 0, &mut sign);
         let [sign] = sign;
-        let share = R::of(self.law.beta.sqrt()) * sign;
+        let share = R::of(self.sampler.beta.sqrt()) * sign;
         for (x, &g) in out.iter_mut().zip(guide) {
             *x += share * g;
         }

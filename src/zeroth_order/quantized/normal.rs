@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters};
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
-use crate::zeroth_order::directions::{Directions, Draw, Law, Query};
+use crate::zeroth_order::directions::{DirectionKey, DirectionSampler, Directions, StepContext};
 use crate::zeroth_order::estimator::Purpose;
 
 /// Normal directions rounded at random to few bits, twice: the perturbation and the update are
@@ -24,8 +24,8 @@ use crate::zeroth_order::estimator::Purpose;
 /// use ndarray::array;
 ///
 /// let mut w = array![1.0f64, -1.0];
-/// let law = QuantizedNormal { format: IntegerFormat { bits: 4, full: false } };
-/// let mut estimator = Spsa::with_law(law).build::<f64>()?;
+/// let sampler = QuantizedNormal { format: IntegerFormat { bits: 4, full: false } };
+/// let mut estimator = Spsa::with_sampler(sampler).build::<f64>()?;
 /// let estimate = estimator.estimate(&mut w, |w| w.sum())?;
 /// assert!(estimate.report().coefficients[0].is_finite());
 /// # Ok::<(), eigenstep::Error>(())
@@ -57,7 +57,7 @@ impl Hyperparameters for QuantizedNormal {
     }
 }
 
-impl Law for QuantizedNormal {
+impl DirectionSampler for QuantizedNormal {
     type Directions<R: Real> = QuantizedDirections;
 
     fn directions<R: Real>(&self) -> QuantizedDirections {
@@ -77,17 +77,17 @@ pub struct QuantizedDirections {
 impl QuantizedDirections {
     fn rounded<R: Real>(
         &self,
-        query: &Query<'_, R>,
+        key: &DirectionKey<'_, R>,
         purpose: Purpose,
         offset: usize,
         out: &mut [R],
     ) {
-        query.noise.normal(&query.place(Purpose::Direction), offset, out);
-        let at = query.query as usize * self.tensors + query.tensor;
+        key.noise.normal(&key.stream(Purpose::Direction), offset, out);
+        let at = key.query as usize * self.tensors + key.tensor;
         let scale = self.scales.get(at).copied().unwrap_or(0.0);
         let (low, high) = (self.format.qmin(), self.format.qmax());
         with_scratch(out.len(), |uniform: &mut [f64]| {
-            query.noise.uniform(&query.place(purpose), offset, uniform);
+            key.noise.uniform(&key.stream(purpose), offset, uniform);
             for (x, &mut u) in out.iter_mut().zip(uniform) {
                 let code = if scale > 0.0 {
                     stochastic_round_int(x.widen() / scale, u, low, high)
@@ -104,18 +104,18 @@ impl QuantizedDirections {
 const PIECE: usize = 1 << 12;
 
 impl<R: Real> Directions<R> for QuantizedDirections {
-    fn begin(&mut self, draw: &Draw<'_, R>) -> Result<()> {
-        let segments = draw.layout.segments();
+    fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        let segments = context.layout.segments();
         self.tensors = segments.len();
         self.scales.clear();
-        for query in 0..draw.queries {
+        for query in 0..context.queries {
             for (tensor, segment) in segments.iter().enumerate() {
-                let query = Query { noise: draw.noise, step: draw.step, query, tensor };
-                let place = query.place(Purpose::Direction);
+                let key = DirectionKey { noise: context.noise, step: context.step, query, tensor };
+                let stream = key.stream(Purpose::Direction);
                 let mut largest = 0.0f64;
                 for offset in (0..segment.numel()).step_by(PIECE) {
                     with_scratch(PIECE.min(segment.numel() - offset), |z: &mut [R]| {
-                        draw.noise.normal(&place, offset, z);
+                        context.noise.normal(&stream, offset, z);
                         largest = z.iter().fold(largest, |most, z| most.max(z.widen().abs()));
                     });
                 }
@@ -125,12 +125,12 @@ impl<R: Real> Directions<R> for QuantizedDirections {
         Ok(())
     }
 
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        self.rounded(query, Purpose::FirstRounding, offset, out);
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        self.rounded(key, Purpose::FirstRounding, offset, out);
     }
 
-    fn update(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        self.rounded(query, Purpose::SecondRounding, offset, out);
+    fn update(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        self.rounded(key, Purpose::SecondRounding, offset, out);
     }
 
     fn bound(&self) -> Option<f64> {

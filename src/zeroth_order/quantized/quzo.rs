@@ -11,7 +11,9 @@ use crate::numeric::random::round_at_random;
 use crate::numeric::{Element, Real};
 use crate::optim::{IntoLoss, NonFinite};
 use crate::params::Parameters;
-use crate::zeroth_order::estimator::{Estimator, Noise, Purpose, Report, Space, Visit};
+use crate::zeroth_order::estimator::{
+    Estimator, Noise, ParamSnapshot, Purpose, Report, VisitBuffers,
+};
 use crate::zeroth_order::spsa::{Spsa, SpsaEstimator};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -122,7 +124,7 @@ impl Quzo {
             num_samples: self.num_samples,
             seed: self.seed,
             non_finite: self.non_finite,
-            ..Spsa::with_law(QuantizedNormal { format: self.directions })
+            ..Spsa::with_sampler(QuantizedNormal { format: self.directions })
         };
         Ok(QuzoOptimizer { estimator: spsa.build()?, config: self, scales: BTreeMap::new() })
     }
@@ -189,11 +191,12 @@ impl<T: Element> QuzoOptimizer<T> {
     /// # Errors
     /// [`Error::NonFinite`] for a weight that is not finite; nothing changes then.
     pub fn quantize(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
-        let (mut space, mut visit) = (Space::<T>::new(Quzo::NAME)?, Visit::default());
-        space.read(Quzo::NAME, &mut visit, params, true)?;
+        let (mut snapshot, mut buffers) =
+            (ParamSnapshot::<T>::new(Quzo::NAME)?, VisitBuffers::default());
+        snapshot.read(Quzo::NAME, &mut buffers, params, true)?;
         let mut scales = Vec::new();
-        for segment in space.layout.segments() {
-            let values = space.base.get(segment.offset..).unwrap_or_default();
+        for segment in snapshot.layout.segments() {
+            let values = snapshot.base.get(segment.offset..).unwrap_or_default();
             let values = values.get(..segment.numel()).unwrap_or_default();
             if let Some(x) = values.iter().find(|x| !x.widen().is_finite()) {
                 return Err(Error::NonFinite { what: "a weight to quantize", value: x.widen() });
@@ -202,13 +205,13 @@ impl<T: Element> QuzoOptimizer<T> {
             scales.push(known.unwrap_or_else(|| self.config.weights.scale(values)));
         }
         let weights = self.config.weights;
-        space.write(Quzo::NAME, &mut visit, params, |tensor, _, before, out| {
+        snapshot.write(Quzo::NAME, &mut buffers, params, |tensor, _, before, out| {
             let scale = scales.get(tensor).copied().unwrap_or(0.0);
             for (x, before) in out.iter_mut().zip(before) {
                 *x = T::Compute::of(weights.nearest(before.widen(), scale));
             }
         })?;
-        let names = space.layout.segments().iter().map(|segment| segment.name.clone());
+        let names = snapshot.layout.segments().iter().map(|segment| segment.name.clone());
         self.scales.extend(names.zip(scales));
         Ok(())
     }
@@ -227,7 +230,7 @@ impl<T: Element> QuzoOptimizer<T> {
         M: Parameters<T>,
         V: IntoLoss,
     {
-        self.estimator.look(model)?;
+        self.estimator.ensure_layout(model)?;
         let scale = |name: &String| {
             let problem = "the weights have to be quantized first";
             self.scales.get(name).copied().ok_or(Error::OutOfOrder { what: "Quzo::step", problem })
@@ -262,8 +265,8 @@ impl<T: Element> QuzoOptimizer<T> {
         // fewer than 2^24
         let queries = num_samples as u32;
         let len = out.len();
-        with_scratch(3 * len, |room: &mut [f64]| {
-            let (steps, rest) = room.split_at_mut(len);
+        with_scratch(3 * len, |scratch: &mut [f64]| {
+            let (steps, rest) = scratch.split_at_mut(len);
             let (uniform, total) = rest.split_at_mut(len);
             steps.fill(0.0);
             total.fill(0.0);

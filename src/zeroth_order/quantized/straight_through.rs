@@ -80,18 +80,18 @@ impl Grid {
 ///
 /// The noise ties the estimator to zeroth-order methods: with `u` of mean 0 and variance 1, the mean of
 /// `round(y + ε̄u)`, or of `sign(y + ε̄u)`, is the function whose derivative is the factor
-/// ([`Ste::surrogate`]). Losses at `x ± alpha·ε̄·u` hence estimate the gradient that the estimator
+/// ([`StraightThrough::surrogate`]). Losses at `x ± alpha·ε̄·u` hence estimate the gradient that the estimator
 /// pretends to be.
 ///
 /// # Examples
 /// ```
-/// use eigenstep::zeroth_order::{Grid, Ste};
+/// use eigenstep::zeroth_order::{Grid, StraightThrough};
 ///
 /// let grid = Grid { alpha: 0.5, qmin: -2, qmax: 1 };
 /// let x = [0.3f32, -2.0];
 /// let (mut quantized, mut grad) = ([0.0; 2], [0.0; 2]);
-/// Ste::Clipped.forward_slice(&x, grid, &mut quantized)?;
-/// Ste::Clipped.backward_slice(&x, &[3.0, 3.0], grid, &mut grad)?;
+/// StraightThrough::Clipped.forward_slice(&x, grid, &mut quantized)?;
+/// StraightThrough::Clipped.backward_slice(&x, &[3.0, 3.0], grid, &mut grad)?;
 /// assert_eq!((quantized, grad), ([0.5, -1.0], [3.0, 0.0]));
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
@@ -102,7 +102,7 @@ impl Grid {
 /// Estimator with Zeroth-Order Information", NeurIPS 2025.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Ste {
+pub enum StraightThrough {
     /// Rounding passes every gradient.
     #[default]
     Identity,
@@ -132,7 +132,7 @@ fn indicator(y: f64, inside: bool) -> f64 {
     if y.is_nan() { y } else { f64::from(u8::from(inside)) }
 }
 
-impl Ste {
+impl StraightThrough {
     /// All of them.
     pub const ALL: [Self; 5] =
         [Self::Identity, Self::Clipped, Self::HardTanh, Self::Tanh, Self::ApproxSign];
@@ -141,11 +141,11 @@ impl Ste {
     ///
     /// # Examples
     /// ```
-    /// use eigenstep::zeroth_order::{Grid, Ste};
+    /// use eigenstep::zeroth_order::{Grid, StraightThrough};
     ///
     /// let grid = Grid { alpha: 0.5, qmin: -2, qmax: 1 };
-    /// assert_eq!(Ste::Identity.forward(0.8f64, grid), 0.5);
-    /// assert_eq!(Ste::Tanh.forward(0.0f64, grid), 0.5);
+    /// assert_eq!(StraightThrough::Identity.forward(0.8f64, grid), 0.5);
+    /// assert_eq!(StraightThrough::Tanh.forward(0.0f64, grid), 0.5);
     /// ```
     pub fn forward<R: Real>(self, x: R, grid: Grid) -> R {
         let y = x.widen() / grid.alpha;
@@ -164,11 +164,11 @@ impl Ste {
     ///
     /// # Examples
     /// ```
-    /// use eigenstep::zeroth_order::{Grid, Ste};
+    /// use eigenstep::zeroth_order::{Grid, StraightThrough};
     ///
     /// let grid = Grid { alpha: 0.5, qmin: -2, qmax: 1 };
-    /// assert_eq!(Ste::ApproxSign.backward_factor(0.125f64, grid), 1.5);
-    /// assert_eq!(Ste::Clipped.backward_factor(0.6f64, grid), 0.0);
+    /// assert_eq!(StraightThrough::ApproxSign.backward_factor(0.125f64, grid), 1.5);
+    /// assert_eq!(StraightThrough::Clipped.backward_factor(0.6f64, grid), 0.0);
     /// ```
     pub fn backward_factor<R: Real>(self, x: R, grid: Grid) -> R {
         let y = x.widen() / grid.alpha;
@@ -195,9 +195,9 @@ impl Ste {
     ///
     /// # Examples
     /// ```
-    /// use eigenstep::zeroth_order::Ste;
+    /// use eigenstep::zeroth_order::StraightThrough;
     ///
-    /// assert_eq!(Ste::ApproxSign.surrogate(0.5), 0.75);
+    /// assert_eq!(StraightThrough::ApproxSign.surrogate(0.5), 0.75);
     /// ```
     pub fn surrogate(self, y: f64) -> f64 {
         match self {
@@ -215,10 +215,10 @@ impl Ste {
     ///
     /// # Examples
     /// ```
-    /// use eigenstep::zeroth_order::Ste;
+    /// use eigenstep::zeroth_order::StraightThrough;
     ///
     /// // rounding forgets what uniform noise of one grid step adds
-    /// assert!((Ste::Identity.epsilon_bar() * 12f64.sqrt() - 1.0).abs() < 1e-15);
+    /// assert!((StraightThrough::Identity.epsilon_bar() * 12f64.sqrt() - 1.0).abs() < 1e-15);
     /// ```
     pub fn epsilon_bar(self) -> f64 {
         match self {
@@ -237,10 +237,10 @@ impl Ste {
     ///
     /// # Examples
     /// ```
-    /// use eigenstep::zeroth_order::Ste;
+    /// use eigenstep::zeroth_order::StraightThrough;
     ///
-    /// assert_eq!(Ste::HardTanh.noise(1.0), 3f64.sqrt());
-    /// assert!(Ste::Tanh.noise(0.0).is_finite());
+    /// assert_eq!(StraightThrough::HardTanh.noise(1.0), 3f64.sqrt());
+    /// assert!(StraightThrough::Tanh.noise(0.0).is_finite());
     /// ```
     pub fn noise(self, p: f64) -> f64 {
         let p = p.clamp(0.0, 1.0);
@@ -255,7 +255,7 @@ impl Ste {
         }
     }
 
-    /// [`Ste::forward`] of every element.
+    /// [`StraightThrough::forward`] of every element.
     ///
     /// # Errors
     /// As [`Grid::validate`]; [`Error::LengthMismatch`] if `out` does not have the length of `x`. Nothing
@@ -263,11 +263,11 @@ impl Ste {
     ///
     /// # Examples
     /// ```
-    /// use eigenstep::zeroth_order::{Grid, Ste};
+    /// use eigenstep::zeroth_order::{Grid, StraightThrough};
     ///
     /// let mut out = [0.0f32; 2];
     /// let grid = Grid { alpha: 1.0, qmin: -7, qmax: 7 };
-    /// Ste::Identity.forward_slice(&[2.5, -9.0], grid, &mut out)?;
+    /// StraightThrough::Identity.forward_slice(&[2.5, -9.0], grid, &mut out)?;
     /// assert_eq!(out, [2.0, -7.0]);
     /// # Ok::<(), eigenstep::Error>(())
     /// ```
@@ -278,19 +278,19 @@ impl Ste {
         Ok(())
     }
 
-    /// The gradient of every element: [`Ste::backward_factor`] times the gradient of the quantized
+    /// The gradient of every element: [`StraightThrough::backward_factor`] times the gradient of the quantized
     /// value.
     ///
     /// # Errors
-    /// As [`Ste::forward_slice`]; `upstream` needs the length of `x`, too.
+    /// As [`StraightThrough::forward_slice`]; `upstream` needs the length of `x`, too.
     ///
     /// # Examples
     /// ```
-    /// use eigenstep::zeroth_order::{Grid, Ste};
+    /// use eigenstep::zeroth_order::{Grid, StraightThrough};
     ///
     /// let mut out = [0.0f32; 2];
     /// let grid = Grid { alpha: 1.0, qmin: -1, qmax: 1 };
-    /// Ste::HardTanh.backward_slice(&[0.5, -9.0], &[4.0, 4.0], grid, &mut out)?;
+    /// StraightThrough::HardTanh.backward_slice(&[0.5, -9.0], &[4.0, 4.0], grid, &mut out)?;
     /// assert_eq!(out, [4.0, 0.0]);
     /// # Ok::<(), eigenstep::Error>(())
     /// ```

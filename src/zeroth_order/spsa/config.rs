@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::optim::NonFinite;
-use crate::zeroth_order::directions::{Law, Random};
-use crate::zeroth_order::estimator::{Shaping, Sides};
+use crate::zeroth_order::directions::{DirectionSampler, Random};
+use crate::zeroth_order::estimator::{FiniteDifference, FitnessShaping};
 
 /// What the slope along a direction is used as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub enum Slope {
 /// |---|---|---|
 /// | `epsilon` ε | 1e-3; in `f64` losses 1e-5 is better | MeZO |
 /// | `num_samples` q | 1 | MeZO |
-/// | `sides` | `Central` | MeZO |
-/// | `law` | `Random::Rademacher` | – ; MeZO: `Gaussian` |
+/// | `difference` | `Central` | MeZO |
+/// | `sampler` | `Random::Rademacher` | – ; MeZO: `Gaussian` |
 /// | `shaping` | `None` | – ; evolution strategies: `CenteredRank` |
 /// | `slope` | `Value` | – ; ZO-Bench's sign method: `Sign` |
 /// | `clip` | ∞: bound on the size of every c_i | – |
@@ -75,17 +75,17 @@ pub enum Slope {
 /// "Fine-Tuning Language Models with Just Forward Passes", 2023.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Spsa<L = Random> {
+pub struct Spsa<S = Random> {
     /// Perturbation size, above 0.
     pub epsilon: f64,
     /// Directions per step, at least 1 and below 2^24.
     pub num_samples: usize,
     /// Where the loss is evaluated.
-    pub sides: Sides,
+    pub difference: FiniteDifference,
     /// Law of the directions.
-    pub law: L,
+    pub sampler: S,
     /// What stands for the losses.
-    pub shaping: Shaping,
+    pub shaping: FitnessShaping,
     /// What the slopes are used as.
     pub slope: Slope,
     /// Largest size of a slope, above 0.
@@ -98,7 +98,7 @@ pub struct Spsa<L = Random> {
 
 impl Default for Spsa {
     fn default() -> Self {
-        Self::with_law(Random::default())
+        Self::with_sampler(Random::default())
     }
 }
 
@@ -106,20 +106,20 @@ impl Spsa {
     /// Evolution strategies: `pairs` antithetic pairs of Gaussian directions of length `sigma`, ranks in
     /// place of losses.
     pub fn evolution(pairs: usize, sigma: f64) -> Self {
-        let shaping = Shaping::CenteredRank;
-        Self { epsilon: sigma, num_samples: pairs, shaping, ..Self::with_law(Random::Gaussian) }
+        let shaping = FitnessShaping::CenteredRank;
+        Self { epsilon: sigma, num_samples: pairs, shaping, ..Self::with_sampler(Random::Gaussian) }
     }
 }
 
-impl<L> Spsa<L> {
+impl<S> Spsa<S> {
     /// The defaults with another law.
-    pub fn with_law(law: L) -> Self {
+    pub fn with_sampler(sampler: S) -> Self {
         Self {
             epsilon: 1e-3,
             num_samples: 1,
-            sides: Sides::Central,
-            law,
-            shaping: Shaping::None,
+            difference: FiniteDifference::Central,
+            sampler,
+            shaping: FitnessShaping::None,
             slope: Slope::Value,
             clip: f64::INFINITY,
             seed: 0,
@@ -128,18 +128,18 @@ impl<L> Spsa<L> {
     }
 }
 
-impl<L: Law> Hyperparameters for Spsa<L> {
+impl<S: DirectionSampler> Hyperparameters for Spsa<S> {
     const NAME: &'static str = "Spsa";
 
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         visitor(Hyper { name: "epsilon", range: Range::Positive, value: &mut self.epsilon });
         let range = Range::CountFrom(1);
         visitor(Hyper { name: "num_samples", range, value: &mut self.num_samples });
-        self.law.visit_options(visitor);
+        self.sampler.visit_options(visitor);
     }
 
     fn validate_together(&self) -> Result<()> {
-        self.law.validate_together()?;
+        self.sampler.validate_together()?;
         let invalid =
             |field, expected: &str, found: String| Err(Self::invalid(field, expected, found));
         if self.num_samples >> 24 != 0 {
@@ -148,8 +148,8 @@ impl<L: Law> Hyperparameters for Spsa<L> {
         if self.clip.is_nan() || self.clip <= 0.0 {
             return invalid("clip", "above 0", self.clip.to_string());
         }
-        if self.shaping != Shaping::None && self.sides == Sides::Forward {
-            return invalid("sides", "`Central` with ranks", "Forward".into());
+        if self.shaping != FitnessShaping::None && self.difference == FiniteDifference::Forward {
+            return invalid("difference", "`Central` with ranks", "Forward".into());
         }
         Ok(())
     }

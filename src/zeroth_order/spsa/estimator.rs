@@ -1,7 +1,7 @@
 //! The estimator that [`Spsa`] builds.
 
 use super::config::{Slope, Spsa};
-use super::rays::{Perturb, Rays};
+use super::directional::{DirectionalEstimate, Perturb};
 use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
@@ -10,33 +10,35 @@ use crate::numeric::{Element, Real, sign};
 use crate::optim::NonFinite;
 use crate::params::{Parameters, Select};
 use crate::state::{Record, Scalar, StateBytes, StateDict};
-use crate::zeroth_order::directions::{Directions, Draw, Law, Slopes};
+use crate::zeroth_order::directions::{
+    DirectionSampler, DirectionalDerivatives, Directions, StepContext,
+};
 use crate::zeroth_order::estimator::{
-    Core, ESTIMATOR, Estimate, Estimator, Noise, Philox, Place, Purpose, Saved, Session, Shaping,
-    Sides, Space, Visit,
+    Core, ESTIMATOR, Estimate, Estimator, EstimatorState, FiniteDifference, FitnessShaping, Noise,
+    ParamSnapshot, Philox, Purpose, RngStream, Saved, VisitBuffers,
 };
 use std::borrow::Cow;
 
 /// Estimates along random directions: what [`Spsa`] builds.
 #[derive(Debug)]
-pub struct SpsaEstimator<T: Element, L: Law> {
-    config: Spsa<L>,
-    session: Session<T>,
-    rays: Rays<T::Compute, L>,
+pub struct SpsaEstimator<T: Element, S: DirectionSampler> {
+    config: Spsa<S>,
+    state: EstimatorState<T>,
+    estimate: DirectionalEstimate<T::Compute, S>,
     /// Perturbation sizes by selector; the last that matches counts.
     epsilons: Vec<(Select, f64)>,
     /// Which tensors take part; all if `None`.
     active: Option<Select>,
 }
 
-impl<L: Law> Spsa<L> {
+impl<S: DirectionSampler> Spsa<S> {
     /// An estimator for parameters of element type `T`.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names the option that is
     /// out of range or contradicts another;
     /// [`Error::UnsupportedElement`] for 16-bit parameters.
-    pub fn build<T: Element>(self) -> Result<SpsaEstimator<T, L>> {
+    pub fn build<T: Element>(self) -> Result<SpsaEstimator<T, S>> {
         SpsaEstimator::new(self)
     }
 }
@@ -47,28 +49,31 @@ enum Probe {
     Along { query: u32, sign: f64 },
 }
 
-impl<T: Element, L: Law> SpsaEstimator<T, L> {
-    fn new(config: Spsa<L>) -> Result<Self> {
+impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
+    fn new(config: Spsa<S>) -> Result<Self> {
         config.validate()?;
-        let directions = config.law.directions();
-        if directions.needs_centre() && config.sides == Sides::Forward {
-            let expected = "`Central` with this law";
-            return Err(Spsa::<L>::invalid("sides", expected, "Forward"));
+        let directions = config.sampler.directions();
+        if directions.needs_centre() && config.difference == FiniteDifference::Forward {
+            let expected = "`Central` with these directions";
+            return Err(Spsa::<S>::invalid("difference", expected, "Forward"));
         }
-        let rays = Rays {
+        let estimate = DirectionalEstimate {
             directions,
             noise: Box::new(Philox::new(config.seed)),
             step: 0,
             queries: 0,
-            slopes: Slopes { divided: config.slope == Slope::Value, ..Slopes::default() },
+            derivatives: DirectionalDerivatives {
+                divided: config.slope == Slope::Value,
+                ..DirectionalDerivatives::default()
+            },
         };
-        let session = Session::new(Spsa::<L>::NAME)?;
-        Ok(Self { session, rays, config, epsilons: Vec::new(), active: None })
+        let state = EstimatorState::new(Spsa::<S>::NAME)?;
+        Ok(Self { state, estimate, config, epsilons: Vec::new(), active: None })
     }
 
     /// Random numbers from another source than Philox: for tests that supply them.
     pub fn with_noise(mut self, noise: impl Noise<T::Compute> + 'static) -> Self {
-        self.rays.noise = Box::new(noise);
+        self.estimate.noise = Box::new(noise);
         self
     }
 
@@ -80,14 +85,14 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     pub fn with_epsilon(mut self, select: Select, epsilon: f64) -> Result<Self> {
         if !(epsilon > 0.0 && epsilon.is_finite()) {
             let expected = "finite and > 0";
-            return Err(Spsa::<L>::invalid("epsilon", expected, epsilon.to_string()));
+            return Err(Spsa::<S>::invalid("epsilon", expected, epsilon.to_string()));
         }
         self.epsilons.push((select, epsilon));
         Ok(self)
     }
 
     /// The configuration.
-    pub fn config(&self) -> &Spsa<L> {
+    pub fn config(&self) -> &Spsa<S> {
         &self.config
     }
 
@@ -97,7 +102,7 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     /// [`Error::InvalidHyperparameter`] unless it is finite and above 0; [`Error::OutOfOrder`] between
     /// [`ask`](Estimator::ask) and [`tell`](Estimator::tell).
     pub fn set_epsilon(&mut self, epsilon: f64) -> Result<()> {
-        self.session.refuse_if_asked("Spsa::set_epsilon")?;
+        self.state.refuse_if_asked("Spsa::set_epsilon")?;
         self.config.set_option("epsilon", epsilon)
     }
 
@@ -112,13 +117,16 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     /// # Errors
     /// [`Error::OutOfOrder`] between [`ask`](Estimator::ask) and [`tell`](Estimator::tell).
     pub fn set_step(&mut self, step: u64) -> Result<()> {
-        self.session.refuse_if_asked("Spsa::set_step")?;
-        self.session.step = step;
+        self.state.refuse_if_asked("Spsa::set_step")?;
+        self.state.step = step;
         Ok(())
     }
 
     /// Takes a first look at the parameters, if there was none: the tensors are known from it.
-    pub(in crate::zeroth_order) fn look(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+    pub(in crate::zeroth_order) fn ensure_layout(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+    ) -> Result<()> {
         if self.segments().is_empty() {
             self.ask(params)?;
             self.cancel();
@@ -127,8 +135,8 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     }
 
     /// The directions, to be told what the losses cannot tell them.
-    pub(in crate::zeroth_order) fn directions_mut(&mut self) -> &mut L::Directions<T::Compute> {
-        &mut self.rays.directions
+    pub(in crate::zeroth_order) fn directions_mut(&mut self) -> &mut S::Directions<T::Compute> {
+        &mut self.estimate.directions
     }
 
     /// The part of one direction in the estimate.
@@ -139,7 +147,7 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
         offset: usize,
         out: &mut [T::Compute],
     ) {
-        self.rays.contribution(tensor, query, offset, out);
+        self.estimate.contribution(tensor, query, offset, out);
     }
 
     /// Uniform numbers of the step that was told last.
@@ -150,7 +158,7 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
         offset: usize,
         out: &mut [f64],
     ) {
-        self.rays.noise.uniform(&self.rays.query(query, tensor).place(purpose), offset, out);
+        self.estimate.noise.uniform(&self.estimate.key(query, tensor).stream(purpose), offset, out);
     }
 
     /// Lets `f(tensor, offset, before, out)` write the parameters from the copy before the step.
@@ -159,16 +167,16 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
         params: &mut dyn Parameters<T>,
         f: impl Fn(usize, usize, &[T::Compute], &mut [T::Compute]) + Sync + Send,
     ) -> Result<()> {
-        self.session.space.write(Spsa::<L>::NAME, &mut Visit::default(), params, f)
+        self.state.snapshot.write(Spsa::<S>::NAME, &mut VisitBuffers::default(), params, f)
     }
 
     fn probe(&self, probe: usize) -> Probe {
         let centre = usize::from(self.evaluates_centre());
         let Some(along) = probe.checked_sub(centre) else { return Probe::Centre };
         // fewer than 2^24 queries
-        match self.config.sides {
-            Sides::Forward => Probe::Along { query: along as u32, sign: 1.0 },
-            Sides::Central => {
+        match self.config.difference {
+            FiniteDifference::Forward => Probe::Along { query: along as u32, sign: 1.0 },
+            FiniteDifference::Central => {
                 let sign = if along % 2 == 0 { 1.0 } else { -1.0 };
                 Probe::Along { query: (along / 2) as u32, sign }
             }
@@ -176,23 +184,24 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     }
 
     fn evaluates_centre(&self) -> bool {
-        self.config.sides == Sides::Forward || self.rays.directions.needs_centre()
+        self.config.difference == FiniteDifference::Forward
+            || self.estimate.directions.needs_centre()
     }
 
     /// One slope per direction; `along` are its losses, `shaped` what stands for them.
     fn set_slopes(&mut self, along: &[f64], shaped: &[f64], centre: Option<f64>) {
-        let sides = self.sides();
+        let width = self.evaluations_per_direction();
         let Spsa { epsilon, clip, slope: form, non_finite, .. } = self.config;
-        let all = along.chunks_exact(sides);
+        let all = along.chunks_exact(width);
         let total = all.clone().filter(|losses| counts(non_finite, losses, centre)).count();
-        let report = &mut self.session.report;
+        let report = &mut self.state.report;
         report.skipped = total == 0;
         report.coefficients.clear();
-        let slopes = &mut self.rays.slopes;
-        slopes.differences.clear();
-        slopes.second_differences.clear();
+        let derivatives = &mut self.estimate.derivatives;
+        derivatives.differences.clear();
+        derivatives.second_differences.clear();
         let total = total.max(1) as f64;
-        for (losses, shaped) in all.zip(shaped.chunks_exact(sides)) {
+        for (losses, shaped) in all.zip(shaped.chunks_exact(width)) {
             let (difference, second) = match (shaped, losses, centre) {
                 _ if !counts(non_finite, losses, centre) => (0.0, 0.0),
                 (&[plus, minus], &[f_plus, f_minus], centre) => {
@@ -205,38 +214,38 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
             let slope = difference / epsilon;
             let clipped = if slope.abs() > clip { clip.copysign(slope) } else { slope };
             report.coefficients.push(clipped);
-            slopes.differences.push(match form {
+            derivatives.differences.push(match form {
                 Slope::Sign => sign(slope) / total,
                 Slope::Value if slope.abs() > clip => clipped * epsilon / total,
                 Slope::Value => difference / total,
             });
-            if self.rays.directions.needs_centre() {
-                slopes.second_differences.push(second / total);
+            if self.estimate.directions.needs_centre() {
+                derivatives.second_differences.push(second / total);
             }
         }
     }
 
     /// Evaluations per direction.
-    fn sides(&self) -> usize {
-        match self.config.sides {
-            Sides::Forward => 1,
-            Sides::Central => 2,
+    fn evaluations_per_direction(&self) -> usize {
+        match self.config.difference {
+            FiniteDifference::Forward => 1,
+            FiniteDifference::Central => 2,
         }
     }
 
     /// Weights in place of the losses of directions that count.
     fn shaped<'l>(&self, along: &'l [f64], centre: Option<f64>) -> Cow<'l, [f64]> {
-        if self.config.shaping == Shaping::None {
+        if self.config.shaping == FitnessShaping::None {
             return Cow::Borrowed(along);
         }
-        let sides = self.sides();
+        let width = self.evaluations_per_direction();
         let counts = |losses: &[f64]| counts(self.config.non_finite, losses, centre);
-        let kept = along.chunks_exact(sides).filter(|losses| counts(losses));
+        let kept = along.chunks_exact(width).filter(|losses| counts(losses));
         let mut kept: Vec<f64> = kept.flatten().copied().collect();
         self.config.shaping.apply(&mut kept);
         let mut shaped = along.to_vec();
-        let places = shaped.chunks_exact_mut(sides).filter(|losses| counts(losses)).flatten();
-        places.zip(kept).for_each(|(place, weight)| *place = weight);
+        let targets = shaped.chunks_exact_mut(width).filter(|losses| counts(losses)).flatten();
+        targets.zip(kept).for_each(|(target, weight)| *target = weight);
         Cow::Owned(shaped)
     }
 }
@@ -247,13 +256,13 @@ fn counts(policy: NonFinite, losses: &[f64], centre: Option<f64>) -> bool {
         || losses.iter().chain(centre.as_ref()).all(|loss| loss.is_finite())
 }
 
-impl<T: Element, L: Law> Core<T> for SpsaEstimator<T, L> {
-    fn session(&self) -> &Session<T> {
-        &self.session
+impl<T: Element, S: DirectionSampler> Core<T> for SpsaEstimator<T, S> {
+    fn state(&self) -> &EstimatorState<T> {
+        &self.state
     }
 
-    fn session_mut(&mut self) -> &mut Session<T> {
-        &mut self.session
+    fn state_mut(&mut self) -> &mut EstimatorState<T> {
+        &mut self.state
     }
 
     fn non_finite(&self) -> NonFinite {
@@ -261,33 +270,41 @@ impl<T: Element, L: Law> Core<T> for SpsaEstimator<T, L> {
     }
 
     fn num_probes(&self) -> usize {
-        usize::from(self.evaluates_centre()) + self.sides() * self.config.num_samples
+        usize::from(self.evaluates_centre())
+            + self.evaluations_per_direction() * self.config.num_samples
     }
 
     fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
-        let Self { session, rays, .. } = self;
-        session.space.read(Spsa::<L>::NAME, &mut session.visit, params, true)?;
-        let segments = session.space.layout.segments();
+        let Self { state, estimate, .. } = self;
+        state.snapshot.read(Spsa::<S>::NAME, &mut state.buffers, params, true)?;
+        let segments = state.snapshot.layout.segments();
         let largest = segments.iter().map(|s| s.numel()).max().unwrap_or(0);
-        Place::check(session.step, self.config.num_samples, largest)?;
+        RngStream::check(state.step, self.config.num_samples, largest)?;
         for select in self.epsilons.iter().map(|(select, _)| select).chain(&self.active) {
             if !segments.iter().any(|s| select.matches(&s.name, &s.shape)) {
                 return Err(Error::EmptyGroup { group: 0, select: select.label().to_owned() });
             }
         }
-        rays.slopes.epsilons.clear();
-        rays.slopes.epsilons.extend(segments.iter().map(|s| {
+        estimate.derivatives.epsilons.clear();
+        estimate.derivatives.epsilons.extend(segments.iter().map(|s| {
             let own =
                 self.epsilons.iter().rev().find(|(select, _)| select.matches(&s.name, &s.shape));
             own.map_or(self.config.epsilon, |&(_, epsilon)| epsilon)
         }));
-        rays.slopes.active.clear();
+        estimate.derivatives.active.clear();
         if let Some(select) = &self.active {
-            rays.slopes.active.extend(segments.iter().map(|s| select.matches(&s.name, &s.shape)));
+            estimate
+                .derivatives
+                .active
+                .extend(segments.iter().map(|s| select.matches(&s.name, &s.shape)));
         }
         // fewer than 2^24
-        (rays.step, rays.queries) = (session.step, self.config.num_samples as u32);
-        rays.directions.begin(&draw(&session.space, &*rays.noise, (rays.step, rays.queries)))
+        (estimate.step, estimate.queries) = (state.step, self.config.num_samples as u32);
+        estimate.directions.begin(&context(
+            &state.snapshot,
+            &*estimate.noise,
+            (estimate.step, estimate.queries),
+        ))
     }
 
     fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T> {
@@ -295,83 +312,88 @@ impl<T: Element, L: Law> Core<T> for SpsaEstimator<T, L> {
             losses.split_at(usize::from(self.evaluates_centre()).min(losses.len()));
         let centre = centre.first().copied();
         self.set_slopes(along, &self.shaped(along, centre), centre);
-        self.session.end_step(losses, centre);
-        let Self { session, rays, .. } = self;
-        if !session.report.skipped {
-            let draw = draw(&session.space, &*rays.noise, (rays.step, rays.queries));
-            rays.directions.observe(&draw, &rays.slopes);
+        self.state.end_step(losses, centre);
+        let Self { state, estimate, .. } = self;
+        if !state.report.skipped {
+            let context =
+                context(&state.snapshot, &*estimate.noise, (estimate.step, estimate.queries));
+            estimate.directions.observe(&context, &estimate.derivatives);
         }
-        session.estimate(rays)
+        state.estimate(estimate)
     }
 }
 
-fn draw<'a, T: Element>(
-    space: &'a Space<T>,
+fn context<'a, T: Element>(
+    snapshot: &'a ParamSnapshot<T>,
     noise: &'a dyn Noise<T::Compute>,
     (step, queries): (u64, u32),
-) -> Draw<'a, T::Compute> {
-    Draw { step, queries, layout: &space.layout, parameters: &space.base, noise }
+) -> StepContext<'a, T::Compute> {
+    StepContext { step, queries, layout: &snapshot.layout, parameters: &snapshot.base, noise }
 }
 
-impl<T: Element, L: Law> Estimator<T> for SpsaEstimator<T, L> {
+impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
     fn name(&self) -> &'static str {
-        Spsa::<L>::NAME
+        Spsa::<S>::NAME
     }
 
-    fn place(
+    fn move_to_probe(
         &self,
-        visit: &mut Visit<T>,
+        buffers: &mut VisitBuffers<T>,
         _from: Option<usize>,
         to: Option<usize>,
         params: &mut dyn Parameters<T>,
     ) -> Result<()> {
-        let (name, space) = (Spsa::<L>::NAME, &self.session.space);
+        let (name, snapshot) = (Spsa::<S>::NAME, &self.state.snapshot);
         let (query, sign) = match to.map(|probe| self.probe(probe)) {
             Some(Probe::Along { query, sign }) => (query, sign),
-            Some(Probe::Centre) | None => return space.restore(name, visit, params),
+            Some(Probe::Centre) | None => return snapshot.restore(name, buffers, params),
         };
         let isa = Isa::detect();
-        space.write(name, visit, params, |tensor, offset, before, out| {
-            if !self.rays.slopes.takes_part(tensor) {
+        snapshot.write(name, buffers, params, |tensor, offset, before, out| {
+            if !self.estimate.derivatives.takes_part(tensor) {
                 return out.copy_from_slice(before);
             }
-            let step = T::Compute::of(sign * self.rays.slopes.epsilon(tensor));
+            let step = T::Compute::of(sign * self.estimate.derivatives.epsilon(tensor));
             // beside, in the cache: the parameters themselves are written once
             with_scratch(out.len(), |direction| {
-                self.rays.directions.probe(&self.rays.query(query, tensor), offset, direction);
+                self.estimate.directions.probe(
+                    &self.estimate.key(query, tensor),
+                    offset,
+                    direction,
+                );
                 isa.run(Perturb { before, step, direction, out });
             });
         })
     }
 
     fn state_bytes(&self) -> StateBytes {
-        let mut bytes = self.session.count();
-        self.rays.directions.count(&mut bytes);
+        let mut bytes = self.state.count();
+        self.estimate.directions.count(&mut bytes);
         bytes
     }
 
     fn state_dict(&self) -> StateDict {
-        let mut dict = self.session.save(Spsa::<L>::NAME, self.config.seed);
-        Record::new(ESTIMATOR, &mut dict).scalar("law", Scalar::Text(L::NAME.to_owned()));
-        self.rays.directions.save(&mut Record::new("law", &mut dict));
+        let mut dict = self.state.save(Spsa::<S>::NAME, self.config.seed);
+        Record::new(ESTIMATOR, &mut dict).scalar("law", Scalar::Text(S::NAME.to_owned()));
+        self.estimate.directions.save(&mut Record::new("law", &mut dict));
         dict
     }
 
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
-        let saved = Saved::open(Spsa::<L>::NAME, state)?;
+        let saved = Saved::open(Spsa::<S>::NAME, state)?;
         let (seed, step) = (saved.integer("seed")?, saved.integer("step")?);
         let lookup = saved.lookup(ESTIMATOR);
-        if lookup.scalar("law").and_then(Scalar::as_text) != Some(L::NAME) {
-            return Err(lookup.problem("law", format!("is not `{}`", L::NAME)));
+        if lookup.scalar("law").and_then(Scalar::as_text) != Some(S::NAME) {
+            return Err(lookup.problem("law", format!("is not `{}`", S::NAME)));
         }
-        let layout = saved.layout(&self.session.space)?;
-        let mut directions = self.config.law.directions();
+        let layout = saved.layout(&self.state.snapshot)?;
+        let mut directions = self.config.sampler.directions();
         directions.load(&layout, &saved.lookup("law"))?;
         saved.finish()?;
-        self.session.resume(step, layout);
-        self.rays.directions = directions;
+        self.state.resume(step, layout);
+        self.estimate.directions = directions;
         if seed != self.config.seed {
-            self.rays.noise = Box::new(Philox::new(seed));
+            self.estimate.noise = Box::new(Philox::new(seed));
         }
         self.config.seed = seed;
         Ok(())

@@ -1,8 +1,8 @@
 //! Estimates along random directions.
 
 mod config;
+mod directional;
 mod estimator;
-mod rays;
 mod steps;
 
 pub use config::{Slope, Spsa};

@@ -7,11 +7,11 @@ use crate::hyper::Hyperparameters;
 use crate::numeric::Element;
 use crate::optim::{IntoLoss, Optimizer};
 use crate::params::{Parameters, Select};
-use crate::zeroth_order::directions::Law;
-use crate::zeroth_order::estimator::{Estimator, Pick, Report, ZerothOrder, pick};
+use crate::zeroth_order::directions::DirectionSampler;
+use crate::zeroth_order::estimator::{ConservativeChoice, Estimator, Report, ZerothOrder, choose};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-impl<T: Element, L: Law, O: Optimizer<T>> ZerothOrder<T, SpsaEstimator<T, L>, O> {
+impl<T: Element, S: DirectionSampler, O: Optimizer<T>> ZerothOrder<T, SpsaEstimator<T, S>, O> {
     /// One step block by block: each is probed and updated before the next, with the directions that it
     /// would have in a step of all. `2q` evaluations per block.
     ///
@@ -51,7 +51,7 @@ impl<T: Element, L: Law, O: Optimizer<T>> ZerothOrder<T, SpsaEstimator<T, L>, O>
     }
 }
 
-impl<T: Element, L: Law> SpsaEstimator<T, L> {
+impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
     /// One step of plain descent that is taken only if it helps: of `p − γĝ`, `p + γĝ` and `p` the one
     /// with the least loss, in this order where they are equal. `2q + 3` evaluations.
     ///
@@ -64,15 +64,15 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
     ///
     /// # Examples
     /// ```
-    /// use eigenstep::zeroth_order::{Pick, Spsa};
+    /// use eigenstep::zeroth_order::{ConservativeChoice, Spsa};
     /// use ndarray::array;
     ///
     /// let mut w = array![1.0f64];
     /// let mut estimator = Spsa::default().build::<f64>()?;
     /// let far = estimator.step_conservatively(10.0, &mut w, |w| w[0] * w[0])?;
-    /// assert_eq!((far, w[0]), (Pick::Stay, 1.0));
+    /// assert_eq!((far, w[0]), (ConservativeChoice::Stay, 1.0));
     /// let near = estimator.step_conservatively(0.1, &mut w, |w| w[0] * w[0])?;
-    /// assert!(near == Pick::Down && (w[0] - 0.8).abs() < 1e-9);
+    /// assert!(near == ConservativeChoice::Down && (w[0] - 0.8).abs() < 1e-9);
     /// # Ok::<(), eigenstep::Error>(())
     /// ```
     ///
@@ -84,15 +84,15 @@ impl<T: Element, L: Law> SpsaEstimator<T, L> {
         lr: f64,
         model: &mut M,
         mut loss: impl FnMut(&mut M) -> V,
-    ) -> Result<Pick>
+    ) -> Result<ConservativeChoice>
     where
         M: Parameters<T>,
         V: IntoLoss,
     {
         if !(lr >= 0.0 && lr.is_finite()) {
-            return Err(Spsa::<L>::invalid("lr", "finite and >= 0", lr.to_string()));
+            return Err(Spsa::<S>::invalid("lr", "finite and >= 0", lr.to_string()));
         }
         let estimate = self.estimate(model, &mut loss)?;
-        pick(&estimate, lr, model, &mut loss)
+        choose(&estimate, lr, model, &mut loss)
     }
 }

@@ -1,10 +1,10 @@
-//! Laws around laws, and names that mean nothing.
+//! Samplers around samplers, and names that mean nothing.
 
 use eigenstep::gradient::materialize;
 use eigenstep::prelude::{Rule, Sgd};
 use eigenstep::zeroth_order::{
-    ActiveSet, Coordinate, Estimator, Law, LayerScaled, LayerScales, Lozo, Mask, Random, Sparse,
-    Spsa, ZerothOrder,
+    ActiveSet, Coordinate, DirectionSampler, Estimator, LayerScaled, LayerScales, Lozo, Mask,
+    Random, Sparse, Spsa, ZerothOrder,
 };
 use eigenstep::{Error, numeric::Element};
 use ndarray::{Array1, Array2, array};
@@ -20,9 +20,9 @@ fn a_mask_hides_an_average_too() {
     let momentum = Lozo { rank: 1, interval: 3, momentum: 0.9, ..Lozo::default() };
     let small = |i: usize, j: usize| (i + j).is_multiple_of(2);
     let start = Array2::from_shape_fn((5, 4), |(i, j)| if small(i, j) { 0.1f64 } else { 3.0 });
-    let law = Sparse { law: momentum, mask: Mask::Below(bounds(1.0)) };
-    let mut masked = Spsa::with_law(law).build::<f64>().unwrap();
-    let mut plain = Spsa::with_law(momentum).build::<f64>().unwrap();
+    let sampler = Sparse { sampler: momentum, mask: Mask::Below(bounds(1.0)) };
+    let mut masked = Spsa::with_sampler(sampler).build::<f64>().unwrap();
+    let mut plain = Spsa::with_sampler(momentum).build::<f64>().unwrap();
     let mut w = start.clone();
     for step in 0..5 {
         // the same losses for both: the averages are the same
@@ -42,8 +42,8 @@ fn a_mask_hides_an_average_too() {
 /// A misspelt name would silently probe something else.
 #[test]
 fn names_of_no_tensor_are_refused() {
-    fn refused<T: Element, L: Law>(law: L, model: &mut ndarray::Array1<T>) {
-        let mut estimator = Spsa::with_law(law).build::<T>().unwrap();
+    fn refused<T: Element, S: DirectionSampler>(sampler: S, model: &mut ndarray::Array1<T>) {
+        let mut estimator = Spsa::with_sampler(sampler).build::<T>().unwrap();
         match estimator.ask(model) {
             Err(Error::MissingParameter { name }) => assert_eq!(name, "weigth"),
             other => panic!("{other:?}"),
@@ -52,9 +52,9 @@ fn names_of_no_tensor_are_refused() {
     let misspelt = BTreeMap::from([("weigth".to_owned(), 1.0)]);
     let mut w = array![1.0f64, 2.0];
     let mask = Mask::Below(misspelt.clone());
-    refused(Sparse { law: Random::default(), mask }, &mut w);
+    refused(Sparse { sampler: Random::default(), mask }, &mut w);
     let scales = LayerScales::Given(misspelt);
-    refused(LayerScaled { law: Random::default(), scales, unbiased: true }, &mut w);
+    refused(LayerScaled { sampler: Random::default(), scales, unbiased: true }, &mut w);
 }
 
 /// A conservative step of no possible length.
@@ -81,7 +81,7 @@ fn frozen_coordinates_stay_and_the_others_move_as_usual() {
     };
     let start = || {
         let weight = Array2::from_shape_fn((4, 3), |(i, j)| 1.0 + (3 * i + j) as f64);
-        // Fortran order: places are row-major all the same
+        // Fortran order: indices are row-major all the same
         (weight.reversed_axes(), array![1.0, -1.0])
     };
     let loss = |m: &mut (Array2<f64>, Array1<f64>)| m.0.mapv(|x| x * x).sum() + m.1.sum();

@@ -15,20 +15,20 @@ use crate::params::Parameters;
 ///
 /// # Examples
 /// ```
-/// use eigenstep::{prelude::*, zeroth_order::{Estimator, Ledger, Spsa, ZerothOrder}};
+/// use eigenstep::{prelude::*, zeroth_order::{Estimator, LossLog, Spsa, ZerothOrder}};
 /// use ndarray::array;
 ///
 /// let pair = || -> eigenstep::Result<_> {
 ///     let optimizer = AdamW { lr: 0.1, ..AdamW::default() }.build()?;
 ///     Ok(ZerothOrder::new(Spsa::default().build::<f32>()?, optimizer))
 /// };
-/// let (mut w, mut ledger, mut run) = (array![1.0f32, -1.0], Ledger::default(), pair()?);
+/// let (mut w, mut ledger, mut run) = (array![1.0f32, -1.0], LossLog::default(), pair()?);
 /// for _ in 0..20 {
 ///     let report = run.step(&mut w, |w| w.mapv(|x| x * x).sum())?.clone();
 ///     ledger.record(&report, &run.optimizer);
 /// }
 /// let (mut again, mut fresh) = (array![1.0f32, -1.0], pair()?);
-/// let ledger = Ledger::from_bytes(&ledger.to_bytes())?;
+/// let ledger = LossLog::from_bytes(&ledger.to_bytes())?;
 /// ledger.replay(&mut fresh.estimator, &mut fresh.optimizer, &mut again)?;
 /// assert_eq!(again, w);
 /// # Ok::<(), eigenstep::Error>(())
@@ -38,7 +38,7 @@ use crate::params::Parameters;
 /// S. Malladi et al., "Fine-Tuning Language Models with Just Forward Passes", 2023, section 2.1.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Ledger {
+pub struct LossLog {
     steps: Vec<Entry>,
 }
 
@@ -52,7 +52,7 @@ struct Entry {
     lrs: Vec<f64>,
 }
 
-impl Ledger {
+impl LossLog {
     /// Adds a step, with the learning rates that the optimizer had in it.
     pub fn record<T: Element>(&mut self, report: &Report, optimizer: &dyn Optimizer<T>) {
         let lrs = (0..optimizer.num_groups()).map(|group| optimizer.lr(group)).collect();
@@ -72,7 +72,7 @@ impl Ledger {
     /// Takes all steps again.
     ///
     /// # Errors
-    /// [`Error::Ledger`] if the estimator stands at another step than the ledger's next, or the optimizer
+    /// [`Error::LossLog`] if the estimator stands at another step than the ledger's next, or the optimizer
     /// has other groups; [`Error::LossCount`] if the estimator has other probes; errors of both.
     pub fn replay<T: Element>(
         &self,
@@ -81,7 +81,7 @@ impl Ledger {
         params: &mut dyn Parameters<T>,
     ) -> Result<()> {
         for Entry { step, losses, lrs } in &self.steps {
-            let wrong = |problem: String| Err(Error::Ledger { problem });
+            let wrong = |problem: String| Err(Error::LossLog { problem });
             if estimator.steps() != *step {
                 return wrong(format!(
                     "the next step is {step}, the estimator's {}",
@@ -114,12 +114,12 @@ impl Ledger {
         bytes
     }
 
-    /// What [`Ledger::to_bytes`] wrote.
+    /// What [`LossLog::to_bytes`] wrote.
     ///
     /// # Errors
-    /// [`Error::Ledger`] if the bytes end within a step.
+    /// [`Error::LossLog`] if the bytes end within a step.
     pub fn from_bytes(mut bytes: &[u8]) -> Result<Self> {
-        let short = || Error::Ledger { problem: "the bytes end within a step".into() };
+        let short = || Error::LossLog { problem: "the bytes end within a step".into() };
         let mut steps = Vec::new();
         while !bytes.is_empty() {
             let (step, rest) = bytes.split_first_chunk().ok_or_else(short)?;

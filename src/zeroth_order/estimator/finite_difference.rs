@@ -3,7 +3,7 @@
 /// Where the loss is evaluated along a direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Sides {
+pub enum FiniteDifference {
     /// At `p + εu` and `p − εu`: two evaluations per direction, error `O(ε²)`.
     #[default]
     Central,

@@ -1,4 +1,4 @@
-//! Whoever evaluates the probes, on however many threads, and whichever piece of an estimate is asked
+//! All ways to evaluate the probes, any number of threads, and any piece of an estimate that is asked
 //! for: the bits are the same.
 
 use crate::noise;
@@ -7,8 +7,8 @@ use eigenstep::gradient::materialize;
 use eigenstep::params::Parameters;
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    Coordinate, Estimate, Estimator, Hizoo, LayerScaled, Lozo, Mask, Noise, Philox, Place, Purpose,
-    QuantizedNormal, Random, Sides, Sparse, Spsa, SubZero,
+    Coordinate, Estimate, Estimator, FiniteDifference, Hizoo, LayerScaled, Lozo, Mask, Noise,
+    Philox, Purpose, QuantizedNormal, Random, RngStream, Sparse, Spsa, SubZero,
 };
 use ndarray::{Array1, Array2, ArrayD};
 use proptest::prelude::*;
@@ -53,7 +53,7 @@ fn agree<E: Estimator<f32>>(make: impl Fn() -> E) {
         let mut losses = vec![0.0; probes];
         for probe in (0..probes).rev() {
             let mut copy = w.clone();
-            told.write(probe, &mut copy).unwrap();
+            told.perturb(probe, &mut copy).unwrap();
             losses[probe] = loss(&copy);
         }
         assert_eq!(bits(&told.tell(&losses).unwrap()), expected, "asked and told");
@@ -62,30 +62,34 @@ fn agree<E: Estimator<f32>>(make: impl Fn() -> E) {
 }
 
 #[test]
-fn three_doors_lead_to_the_same_bits() {
-    macro_rules! law {
-        ($($law:expr),* $(,)?) => {
-            $(agree(|| Spsa { num_samples: 3, ..Spsa::with_law($law) }.build().unwrap());)*
+fn three_ways_to_evaluate_give_the_same_bits() {
+    macro_rules! sampler {
+        ($($sampler:expr),* $(,)?) => {
+            $(agree(|| Spsa { num_samples: 3, ..Spsa::with_sampler($sampler) }.build().unwrap());)*
         };
     }
-    law!(
+    sampler!(
         Random::Rademacher,
         Random::Gaussian,
         Random::Sphere,
         Random::BlockSphere,
         Sparse::default(),
-        Sparse { law: Random::Gaussian, mask: Mask::Random { sparsity: 0.5 } },
+        Sparse { sampler: Random::Gaussian, mask: Mask::Random { sparsity: 0.5 } },
         LayerScaled::default(),
         Lozo { momentum: 0.9, interval: 2, ..Lozo::default() },
         SubZero { rank: 2, interval: 4, ..SubZero::default() },
         Hizoo { alpha: 0.1, centered: false },
         QuantizedNormal::default(),
     );
-    agree(|| Spsa { num_samples: 4, sides: Sides::Forward, ..Spsa::default() }.build().unwrap());
+    agree(|| {
+        Spsa { num_samples: 4, difference: FiniteDifference::Forward, ..Spsa::default() }
+            .build()
+            .unwrap()
+    });
     agree(|| Spsa { clip: 0.2, ..Spsa::evolution(5, 0.1) }.build().unwrap());
-    for sides in [Sides::Forward, Sides::Central] {
+    for difference in [FiniteDifference::Forward, FiniteDifference::Central] {
         agree(|| {
-            let config = Coordinate { sides, ..Coordinate::default() };
+            let config = Coordinate { difference, ..Coordinate::default() };
             let mut estimator = config.build().unwrap();
             estimator.set_costs([("0".to_owned(), 9), ("1.0".to_owned(), 2)].into());
             estimator
@@ -96,13 +100,14 @@ fn three_doors_lead_to_the_same_bits() {
 #[test]
 fn threads_do_not_change_bits() {
     let sum = |w: &mut Array1<f32>| w.iter().step_by(97).map(|&x| f64::from(x)).sum::<f64>();
-    let run = |threads: usize, len: usize, law: usize| {
+    let run = |threads: usize, len: usize, sampler: usize| {
         on_threads(threads, || {
             let mut w = Array1::from_shape_fn(len, |i| noise(5, i) as f32);
             macro_rules! steps {
-                ($law:expr) => {{
-                    let mut estimator =
-                        Spsa { num_samples: 2, ..Spsa::with_law($law) }.build::<f32>().unwrap();
+                ($sampler:expr) => {{
+                    let mut estimator = Spsa { num_samples: 2, ..Spsa::with_sampler($sampler) }
+                        .build::<f32>()
+                        .unwrap();
                     let mut opt = AdamW { lr: 0.01, ..AdamW::default() }.build().unwrap();
                     for _ in 0..2 {
                         let estimate = estimator.estimate(&mut w, sum).unwrap();
@@ -110,12 +115,12 @@ fn threads_do_not_change_bits() {
                     }
                 }};
             }
-            match law {
+            match sampler {
                 0 => steps!(Random::Rademacher),
                 1 => steps!(Random::Sphere),
                 2 => {
                     let mask = Mask::SmallWeights { density: 0.3 };
-                    steps!(Sparse { law: Random::Gaussian, mask: mask.clone() })
+                    steps!(Sparse { sampler: Random::Gaussian, mask: mask.clone() })
                 }
                 3 => steps!(LayerScaled::default()),
                 4 => steps!(Hizoo { alpha: 0.5, centered: false }),
@@ -124,11 +129,14 @@ fn threads_do_not_change_bits() {
             w.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
         })
     };
-    for law in 0..6 {
+    for sampler in 0..6 {
         for len in [150_001, 65_537] {
-            let expected = run(1, len, law);
+            let expected = run(1, len, sampler);
             for threads in [2, 7] {
-                assert!(run(threads, len, law) == expected, "{law}, {len}, {threads} threads");
+                assert!(
+                    run(threads, len, sampler) == expected,
+                    "{sampler}, {len}, {threads} threads"
+                );
             }
         }
     }
@@ -145,13 +153,13 @@ proptest! {
         let from = from.min(len - 1);
         let range = from..(from + part).min(len);
         let philox = Philox::new(seed);
-        let place = Place { step, query, tensor, purpose: Purpose::Direction };
+        let stream = RngStream { step, query, tensor, purpose: Purpose::Direction };
         macro_rules! whole_and_part {
             ($method:ident, $type:ty) => {
                 let mut whole: Vec<$type> = vec![Default::default(); len];
                 let mut part: Vec<$type> = vec![Default::default(); range.len()];
-                philox.$method(&place, 0, &mut whole);
-                philox.$method(&place, from, &mut part);
+                philox.$method(&stream, 0, &mut whole);
+                philox.$method(&stream, from, &mut part);
                 prop_assert_eq!(&whole[range.clone()], &part[..]);
             };
         }
@@ -161,20 +169,20 @@ proptest! {
         whole_and_part!(rademacher, f64);
         whole_and_part!(words, u32);
         let (mut whole, mut part) = (vec![0.0; len], vec![0.0; range.len()]);
-        Noise::<f32>::uniform(&philox, &place, 0, &mut whole);
-        Noise::<f32>::uniform(&philox, &place, from, &mut part);
+        Noise::<f32>::uniform(&philox, &stream, 0, &mut whole);
+        Noise::<f32>::uniform(&philox, &stream, from, &mut part);
         prop_assert_eq!(&whole[range.clone()], &part[..]);
         prop_assert!(whole.iter().all(|u| (0.0..1.0).contains(u)));
     }
 
     #[test]
     fn pieces_of_an_estimate_are_the_estimate(
-        seed: u64, from in 0usize..105, part in 1usize..60, law in 0usize..6,
+        seed: u64, from in 0usize..105, part in 1usize..60, sampler in 0usize..6,
     ) {
         let range = from..(from + part).min(105);
         macro_rules! check {
-            ($law:expr) => {{
-                let config = Spsa { num_samples: 2, seed, ..Spsa::with_law($law) };
+            ($sampler:expr) => {{
+                let config = Spsa { num_samples: 2, seed, ..Spsa::with_sampler($sampler) };
                 let mut estimator = config.build::<f32>().unwrap();
                 let mut w = model(15);
                 let estimate = estimator.estimate(&mut w, |m: &mut Model| loss(m)).unwrap();
@@ -184,7 +192,7 @@ proptest! {
                 prop_assert_eq!(&whole[range.clone()], &piece[..]);
             }};
         }
-        match law {
+        match sampler {
             0 => check!(Random::ScaledSphere),
             1 => check!(Lozo { rank: 3, ..Lozo::default() }),
             2 => check!(Lozo { momentum: 0.5, ..Lozo::default() }),
@@ -237,7 +245,7 @@ fn every_optimizer_takes_an_estimate() {
 #[test]
 fn tensors_that_rest_leave_the_directions_of_others_alone() {
     let build = || {
-        let config = Spsa { num_samples: 2, ..Spsa::with_law(Random::Gaussian) };
+        let config = Spsa { num_samples: 2, ..Spsa::with_sampler(Random::Gaussian) };
         config.build::<f32>().unwrap()
     };
     let linear = |m: &Model| f64::from(m.1[0].sum());
@@ -251,7 +259,7 @@ fn tensors_that_rest_leave_the_directions_of_others_alone() {
     some.ask(&mut w).unwrap();
     for probe in 0..4 {
         let mut copy = w.clone();
-        some.write(probe, &mut copy).unwrap();
+        some.perturb(probe, &mut copy).unwrap();
         assert_eq!(copy.0, w.0);
         assert!(copy.1[0] != w.1[0] && copy.1[1] != w.1[1]);
     }
@@ -273,7 +281,7 @@ fn tensors_that_rest_leave_the_directions_of_others_alone() {
 
 #[test]
 fn every_tensor_may_have_a_size_of_its_own() {
-    let build = || Spsa::with_law(Random::Gaussian).build::<f64>().unwrap();
+    let build = || Spsa::with_sampler(Random::Gaussian).build::<f64>().unwrap();
     let mut w = (Array1::from(vec![1.0, -2.0]), Array1::from(vec![0.5]));
     let before = w.clone();
     let select = Select::name("1");
@@ -281,10 +289,10 @@ fn every_tensor_may_have_a_size_of_its_own() {
     sized = sized.with_epsilon(select, 4.0).unwrap();
     sized.ask(&mut w).unwrap();
     let (mut copy, mut plain) = (w.clone(), w.clone());
-    sized.write(0, &mut copy).unwrap();
-    let mut twin = Spsa { epsilon: 0.25, ..Spsa::with_law(Random::Gaussian) }.build().unwrap();
+    sized.perturb(0, &mut copy).unwrap();
+    let mut twin = Spsa { epsilon: 0.25, ..Spsa::with_sampler(Random::Gaussian) }.build().unwrap();
     twin.ask(&mut w).unwrap();
-    twin.write(0, &mut plain).unwrap();
+    twin.perturb(0, &mut plain).unwrap();
     assert_eq!(copy.0, plain.0);
     assert!((copy.1[0] - 0.5 - 16.0 * (plain.1[0] - 0.5)).abs() < 1e-12);
     // ((f₊ − f₋)/2)/ε_k · z_k
@@ -299,7 +307,7 @@ fn every_tensor_may_have_a_size_of_its_own() {
 
 #[test]
 fn the_plain_step_is_the_estimate_times_the_rate() {
-    let mut estimator = Spsa::with_law(Random::Gaussian).build::<f64>().unwrap();
+    let mut estimator = Spsa::with_sampler(Random::Gaussian).build::<f64>().unwrap();
     let mut w = Array1::from_shape_fn(5000, |i| noise(3, i));
     let before = w.clone();
     let estimate = estimator.estimate(&mut w, |w| w.iter().map(|x| x * x).sum::<f64>()).unwrap();

@@ -15,18 +15,18 @@ use std::mem::take;
 
 /// Buffers of one visit to a tree, kept for the next.
 #[derive(Debug)]
-pub struct Visit<T: 'static> {
+pub struct VisitBuffers<T: 'static> {
     buffers: ParamBuffers<T>,
     manifest: Manifest,
 }
 
-impl<T> Default for Visit<T> {
+impl<T> Default for VisitBuffers<T> {
     fn default() -> Self {
         Self { buffers: ParamBuffers::default(), manifest: Manifest::default() }
     }
 }
 
-impl<T: Element> Visit<T> {
+impl<T: Element> VisitBuffers<T> {
     /// Calls `f` with the names, shapes and memory of all leaves.
     fn leaves<O>(
         &mut self,
@@ -51,14 +51,14 @@ const STREAMED: usize = 1 << 16;
 
 /// Tensors of a run, and a copy of their elements before the step.
 #[derive(Debug)]
-pub(in crate::zeroth_order) struct Space<T: Element> {
+pub(in crate::zeroth_order) struct ParamSnapshot<T: Element> {
     /// Empty before the first step.
     pub layout: Layout,
     /// Row-major, one tensor after another; empty if no copy was asked for.
     pub base: Buffer<T::Compute>,
 }
 
-impl<T: Element> Space<T> {
+impl<T: Element> ParamSnapshot<T> {
     /// Nothing is known before the first step.
     ///
     /// # Errors
@@ -75,11 +75,11 @@ impl<T: Element> Space<T> {
     pub fn read(
         &mut self,
         method: &'static str,
-        visit: &mut Visit<T>,
+        buffers: &mut VisitBuffers<T>,
         params: &mut dyn Parameters<T>,
         copy: bool,
     ) -> Result<()> {
-        visit.leaves(params, |manifest, leaves| {
+        buffers.leaves(params, |manifest, leaves| {
             match self.layout.segments().is_empty() {
                 true => self.layout = layout_of(manifest)?,
                 false => self.check(method, manifest)?,
@@ -142,11 +142,11 @@ impl<T: Element> Space<T> {
     pub fn write(
         &self,
         method: &'static str,
-        visit: &mut Visit<T>,
+        buffers: &mut VisitBuffers<T>,
         params: &mut dyn Parameters<T>,
         f: impl Fn(usize, usize, &[T::Compute], &mut [T::Compute]) + Sync + Send,
     ) -> Result<()> {
-        visit.leaves(params, |manifest, leaves| {
+        buffers.leaves(params, |manifest, leaves| {
             self.check(method, manifest)?;
             for ((tensor, segment), leaf) in self.layout.segments().iter().enumerate().zip(leaves) {
                 let before = self.base.get(segment.offset..).unwrap_or_default();
@@ -178,31 +178,31 @@ impl<T: Element> Space<T> {
     pub fn restore(
         &self,
         method: &'static str,
-        visit: &mut Visit<T>,
+        buffers: &mut VisitBuffers<T>,
         params: &mut dyn Parameters<T>,
     ) -> Result<()> {
-        self.write(method, visit, params, |_, _, before, out| out.copy_from_slice(before))
+        self.write(method, buffers, params, |_, _, before, out| out.copy_from_slice(before))
     }
 
     /// Calls `f(place, element)` for every element of `places`, ascending pairs of tensor and index.
-    pub fn each(
+    pub fn for_each(
         &self,
         method: &'static str,
-        visit: &mut Visit<T>,
+        buffers: &mut VisitBuffers<T>,
         params: &mut dyn Parameters<T>,
-        places: &[(u32, usize)],
+        coordinates: &[(u32, usize)],
         mut f: impl FnMut(usize, &mut T),
     ) -> Result<()> {
-        visit.leaves(params, |manifest, leaves| {
+        buffers.leaves(params, |manifest, leaves| {
             self.check(method, manifest)?;
-            for (number, &(tensor, index)) in places.iter().enumerate() {
+            for (number, &(tensor, index)) in coordinates.iter().enumerate() {
                 match leaves.get_mut(tensor as usize) {
                     Some(ParamLeaf::Slice(values)) => {
                         values.get_mut(index).into_iter().for_each(|x| f(number, x));
                     }
                     Some(ParamLeaf::Strided(values)) => {
-                        let place = unravelled(index, values.shape());
-                        values.get_mut(place).into_iter().for_each(|x| f(number, x));
+                        let at = unravelled(index, values.shape());
+                        values.get_mut(at).into_iter().for_each(|x| f(number, x));
                     }
                     None => {}
                 }
@@ -220,7 +220,7 @@ impl<T: Element> Space<T> {
         }
     }
 
-    /// Names and shapes that [`Space::save`] wrote, which have to be the same if some are known.
+    /// Names and shapes that [`ParamSnapshot::save`] wrote, which have to be the same if some are known.
     pub fn load(&self, lookup: &Lookup<'_>) -> Result<Layout> {
         let known = self.layout.segments();
         let mut layout = Layout::new();
@@ -248,11 +248,11 @@ impl<T: Element> Space<T> {
 
 /// The place of a row-major index in an array of this shape.
 fn unravelled(mut index: usize, shape: &[usize]) -> IxDyn {
-    let mut place = IxDyn::zeros(shape.len());
-    for (at, &dim) in place.as_array_view_mut().iter_mut().zip(shape).rev() {
+    let mut indices = IxDyn::zeros(shape.len());
+    for (at, &dim) in indices.as_array_view_mut().iter_mut().zip(shape).rev() {
         (*at, index) = (index % dim.max(1), index / dim.max(1));
     }
-    place
+    indices
 }
 
 fn layout_of(manifest: &Manifest) -> Result<Layout> {

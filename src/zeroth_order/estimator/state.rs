@@ -1,8 +1,8 @@
 //! What every estimator keeps, from step to step and within one.
 
-use super::estimate::{Estimate, Home, Report, Slices};
+use super::estimate::{Estimate, LeafPool, Report, Slices};
 use super::saved::ESTIMATOR;
-use super::space::{Space, Visit};
+use super::snapshot::{ParamSnapshot, VisitBuffers};
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use crate::optim::{Layout, NonFinite};
@@ -11,29 +11,29 @@ use std::mem::replace;
 
 /// Tensors, step, report, and memory that is kept: a steady loop allocates nothing.
 #[derive(Debug)]
-pub struct Session<T: Element> {
-    pub(in crate::zeroth_order) space: Space<T>,
+pub struct EstimatorState<T: Element> {
+    pub(in crate::zeroth_order) snapshot: ParamSnapshot<T>,
     /// The step to come.
     pub(in crate::zeroth_order) step: u64,
     /// Whether losses are waited for.
     pub(in crate::zeroth_order) asked: bool,
     pub(in crate::zeroth_order) report: Report,
-    pub(in crate::zeroth_order) visit: Visit<T>,
+    pub(in crate::zeroth_order) buffers: VisitBuffers<T>,
     /// Room for the losses of a step.
     pub(in crate::zeroth_order) losses: Vec<f64>,
-    home: Home<T>,
+    pool: LeafPool<T>,
 }
 
-impl<T: Element> Session<T> {
+impl<T: Element> EstimatorState<T> {
     pub(in crate::zeroth_order) fn new(method: &'static str) -> Result<Self> {
         Ok(Self {
-            space: Space::new(method)?,
+            snapshot: ParamSnapshot::new(method)?,
             step: 0,
             asked: false,
             report: Report::default(),
-            visit: Visit::default(),
+            buffers: VisitBuffers::default(),
             losses: Vec::new(),
-            home: Home::default(),
+            pool: LeafPool::default(),
         })
     }
 
@@ -78,14 +78,14 @@ impl<T: Element> Session<T> {
         &'e self,
         slices: &'e dyn Slices<T::Compute>,
     ) -> Estimate<'e, T> {
-        Estimate::new(&self.report, slices, &self.space, &self.home)
+        Estimate::new(&self.report, slices, &self.snapshot, &self.pool)
     }
 
     /// Bytes of the copy of the parameters, beside their number.
     pub(in crate::zeroth_order) fn count(&self) -> StateBytes {
         let mut bytes = StateBytes::default();
-        bytes.add_parameters(self.space.layout.numel());
-        bytes.add("copy", self.space.base.bytes());
+        bytes.add_parameters(self.snapshot.layout.numel());
+        bytes.add("copy", self.snapshot.base.bytes());
         bytes
     }
 
@@ -96,12 +96,12 @@ impl<T: Element> Session<T> {
         // all 64 bits survive
         record.scalar("seed", Scalar::Int(seed as i64));
         record.scalar("step", Scalar::Int(self.step as i64));
-        self.space.save(&mut Record::new("tensors", &mut dict));
+        self.snapshot.save(&mut Record::new("tensors", &mut dict));
         dict
     }
 
     /// Goes on at a saved step, with its tensors.
     pub(in crate::zeroth_order) fn resume(&mut self, step: u64, layout: Layout) {
-        (self.space.layout, self.step, self.asked) = (layout, step, false);
+        (self.snapshot.layout, self.step, self.asked) = (layout, step, false);
     }
 }

@@ -3,39 +3,41 @@
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
-use crate::zeroth_order::directions::{Directions, Law, Query, Slopes};
+use crate::zeroth_order::directions::{
+    DirectionKey, DirectionSampler, DirectionalDerivatives, Directions,
+};
 use crate::zeroth_order::estimator::{Noise, Slices};
 
 /// The directions of a step and their slopes.
 #[derive(Debug)]
-pub(super) struct Rays<R: Real, L: Law> {
-    pub directions: L::Directions<R>,
+pub(super) struct DirectionalEstimate<R: Real, S: DirectionSampler> {
+    pub directions: S::Directions<R>,
     pub noise: Box<dyn Noise<R>>,
     pub step: u64,
     pub queries: u32,
-    pub slopes: Slopes,
+    pub derivatives: DirectionalDerivatives,
 }
 
-impl<R: Real, L: Law> Rays<R, L> {
-    pub fn query(&self, query: u32, tensor: usize) -> Query<'_, R> {
-        Query { noise: &*self.noise, step: self.step, query, tensor }
+impl<R: Real, S: DirectionSampler> DirectionalEstimate<R, S> {
+    pub fn key(&self, query: u32, tensor: usize) -> DirectionKey<'_, R> {
+        DirectionKey { noise: &*self.noise, step: self.step, query, tensor }
     }
 
     /// Weight of a direction in a tensor's estimate.
     fn weight(&self, tensor: usize, query: u32) -> f64 {
-        self.directions.scale(tensor) * self.slopes.weight(tensor, query as usize)
+        self.directions.scale(tensor) * self.derivatives.weight(tensor, query as usize)
     }
 
     /// The part of one direction in the estimate.
     pub fn contribution(&self, tensor: usize, query: u32, offset: usize, out: &mut [R]) {
-        self.directions.update(&self.query(query, tensor), offset, out);
+        self.directions.update(&self.key(query, tensor), offset, out);
         Isa::detect().run(Scale { factor: R::of(self.weight(tensor, query)), out });
     }
 }
 
-impl<R: Real, L: Law> Slices<R> for Rays<R, L> {
+impl<R: Real, S: DirectionSampler> Slices<R> for DirectionalEstimate<R, S> {
     fn slice(&self, tensor: usize, offset: usize, out: &mut [R]) {
-        if self.directions.own_estimate(&self.query(0, tensor), offset, out) {
+        if self.directions.own_estimate(&self.key(0, tensor), offset, out) {
             let factor = R::of(self.directions.scale(tensor));
             return Isa::detect().run(Scale { factor, out });
         }
@@ -49,7 +51,7 @@ impl<R: Real, L: Law> Slices<R> for Rays<R, L> {
                 if weight == 0.0 {
                     continue;
                 }
-                self.directions.update(&self.query(query, tensor), offset, out);
+                self.directions.update(&self.key(query, tensor), offset, out);
                 for (sum, &mut x) in sum.iter_mut().zip(out.iter_mut()) {
                     *sum += weight * x.widen();
                 }
@@ -61,7 +63,7 @@ impl<R: Real, L: Law> Slices<R> for Rays<R, L> {
     }
 
     fn takes_part(&self, tensor: usize) -> bool {
-        self.slopes.takes_part(tensor)
+        self.derivatives.takes_part(tensor)
     }
 
     fn is_finite(&self, tensor: usize) -> bool {

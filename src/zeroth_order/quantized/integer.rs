@@ -12,8 +12,8 @@ use crate::numeric::Real;
 use crate::numeric::random::round_at_random;
 use crate::optim::{IntoLoss, NonFinite};
 use crate::state::{Record, Scalar, StateDict};
-use crate::zeroth_order::directions::{Query, Random};
-use crate::zeroth_order::estimator::{ESTIMATOR, Noise, Philox, Place, Purpose, Report, Saved};
+use crate::zeroth_order::directions::{DirectionKey, Random};
+use crate::zeroth_order::estimator::{ESTIMATOR, Noise, Philox, Purpose, Report, RngStream, Saved};
 use ndarray::{ArrayView, Dimension};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// |---|---|---|
 /// | `lr` γ | 1e-6 | MeZO's |
 /// | `sigma` σ | 1: one code | – |
-/// | `law` | `Rademacher`; or `Gaussian` | – |
+/// | `sampler` | `Rademacher`; or `Gaussian` | – |
 /// | `num_samples` n | 1 | QuZO |
 /// | `format` | 8 bits | QuZO: 8, 4 |
 /// | `seed` | 0 | – |
@@ -54,10 +54,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 ///
 /// # Examples
 /// ```
-/// use eigenstep::zeroth_order::{IntTensor, QuzoLattice};
+/// use eigenstep::zeroth_order::{IntTensor, IntegerQuzo};
 /// use ndarray::array;
 ///
-/// let config = QuzoLattice { lr: 0.02, ..QuzoLattice::default() };
+/// let config = IntegerQuzo { lr: 0.02, ..IntegerQuzo::default() };
 /// let mut model = vec![config.quantize(array![1.0, -0.6, 0.3].view())?];
 /// let mut opt = config.build()?;
 /// let loss = |model: &[IntTensor]| model[0].dequantize::<f64>().mapv(|w| w * w).sum();
@@ -76,13 +76,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// J. Zhou et al., "QuZO: Quantized Zeroth-Order Fine-Tuning for Large Language Models", EMNLP 2025.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
-pub struct QuzoLattice {
+pub struct IntegerQuzo {
     /// Learning rate, at least 0.
     pub lr: f64,
     /// Perturbation size in codes, above 0.
     pub sigma: f64,
     /// Law of the directions: `Rademacher` or `Gaussian`.
-    pub law: Random,
+    pub sampler: Random,
     /// Directions per step, at least 1.
     pub num_samples: usize,
     /// Range of the codes.
@@ -93,12 +93,12 @@ pub struct QuzoLattice {
     pub non_finite: NonFinite,
 }
 
-impl Default for QuzoLattice {
+impl Default for IntegerQuzo {
     fn default() -> Self {
         Self {
             lr: 1e-6,
             sigma: 1.0,
-            law: Random::default(),
+            sampler: Random::default(),
             num_samples: 1,
             format: IntegerFormat::default(),
             seed: 0,
@@ -107,15 +107,15 @@ impl Default for QuzoLattice {
     }
 }
 
-hyperparameters!(QuzoLattice, "QuzoLattice", {
+hyperparameters!(IntegerQuzo, "IntegerQuzo", {
     "lr": NonNegative = lr;
     "sigma": Positive = sigma;
     "num_samples": CountFrom(1) = num_samples;
 }, |config| {
     config.format.validate()?;
-    let refuse = |field, expected: &str, found| Err(QuzoLattice::invalid(field, expected, found));
-    if !matches!(config.law, Random::Rademacher | Random::Gaussian) {
-        return refuse("law", "Rademacher or Gaussian", format!("{:?}", config.law));
+    let refuse = |field, expected: &str, found| Err(IntegerQuzo::invalid(field, expected, found));
+    if !matches!(config.sampler, Random::Rademacher | Random::Gaussian) {
+        return refuse("sampler", "Rademacher or Gaussian", format!("{:?}", config.sampler));
     }
     if config.non_finite == NonFinite::Propagate {
         return refuse("non_finite", "Error or Skip: an integer cannot be NaN", "Propagate".into());
@@ -128,10 +128,10 @@ hyperparameters!(QuzoLattice, "QuzoLattice", {
     }
 });
 
-impl QuzoLattice {
+impl IntegerQuzo {
     /// Largest perturbation.
     fn reach(&self) -> i32 {
-        let bound = match self.law {
+        let bound = match self.sampler {
             Random::Rademacher => 1.0,
             // a Box-Muller number from 53 bits is below 8.7
             _ => 9.0,
@@ -151,7 +151,7 @@ impl QuzoLattice {
     ///
     /// # Errors
     /// [`Error::NonFinite`] for an element that is not finite; [`Error::InvalidHyperparameter`] for what
-    /// [`QuzoLattice::build`] refuses.
+    /// [`IntegerQuzo::build`] refuses.
     pub fn quantize<R: Real, D: Dimension>(
         &self,
         values: ArrayView<'_, R, D>,
@@ -175,18 +175,18 @@ impl QuzoLattice {
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names the option that is out of range.
-    pub fn build(self) -> Result<LatticeOptimizer> {
+    pub fn build(self) -> Result<IntegerQuzoOptimizer> {
         self.validate()?;
         let noise = Philox::new(self.seed);
         let report = Report::default();
-        Ok(LatticeOptimizer { config: self, noise, step: 0, report, fixed: Vec::new() })
+        Ok(IntegerQuzoOptimizer { config: self, noise, step: 0, report, fixed: Vec::new() })
     }
 }
 
-/// What [`QuzoLattice`] builds.
+/// What [`IntegerQuzo`] builds.
 #[derive(Debug)]
-pub struct LatticeOptimizer {
-    config: QuzoLattice,
+pub struct IntegerQuzoOptimizer {
+    config: IntegerQuzo,
     noise: Philox,
     /// The step to come.
     step: u64,
@@ -195,12 +195,15 @@ pub struct LatticeOptimizer {
     fixed: Vec<Vec<u8>>,
 }
 
+/// The optimizer's name in state dicts: the one under which it was first saved.
+const SAVED_NAME: &str = "QuzoLattice";
+
 /// Elements that one thread works on at a time; bits of pieces begin at bytes.
 const PIECE: usize = 1 << 13;
 
-impl LatticeOptimizer {
+impl IntegerQuzoOptimizer {
     /// The configuration.
-    pub fn config(&self) -> &QuzoLattice {
+    pub fn config(&self) -> &IntegerQuzo {
         &self.config
     }
 
@@ -229,7 +232,7 @@ impl LatticeOptimizer {
         tensors: &mut [IntTensor],
         mut loss: impl FnMut(&[IntTensor]) -> V,
     ) -> Result<QuzoReport<'_>> {
-        self.look(tensors)?;
+        self.check_tensors(tensors)?;
         let mut losses = std::mem::take(&mut self.report.losses);
         losses.clear();
         // how often the direction `query` has been added
@@ -273,15 +276,15 @@ impl LatticeOptimizer {
     }
 
     /// Checks the tensors, and finds the weights that stay.
-    fn look(&mut self, tensors: &[IntTensor]) -> Result<()> {
+    fn check_tensors(&mut self, tensors: &[IntTensor]) -> Result<()> {
         let largest = tensors.iter().map(|tensor| tensor.codes.len()).max().unwrap_or(0);
-        Place::check(self.step, self.config.num_samples, largest)?;
+        RngStream::check(self.step, self.config.num_samples, largest)?;
         let format = self.config.format;
         let range = format.qmin()..=format.qmax();
         let mut codes = tensors.iter().flat_map(|tensor| &tensor.codes);
         if let Some(code) = codes.find(|&&code| !range.contains(&i32::from(code))) {
             let expected = format!("in {}..={}", format.qmin(), format.qmax());
-            return Err(QuzoLattice::invalid("codes", expected, code.to_string()));
+            return Err(IntegerQuzo::invalid("codes", expected, code.to_string()));
         }
         let (least, most) = self.config.limits();
         let stays = |code: i8| !(least..=most).contains(&i32::from(code));
@@ -315,8 +318,8 @@ impl LatticeOptimizer {
         count
     }
 
-    fn query(&self, query: u32, tensor: usize) -> Query<'_, f64> {
-        Query { noise: &self.noise, step: self.step, query, tensor }
+    fn key(&self, query: u32, tensor: usize) -> DirectionKey<'_, f64> {
+        DirectionKey { noise: &self.noise, step: self.step, query, tensor }
     }
 
     /// `v` for one piece, and 0 for weights that stay.
@@ -326,11 +329,11 @@ impl LatticeOptimizer {
         offset: usize,
         out: &mut [f64],
     ) {
-        let at = self.query(query, tensor);
-        self.config.law.draw(&at, offset, out);
+        let key = self.key(query, tensor);
+        self.config.sampler.draw(&key, offset, out);
         let sigma = self.config.sigma;
         with_scratch(out.len(), |uniform: &mut [f64]| {
-            self.uniform(&at.place(purpose), offset, uniform);
+            self.uniform(&key.stream(purpose), offset, uniform);
             for (x, &mut u) in out.iter_mut().zip(uniform) {
                 *x = round_at_random(sigma * *x, u);
             }
@@ -343,8 +346,8 @@ impl LatticeOptimizer {
         }
     }
 
-    fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]) {
-        Noise::<f64>::uniform(&self.noise, place, offset, out);
+    fn uniform(&self, stream: &RngStream, offset: usize, out: &mut [f64]) {
+        Noise::<f64>::uniform(&self.noise, stream, offset, out);
     }
 
     /// Adds `times` the perturbation `v`.
@@ -367,14 +370,14 @@ impl LatticeOptimizer {
 
     /// The new codes; returns how many ran into the end of their range.
     fn update(&self, tensors: &mut [IntTensor], count: usize) -> usize {
-        let QuzoLattice { lr, sigma, .. } = self.config;
+        let IntegerQuzo { lr, sigma, .. } = self.config;
         let (least, most) = self.config.limits();
         let saturated = AtomicUsize::new(0);
         for (tensor, IntTensor { codes, scale, .. }) in tensors.iter_mut().enumerate() {
             let factor = lr / (count as f64 * (sigma * *scale).powi(2));
             for_each_piece(codes, PIECE, |offset, codes| {
-                with_scratch(2 * codes.len(), |room: &mut [f64]| {
-                    let (steps, v) = room.split_at_mut(codes.len());
+                with_scratch(2 * codes.len(), |scratch: &mut [f64]| {
+                    let (steps, v) = scratch.split_at_mut(codes.len());
                     steps.fill(0.0);
                     for (query, slope) in (0..).zip(&self.report.coefficients) {
                         if *slope == 0.0 {
@@ -385,8 +388,8 @@ impl LatticeOptimizer {
                             *step += factor * slope * v;
                         }
                     }
-                    let at = self.query(0, tensor);
-                    self.uniform(&at.place(Purpose::UpdateRounding), offset, v);
+                    let key = self.key(0, tensor);
+                    self.uniform(&key.stream(Purpose::UpdateRounding), offset, v);
                     let mut ends = 0;
                     for ((code, &mut step), &mut u) in codes.iter_mut().zip(steps).zip(v) {
                         // a weight that stays has no step, and may lie outside the limits; no step is
@@ -408,7 +411,7 @@ impl LatticeOptimizer {
 
     /// Seed and step: all that is needed to go on with the same codes.
     pub fn state_dict(&self) -> StateDict {
-        let mut dict = StateDict::new(QuzoLattice::NAME);
+        let mut dict = StateDict::new(SAVED_NAME);
         let mut record = Record::new(ESTIMATOR, &mut dict);
         // all 64 bits survive
         record.scalar("seed", Scalar::Int(self.config.seed as i64));
@@ -421,7 +424,7 @@ impl LatticeOptimizer {
     /// # Errors
     /// [`Error::StateDict`] names the key; nothing has changed then.
     pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
-        let saved = Saved::open(QuzoLattice::NAME, state)?;
+        let saved = Saved::open(SAVED_NAME, state)?;
         let (seed, step) = (saved.integer("seed")?, saved.integer("step")?);
         saved.finish()?;
         (self.config.seed, self.step, self.noise) = (seed, step, Philox::new(seed));

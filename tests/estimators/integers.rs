@@ -1,10 +1,12 @@
-//! Integers trained by integers.
+//! Integer weights, trained by integer perturbations.
 
 use crate::noise;
 use crate::threads::on_threads;
 use eigenstep::Error;
 use eigenstep::prelude::NonFinite;
-use eigenstep::zeroth_order::{IntTensor, IntegerFormat, LatticeOptimizer, QuzoLattice, Random};
+use eigenstep::zeroth_order::{
+    IntTensor, IntegerFormat, IntegerQuzo, IntegerQuzoOptimizer, Random,
+};
 use ndarray::Array1;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,7 +16,7 @@ fn tensor(codes: &[i8]) -> Vec<IntTensor> {
     vec![IntTensor::new(&[codes.len()], 0.5, codes.to_vec()).unwrap()]
 }
 
-fn build(config: QuzoLattice) -> LatticeOptimizer {
+fn build(config: IntegerQuzo) -> IntegerQuzoOptimizer {
     config.build().unwrap()
 }
 
@@ -24,10 +26,11 @@ fn sum_of_squares(tensors: &[IntTensor]) -> f64 {
 
 #[test]
 fn probes_lie_on_both_sides_and_are_taken_back() {
-    for (law, sigma) in
+    for (sampler, sigma) in
         [(Random::Rademacher, 1.0), (Random::Rademacher, 0.3), (Random::Gaussian, 2.5)]
     {
-        let config = QuzoLattice { lr: 0.0, sigma, law, num_samples: 3, ..QuzoLattice::default() };
+        let config =
+            IntegerQuzo { lr: 0.0, sigma, sampler, num_samples: 3, ..IntegerQuzo::default() };
         let mut opt = build(config);
         let mut model = vec![tensor(&[0, 100, -100, 7, 1]).remove(0), tensor(&[3; 21]).remove(0)];
         let start = model.clone();
@@ -48,7 +51,7 @@ fn probes_lie_on_both_sides_and_are_taken_back() {
             for ((plus, minus), at) in plus.iter().zip(&minus).zip(&middle) {
                 assert_eq!(plus - at, at - minus);
                 moved += usize::from(plus != at);
-                assert!(law == Random::Gaussian || (plus - at).abs() <= 1);
+                assert!(sampler == Random::Gaussian || (plus - at).abs() <= 1);
             }
         }
         assert!(moved > 10 && (sigma != 1.0 || moved == 3 * middle.len()), "{moved}");
@@ -60,7 +63,7 @@ fn codes_come_back_when_the_closure_fails_or_panics() {
     let start = tensor(&[1, -6, 6, 0, 2]);
     for fails_at in 0..4 {
         let mut opt =
-            build(QuzoLattice { lr: 1.0, num_samples: 2, format: INT4, ..QuzoLattice::default() });
+            build(IntegerQuzo { lr: 1.0, num_samples: 2, format: INT4, ..IntegerQuzo::default() });
         let mut model = start.clone();
         let mut calls = 0;
         let mut at = || {
@@ -99,13 +102,13 @@ fn codes_come_back_when_the_closure_fails_or_panics() {
 #[test]
 fn changes_are_right_on_average() {
     let gradient = [1.0, -2.0, 0.5, 0.0];
-    for (law, sigma) in
+    for (sampler, sigma) in
         [(Random::Rademacher, 1.0), (Random::Rademacher, 0.4), (Random::Gaussian, 0.7)]
     {
         let (count, lr) = (20_000, 0.01);
         let (mut sums, mut squares) = ([0.0; 4], [0.0; 4]);
         for seed in 0..count {
-            let mut opt = build(QuzoLattice { lr, sigma, law, seed, ..QuzoLattice::default() });
+            let mut opt = build(IntegerQuzo { lr, sigma, sampler, seed, ..IntegerQuzo::default() });
             // the last one stays: it lies at the end of the range
             let mut model = tensor(&[0, 40, -40, 3, 127]);
             let loss = |t: &[IntTensor]| -> f64 {
@@ -125,7 +128,10 @@ fn changes_are_right_on_average() {
             let error = ((square - mean * mean) / count as f64).sqrt();
             // in codes: the gradient by weight over the scale
             let expected = -lr * g / 0.5;
-            assert!((mean - expected).abs() < 5.0 * error, "{law:?}: {mean}, {expected} ± {error}");
+            assert!(
+                (mean - expected).abs() < 5.0 * error,
+                "{sampler:?}: {mean}, {expected} ± {error}"
+            );
         }
     }
 }
@@ -133,7 +139,7 @@ fn changes_are_right_on_average() {
 /// Weights in the range of the format, but too near to its end, neither move nor are they probed.
 #[test]
 fn weights_near_the_end_stay() {
-    let mut opt = build(QuzoLattice { lr: 5.0, format: INT4, ..QuzoLattice::default() });
+    let mut opt = build(IntegerQuzo { lr: 5.0, format: INT4, ..IntegerQuzo::default() });
     let mut model = tensor(&[7, -7, 6, -6, 0, 1, 2, 3, 7]);
     for _ in 0..50 {
         opt.step(&mut model, |t| {
@@ -151,7 +157,7 @@ fn weights_near_the_end_stay() {
 /// Steps far below one code train, where rounding to the nearest would change nothing.
 #[test]
 fn small_steps_train_four_bits() {
-    let config = QuzoLattice { lr: 0.004, num_samples: 4, format: INT4, ..QuzoLattice::default() };
+    let config = IntegerQuzo { lr: 0.004, num_samples: 4, format: INT4, ..IntegerQuzo::default() };
     let d = 12;
     let start = Array1::from_shape_fn(d, |j| noise(5, j));
     let target = Array1::from_shape_fn(d, |j| 0.8 * noise(6, j));
@@ -172,7 +178,7 @@ fn small_steps_train_four_bits() {
 
 #[test]
 fn a_run_goes_on_bit_for_bit_on_any_number_of_threads() {
-    let config = QuzoLattice { lr: 1e-3, num_samples: 2, seed: 9, ..QuzoLattice::default() };
+    let config = IntegerQuzo { lr: 1e-3, num_samples: 2, seed: 9, ..IntegerQuzo::default() };
     let start =
         || vec![config.quantize(Array1::from_shape_fn(70_001, |j| noise(7, j)).view()).unwrap()];
     let run = |threads: usize, stop: usize| {
@@ -181,7 +187,7 @@ fn a_run_goes_on_bit_for_bit_on_any_number_of_threads() {
             for step in 0..4 {
                 if step == stop {
                     let dict = opt.state_dict();
-                    opt = build(QuzoLattice { seed: 1, ..config.clone() });
+                    opt = build(IntegerQuzo { seed: 1, ..config.clone() });
                     opt.load_state_dict(&dict).unwrap();
                 }
                 opt.step(&mut model, |t| sum_of_squares(t) * 1e-4).unwrap();
@@ -195,17 +201,19 @@ fn a_run_goes_on_bit_for_bit_on_any_number_of_threads() {
     assert_eq!(run(3, 2), whole);
     let mut opt = build(config);
     let mut dict = opt.state_dict();
+    // files from before the type had its name of today
+    assert_eq!(dict.optimizer, "QuzoLattice");
     dict.scalars.insert("estimator.more".into(), eigenstep::state::Scalar::Int(1));
     assert!(matches!(opt.load_state_dict(&dict), Err(Error::StateDict { .. })));
 }
 
 #[test]
 fn skipped_losses_do_not_count() {
-    let config = QuzoLattice {
+    let config = IntegerQuzo {
         lr: 1.0,
         num_samples: 2,
         non_finite: NonFinite::Skip,
-        ..QuzoLattice::default()
+        ..IntegerQuzo::default()
     };
     let mut opt = build(config);
     let mut model = tensor(&[1, 2, 3]);
@@ -224,31 +232,31 @@ fn skipped_losses_do_not_count() {
 
 #[test]
 fn what_cannot_be_is_named() {
-    let text = |config: QuzoLattice| config.build().unwrap_err().to_string();
-    let base = QuzoLattice::default;
+    let text = |config: IntegerQuzo| config.build().unwrap_err().to_string();
+    let base = IntegerQuzo::default;
     assert_eq!(
-        text(QuzoLattice { sigma: 126.5, ..base() }),
-        "QuzoLattice: `sigma` must be smaller: probes leave the format's range, got 126.5"
+        text(IntegerQuzo { sigma: 126.5, ..base() }),
+        "IntegerQuzo: `sigma` must be smaller: probes leave the format's range, got 126.5"
     );
-    assert!(build(QuzoLattice { sigma: 126.0, ..base() }).steps() == 0);
-    let gauss = QuzoLattice { law: Random::Gaussian, format: INT4, ..base() };
-    assert!(text(gauss).starts_with("QuzoLattice: `sigma`"));
-    let sphere = QuzoLattice { law: Random::Sphere, ..base() };
-    assert!(text(sphere).starts_with("QuzoLattice: `law` must be Rademacher or Gaussian"));
-    let propagate = QuzoLattice { non_finite: NonFinite::Propagate, ..base() };
-    assert!(text(propagate).starts_with("QuzoLattice: `non_finite`"));
+    assert!(build(IntegerQuzo { sigma: 126.0, ..base() }).steps() == 0);
+    let gauss = IntegerQuzo { sampler: Random::Gaussian, format: INT4, ..base() };
+    assert!(text(gauss).starts_with("IntegerQuzo: `sigma`"));
+    let sphere = IntegerQuzo { sampler: Random::Sphere, ..base() };
+    assert!(text(sphere).starts_with("IntegerQuzo: `sampler` must be Rademacher or Gaussian"));
+    let propagate = IntegerQuzo { non_finite: NonFinite::Propagate, ..base() };
+    assert!(text(propagate).starts_with("IntegerQuzo: `non_finite`"));
     for (field, config) in [
-        ("lr", QuzoLattice { lr: -1.0, ..base() }),
-        ("sigma", QuzoLattice { sigma: 0.0, ..base() }),
-        ("num_samples", QuzoLattice { num_samples: 0, ..base() }),
-        ("bits", QuzoLattice { format: IntegerFormat { bits: 1, full: false }, ..base() }),
+        ("lr", IntegerQuzo { lr: -1.0, ..base() }),
+        ("sigma", IntegerQuzo { sigma: 0.0, ..base() }),
+        ("num_samples", IntegerQuzo { num_samples: 0, ..base() }),
+        ("bits", IntegerQuzo { format: IntegerFormat { bits: 1, full: false }, ..base() }),
     ] {
         assert!(text(config).contains(&format!("`{field}`")));
     }
-    let mut opt = build(QuzoLattice { format: INT4, ..base() });
+    let mut opt = build(IntegerQuzo { format: INT4, ..base() });
     let mut model = tensor(&[1, 8]);
     let error = opt.step(&mut model, sum_of_squares).unwrap_err().to_string();
-    assert_eq!(error, "QuzoLattice: `codes` must be in -7..=7, got 8");
+    assert_eq!(error, "IntegerQuzo: `codes` must be in -7..=7, got 8");
     assert!(IntTensor::new(&[2], 0.0, vec![1, 2]).is_err());
     assert!(IntTensor::new(&[usize::MAX, 2], 1.0, vec![]).is_err());
     let nan = ndarray::array![1.0f32, f32::NAN];
@@ -257,5 +265,5 @@ fn what_cannot_be_is_named() {
     build(base()).step(&mut [empty], sum_of_squares).unwrap();
     // a scale whose square is 0
     let mut model = vec![IntTensor::new(&[1], 1e-200, vec![5]).unwrap()];
-    build(QuzoLattice { lr: 1.0, ..base() }).step(&mut model, sum_of_squares).unwrap();
+    build(IntegerQuzo { lr: 1.0, ..base() }).step(&mut model, sum_of_squares).unwrap();
 }
