@@ -1,4 +1,4 @@
-//! Probes and updates along random directions, beside a step of AdamW; evaluations by two workers.
+//! Probes and updates along random directions, compared with a step of AdamW; evaluations by two workers.
 //!
 //! `cargo bench --bench zeroth_order`; threads by `RAYON_NUM_THREADS`. Throughput is in bytes of
 //! parameters, gradients, state and copies that are read or written.
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const NUMEL: usize = 25_000_000;
 
-/// What a step of AdamW without the look for NaN reads and writes: it is the yardstick.
+/// A step of AdamW without the non-finite check, with which all others are compared.
 fn adamw(c: &mut Criterion) {
     let mut group = c.benchmark_group("25 M");
     group.sample_size(20).throughput(Throughput::Bytes(28 * NUMEL as u64));
@@ -48,7 +48,7 @@ fn directions(c: &mut Criterion) {
     group.finish();
 }
 
-/// A whole step, the evaluations apart: a copy, two probes, one restoration, one update.
+/// A whole step without the evaluations: a copy, two probes, one restoration and one update.
 fn mezo(c: &mut Criterion) {
     let mut group = c.benchmark_group("25 M");
     group.sample_size(10).throughput(Throughput::Bytes(40 * NUMEL as u64));

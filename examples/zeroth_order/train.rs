@@ -1,4 +1,4 @@
-//! One run: the training loop.
+//! The training loop of one run.
 
 use crate::common::data::{CLASSES, Digits, Set};
 use crate::common::network::{Activation, Network};
@@ -11,34 +11,34 @@ use eigenstep::zeroth_order::{
     Grid, Quzo, QuzoOptimizer, Random, Spsa, SpsaEstimator, StraightThrough, ZerothOrder,
 };
 
-/// Images of a batch.
+/// Number of images in a batch.
 const BATCH: usize = 64;
 
 /// Widths of the network.
 pub const WIDTHS: [usize; 3] = [16, 12, CLASSES];
 
-/// How often a run is judged.
+/// Number of checkpoints at which a run is evaluated.
 pub const CHECKPOINTS: usize = 20;
 
-/// What a forward and a backward pass cost in evaluations.
+/// The cost of a forward and a backward pass, in evaluations.
 const BACKWARD: usize = 3;
 
-/// Epochs between two active sets.
+/// Number of epochs with the same active set.
 const REDRAW: usize = 5;
 
-/// What came of a run.
+/// The result of a run.
 pub struct Run {
-    /// Loss over the training set before the first step and at every checkpoint.
+    /// The loss over the training set, before the first step and at every checkpoint.
     pub losses: Vec<f64>,
-    /// Share of the test set that is classified correctly.
+    /// The share of the test set that is classified correctly.
     pub accuracy: f64,
-    /// Evaluations of one step.
+    /// The number of evaluations per step.
     pub cost: usize,
 }
 
 type Pair<E> = ZerothOrder<f32, E, Box<dyn Optimizer<f32>>>;
 
-/// What takes the steps.
+/// An optimizer, with an estimator if it needs one.
 enum Trainer {
     Backward(Box<dyn Optimizer<f32>>),
     Coordinate(Pair<CoordinateEstimator<f32>>),
@@ -89,7 +89,7 @@ impl Trainer {
             Kind::Quzo { num_samples, weights } => {
                 let quzo =
                     Quzo { lr, num_samples, weights, seed, epsilon: 5e-3, ..Quzo::default() };
-                // twice the largest weight at first: room to grow
+                // scales for twice the largest initial weight, so that weights can grow
                 let mut opt = quzo.build()?;
                 opt.quantize(&mut start.map_weights(|w| 2.0 * w))?;
                 let scales = opt
@@ -118,7 +118,7 @@ impl Trainer {
         })
     }
 
-    /// One step; returns what it cost in evaluations.
+    /// One step. Returns its cost in evaluations.
     fn step(&mut self, network: &mut Network, batch: &Set) -> Result<usize> {
         let loss = |network: &mut Network| network.loss(batch);
         match self {
@@ -148,7 +148,7 @@ impl Trainer {
         }
     }
 
-    /// The network as it is used.
+    /// The network as it is used for inference: rounded, if the method rounds weights.
     fn used(&self, network: &Network) -> Network {
         match self {
             Self::Rounded { grid, .. } => {
@@ -159,14 +159,14 @@ impl Trainer {
     }
 }
 
-/// The gradient at the rounded weights, 0 where a weight is beyond the grid.
+/// The straight-through gradient: that at the rounded weights, or 0 for a weight outside the grid.
 fn straight_through(network: &Network, batch: &Set, grid: Grid) -> Network {
     let rounded = network.map_weights(|w| StraightThrough::Clipped.forward(w, grid));
     let mask = network.map_weights(|w| StraightThrough::Clipped.backward_factor(w, grid));
     rounded.gradient(batch).zip_weights(&mask, |gradient, factor| gradient * factor)
 }
 
-/// How much of every weight matrix is to be pruned.
+/// The share of every weight matrix that is to be pruned.
 fn ratios(
     network: &mut Network,
     digits: &Digits,
@@ -181,7 +181,7 @@ fn ratios(
     Grasp::default().scores(&mut spsa.build()?, network, weights, loss)?.ratios(sparsity)
 }
 
-/// Trains a network; the same seed gives the same weights and batches to all methods.
+/// Trains a network. The same seed gives all methods the same initial weights and batches.
 pub fn train(
     method: &Method,
     lr: f64,

@@ -14,7 +14,7 @@ use std::cell::Cell;
 struct Counting;
 
 thread_local! {
-    /// Of this thread: other tests run beside.
+    /// Counted per thread, because other tests run at the same time.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 

@@ -1,17 +1,17 @@
-//! Rows of a batch of logits, and the functions of one row.
+//! The rows of a batch of logits, and functions of one row.
 
 use crate::error::{Error, Result, check_shape};
 use crate::numeric::Real;
 use ndarray::{Array, ArrayView, Axis, Dimension, RemoveAxis};
 
-/// Axes of a batch: those of logits without the last.
+/// The dimensions of a batch: those of the logits without the last one.
 pub(super) type Batch<D> = <D as Dimension>::Smaller;
 
 pub(super) fn invalid(field: &'static str, expected: String, found: String) -> Error {
     Error::invalid("categorical", field, expected, found)
 }
 
-/// Refuses temperatures that are not finite, below `least`, or 0.
+/// Refuses temperatures that are not finite, below `least`, or not positive.
 pub(super) fn check_tau(tau: f64, least: f64) -> Result<()> {
     if tau.is_finite() && tau >= least && tau > 0.0 {
         return Ok(());
@@ -46,7 +46,7 @@ pub(super) fn jacobian_row(p: &[f64], g: &[f64], factor: f64) -> Vec<f64> {
     p.iter().zip(g).map(|(p, g)| factor * (p * g - p * mean)).collect()
 }
 
-/// The rows of an array in order, widened.
+/// The rows of an array in order, as `f64`.
 pub(super) fn rows<'a, R: Real, D: RemoveAxis>(
     array: &'a ArrayView<'_, R, D>,
     axis: Axis,

@@ -7,8 +7,8 @@ use crate::error::{Result, check_shape};
 use crate::numeric::Real;
 use ndarray::{Array, ArrayView, RemoveAxis};
 
-/// The derivative of the log-probability of the sample, `D − π`: times `f(D)`, it is the gradient that
-/// REINFORCE takes.
+/// The derivative of the log-probability of the sample, `D − π`. Multiplied by `f(D)`, it is the gradient
+/// of REINFORCE.
 ///
 /// | argument | shape |
 /// |---|---|
@@ -16,7 +16,8 @@ use ndarray::{Array, ArrayView, RemoveAxis};
 /// | `sample` | batch; index of the category |
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) or [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names `sample`.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) or
+/// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names `sample`.
 ///
 /// # Examples
 /// ```
@@ -42,7 +43,7 @@ pub fn score<R: Real, D: RemoveAxis>(
     Ok(from_rows(&logits, axis, values))
 }
 
-/// The gradient of `E f(D)`, from the value of `f` at every category.
+/// The exact gradient of `E f(D)`, from the value of `f` at every category.
 ///
 /// ```text
 /// Σᵢ f(eᵢ)·πᵢ·(eᵢ − π) = J(π)·f
@@ -86,13 +87,13 @@ fn soft_gradient<R: Real, D: RemoveAxis>(
     Ok(from_rows(logits, axis, values))
 }
 
-/// Straight-through: the gradient at the sample, sent through the derivative of the softmax.
+/// Straight-through: the gradient at the sample, multiplied by the Jacobian of the softmax.
 ///
 /// ```text
 /// J(π_τ)g/τ,  π_τ = softmax(θ/τ)
 /// ```
-/// At τ = 1 its mean over samples is the exact gradient for linear `f`, and for no other. The sample
-/// enters through `upstream` alone.
+/// At τ = 1, its mean over samples is the exact gradient if `f` is linear, and only then. The sample enters
+/// through `upstream` alone.
 ///
 /// | argument | shape, range |
 /// |---|---|
@@ -101,7 +102,8 @@ fn soft_gradient<R: Real, D: RemoveAxis>(
 /// | `tau` τ | finite, > 0; 1 is usual |
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) names `upstream`, [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) `tau`.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) names `upstream`;
+/// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names `tau`.
 ///
 /// # Examples
 /// ```
@@ -126,32 +128,33 @@ pub fn straight_through<R: Real, D: RemoveAxis>(
     soft_gradient(&logits, &upstream, tau)
 }
 
-/// ReinMax: a gradient of second order, right on average for every quadratic `f`.
+/// ReinMax: a second-order gradient, which is unbiased for every quadratic `f`.
 ///
 /// ```text
 /// π = softmax(θ),  π₁ = ½(softmax(θ/τ) + D)
 /// 2·J(π₁)g − ½·J(π)g + J(π)g_π,  less its mean
 /// ```
-/// Samples are of `softmax(θ)`, at temperature 1. It is right on average at τ = 1; a larger one trades
-/// that for less variance. There is no factor `1/τ`, other than in [`straight_through`].
+/// Samples are drawn from `softmax(θ)`, at temperature 1. The gradient is unbiased at τ = 1; a larger τ
+/// has less variance and some bias. Unlike in [`straight_through`], there is no factor `1/τ`.
 ///
 /// | argument | shape, range |
 /// |---|---|
 /// | `logits` θ | batch × K |
 /// | `sample` D | batch; index of the category |
 /// | `upstream` g | batch × K: ∂f/∂D at the sample |
-/// | `upstream_soft` g_π | batch × K: ∂f/∂π, if the probabilities are used, too |
+/// | `upstream_soft` g_π | batch × K: ∂f/∂π, if `f` uses the probabilities, too |
 /// | `tau` τ | finite, ≥ 1; 1 is usual |
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) or [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the argument.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) or
+/// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the argument.
 ///
 /// # Examples
 /// ```
 /// use eigenstep::discrete::categorical::reinmax;
 /// use ndarray::array;
 ///
-/// // f(D) = D₁², of one sample each; the exact gradient at π = (½, ½) is (−¼, ¼)
+/// // f(D) = D₁², with one sample of each category; the exact gradient at π = (½, ½) is (−¼, ¼)
 /// let logits = array![[0.0f64, 0.0], [0.0, 0.0]];
 /// let upstream = array![[0.0, 0.0], [0.0, 2.0]];
 /// let grad = reinmax(logits.view(), array![0, 1].view(), upstream.view(), None, 1.0)?;

@@ -1,4 +1,4 @@
-//! Samples as the largest of perturbed logits.
+//! Sampling with Gumbel noise: the largest of the perturbed logits.
 
 use super::batch::{
     Batch, check_tau, from_batch, from_rows, invalid, jacobian_row, last_axis, rows, softmax_row,
@@ -7,10 +7,9 @@ use crate::error::{Result, check_shape};
 use crate::numeric::Real;
 use ndarray::{Array, ArrayView, RemoveAxis};
 
-/// A number of the Gumbel distribution from a uniform one in `[0, 1)`: `−ln(−ln u)`.
+/// A Gumbel number `−ln(−ln u)` from a uniform number `u` in `[0, 1)`.
 ///
-/// `u` outside counts as the nearer end, and the ends are 2⁻⁵⁴ and the largest number below 1, so
-/// that the result is finite.
+/// `u` is limited to the range from 2⁻⁵⁴ to the largest number below 1, so that the result is finite.
 ///
 /// # Examples
 /// ```
@@ -23,10 +22,10 @@ pub fn gumbel(u: f64) -> f64 {
     -(-u.clamp(1.0 / (1u64 << 54) as f64, 1.0 - f64::EPSILON / 2.0).ln()).ln()
 }
 
-/// Samples with their smooth stand-ins: what [`gumbel_softmax`] returns.
+/// Samples and their smooth counterparts, which [`gumbel_softmax`] returns.
 ///
-/// `sample` is a sample of `softmax(θ)`, whatever τ; [`GumbelSoftmax::gradient`] is the
-/// straight-through gradient.
+/// `sample` is a sample of `softmax(θ)` for any τ. [`GumbelSoftmax::gradient`] is the straight-through
+/// gradient.
 ///
 /// # Examples
 /// ```
@@ -41,12 +40,12 @@ pub fn gumbel(u: f64) -> f64 {
 pub struct GumbelSoftmax<R, D: RemoveAxis> {
     /// `softmax((θ + G)/τ)`, batch × K.
     pub soft: Array<R, D>,
-    /// Index of the largest element of every row.
+    /// The index of the largest element of every row.
     pub sample: Array<usize, Batch<D>>,
     tau: f64,
 }
 
-/// Samples by the largest of perturbed logits.
+/// Draws samples with Gumbel noise (ST-Gumbel).
 ///
 /// ```text
 /// y = softmax((θ + G)/τ),  D = one-hot of the largest element,  G = −ln(−ln U)
@@ -59,7 +58,8 @@ pub struct GumbelSoftmax<R, D: RemoveAxis> {
 /// | `tau` τ | finite, > 0; below 1 is usual |
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) names `noise`, [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) `tau`, or `logits` with no
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) names `noise`;
+/// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names `tau`, or `logits` without a
 /// category.
 ///
 /// # Examples
@@ -92,7 +92,7 @@ pub fn gumbel_softmax<R: Real, D: RemoveAxis>(
     let soft: Vec<Vec<f64>> = perturbed
         .map(|(row, noise)| softmax_row(row.iter().zip(&noise).map(|(x, g)| x + g), tau))
         .collect();
-    // NaN is never larger: then the sample is the first category
+    // NaN compares as not larger; a row of NaN gives the first category
     let largest = |row: &Vec<f64>| {
         let mut best = (0, f64::NEG_INFINITY);
         for (i, &y) in row.iter().enumerate() {

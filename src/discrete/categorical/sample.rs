@@ -1,11 +1,11 @@
-//! Probabilities of logits, and samples of them.
+//! Probabilities from logits, and samples.
 
 use super::batch::{Batch, check_tau, from_batch, from_rows, last_axis, rows, softmax_row};
 use crate::error::{Error, Result, check_shape};
 use crate::numeric::Real;
 use ndarray::{Array, ArrayView, RemoveAxis};
 
-/// Probabilities of logits: `exp(θ/τ)`, divided by its sum.
+/// Probabilities from logits: `exp(θ/τ)`, divided by its sum.
 ///
 /// | argument | shape, range |
 /// |---|---|
@@ -35,10 +35,10 @@ pub fn softmax<R: Real, D: RemoveAxis>(
     Ok(from_rows(&logits, axis, values))
 }
 
-/// The category that a uniform number `u` in `[0, 1)` falls on: the first whose cumulated probability
+/// The category that a uniform number `u` in `[0, 1)` selects: the first one whose cumulative probability
 /// exceeds `u`.
 ///
-/// Categories of probability 0 are never chosen. `None` if there is no category of positive
+/// Categories of probability 0 are never chosen. The result is `None` if no category has a positive
 /// probability.
 ///
 /// # Examples
@@ -59,7 +59,7 @@ pub fn sample_index(probabilities: &[f64], u: f64) -> Option<usize> {
     hit.or_else(|| probabilities.iter().rposition(|&p| p > 0.0))
 }
 
-/// Samples of `softmax(θ)`, from a uniform number for every row.
+/// Draws samples of `softmax(θ)`, with one uniform number per row.
 ///
 /// | argument | shape, range |
 /// |---|---|
@@ -67,7 +67,7 @@ pub fn sample_index(probabilities: &[f64], u: f64) -> Option<usize> {
 /// | `uniforms` | batch, in `[0, 1)` |
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] names `uniforms`; [`Error::NonFinite`] if a row has no probabilities.
+/// [`Error::ShapeMismatch`] names `uniforms`; [`Error::NonFinite`] if the probabilities of a row are NaN.
 ///
 /// # Examples
 /// ```

@@ -1,4 +1,4 @@
-//! What an entry of a vector may be, and the random numbers that change it.
+//! The domain of one entry of a vector, and the random numbers that change it.
 
 use crate::error::{Error, Result};
 use crate::numeric::random::{normal_pair, uniform};
@@ -8,7 +8,7 @@ use crate::zeroth_order::{Philox, Purpose, RngStream};
 ///
 /// | domain | first generation | mutation |
 /// |---|---|---|
-/// | `Integer` | uniform in `low..=high` | the same |
+/// | `Integer` | uniform in `low..=high` | a new uniform number |
 /// | `Real` | uniform in `[low, high]` | `x + sigma·normal`, clamped |
 ///
 /// # Errors
@@ -26,20 +26,20 @@ use crate::zeroth_order::{Philox, Purpose, RngStream};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Gene {
-    /// A whole number.
+    /// An integer.
     Integer {
-        /// Smallest value.
+        /// The smallest value.
         low: i64,
-        /// Largest value.
+        /// The largest value.
         high: i64,
     },
-    /// A number of an interval.
+    /// A real number in an interval.
     Real {
-        /// Smallest value.
+        /// The smallest value.
         low: f64,
-        /// Largest value.
+        /// The largest value.
         high: f64,
-        /// Standard deviation of a mutation.
+        /// The standard deviation of a mutation.
         sigma: f64,
     },
 }
@@ -47,8 +47,8 @@ pub enum Gene {
 /// The largest magnitude up to which an `f64` holds every integer.
 const EXACT: i64 = 1 << 53;
 
-/// Random numbers of one candidate: block 0 is for the choice of parents, blocks `2j + 1` and `2j + 2`
-/// are for gene `j`.
+/// The random numbers of one candidate. Block 0 selects the parents; blocks `2j + 1` and `2j + 2` belong
+/// to gene `j`.
 #[derive(Clone, Copy)]
 pub(super) struct Draws {
     pub seed: u64,
@@ -63,13 +63,13 @@ impl Draws {
         Philox::new(self.seed).block(&stream, block)
     }
 
-    /// Two numbers below `count`.
+    /// Two random numbers below `count`.
     pub(super) fn parents(self, count: usize) -> [usize; 2] {
         let [a, b, _, _] = self.block(0);
         [a, b].map(|word| ((u128::from(word) * count as u128) >> 32) as usize)
     }
 
-    /// What gene number `j` is to be changed by.
+    /// The random numbers of gene `j`.
     pub(super) fn gene(self, j: usize) -> GeneDraws {
         let block = (j as u32).wrapping_mul(2).wrapping_add(1);
         let [crossover, mutation, high, low] = self.block(block);
@@ -82,14 +82,14 @@ impl Draws {
     }
 }
 
-/// Random numbers for one gene.
+/// The random numbers of one gene.
 pub(super) struct GeneDraws {
     /// In `[0, 1)`.
     pub crossover: f64,
     /// In `[0, 1)`.
     pub mutation: f64,
     value: u64,
-    /// Where the normal number is that few genes need.
+    /// Where to find the normal number, which few genes need.
     normal: (Draws, u32),
 }
 
@@ -142,7 +142,7 @@ impl Gene {
         }
     }
 
-    /// A number of the domain, all of them equally likely (to 2⁻¹⁰ where there are 2⁵³ of them).
+    /// A uniform number of the domain. With 2⁵³ integers, their probabilities differ by up to 2⁻¹⁰.
     pub(super) fn draw(self, draws: &GeneDraws) -> f64 {
         match self {
             Self::Integer { low, high } => {
@@ -158,7 +158,7 @@ impl Gene {
         }
     }
 
-    /// What a mutation makes of `x`.
+    /// The mutation of `x`.
     pub(super) fn mutate(self, x: f64, draws: &GeneDraws) -> f64 {
         match self {
             Self::Integer { .. } => self.draw(draws),

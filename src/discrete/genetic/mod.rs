@@ -1,4 +1,4 @@
-//! A genetic search over vectors whose entries are whole numbers, or numbers of intervals.
+//! Genetic search over vectors of integers and of real numbers in intervals.
 
 mod gene;
 mod operators;

@@ -1,9 +1,9 @@
-//! What generations are made of, without random numbers.
+//! Crossover, mutation and selection, with all random decisions as arguments.
 
 use crate::error::{Result, check_length};
 use std::cmp::Ordering;
 
-/// A child of two parents, with everything that chance decides given.
+/// The child of two parents, with all random decisions as arguments.
 ///
 /// ```text
 /// child = where(mutation, values, where(crossover, b, a))
@@ -43,15 +43,15 @@ pub fn child(
     Ok(mutated.map(|(gene, (&mutate, &value))| if mutate { value } else { gene }).collect())
 }
 
-/// Smaller first, NaN last.
+/// Orders smaller numbers first and NaN last.
 fn order(a: f64, b: f64) -> Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
-/// The indices of the `elite` smallest numbers, best first: who lives on.
+/// The indices of the `elite` smallest losses, best first: the survivors of a generation.
 ///
-/// NaN comes last, and of equal numbers the earlier one is first. With parents in front of their
-/// children, incumbents hence win ties.
+/// NaN comes last. Of equal losses, the earlier one comes first, so that parents win ties if they stand
+/// before their children.
 ///
 /// # Examples
 /// ```
@@ -62,7 +62,7 @@ fn order(a: f64, b: f64) -> Ordering {
 /// ```
 pub fn survivors(fitness: &[f64], elite: usize) -> Vec<usize> {
     let mut ranked: Vec<(usize, f64)> = fitness.iter().copied().enumerate().collect();
-    // stable
+    // a stable sort: ties keep their order
     ranked.sort_by(|(_, a), (_, b)| order(*a, *b));
     ranked.into_iter().take(elite).map(|(index, _)| index).collect()
 }

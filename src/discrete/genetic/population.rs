@@ -1,4 +1,4 @@
-//! A search under way.
+//! A running search.
 
 use super::gene::{Draws, Gene};
 use super::operators::{child, survivors};
@@ -17,27 +17,26 @@ struct Member {
     fitness: f64,
 }
 
-/// What a generation has brought: what [`Population::tell`] returns.
+/// The report of one generation, which [`Population::tell`] returns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Generation {
-    /// Its number, from 0.
+    /// The number of the generation, from 0.
     pub generation: u64,
-    /// The smallest loss so far; NaN if there was no other.
+    /// The smallest loss so far; NaN if all losses were NaN.
     pub best: f64,
-    /// Whether the best vector is of this generation.
+    /// Whether the best vector comes from this generation.
     pub improved: bool,
-    /// How many of its vectors live on.
+    /// How many of its vectors survive.
     pub accepted: usize,
     /// How many losses were NaN.
     pub nan: usize,
 }
 
-/// A genetic search under way; [`GeneticSearch::build`] begins one.
+/// A running genetic search, which [`GeneticSearch::build`] starts.
 ///
-/// [`Population::ask`] gives the candidates, the caller evaluates them anywhere and in any order, and
-/// [`Population::tell`] takes the losses. Nothing is stored in between: candidates depend on the seed,
-/// the number of the generation and the parents alone, so they are the same on every machine and after
-/// loading (mutations of real genes to the last bits of a logarithm and a cosine).
+/// [`Population::ask`] returns the candidates, the caller evaluates them anywhere and in any order, and
+/// [`Population::tell`] takes the losses. Candidates are not stored: they depend on the seed, the number
+/// of the generation and the parents alone. They have the same bits on every machine, and after loading.
 ///
 /// # Examples
 /// ```
@@ -61,7 +60,7 @@ pub struct Population {
 }
 
 impl GeneticSearch {
-    /// A search whose first generation is drawn uniformly from the domain.
+    /// Starts a search whose first generation is drawn uniformly from the domain.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names the field.
@@ -79,13 +78,12 @@ impl GeneticSearch {
         self.build_from(genes, Vec::new())
     }
 
-    /// A search whose first generation is `start`; if that is empty, as [`GeneticSearch::build`].
+    /// Starts a search whose first generation is `start`. If that is empty, it is drawn as by
+    /// [`GeneticSearch::build`].
     ///
     /// # Errors
-    /// As [`GeneticSearch::build`];
-    /// [`Error::LengthMismatch`] for a vector that has more or fewer
-    /// entries than there are genes, `InvalidHyperparameter` with the field `start` for one outside the
-    /// domain.
+    /// As [`GeneticSearch::build`]; [`Error::LengthMismatch`] for a vector whose length is not the number
+    /// of genes; [`Error::InvalidHyperparameter`] with the field `start` for a vector outside the domain.
     ///
     /// # Examples
     /// ```
@@ -111,7 +109,7 @@ impl GeneticSearch {
 /// The prefix of all keys of a saved search.
 const PREFIX: &str = "search";
 
-/// Refuses a vector that is none of the domain; names it `field`.
+/// Refuses a vector outside the domain. The error names it `field`.
 fn check_vector(genes: &[Gene], field: &'static str, x: &[f64]) -> Result<()> {
     check_length(field, &[genes.len()], genes.len(), x.len())?;
     match genes.iter().zip(x).find(|(gene, x)| !gene.contains(**x)) {
@@ -123,7 +121,7 @@ fn check_vector(genes: &[Gene], field: &'static str, x: &[f64]) -> Result<()> {
 }
 
 impl Population {
-    /// A search before its first generation; config and genes have been checked.
+    /// A search before its first generation. The configuration and the genes have been checked.
     fn new(config: GeneticSearch, genes: Vec<Gene>, start: Vec<Vec<f64>>) -> Result<Self> {
         start.iter().try_for_each(|x| check_vector(&genes, "start", x))?;
         Ok(Self { config, genes, start, generation: 0, parents: Vec::new() })
@@ -139,7 +137,7 @@ impl Population {
         &self.genes
     }
 
-    /// How many generations have been told.
+    /// The number of completed generations.
     ///
     /// # Examples
     /// ```
@@ -171,7 +169,7 @@ impl Population {
         self.parents().next()
     }
 
-    /// The vectors that live, best first, with their losses.
+    /// The surviving vectors and their losses, best first.
     ///
     /// # Examples
     /// ```
@@ -187,10 +185,10 @@ impl Population {
         self.parents.iter().map(|member| (member.genes.as_slice(), member.fitness))
     }
 
-    /// The candidates of this generation. Asking twice gives the same.
+    /// The candidates of this generation. A second call returns the same.
     ///
     /// # Errors
-    /// [`Error::OutOfOrder`] after 2³² generations, when random numbers would repeat.
+    /// [`Error::OutOfOrder`] after 2³² generations, because random numbers would repeat.
     ///
     /// # Examples
     /// ```
@@ -241,8 +239,8 @@ impl Population {
         child(&a.genes, &b.genes, &crossover, &mutation, &values)
     }
 
-    /// Takes the losses of the candidates that [`Population::ask`] gives, in their order; smaller is
-    /// better, and NaN worst of all.
+    /// Takes the losses of the candidates of [`Population::ask`], in their order. Smaller is better, and
+    /// NaN is the worst.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] names `fitness` if there are more or fewer losses than candidates.
@@ -282,7 +280,8 @@ impl Population {
         })
     }
 
-    /// A whole generation: asks, evaluates `f` at every candidate, tells.
+    /// One generation: evaluates `f` at every candidate of [`Population::ask`], and calls
+    /// [`Population::tell`].
     ///
     /// # Errors
     /// As [`Population::ask`]; [`Error::Closure`] if `f` fails. Nothing has changed then.
@@ -303,8 +302,8 @@ impl Population {
         self.tell(&losses)
     }
 
-    /// Everything that is needed to go on: options, seed, generation, vectors and losses. The domain is
-    /// not part of it.
+    /// Everything that is needed to continue, except the domain: options, seed, generation, vectors and
+    /// losses.
     ///
     /// # Examples
     /// ```
@@ -340,11 +339,11 @@ impl Population {
         dict
     }
 
-    /// Takes up a saved search of the same domain, options included.
+    /// Continues a saved search of the same domain, with its options.
     ///
     /// # Errors
-    /// [`Error::StateDict`] names the key that does not fit; `InvalidHyperparameter` an option or a
-    /// vector outside its range. Nothing has changed then.
+    /// [`Error::StateDict`] names the key that does not fit; [`Error::InvalidHyperparameter`] names an
+    /// option or a vector that is out of range. Nothing has changed then.
     ///
     /// # Examples
     /// ```

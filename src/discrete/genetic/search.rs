@@ -1,36 +1,36 @@
-//! How a search is configured.
+//! How a genetic search is configured.
 
-/// Genetic search: the best few of all vectors so far have children, and a child that is better than
-/// the worst of them takes its place.
+/// Genetic search: the best few of all vectors so far have children, and children that are better than
+/// the worst of them replace it.
 ///
-/// Use it for a handful to some thousands of discrete parameters with a loss that has no gradient: bits
-/// per layer, codes, switches. Not for the weights of a network: it learns nothing from a loss but
-/// an order.
+/// *Use it when* a loss without a gradient depends on a handful to some thousands of discrete parameters,
+/// such as bits per layer, codes or switches. *Not when* the weights of a network have to be trained: the
+/// search uses only the order of the losses.
 ///
 /// ```text
 /// every child:   a, b        two of the parents, drawn uniformly, perhaps the same
 ///                x_j         b_j with probability `crossover`, else a_j
 ///                x_j         with probability `mutation`: Integer, a draw from its range;
 ///                            Real, clamp(x_j + sigma·normal, low, high)
-/// survivors:     the `elite` smallest losses of parents and children; parents win ties, NaN is last
+/// survivors:     the `elite` vectors with the smallest losses; parents win ties, NaN is last
 /// ```
-/// The first generation is drawn uniformly from the domain, or is what the caller begins with.
+/// The first generation is drawn uniformly from the domain, or given by the caller.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `elite` | 5 | authors' code |
 /// | `offspring` | 50 | authors' code |
-/// | `crossover` | 0.3 | this crate |
+/// | `crossover` | 0.3 | – |
 /// | `mutation` | 1 over the number of genes | usual |
-/// | `seed` | 0 | this crate |
+/// | `seed` | 0 | – |
 ///
-/// State: `elite` vectors and their losses, 8 bytes a number. Children are functions of seed,
-/// generation and parents, and are never stored. The best loss never gets worse, and all children lie
-/// in the domain.
+/// State: `elite` vectors and their losses, with 8 bytes per number. Children are functions of the seed,
+/// the generation and the parents, and are never stored. The best loss never gets worse, and all children
+/// are in the domain.
 ///
 /// # Errors
-/// [`GeneticSearch::build`] refuses `elite` and `offspring` of 0, `offspring` of 2²⁴ and more,
-/// probabilities outside `[0, 1]`, and genes that [`Gene::validate`](crate::discrete::genetic::Gene::validate) refuses.
+/// `build` refuses `elite` and `offspring` of 0, `offspring` of 2²⁴ and more, probabilities outside `[0,
+/// 1]`, and genes that [`Gene::validate`](crate::discrete::genetic::Gene::validate) refuses.
 ///
 /// # Examples
 /// ```
@@ -52,8 +52,8 @@
 /// ```
 ///
 /// # Differences
-/// The authors' code, whose vectors are tables of records, changes one record of the best table only,
-/// and chooses among four ways of doing it by their success. Here every survivor may be a parent.
+/// In the authors' code, vectors are tables of records. It changes one record of the best table only, and
+/// chooses among four kinds of change by their success. Here every survivor can be a parent.
 ///
 /// # Source
 /// T. Liu, J. Tang, G. Vietri, Z. S. Wu, "Generating Private Synthetic Data with Genetic Algorithms",
@@ -61,15 +61,15 @@
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct GeneticSearch {
-    /// How many vectors live on, `>= 1`.
+    /// The number of survivors, `>= 1`.
     pub elite: usize,
-    /// Children in a generation, `>= 1`.
+    /// The number of children per generation, `>= 1`.
     pub offspring: usize,
-    /// Probability that a gene is the second parent's, in `[0, 1]`.
+    /// The probability that a gene comes from the second parent, in `[0, 1]`.
     pub crossover: f64,
-    /// Probability that a gene changes, in `[0, 1]`; `None`: one of every child on average.
+    /// The probability that a gene mutates, in `[0, 1]`. `None` stands for one gene per child on average.
     pub mutation: Option<f64>,
-    /// Key of the random numbers.
+    /// The seed of the random numbers.
     pub seed: u64,
 }
 

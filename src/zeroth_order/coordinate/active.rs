@@ -1,4 +1,4 @@
-//! Active sets: which coordinates of each tensor take part.
+//! Active sets: the coordinates that take part in a step.
 
 use crate::error::{Error, Result};
 use crate::optim::{Layout, Segment};
@@ -6,24 +6,24 @@ use crate::zeroth_order::directions::check_names;
 use crate::zeroth_order::estimator::{Philox, Purpose, RngStream};
 use std::collections::BTreeMap;
 
-/// Which coordinates take part in a step of [`Coordinate`](crate::zeroth_order::Coordinate).
+/// The coordinates that take part in a step of [`Coordinate`](crate::zeroth_order::Coordinate).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ActiveSet {
-    /// All of all tensors.
+    /// All coordinates of all tensors.
     #[default]
     All,
-    /// Row-major indices by name; all coordinates of a tensor that is not named.
+    /// Row-major indices by name of the tensor; all coordinates of tensors that are not named.
     Indices(BTreeMap<String, Vec<usize>>),
-    /// Of each named tensor a share, drawn at random: `d − round(ratio·d)` coordinates, halves rounded
-    /// to even; all coordinates of a tensor that is not named. [`redraw`] draws another share.
+    /// A random share of every named tensor: `d − round(ratio·d)` of its d coordinates, where halves are
+    /// rounded to even; all coordinates of tensors that are not named. [`redraw`] draws another share.
     ///
     /// [`redraw`]: crate::zeroth_order::CoordinateEstimator::redraw
     Pruned(BTreeMap<String, f64>),
 }
 
 impl ActiveSet {
-    /// Checks numbers that no tensor is needed for.
+    /// Checks what can be checked without the tensors.
     pub(super) fn validate(&self) -> Result<()> {
         match self {
             Self::Pruned(ratios) => match ratios.iter().find(|(_, r)| !(0.0..=1.0).contains(*r)) {
@@ -34,7 +34,7 @@ impl ActiveSet {
         }
     }
 
-    /// The active coordinates, by tensor and index, ascending.
+    /// The active coordinates: pairs of tensor and index in ascending order.
     pub(super) fn coordinates(
         &self,
         layout: &Layout,
@@ -49,7 +49,7 @@ impl ActiveSet {
             check_names(by_name.keys(), layout)?;
         }
         let mut coordinates = Vec::new();
-        // fewer tensors than 2^32: each has a name in memory
+        // there are fewer than 2^32 tensors, since each has a name in memory
         for (tensor, segment) in (0u32..).zip(segments) {
             let indices = match self {
                 Self::All => None,
@@ -78,7 +78,7 @@ fn invalid(expected: &str, found: String) -> Error {
     Error::invalid("Coordinate", "active", expected, found)
 }
 
-/// Indices in ascending order, each once.
+/// The indices in ascending order, each once.
 fn checked(indices: &[usize], segment: &Segment) -> Result<Vec<usize>> {
     if let Some(index) = indices.iter().find(|&&index| index >= segment.numel()) {
         let (name, numel) = (&segment.name, segment.numel());
@@ -90,7 +90,8 @@ fn checked(indices: &[usize], segment: &Segment) -> Result<Vec<usize>> {
     Ok(sorted)
 }
 
-/// Without replacement: the coordinates with the smallest random numbers, ties to the lower index.
+/// A random share without replacement: the coordinates with the smallest random numbers. Of equal numbers,
+/// that of the lower index counts as smaller.
 fn share(ratio: f64, numel: usize, seed: u64, draw: u64, tensor: u32) -> Result<Vec<usize>> {
     RngStream::check(draw, 1, numel)?;
     let pruned = (ratio * numel as f64).round_ties_even() as usize;

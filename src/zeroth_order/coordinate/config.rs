@@ -1,13 +1,13 @@
-//! Estimates one coordinate at a time.
+//! How estimates by coordinate are configured.
 
 use crate::hyperparameters;
 use crate::optim::NonFinite;
 use crate::zeroth_order::estimator::FiniteDifference;
 
-/// Finite differences along every coordinate, or along those of an active set: DeepZero's gradient.
+/// Finite differences along every coordinate, or along those of an active set: the estimator of DeepZero.
 ///
-/// *Use it when* parameters are few, or few of them are active: unlike random directions it has no
-/// variance. *Not when* there are millions: a step takes one evaluation per active coordinate.
+/// *Use it when* there are few parameters, or few of them are active: unlike random directions, it has no
+/// variance. *Not when* there are millions: a step takes one or two evaluations per active coordinate.
 ///
 /// ```text
 /// forward:  ĝ_j = (f(p + ε·e_j) − f(p))/ε                 |S| + 1 evaluations; error (ε/2)·H_jj
@@ -15,21 +15,22 @@ use crate::zeroth_order::estimator::FiniteDifference;
 /// ĝ_j = 0 outside the active set S
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `epsilon` ε | 5e-3 | DeepZero; for `f64` losses 1e-6, central 1e-5 |
+/// | `epsilon` ε | 5e-3; for losses in `f64` 1e-6, or 1e-5 with `Central` | DeepZero |
 /// | `difference` | `Forward` | DeepZero |
-/// | `seed` | 0: of [`redraw`](crate::zeroth_order::CoordinateEstimator::redraw) | – |
-/// | `non_finite` | `Error`; `Skip` takes 0 for a coordinate whose loss is not finite | – |
+/// | `seed` | 0; selects random active sets | – |
+/// | `non_finite` | `Error`; `Skip` estimates 0 for a coordinate whose loss is not finite | – |
 ///
-/// Memory: 24 bytes per active coordinate and 8 for its loss; parameters are not copied: the coordinate is
-/// saved and put back.
+/// Memory: 24 bytes per active coordinate, and 8 for its loss. The parameters are not copied; only the
+/// active coordinates are saved and restored.
 ///
-/// Coordinates outside the active set have a gradient of zero, not none: momentum and decay still move
-/// them, as in the paper's code; [`step_frozen`](crate::zeroth_order::ZerothOrder::step_frozen) leaves them alone.
+/// Coordinates outside the active set have a gradient of zero, so that momentum and weight decay still
+/// change them, as in the authors' code. [`step_frozen`](crate::zeroth_order::ZerothOrder::step_frozen)
+/// leaves them unchanged.
 ///
 /// # Errors
-/// `build` refuses options out of range and parameters of 16 bits; a step an empty active set.
+/// `build` refuses options out of range and 16-bit parameters. A step refuses an empty active set.
 ///
 /// # Examples
 /// ```
@@ -53,11 +54,11 @@ use crate::zeroth_order::estimator::FiniteDifference;
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Coordinate {
-    /// Perturbation size, above 0.
+    /// The perturbation size, above 0.
     pub epsilon: f64,
     /// Where the loss is evaluated.
     pub difference: FiniteDifference,
-    /// Seed of active sets.
+    /// The seed of random active sets.
     pub seed: u64,
     /// What happens to losses that are NaN or infinite.
     pub non_finite: NonFinite,

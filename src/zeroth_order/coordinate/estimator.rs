@@ -16,37 +16,36 @@ use std::collections::BTreeMap;
 
 const NAME: &str = <Coordinate as Hyperparameters>::NAME;
 
-/// Estimates one coordinate at a time: what [`Coordinate`] builds.
+/// The estimator that [`Coordinate`] builds: estimates one coordinate at a time.
 #[derive(Debug)]
 pub struct CoordinateEstimator<T: Element> {
     config: Coordinate,
     state: EstimatorState<T>,
     active: ActiveSet,
-    /// How often active sets have been drawn: keys their random numbers.
+    /// How often active sets were drawn anew. It selects their random numbers.
     draw: u64,
-    /// Cost of an evaluation by name of the tensor that is perturbed; 1 if not named.
+    /// The cost of an evaluation, by name of the perturbed tensor; 1 if it is not named.
     costs: BTreeMap<String, u64>,
     partials: PartialDerivatives,
-    /// The active coordinates before the step.
+    /// The elements at the active coordinates before the step.
     saved: Vec<T>,
 }
 
 impl Coordinate {
-    /// An estimator for parameters of element type `T`; all coordinates are active.
+    /// An estimator for parameters of element type `T`, with all coordinates active.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is
-    /// out of range;
-    /// [`Error::UnsupportedElement`](crate::Error::UnsupportedElement) for 16-bit parameters.
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is out
+    /// of range; [`Error::UnsupportedElement`](crate::Error::UnsupportedElement) for 16-bit parameters.
     pub fn build<T: Element>(self) -> Result<CoordinateEstimator<T>> {
         CoordinateEstimator::new(self)
     }
 }
 
-/// The active coordinates and their slopes.
+/// The active coordinates and the partial derivatives there.
 #[derive(Debug, Default)]
 struct PartialDerivatives {
-    /// Tensor and index, ascending; empty if they are to be found anew.
+    /// Pairs of tensor and index in ascending order; empty if they have to be determined anew.
     coordinates: Vec<(u32, usize)>,
     values: Vec<f64>,
 }
@@ -74,7 +73,7 @@ impl<R: Real> Slices<R> for PartialDerivatives {
     }
 }
 
-/// Which evaluation a probe is.
+/// The evaluation that a probe asks for.
 enum Probe {
     Centre,
     At { coordinate: usize, sign: f64 },
@@ -99,11 +98,11 @@ impl<T: Element> CoordinateEstimator<T> {
         &self.config
     }
 
-    /// Which coordinates take part, from the next step on.
+    /// Sets the coordinates that take part, from the next step on.
     ///
     /// # Errors
     /// [`InvalidHyperparameter`](crate::Error::InvalidHyperparameter) for a ratio outside `[0, 1]`.
-    /// Names and indices are checked by the next step.
+    /// The next step checks names and indices.
     pub fn set_active(&mut self, active: ActiveSet) -> Result<()> {
         active.validate()?;
         self.active = active;
@@ -111,25 +110,26 @@ impl<T: Element> CoordinateEstimator<T> {
         Ok(())
     }
 
-    /// Draws other coordinates for [`ActiveSet::Pruned`]: DeepZero does so every five epochs.
+    /// Draws other coordinates for [`ActiveSet::Pruned`]. DeepZero does so every five epochs.
     pub fn redraw(&mut self) {
         self.draw += 1;
         self.partials.coordinates.clear();
     }
 
-    /// The active coordinates of the step that was asked for last: tensor and row-major index, in the
-    /// order of the probes.
+    /// The active coordinates of the last planned step: pairs of tensor and row-major index, in the order
+    /// of the probes.
     pub fn active(&self) -> &[(u32, usize)] {
         &self.partials.coordinates
     }
 
-    /// What an evaluation costs when a tensor is perturbed, by its name; 1 for those not named. Workers
-    /// get probes of about the same cost in all. Results do not change.
+    /// Sets the cost of an evaluation by name of the perturbed tensor; 1 for tensors that are not named.
+    /// Probes are distributed such that all workers have about the same total cost. Results do not depend
+    /// on it.
     pub fn set_costs(&mut self, costs: BTreeMap<String, u64>) {
         self.costs = costs;
     }
 
-    /// The tensor that a probe perturbs; `None` for the one that perturbs nothing.
+    /// The name of the tensor that a probe perturbs; `None` for the unperturbed evaluation.
     pub fn tensor_of(&self, probe: usize) -> Option<&str> {
         let Probe::At { coordinate, .. } = self.probe(probe) else { return None };
         let &(tensor, _) = self.partials.coordinates.get(coordinate)?;
@@ -137,12 +137,13 @@ impl<T: Element> CoordinateEstimator<T> {
         Some(&segment.name)
     }
 
-    /// As [`Estimator::estimate`]; the closure is told which tensor is perturbed, `None` for the evaluation
-    /// that perturbs nothing.
+    /// As [`Estimator::estimate`], but the closure also gets the name of the perturbed tensor, or `None`
+    /// for the unperturbed evaluation.
     ///
-    /// What comes before that tensor in the network is as in the unperturbed evaluation: a closure that
-    /// keeps the inputs of every layer begins at the layer in question. With [`FiniteDifference::Forward`] the
-    /// unperturbed evaluation is the first, and the others go through the tensors in their order.
+    /// Layers before that tensor compute the same as in the unperturbed evaluation. A closure that stores
+    /// the inputs of all layers can therefore start at the layer of the tensor. With
+    /// [`FiniteDifference::Forward`] the unperturbed evaluation is the first, and the others go through
+    /// the tensors in order.
     ///
     /// # Errors
     /// As [`Estimator::estimate`].
@@ -205,13 +206,13 @@ impl<T: Element> CoordinateEstimator<T> {
         }
     }
 
-    /// The place that a probe perturbs, what stood there, and what the probe puts there.
+    /// The coordinate that a probe perturbs, its element before, and its element in the probe.
     fn target(&self, probe: Option<usize>) -> Option<((u32, usize), T, T)> {
         let Probe::At { coordinate, sign } = self.probe(probe?) else { return None };
-        let &place = self.partials.coordinates.get(coordinate)?;
+        let &at = self.partials.coordinates.get(coordinate)?;
         let &before = self.saved.get(coordinate)?;
         let step = T::Compute::of(sign * self.config.epsilon);
-        Some((place, before, T::store(before.load() + step)))
+        Some((at, before, T::store(before.load() + step)))
     }
 }
 
@@ -289,10 +290,10 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
         params: &mut dyn Parameters<T>,
     ) -> Result<()> {
         let (old, new) = (self.target(from), self.target(to));
-        let moves = [old.map(|(place, before, _)| (place, before)), new.map(|(p, _, x)| (p, x))];
+        let moves = [old.map(|(at, before, _)| (at, before)), new.map(|(at, _, x)| (at, x))];
         let moves = moves.map(|target| target.unwrap_or(((u32::MAX, 0), T::default())));
-        let places = moves.map(|(place, _)| place);
-        self.state.snapshot.for_each(NAME, buffers, params, &places, |number, x| {
+        let coordinates = moves.map(|(at, _)| at);
+        self.state.snapshot.for_each(NAME, buffers, params, &coordinates, |number, x| {
             moves.get(number).into_iter().for_each(|&(_, value)| *x = value);
         })
     }
@@ -315,7 +316,7 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
         dict
     }
 
-    /// Active sets are configured, not saved: only how often they were drawn is.
+    /// The state holds how often active sets were drawn, not the active set itself: that is configuration.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let saved = Saved::open(NAME, state)?;
         let [seed, step, draw] = ["seed", "step", "draw"].map(|name| saved.integer(name));

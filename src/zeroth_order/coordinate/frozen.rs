@@ -1,4 +1,4 @@
-//! Steps that leave all but the active coordinates alone.
+//! Steps that change the active coordinates only.
 
 use super::estimator::CoordinateEstimator;
 use crate::error::Result;
@@ -8,8 +8,8 @@ use crate::params::Parameters;
 use crate::zeroth_order::estimator::{Estimator, ParamSnapshot, Report, VisitBuffers, ZerothOrder};
 
 impl<T: Element, O: Optimizer<T>> ZerothOrder<T, CoordinateEstimator<T>, O> {
-    /// One step that leaves coordinates outside the active set as they are, bit for bit: momentum and
-    /// weight decay of the optimizer do not move them. Takes a copy of the parameters.
+    /// One step that changes the active coordinates only. All others stay the same bit for bit, whatever
+    /// the momentum and the weight decay of the optimizer are. It takes a copy of the parameters.
     ///
     /// # Errors
     /// As [`ZerothOrder::step`].

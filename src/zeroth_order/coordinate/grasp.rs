@@ -1,4 +1,4 @@
-//! Which weights matter, by losses alone.
+//! Scores that say which weights matter, from losses alone.
 
 use crate::error::{Error, Result};
 use crate::gradient::materialize;
@@ -12,18 +12,19 @@ use ndarray::ArrayD;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// ZO-GraSP: scores of weights from a difference of two estimated gradients.
+/// ZO-GraSP: scores of weights for pruning, from the difference of two estimated gradients.
 ///
 /// ```text
 /// g₀ = estimate at p,  g₁ = estimate at p + ε·g₀,  H·g ≈ (g₁ − g₀)/ε
 /// S = −p ⊙ H·g
 /// ```
-/// With the same directions for both, most of the estimates' noise cancels. DeepZero takes 192 Gaussian
-/// directions, `epsilon` 5e-3, evaluated on one side: 386 evaluations, once.
+/// Both estimates use the same directions, so that most of their noise cancels. DeepZero uses 192 Gaussian
+/// directions, `epsilon` 5e-3 and forward differences: 386 evaluations in all.
 ///
 /// # Examples
 /// ```
-/// use eigenstep::{prelude::*, zeroth_order::{ActiveSet, Coordinate, Grasp, Random, FiniteDifference, Spsa}};
+/// use eigenstep::prelude::*;
+/// use eigenstep::zeroth_order::{ActiveSet, Coordinate, FiniteDifference, Grasp, Random, Spsa};
 /// use ndarray::{Array1, Array2, array};
 ///
 /// let mut model = (Array2::from_elem((3, 2), 0.5f64), array![0.1, 0.2]);
@@ -32,13 +33,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 ///     (&y * &y).sum() + m.1.sum()
 /// };
 /// let config = Spsa {
-///     epsilon: 5e-3, num_samples: 192, difference: FiniteDifference::Forward, ..Spsa::with_sampler(Random::Gaussian)
+///     epsilon: 5e-3,
+///     num_samples: 192,
+///     difference: FiniteDifference::Forward,
+///     ..Spsa::with_sampler(Random::Gaussian)
 /// };
 /// let mut estimator = config.build::<f64>()?;
 /// let scores = Grasp::default().scores(&mut estimator, &mut model, Select::ndim(2..), loss)?;
 /// let ratios = scores.ratios(0.5)?;
 /// assert_eq!(ratios["0"], 0.5);
-/// // a sparse gradient: that share of the weights, all biases
+/// // a sparse gradient: the unpruned share of the weights, and all biases
 /// let mut sparse = Coordinate::default().build::<f64>()?;
 /// sparse.set_active(ActiveSet::Pruned(ratios))?;
 /// # Ok::<(), eigenstep::Error>(())
@@ -51,13 +55,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Grasp {
-    /// Whether the second estimate has directions of its own, as in DeepZero's code.
+    /// Whether the second estimate draws its own directions, as in DeepZero's code.
     pub fresh: bool,
-    /// Whether scores are ranked with their sign, as in GraSP; else by size, as in DeepZero's code.
+    /// Whether scores are ranked with their sign, as in GraSP, or by magnitude, as in DeepZero's code.
     pub signed: bool,
 }
 
-/// Scores of the weights that were looked at.
+/// The scores of the weights that were selected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
     signed: bool,
@@ -65,11 +69,11 @@ pub struct Scores {
 }
 
 impl Grasp {
-    /// Scores of the weights that `scored` selects; other parameters are neither probed nor scored. The
-    /// estimator is left with all parameters active.
+    /// The scores of the weights that `scored` selects. Other parameters are neither perturbed nor scored.
+    /// Afterwards all parameters of the estimator are active.
     ///
     /// # Errors
-    /// Those of [`Estimator::estimate`]. Parameters are as before in any case.
+    /// Those of [`Estimator::estimate`]. The parameters are unchanged in any case.
     pub fn scores<T, S, M, V>(
         self,
         estimator: &mut SpsaEstimator<T, S>,
@@ -87,7 +91,7 @@ impl Grasp {
             (ParamSnapshot::<T>::new("Grasp")?, VisitBuffers::default());
         snapshot.read("Grasp", &mut buffers, model, true)?;
         estimator.set_active(Some(scored));
-        // a closure that panics leaves the parameters as they were, too
+        // after a panic, too, the parameters are restored
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             self.two_estimates(estimator, (&snapshot, &mut buffers), model, &mut loss)
         }));
@@ -111,7 +115,7 @@ impl Grasp {
         Ok(Scores { signed: self.signed, tensors })
     }
 
-    /// Gradients at the parameters, and a step along them further.
+    /// Estimates at the parameters, and at a point a step along the first estimate.
     fn two_estimates<T, S, M, V>(
         self,
         estimator: &mut SpsaEstimator<T, S>,
@@ -153,8 +157,9 @@ impl Scores {
         self.tensors.iter().find(|(known, _)| known == name).map(|(_, scores)| scores)
     }
 
-    /// Which weights stay if `sparsity` of all scored ones are pruned: `round(sparsity·n)`, halves to
-    /// even, those of least score; where scores are equal the first.
+    /// The weights that are kept if a share `sparsity` of the n scored weights is pruned:
+    /// `round(sparsity·n)` of them, with halves rounded to even, which are those of least score. Of equal
+    /// scores, the first is pruned first.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] for a sparsity outside `[0, 1]`.
@@ -179,7 +184,7 @@ impl Scores {
         Ok(self.tensors.iter().map(mask).collect())
     }
 
-    /// The share that is pruned of every tensor, see [`Scores::keep`].
+    /// The share of every tensor that is pruned; see [`Scores::keep`].
     ///
     /// # Errors
     /// As [`Scores::keep`].

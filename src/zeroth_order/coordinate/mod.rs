@@ -1,4 +1,4 @@
-//! Estimates one coordinate at a time, and which coordinates they are made for.
+//! Estimates one coordinate at a time, and the choice of coordinates.
 
 mod active;
 mod config;

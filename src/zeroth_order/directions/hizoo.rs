@@ -1,4 +1,4 @@
-//! Directions scaled by an estimate of curvature.
+//! Directions that are scaled by an estimate of the curvature.
 
 use super::sampler::{
     DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext,
@@ -12,7 +12,7 @@ use crate::optim::{Layout, Segment};
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use crate::zeroth_order::estimator::Purpose;
 
-/// HiZOO: Gaussian directions, divided by the root of an estimate of the Hessian's diagonal.
+/// HiZOO: Gaussian directions, divided by the square root of an estimate of the Hessian's diagonal.
 ///
 /// ```text
 /// u = z/√h                                                        z ~ N(0, I), h = 1 at first
@@ -20,13 +20,13 @@ use crate::zeroth_order::estimator::Purpose;
 /// h ← (1 − α)h + α·|Δ|/(2ε²)·h⊙z²                centered: α·Δ/(2ε²)·h⊙(z² − 1), at least 1e-12
 /// v = z/√h                                                        with the new h
 /// ```
-/// With several queries their terms are averaged. As published, the mean of the term is
-/// `H_jj + ½ tr H` on a quadratic at h = 1; centered, it is `H_jj`. Second differences at ε = 1e-3 need
+/// With several directions the terms are averaged. On a quadratic at h = 1, the mean of the published
+/// term is `H_jj + ½ tr H`; the mean of the centered term is `H_jj`. Second differences at ε = 1e-3 need
 /// losses in `f64`.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `alpha` α | 1e-8 | README of the code; its script has 0 |
+/// | `alpha` α | 1e-8 | README of the authors' code, whose script has 0 |
 /// | `centered` | false | – |
 ///
 /// State: `hessian` (h), 4 bytes per `f32` parameter.
@@ -54,9 +54,9 @@ use crate::zeroth_order::estimator::Purpose;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Hizoo {
-    /// Weight in `[0, 1]` of the newest curvature.
+    /// The weight of the newest curvature, in `[0, 1]`.
     pub alpha: f64,
-    /// Whether the term is unbiased.
+    /// Whether the centered term is used, which is unbiased.
     pub centered: bool,
 }
 
@@ -87,7 +87,7 @@ pub struct HizooDirections<R> {
     hessian: Vec<Vec<R>>,
 }
 
-/// Smallest h.
+/// The smallest h.
 const FLOOR: f64 = 1e-12;
 
 impl<R: Real> Directions<R> for HizooDirections<R> {

@@ -1,4 +1,4 @@
-//! Directions of low rank.
+//! Low-rank directions.
 
 use super::sampler::{
     DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext,
@@ -11,29 +11,29 @@ use crate::optim::Layout;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 use crate::zeroth_order::estimator::Purpose;
 
-/// LOZO: directions of low rank for matrices, whose right factor stays for a while.
+/// LOZO: low-rank directions for matrices. Their right factor stays the same for `interval` steps.
 ///
 /// ```text
 /// every `interval` steps: V ~ N(0, I), n × r
-/// u = U·Vᵀ,  U ~ N(0, I), m × r, anew for every query            E[u⟨u, G⟩] = r·G
+/// u = U·Vᵀ,  U ~ N(0, I), m × r, new for every direction         E[u⟨u, G⟩] = r·G
 /// ĝ = c·u/r                                   without 1/r if `scale_by_rank` is false
 ///
-/// with momentum β (LOZO-M):  N ← c·U at first, then βN + (1 − β)·c·U;   ĝ = N·Vᵀ/r
+/// with momentum β (LOZO-M):  N ← c·U in the first step, then βN + (1 − β)·c·U;   ĝ = N·Vᵀ/r
 ///                            before V changes: N ← N·VᵀV′/n
 /// ```
-/// A tensor of more than two dimensions is the matrix of its first dimension against all others; one
-/// with `min(m, n) <= r`, and every vector, has plain Gaussian directions z, and with momentum the average
-/// of `c·z` in the same way.
+/// A tensor of more than two dimensions counts as the matrix of its first dimension against all others. A
+/// matrix with `min(m, n) <= r`, and every vector, gets plain Gaussian directions z; momentum then averages
+/// `c·z` in the same way.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `rank` r | 2 | code |
-/// | `interval` ν | 50 | code |
-/// | `scale_by_rank` | true | paper; false: code |
-/// | `momentum` β | 0: LOZO | – |
+/// | `rank` r | 2 | authors' code |
+/// | `interval` ν | 50 | authors' code |
+/// | `scale_by_rank` | true | paper; false in the authors' code |
+/// | `momentum` β | 0: LOZO; above 0: LOZO-M | – |
 ///
-/// State per m × n matrix: V, `r·n` numbers, drawn again after loading; with momentum N, `r·m`; per other
-/// tensor with momentum one number per element.
+/// State per m × n matrix: V with `r·n` numbers, which are drawn again after loading, and with momentum N
+/// with `r·m` numbers. State of other tensors: with momentum, one number per element.
 ///
 /// # Examples
 /// ```
@@ -52,8 +52,8 @@ use crate::zeroth_order::estimator::Purpose;
 /// ```
 ///
 /// # Differences
-/// In the published code a step that draws a new V updates along a U that was not probed; here it
-/// cannot.
+/// In the published code, a step that draws a new V updates along a U that was not probed. Here every
+/// update is along the directions of its probes.
 ///
 /// # Source
 /// Y. Chen, Y. Zhang, L. Cao, K. Yuan, Z. Wen, "Enhancing Zeroth-Order Fine-Tuning for Language Models
@@ -61,13 +61,13 @@ use crate::zeroth_order::estimator::Purpose;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Lozo {
-    /// Number of columns of the factors, at least 1.
+    /// The number of columns of the factors, at least 1.
     pub rank: usize,
-    /// Steps between two right factors, at least 1.
+    /// The number of steps with the same right factor, at least 1.
     pub interval: u64,
     /// Whether the estimate is divided by the rank, which makes it unbiased.
     pub scale_by_rank: bool,
-    /// Decay rate in `[0, 1)` of the left factors' average; 0: none is kept.
+    /// The decay rate of the average of left factors, in `[0, 1)`. 0 keeps no average.
     pub momentum: f64,
 }
 
@@ -95,11 +95,11 @@ impl DirectionSampler for Lozo {
 /// One tensor.
 #[derive(Clone, Debug)]
 struct Factors<R> {
-    /// `None` for a tensor with plain directions.
+    /// The tensor as a matrix; `None` if it has plain directions.
     view: Option<View>,
     /// `Vᵀ`, r × n.
     right: Vec<R>,
-    /// N, m × r, or the average of plain directions; empty without momentum and before the first step.
+    /// N, m × r, or the average of plain directions. Empty without momentum and before the first step.
     average: Vec<R>,
 }
 
@@ -127,7 +127,7 @@ impl<R: Real> LozoDirections<R> {
     }
 
     /// `N ← N·(VᵀV′)/n`.
-    fn turn(&self, factors: &mut Factors<R>, new: &[R], n: usize) {
+    fn change_basis(&self, factors: &mut Factors<R>, new: &[R], n: usize) {
         let rank = self.config.rank;
         let mixed: Vec<R> = (0..rank * rank)
             .map(|i| {
@@ -151,7 +151,7 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
     fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
         let epoch = context.step - context.step % self.config.interval;
         let segments = context.layout.segments();
-        // after loading, right factors are missing
+        // right factors are missing after loading
         let drawn = self.tensors.iter().all(|f| f.view.is_none() || !f.right.is_empty());
         if self.epoch == Some(epoch) && self.tensors.len() == segments.len() && drawn {
             return Ok(());
@@ -168,7 +168,7 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
                         factors.right = self.draw_right(context, before, tensor, view);
                     }
                     if before != epoch {
-                        self.turn(&mut factors, &right, view.columns);
+                        self.change_basis(&mut factors, &right, view.columns);
                     }
                 }
                 factors.right = right;
@@ -270,7 +270,7 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
             }
             self.tensors.push(Factors { view, right: Vec::new(), average });
         }
-        // the factors that the averages belong to are drawn again from this
+        // the right factors to which the averages belong are drawn again from this
         self.epoch = Some(epoch);
         Ok(())
     }

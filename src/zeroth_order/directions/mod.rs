@@ -1,4 +1,4 @@
-//! Laws of directions: which way the probes of a step go, and what an estimate is made of.
+//! The directions along which parameters are perturbed, and of which an estimate is the weighted sum.
 
 mod hizoo;
 mod low_rank;

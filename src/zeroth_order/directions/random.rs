@@ -1,4 +1,4 @@
-//! Directions without structure.
+//! Directions of independent random numbers.
 
 use super::sampler::{DirectionKey, DirectionSampler, Directions, StepContext};
 use crate::error::Result;
@@ -9,18 +9,18 @@ use crate::numeric::Real;
 use crate::numeric::reduce::sum_of_squares;
 use crate::zeroth_order::estimator::Purpose;
 
-/// Directions without structure.
+/// Directions of independent random numbers.
 ///
-/// | law | u | factor a | variance of the estimate, one query |
+/// | variant | u | factor a | variance of the estimate with one direction |
 /// |---|---|---|---|
-/// | `Rademacher` | signs, each ±1 with probability 1/2 | 1 | (d − 1)·‖g‖² |
+/// | `Rademacher` | signs: ±1, each with probability 1/2 | 1 | (d − 1)·‖g‖² |
 /// | `Gaussian` | standard normal | 1 | (d + 1)·‖g‖² |
 /// | `Sphere` | uniform on the sphere `‖u‖ = 1` of all tensors together | d | (d − 1)·‖g‖² |
 /// | `ScaledSphere` | the same with `‖u‖ = √d` | 1 | (d − 1)·‖g‖² |
 /// | `BlockSphere` | `‖u_k‖ = 1` for every tensor k | d_k | |
 ///
-/// d is the number of elements of all tensors, d_k of tensor k. Signs have the least variance, are the
-/// cheapest by far, and are the same on every machine.
+/// d is the number of elements of all tensors, and d_k that of tensor k. Signs have the least variance
+/// and are by far the cheapest.
 ///
 /// # Examples
 /// ```
@@ -48,7 +48,7 @@ pub enum Random {
     Rademacher,
     /// Standard normal numbers.
     Gaussian,
-    /// A point on the unit sphere.
+    /// A point on the unit sphere of all tensors together.
     Sphere,
     /// A point on the sphere of radius √d.
     ScaledSphere,
@@ -71,7 +71,7 @@ impl DirectionSampler for Random {
 }
 
 impl Random {
-    /// A piece of a direction before it is brought to its length.
+    /// A piece of a direction before it is scaled to its length.
     pub(in crate::zeroth_order) fn draw<R: Real>(
         self,
         key: &DirectionKey<'_, R>,
@@ -90,14 +90,14 @@ impl Random {
 #[derive(Clone, Debug)]
 pub struct RandomDirections {
     sampler: Random,
-    /// What directions are multiplied by, `[query][tensor]`; empty if by nothing.
+    /// The factors of directions, `[query][tensor]`; empty if directions are not scaled.
     inverses: Vec<f64>,
-    /// Factors of tensors in the estimate; empty if all are 1.
+    /// The factors of tensors in the estimate; empty if all are 1.
     scales: Vec<f64>,
 }
 
 impl RandomDirections {
-    /// What a tensor's part of a direction is multiplied by to get its length, if by anything.
+    /// The factor that gives a tensor's part of a direction its length, if there is one.
     pub(super) fn inverse(&self, tensor: usize, query: u32) -> Option<f64> {
         self.inverses.get(query as usize * self.scales.len() + tensor).copied()
     }
@@ -106,7 +106,7 @@ impl RandomDirections {
 /// Elements whose squares are summed at once.
 const PIECE: usize = 1 << 14;
 
-/// Squared length of the normal direction of one tensor; the order of its sum depends on `numel` alone.
+/// The squared length of the normal direction of one tensor. The order of the sum depends on `numel` alone.
 fn square<R: Real>(key: &DirectionKey<'_, R>, numel: usize) -> f64 {
     let stream = key.stream(Purpose::Direction);
     sum_pieces(numel, PIECE, |offset, len| {

@@ -1,4 +1,4 @@
-//! Momentum without memory for it.
+//! Momentum that takes no memory.
 
 use super::random::{Random, RandomDirections};
 use super::sampler::{
@@ -12,22 +12,22 @@ use crate::optim::Layout;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 use std::collections::VecDeque;
 
-/// Momentum computed from past directions, which are drawn again, in place of a stored average.
+/// Momentum without a stored average: past directions are drawn again.
 ///
 /// ```text
 /// estimate at step t  =  Σ mˢ·ĝ_{t−s},   0 ≤ s < T,   T: number of s with mˢ ≥ floor
 /// ```
-/// ĝ are the estimates of [`Random`]. With [`Sgd`](crate::first_order::Sgd) without momentum this is
-/// descent with momentum m, up to the terms that are dropped and to weight decay, which does not enter the
-/// sum. An update takes T times the time of drawing directions.
+/// ĝ are the estimates of [`Random`]. Together with [`Sgd`](crate::first_order::Sgd) without momentum,
+/// this is gradient descent with momentum m, with two differences: terms below the floor are dropped, and
+/// weight decay does not enter the sum. An update draws T times as many directions.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `sampler` | `Rademacher` | – |
-/// | `momentum` m | 0.9 | PyTorch's usual |
+/// | `momentum` m | 0.9 | usual with PyTorch |
 /// | `floor` | 1e-3: T = 66 | – |
 ///
-/// State: 8 bytes per past step, tensor and direction, none per parameter.
+/// State: 8 bytes per past step, tensor and direction; nothing per parameter.
 ///
 /// # Examples
 /// ```
@@ -46,16 +46,16 @@ use std::collections::VecDeque;
 /// ```
 ///
 /// # Source
-/// That a run is determined by its seed and slopes: S. Malladi et al., "Fine-Tuning Language Models with
+/// A run is determined by its seed and its losses: S. Malladi et al., "Fine-Tuning Language Models with
 /// Just Forward Passes", 2023.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct ReplayedMomentum {
-    /// Law of the directions.
+    /// The sampler of the directions.
     pub sampler: Random,
-    /// Momentum, in `[0, 1)`.
+    /// The momentum, in `[0, 1)`.
     pub momentum: f64,
-    /// Weight, in `(0, 1]`, below which past steps are forgotten.
+    /// The weight below which past steps are dropped, in `(0, 1]`.
     pub floor: f64,
 }
 
@@ -96,12 +96,12 @@ pub struct ReplayedDirections {
     past: VecDeque<Past>,
 }
 
-/// All that an estimate is made of, beside random numbers.
+/// All that an estimate is made of, except random numbers.
 #[derive(Clone, Debug, Default)]
 struct Past {
     step: u64,
     queries: usize,
-    /// Factors of the directions as they are drawn, `[tensor][query]`.
+    /// The factors of the directions as they are drawn, `[tensor][query]`.
     weights: Vec<f64>,
 }
 
@@ -116,7 +116,7 @@ impl<R: Real> Directions<R> for ReplayedDirections {
 
     fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
         let ReplayedMomentum { momentum, floor, .. } = self.config;
-        // as long as the next one would still count; the memory of the last is used again
+        // keep steps whose weight reaches the floor; reuse the memory of the oldest
         let mut kept = 1;
         let mut power = momentum;
         while kept <= self.past.len() && power >= floor {

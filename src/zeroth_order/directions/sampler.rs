@@ -1,4 +1,4 @@
-//! The traits of directions, and what one step tells them.
+//! The traits of samplers and directions, and what a step passes to them.
 
 use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
@@ -8,16 +8,17 @@ use crate::state::{Lookup, Record, StateBytes};
 use crate::zeroth_order::estimator::{Noise, Purpose, RngStream};
 use std::fmt::Debug;
 
-/// A law of directions, as it is configured.
+/// The configuration of random directions.
 ///
-/// An estimator perturbs by `ε·u` and multiplies the slope along `u` into `a·v`: `u` is
-/// [`Directions::probe`], `v` is [`Directions::update`], which is `u` unless the law says otherwise,
-/// and `a` is [`Directions::scale`]. The estimate is unbiased, up to curvature, if `a·E[v·uᵀ] = I`.
+/// An estimator perturbs the parameters by `ε·u` and adds `a·c·v` to the estimate, where `c` is the
+/// derivative along `u`. `u` is [`Directions::probe`], `a` is [`Directions::scale`], and `v` is
+/// [`Directions::update`], which is `u` by default. The estimate is unbiased, up to curvature, if
+/// `a·E[v·uᵀ] = I`.
 ///
 /// # Examples
-/// Uniform numbers of variance 1, a law from outside the crate:
+/// A sampler from outside the crate, with uniform numbers of variance 1:
 /// ```
-/// use eigenstep::zeroth_order::{Directions, Estimator, DirectionSampler, Purpose, DirectionKey, Spsa};
+/// use eigenstep::zeroth_order::{DirectionKey, DirectionSampler, Directions, Estimator, Purpose, Spsa};
 /// use eigenstep::{hyper::Hyper, hyper::Hyperparameters, numeric::Real};
 /// use ndarray::array;
 ///
@@ -56,41 +57,41 @@ pub trait DirectionSampler: Hyperparameters + 'static {
     /// The directions of one run.
     type Directions<R: Real>: Directions<R>;
 
-    /// Directions before the first step.
+    /// The directions before the first step.
     fn directions<R: Real>(&self) -> Self::Directions<R>;
 }
 
-/// One step's tensors and random numbers.
+/// The tensors and the random numbers of one step.
 #[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
 pub struct StepContext<'a, R> {
-    /// Step, from 0.
+    /// The step, from 0.
     pub step: u64,
-    /// Number of directions.
+    /// The number of directions.
     pub queries: u32,
     /// The tensors.
     pub layout: &'a Layout,
-    /// Their elements, unperturbed.
+    /// The elements of the tensors, unperturbed.
     pub parameters: &'a dyn ReadVector<R>,
-    /// Where random numbers come from.
+    /// The source of random numbers.
     pub noise: &'a dyn Noise<R>,
 }
 
-/// One tensor's part of one direction.
+/// The key of the random numbers for one tensor's part of one direction.
 #[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
 #[derive(Clone, Copy)]
 pub struct DirectionKey<'a, R> {
-    /// Where random numbers come from.
+    /// The source of random numbers.
     pub noise: &'a dyn Noise<R>,
-    /// Step, from 0.
+    /// The step, from 0.
     pub step: u64,
-    /// Direction within the step.
+    /// The direction within the step.
     pub query: u32,
-    /// Tensor, in the order of the tree.
+    /// The tensor, in the order of the tree.
     pub tensor: usize,
 }
 
 impl<R> DirectionKey<'_, R> {
-    /// The row of random numbers for a purpose.
+    /// The stream of random numbers for a purpose.
     pub fn stream(&self, purpose: Purpose) -> RngStream {
         // the number of tensors is checked before a step begins
         let tensor = u32::try_from(self.tensor).unwrap_or(u32::MAX);
@@ -98,56 +99,56 @@ impl<R> DirectionKey<'_, R> {
     }
 }
 
-/// What the evaluations of one step gave.
+/// The differences of losses that one step has found, from which directional derivatives follow.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DirectionalDerivatives {
-    /// Perturbation size of each tensor.
+    /// The perturbation size of every tensor.
     pub epsilons: Vec<f64>,
-    /// `(f(p + εu) − f(p − εu))/2` or `f(p + εu) − f(p)` of every direction, over the number of directions
-    /// that count; 0 for those that do not.
+    /// `(f(p + εu) − f(p − εu))/2` or `f(p + εu) − f(p)` of every direction, divided by the number of
+    /// directions that count; 0 for directions that do not count.
     pub differences: Vec<f64>,
-    /// `f(p + εu) + f(p − εu) − 2f(p)` of every direction, over the same number; empty unless the law
-    /// asks for the centre.
+    /// `f(p + εu) + f(p − εu) − 2f(p)` of every direction, divided by the same number; empty unless
+    /// [`Directions::needs_centre`].
     pub second_differences: Vec<f64>,
-    /// Whether differences are to be divided by the perturbation size: they are not if they are signs.
+    /// Whether differences have to be divided by the perturbation size. Signs are not divided.
     pub divided: bool,
-    /// Which tensors were probed; all if empty.
+    /// Which tensors were perturbed; all if empty.
     pub active: Vec<bool>,
 }
 
 impl DirectionalDerivatives {
-    /// Weight of a direction in the estimate of a tensor, the law's factor apart.
+    /// The weight of a direction in the estimate of a tensor, without the factor [`Directions::scale`].
     pub fn weight(&self, tensor: usize, query: usize) -> f64 {
         let difference = self.differences.get(query).copied().unwrap_or(0.0);
         if self.divided { difference / self.epsilon(tensor) } else { difference }
     }
 
-    /// Whether a tensor was probed: of others the differences say nothing.
+    /// Whether a tensor was perturbed. The differences say nothing about other tensors.
     pub fn takes_part(&self, tensor: usize) -> bool {
         self.active.get(tensor).copied().unwrap_or(true)
     }
 
-    /// Perturbation size of a tensor.
+    /// The perturbation size of a tensor.
     pub fn epsilon(&self, tensor: usize) -> f64 {
         self.epsilons.get(tensor).copied().unwrap_or(1.0)
     }
 }
 
-/// Directions of one run; pieces of them are asked for on any thread, in any order, and repeatedly.
+/// The directions of one run. Pieces of them are computed on any thread, in any order, and more than once.
 pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
     /// Prepares the directions of a step.
     ///
     /// # Errors
-    /// What the law cannot do with these tensors.
+    /// What these directions cannot do with these tensors.
     fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
         let _ = context;
         Ok(())
     }
 
-    /// Writes the elements `offset .. offset + out.len()` of the direction that is probed.
+    /// Writes the elements `offset .. offset + out.len()` of `u`, the direction of the perturbation.
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]);
 
-    /// The same of what enters the estimate.
+    /// Writes the same elements of `v`, the direction that enters the estimate.
     fn update(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         self.probe(key, offset, out);
     }
@@ -158,34 +159,35 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
         1.0
     }
 
-    /// Whether the loss at the unperturbed parameters is needed.
+    /// Whether the directions need the loss at the unperturbed parameters.
     fn needs_centre(&self) -> bool {
         false
     }
 
-    /// Learns from the losses of the step; [`Directions::update`] is asked for afterwards.
+    /// Learns from the losses of the step. [`Directions::update`] is called after that.
     fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
         let _ = (context, derivatives);
     }
 
-    /// Writes a piece of a tensor's estimate, the factor `a` apart, if that is not the weighted sum of
-    /// the step's directions; else returns `false`. The query is the first one of the step.
+    /// Writes a piece of a tensor's estimate, without the factor `a`, and returns `true` if the estimate is
+    /// not the weighted sum of the step's directions. Returns `false` otherwise. `key` is that of the
+    /// first direction of the step.
     fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
         let _ = (key, offset, out);
         false
     }
 
-    /// A bound on the size of every element of [`Directions::update`], if one is known.
+    /// A bound on the magnitude of every element of [`Directions::update`], if one is known.
     fn bound(&self) -> Option<f64> {
         None
     }
 
-    /// Adds the bytes held, slot by slot.
+    /// Adds the bytes that are held, slot by slot.
     fn count(&self, bytes: &mut StateBytes) {
         let _ = bytes;
     }
 
-    /// Writes what cannot be drawn again.
+    /// Writes what cannot be computed again from the seed.
     fn save(&self, record: &mut Record<'_>) {
         let _ = record;
     }
@@ -200,7 +202,7 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
     }
 }
 
-/// Refuses a name that no tensor has.
+/// Refuses names that no tensor has.
 pub(in crate::zeroth_order) fn check_names<'a>(
     mut names: impl Iterator<Item = &'a String>,
     layout: &Layout,

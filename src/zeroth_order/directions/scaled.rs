@@ -1,4 +1,4 @@
-//! Probes whose size follows the tensor.
+//! Perturbations whose size follows the tensor.
 
 use super::random::Random;
 use super::sampler::{
@@ -14,22 +14,23 @@ use crate::optim::{Layout, ReadVector, Segment};
 use crate::state::{Lookup, Record, StateBytes};
 use std::collections::BTreeMap;
 
-/// Scale `c_k` of each tensor.
+/// The scale `c_k` of each tensor.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum LayerScales {
-    /// `‖p_k‖/√d_k`, its root mean square before the step; 1 for a tensor of zeros.
+    /// `‖p_k‖/√d_k`, the root mean square of the tensor before the step; 1 for a tensor of zeros.
     #[default]
     ParameterNorm,
-    /// By name; 1 for tensors that are not named. A name of no tensor is an error of the first step.
+    /// The scales by name; 1 for tensors that are not named. The first step refuses names that no tensor
+    /// has.
     Given(BTreeMap<String, f64>),
 }
 
-/// Directions of another law, every tensor's divided by a scale of its own.
+/// Directions of another sampler, divided by a scale for every tensor.
 ///
 /// ```text
 /// probe  u_k = z_k / c_k
-/// update v_k = c_k·z_k          unbiased; else z_k, whose expectation is g_k/c_k
+/// update v_k = c_k·z_k          if `unbiased`; else z_k, which estimates g_k/c_k
 /// ```
 ///
 /// # Examples
@@ -46,12 +47,12 @@ pub enum LayerScales {
 /// ```
 ///
 /// # Source
-/// S. Malladi et al., "Fine-Tuning Language Models with Just Forward Passes", 2023, appendix B. Its code
-/// divides the norm of a tensor by its own root where √d_k is meant.
+/// S. Malladi et al., "Fine-Tuning Language Models with Just Forward Passes", 2023, appendix B. The
+/// authors' code divides the norm of a tensor by its own square root where √d_k is meant.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LayerScaled<S = Random> {
-    /// Law of `z`.
+    /// The sampler of `z`.
     pub sampler: S,
     /// Where `c_k` comes from.
     pub scales: LayerScales,
@@ -116,7 +117,7 @@ impl<D> ScaledDirections<D> {
     }
 }
 
-/// Root mean square of one tensor.
+/// The root mean square of one tensor.
 fn root_mean_square<R: Real>(parameters: &dyn ReadVector<R>, segment: &Segment) -> f64 {
     let squares = sum_pieces(segment.numel(), 1 << 14, |offset, len| {
         with_scratch(len, |values: &mut [R]| {

@@ -1,4 +1,4 @@
-//! Directions that leave most parameters alone.
+//! Directions that change only some parameters.
 
 use super::random::Random;
 use super::sampler::{
@@ -14,32 +14,34 @@ use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use crate::zeroth_order::estimator::Purpose;
 use std::collections::BTreeMap;
 
-/// Which parameters move.
+/// Which parameters are perturbed and updated.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Mask {
-    /// Those of a tensor whose size is at most `h_k`: the `density` smallest at the first step. Later
-    /// steps compare with the same `h_k`.
+    /// The small parameters of every tensor: those of magnitude at most `h_k`, which is chosen such that a
+    /// share `density` of the tensor qualifies at the first step. Later steps compare with the same `h_k`.
     SmallWeights {
-        /// Share of each tensor, in `(0, 1]`.
+        /// The share of every tensor, in `(0, 1]`.
         density: f64,
     },
-    /// Those of a tensor whose size is at most the number given by name; all of a tensor that is not
-    /// named. A name of no tensor is an error of the first step.
+    /// The parameters whose magnitude is at most a bound, which is given by name of the tensor; all
+    /// parameters of tensors that are not named. The first step refuses names that no tensor has.
     Below(BTreeMap<String, f64>),
-    /// Each with probability `1 − sparsity`, drawn anew for every direction.
+    /// Every parameter with probability `1 − sparsity`, drawn anew for every direction.
     Random {
-        /// Probability in `[0, 1)` of staying.
+        /// The probability that a parameter is left out, in `[0, 1)`.
         sparsity: f64,
     },
 }
 
-/// Directions of another law, zero outside a mask.
+/// Directions of another sampler, with zeros outside a mask.
 ///
 /// ```text
-/// u = v = m ⊙ z,   m from the parameters before the step, the same for all its probes
+/// u = v = m ⊙ z        m: 1 where the mask lets a parameter move, else 0
 /// ```
-/// The estimate is that of the masked gradient; with [`Mask::Random`] its mean is `(1 − s)·g`.
+/// The mask is computed from the parameters before the step and is the same for all probes, except that
+/// [`Mask::Random`] is drawn for every direction. The estimate is one of the masked gradient; with
+/// [`Mask::Random`] its mean is `(1 − s)·g`.
 ///
 /// # Examples
 /// ```
@@ -64,9 +66,9 @@ pub enum Mask {
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sparse<S = Random> {
-    /// Law of `z`.
+    /// The sampler of `z`.
     pub sampler: S,
-    /// Which parameters move.
+    /// Which parameters are perturbed and updated.
     pub mask: Mask,
 }
 
@@ -121,13 +123,13 @@ pub struct SparseDirections<D> {
     mask: Mask,
     /// `h_k` of every tensor.
     thresholds: Vec<f64>,
-    /// First byte of every tensor's bits.
+    /// The first byte of every tensor's bits.
     starts: Vec<usize>,
-    /// One bit per parameter, tensors begin at bytes.
+    /// One bit per parameter. Every tensor begins at a new byte.
     moves: Vec<u8>,
 }
 
-/// The size that `density` of a tensor do not exceed.
+/// The magnitude that a share `density` of a tensor does not exceed.
 fn quantile<R: Real>(parameters: &dyn ReadVector<R>, segment: &Segment, density: f64) -> f64 {
     let mut sizes = vec![R::zero(); segment.numel()];
     parameters.load(segment.offset, &mut sizes);
@@ -138,7 +140,7 @@ fn quantile<R: Real>(parameters: &dyn ReadVector<R>, segment: &Segment, density:
 }
 
 impl<D> SparseDirections<D> {
-    /// The bits of all tensors from their parameters.
+    /// Computes the bits of all tensors from their parameters.
     fn mark<R: Real>(&mut self, context: &StepContext<'_, R>) {
         let segments = context.layout.segments();
         self.starts.clear();
@@ -223,7 +225,7 @@ impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
         self.hide(key, offset, out);
     }
 
-    /// What a fixed mask hides has never been probed; of a random one the mean is taken.
+    /// Parameters outside a fixed mask were never perturbed. A random mask is replaced by its mean.
     fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
         let own = self.inner.own_estimate(key, offset, out);
         match self.mask {

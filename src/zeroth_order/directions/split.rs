@@ -1,4 +1,4 @@
-//! Different laws for different tensors.
+//! Different samplers for different tensors.
 
 use super::sampler::{
     DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext,
@@ -10,15 +10,17 @@ use crate::optim::Layout;
 use crate::params::Select;
 use crate::state::{Lookup, Record, StateBytes};
 
-/// One law for some tensors, another for all others: low rank for matrices and signs for the rest, say.
+/// One sampler for some tensors and another for all others, such as low-rank directions for matrices and
+/// signs for the rest.
 ///
 /// ```text
-/// u_k = law's for the tensors of `select`, the other one's for all others
+/// u_k = direction of `sampler` for the tensors of `select`, of `others` for all others
 /// ```
-/// Each law sees its own tensors alone: the sphere of [`Random::Sphere`](crate::zeroth_order::Random::Sphere) is that of
-/// their elements, [`Hizoo`](crate::zeroth_order::Hizoo) keeps state for them only. Tensors keep their places, and so
-/// their random numbers. A law inside a law divides further. Options with the same name in both laws are
-/// one option.
+/// Each sampler sees its own tensors only: the sphere of
+/// [`Random::Sphere`](crate::zeroth_order::Random::Sphere) is that of their elements, and
+/// [`Hizoo`](crate::zeroth_order::Hizoo) keeps state for them alone. Tensors keep their positions in the
+/// tree, and therefore their random numbers. Either sampler may be a `Split` again. Options that have the
+/// same name in both samplers are one option.
 ///
 /// # Errors
 /// The first step refuses a selector that matches no tensor.
@@ -39,11 +41,11 @@ use crate::state::{Lookup, Record, StateBytes};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Split<A, B> {
-    /// Which tensors follow the first law.
+    /// The tensors of the first sampler.
     pub select: Select,
-    /// Law of the tensors that are selected.
+    /// The sampler of the tensors that are selected.
     pub sampler: A,
-    /// Law of all others.
+    /// The sampler of all other tensors.
     pub others: B,
 }
 
@@ -89,11 +91,11 @@ pub struct SplitDirections<A, B> {
     select: Select,
     sampler: A,
     others: B,
-    /// Whose each tensor is.
+    /// Whether a tensor belongs to the first sampler.
     selected: Vec<bool>,
-    /// All tensors as the first law sees them: those of the other have no elements.
+    /// All tensors as the first sampler sees them: those of the other have no elements.
     own: Layout,
-    /// The same for the second law.
+    /// The same for the second sampler.
     rest: Layout,
 }
 
@@ -171,6 +173,7 @@ impl<R: Real, A: Directions<R>, B: Directions<R>> Directions<R> for SplitDirecti
     }
 
     fn save(&self, record: &mut Record<'_>) {
+        // saved under this name from the beginning
         self.sampler.save(&mut record.nested("law"));
         self.others.save(&mut record.nested("others"));
     }

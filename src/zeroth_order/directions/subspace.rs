@@ -11,23 +11,25 @@ use crate::state::StateBytes;
 use crate::zeroth_order::estimator::Purpose;
 use ndarray::Array2;
 
-/// SubZero: directions of matrices within a subspace that stays for a while.
+/// SubZero: directions of matrices within a random subspace, which stays the same for `interval` steps.
 ///
 /// ```text
 /// every `interval` steps: U (m × r), V (n × r) with orthonormal columns, from QR of normal numbers
-/// u = k·U·Z·Vᵀ,  Z ~ N(0, I), r × r, anew for every query
-/// k = √(mn)/r if `rescale`, else 1: with it ‖u‖ is about √(mn), and ε means what it means elsewhere
+/// u = k·U·Z·Vᵀ,  Z ~ N(0, I), r × r, new for every direction
+/// k = √(mn)/r if `rescale`, else 1
 /// ```
-/// A tensor of more than two dimensions is the matrix of its first dimension against all others; one
-/// with `min(m, n) <= r`, and every vector, has plain Gaussian directions.
+/// With `rescale`, ‖u‖ is about √(mn), as it is for Gaussian directions, and the usual ε fits.
 ///
-/// | field | default | whose |
+/// A tensor of more than two dimensions counts as the matrix of its first dimension against all others. A
+/// matrix with `min(m, n) <= r`, and every vector, gets plain Gaussian directions.
+///
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `rank` r | 8 | code |
-/// | `interval` | 2000 | code |
-/// | `rescale` | true | code; false: paper |
+/// | `rank` r | 8 | authors' code |
+/// | `interval` | 2000 | authors' code |
+/// | `rescale` | true | authors' code; false in the paper |
 ///
-/// State per matrix: `r·(m + n)` numbers, drawn again after loading.
+/// State per matrix: `r·(m + n)` numbers, which are drawn again after loading.
 ///
 /// # Examples
 /// ```
@@ -52,11 +54,11 @@ use ndarray::Array2;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SubZero {
-    /// Dimension of the subspace on each side, at least 1.
+    /// The dimension of the subspace on each side, at least 1.
     pub rank: usize,
-    /// Steps between two subspaces, at least 1.
+    /// The number of steps in the same subspace, at least 1.
     pub interval: u64,
-    /// Whether directions have the length that plain ones have.
+    /// Whether directions are as long as plain ones.
     pub rescale: bool,
 }
 

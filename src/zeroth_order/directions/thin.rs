@@ -1,4 +1,4 @@
-//! Products `A·Bᵀ` with few columns, row by row.
+//! Products `A·Bᵀ` of matrices with few columns, computed row by row.
 
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
@@ -12,7 +12,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// `None` for tensors on which `rank` columns save nothing: those keep a plain direction.
+    /// `None` for tensors for which a rank of `rank` saves nothing. Those get plain directions.
     pub fn of(segment: &Segment, rank: usize) -> Option<Self> {
         let (&rows, rest) = segment.shape.split_first()?;
         let columns = rest.iter().product();

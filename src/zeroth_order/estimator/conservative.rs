@@ -1,4 +1,4 @@
-//! A step that is taken only if it helps.
+//! A step that is taken only if it lowers the loss.
 
 use super::estimate::Estimate;
 use super::snapshot::VisitBuffers;
@@ -8,14 +8,14 @@ use crate::optim::IntoLoss;
 use crate::params::Parameters;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Where a conservative step went.
+/// The point that a conservative step has chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConservativeChoice {
-    /// Against the estimate.
+    /// A step against the estimate.
     Down,
-    /// Along the estimate.
+    /// A step along the estimate.
     Up,
-    /// Nowhere.
+    /// The parameters before the step.
     Stay,
 }
 
@@ -29,7 +29,7 @@ impl ConservativeChoice {
     }
 }
 
-/// Leaves the model at the best of three points. A loss that is not finite is never the best.
+/// Leaves the model at the point of three with the least loss. A loss that is not finite is never chosen.
 pub(in crate::zeroth_order) fn choose<T, M, V>(
     estimate: &Estimate<'_, T>,
     lr: f64,
@@ -45,12 +45,13 @@ where
     let mut best = (f64::INFINITY, ConservativeChoice::Stay);
     if !estimate.report().skipped {
         let mut evaluate = |model: &mut M| {
-            for pick in [ConservativeChoice::Down, ConservativeChoice::Up, ConservativeChoice::Stay]
+            for choice in
+                [ConservativeChoice::Down, ConservativeChoice::Up, ConservativeChoice::Stay]
             {
-                estimate.write_moved(&mut buffers, pick.scale(lr), model)?;
+                estimate.write_moved(&mut buffers, choice.scale(lr), model)?;
                 let found = loss(model).into_loss()?;
                 if found.is_finite() && found < best.0 {
-                    best = (found, pick);
+                    best = (found, choice);
                 }
             }
             Ok(())

@@ -1,4 +1,4 @@
-//! An estimator and an optimizer, one call per step.
+//! An estimator and an optimizer with one call per step.
 
 use super::estimate::Report;
 use super::traits::Estimator;
@@ -8,25 +8,25 @@ use crate::optim::{IntoLoss, Optimizer};
 use crate::params::Parameters;
 use std::marker::PhantomData;
 
-/// An estimator and an optimizer: one call per step.
+/// An estimator and an optimizer with one call per step.
 ///
-/// The family's methods are pairs:
+/// The methods of the literature are pairs of the two:
 ///
 /// | method | estimator | optimizer |
 /// |---|---|---|
 /// | MeZO, ZO-SGD | `Spsa` with Gaussian directions | `Sgd` |
 /// | ZO-SGD-MMT | the same | `Sgd` with `momentum` |
-/// | the same, no memory for momentum | `Spsa` with `ReplayedMomentum` | `Sgd` |
-/// | ZO-Adam, ZO-AdamW | the same | `Adam`, `AdamW` |
+/// | the same, without memory for momentum | `Spsa` with `ReplayedMomentum` | `Sgd` |
+/// | ZO-Adam, ZO-AdamW | `Spsa` with Gaussian directions | `Adam`, `AdamW` |
 /// | ZO-AdaMM | `Spsa`, `FiniteDifference::Forward`, `Random::Sphere` | `Adam { amsgrad: true, bias_correction: false, eps: 1e-12, .. }` |
 /// | ZO-AdaMM within bounds | the same | `Projected` of that |
 /// | ZO-SignSGD | `Spsa` | `SignSgd` |
 /// | ZO-Bench's sign method | `Spsa` with `Slope::Sign` | `Sgd` |
 /// | ZO-SGD-Cons | `Spsa` | none: [`step_conservatively`](crate::zeroth_order::SpsaEstimator::step_conservatively) |
-/// | HiZOO, LOZO, LOZO-M, SubZero, Sparse-MeZO | `Spsa` with that law | `Sgd` |
+/// | HiZOO, LOZO, LOZO-M, SubZero, Sparse-MeZO | `Spsa` with the sampler of that name | `Sgd` |
 /// | evolution strategies | `Spsa::evolution` | any |
 /// | DeepZero | `Coordinate` | `Sgd` with `momentum` |
-/// | hybrid of losses and gradients | `Spsa` with [`set_active`](crate::zeroth_order::SpsaEstimator::set_active) | one optimizer, two steps |
+/// | losses for some tensors, gradients for others | `Spsa` with [`set_active`](crate::zeroth_order::SpsaEstimator::set_active) | one optimizer, and two steps with it |
 ///
 /// # Examples
 /// ```
@@ -45,15 +45,15 @@ use std::marker::PhantomData;
 /// ```
 #[derive(Debug)]
 pub struct ZerothOrder<T, E, O> {
-    /// Makes gradients of losses.
+    /// Makes gradients from losses.
     pub estimator: E,
-    /// Makes steps of gradients.
+    /// Takes steps with these gradients.
     pub optimizer: O,
     element: PhantomData<fn() -> T>,
 }
 
 impl<T: Element, E: Estimator<T>, O: Optimizer<T>> ZerothOrder<T, E, O> {
-    /// A pair.
+    /// A pair of an estimator and an optimizer.
     pub fn new(estimator: E, optimizer: O) -> Self {
         Self { estimator, optimizer, element: PhantomData }
     }
@@ -61,8 +61,8 @@ impl<T: Element, E: Estimator<T>, O: Optimizer<T>> ZerothOrder<T, E, O> {
     /// One step.
     ///
     /// # Errors
-    /// Those of [`Estimator::estimate`] and of [`Optimizer::step`]. Parameters are as before then, bit for
-    /// bit.
+    /// Those of [`Estimator::estimate`] and of [`Optimizer::step`]. The parameters are unchanged then,
+    /// bit for bit.
     pub fn step<M, L>(&mut self, model: &mut M, loss: impl FnMut(&mut M) -> L) -> Result<&Report>
     where
         M: Parameters<T>,
@@ -73,7 +73,7 @@ impl<T: Element, E: Estimator<T>, O: Optimizer<T>> ZerothOrder<T, E, O> {
         Ok(estimate.report())
     }
 
-    /// One step whose probes are evaluated by several threads; see [`Estimator::estimate_parallel`].
+    /// One step whose probes are evaluated on several threads; see [`Estimator::estimate_parallel`].
     ///
     /// # Errors
     /// As [`ZerothOrder::step`].

@@ -1,4 +1,4 @@
-//! What an estimator returns: a gradient that is computed where it is used.
+//! What an estimator returns: a gradient whose elements are computed where they are used.
 
 use super::snapshot::{ParamSnapshot, VisitBuffers};
 use crate::error::Result;
@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::mem::take;
 use std::sync::{Mutex, PoisonError};
 
-/// Any piece of an estimate.
+/// An estimate of which any piece can be computed.
 pub(in crate::zeroth_order) trait Slices<R>: Sync + Debug {
     /// Writes the elements `offset .. offset + out.len()` of a tensor.
     fn slice(&self, tensor: usize, offset: usize, out: &mut [R]);
@@ -19,18 +19,20 @@ pub(in crate::zeroth_order) trait Slices<R>: Sync + Debug {
     fn is_finite(&self, tensor: usize) -> bool;
 }
 
-/// What a step has seen.
+/// The losses and coefficients of one step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Number of the step, from 0.
     pub step: u64,
-    /// The loss at the parameters where it was evaluated, else the mean over the probes.
+    /// The loss at the unperturbed parameters if it was evaluated, else the mean over the probes.
     pub loss: f64,
     /// The loss of every probe, in order.
     pub losses: Vec<f64>,
-    /// The slope along every direction, or of every coordinate; 0 where a loss was dropped.
+    /// The derivative along every direction, or of every coordinate; 0 where a loss was not finite and was
+    /// skipped.
     pub coefficients: Vec<f64>,
-    /// Nothing was left to estimate from: the estimate has no gradients, and a step changes nothing.
+    /// Whether no usable loss was left. The estimate then has no gradients, and the optimizer changes
+    /// nothing.
     pub skipped: bool,
 }
 
@@ -46,22 +48,22 @@ impl Report {
     }
 }
 
-/// A gradient estimated from losses: a tree for [`Optimizer::step`](crate::optim::Optimizer::step),
-/// whose elements are computed where they are used.
+/// A gradient estimated from losses: a tree of gradients for
+/// [`Optimizer::step`](crate::optim::Optimizer::step).
 ///
-/// No tensor is stored: directions are drawn again. Pieces are the same whenever, and on whatever
-/// thread, they are asked for.
+/// No tensor is stored. Directions are drawn again where the optimizer uses them. A piece has the same
+/// bits at any time and on any thread.
 #[derive(Debug)]
 pub struct Estimate<'e, T: Element> {
     report: &'e Report,
     slices: &'e dyn Slices<T::Compute>,
     snapshot: &'e ParamSnapshot<T>,
     leaves: Vec<Leaf<'e, T>>,
-    /// Where the memory of the leaves goes back to.
+    /// Takes the memory of the leaves back.
     pool: &'e LeafPool<T>,
 }
 
-/// The memory of the leaves of estimates, between estimates.
+/// Keeps the memory of the leaves between two estimates.
 #[derive(Debug)]
 pub(super) struct LeafPool<T: Element>(Mutex<Vec<Leaf<'static, T>>>);
 
@@ -91,19 +93,21 @@ impl<'e, T: Element> Estimate<'e, T> {
         Self { report, slices, snapshot, leaves, pool }
     }
 
-    /// What the step has seen.
+    /// The losses and coefficients of the step.
     pub fn report(&self) -> &'e Report {
         self.report
     }
 
-    /// Writes the elements `offset .. offset + out.len()` of a tensor, counted in the order of the tree.
+    /// Writes the elements `offset .. offset + out.len()` of the tensor number `tensor`, in the order of
+    /// the tree.
     pub fn fill(&self, tensor: usize, offset: usize, out: &mut [T::Compute]) {
         self.slices.slice(tensor, offset, out);
     }
 }
 
 impl<T: Element> Estimate<'_, T> {
-    /// Writes the parameters before the step plus `scale` times the estimate; needs the estimator's copy.
+    /// Sets the parameters to those before the step plus `scale` times the estimate. Needs the copy of the
+    /// estimator.
     pub(super) fn write_moved(
         &self,
         buffers: &mut VisitBuffers<T>,

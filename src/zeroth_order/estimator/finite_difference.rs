@@ -1,6 +1,6 @@
-//! Finite differences.
+//! Where the loss is evaluated along a direction.
 
-/// Where the loss is evaluated along a direction.
+/// The finite difference along a direction: where the loss is evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FiniteDifference {

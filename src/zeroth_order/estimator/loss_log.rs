@@ -1,4 +1,4 @@
-//! A run as its losses: what happened can be computed again from the first parameters.
+//! The losses of a run, from which the run can be replayed.
 
 use super::estimate::Report;
 use super::traits::Estimator;
@@ -7,10 +7,11 @@ use crate::numeric::Element;
 use crate::optim::Optimizer;
 use crate::params::Parameters;
 
-/// The losses and learning rates of a run. With the first parameters, the seed and the configurations
-/// they are the whole run: replaying gives the same parameters, bit for bit, without one evaluation.
+/// The losses and learning rates of a run. Together with the initial parameters, the seed and the
+/// configurations they determine the whole run: [`LossLog::replay`] gives the same parameters, bit for
+/// bit, without a single evaluation.
 ///
-/// A step of MeZO is 40 bytes: its number, a count, two losses, and one learning rate. Workers that
+/// A step of MeZO takes 40 bytes: its number, two counts, two losses and one learning rate. Workers that
 /// exchange losses instead of gradients train the same model.
 ///
 /// # Examples
@@ -22,14 +23,14 @@ use crate::params::Parameters;
 ///     let optimizer = AdamW { lr: 0.1, ..AdamW::default() }.build()?;
 ///     Ok(ZerothOrder::new(Spsa::default().build::<f32>()?, optimizer))
 /// };
-/// let (mut w, mut ledger, mut run) = (array![1.0f32, -1.0], LossLog::default(), pair()?);
+/// let (mut w, mut log, mut run) = (array![1.0f32, -1.0], LossLog::default(), pair()?);
 /// for _ in 0..20 {
 ///     let report = run.step(&mut w, |w| w.mapv(|x| x * x).sum())?.clone();
-///     ledger.record(&report, &run.optimizer);
+///     log.record(&report, &run.optimizer);
 /// }
 /// let (mut again, mut fresh) = (array![1.0f32, -1.0], pair()?);
-/// let ledger = LossLog::from_bytes(&ledger.to_bytes())?;
-/// ledger.replay(&mut fresh.estimator, &mut fresh.optimizer, &mut again)?;
+/// let log = LossLog::from_bytes(&log.to_bytes())?;
+/// log.replay(&mut fresh.estimator, &mut fresh.optimizer, &mut again)?;
 /// assert_eq!(again, w);
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
@@ -48,12 +49,12 @@ pub struct LossLog {
 struct Entry {
     step: u64,
     losses: Vec<f64>,
-    /// Learning rate of every group.
+    /// The learning rate of every group.
     lrs: Vec<f64>,
 }
 
 impl LossLog {
-    /// Adds a step, with the learning rates that the optimizer had in it.
+    /// Adds a step, with the learning rates that the optimizer has now.
     pub fn record<T: Element>(&mut self, report: &Report, optimizer: &dyn Optimizer<T>) {
         let lrs = (0..optimizer.num_groups()).map(|group| optimizer.lr(group)).collect();
         self.steps.push(Entry { step: report.step, losses: report.losses.clone(), lrs });
@@ -64,16 +65,17 @@ impl LossLog {
         self.steps.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no steps.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// Takes all steps again.
+    /// Takes all recorded steps again.
     ///
     /// # Errors
-    /// [`Error::LossLog`] if the estimator stands at another step than the ledger's next, or the optimizer
-    /// has other groups; [`Error::LossCount`] if the estimator has other probes; errors of both.
+    /// [`Error::LossLog`] if the next step of the estimator is not the next one of the log, or if the
+    /// optimizer has another number of groups; [`Error::LossCount`] if the estimator has another number
+    /// of probes; those of the estimator and of the optimizer.
     pub fn replay<T: Element>(
         &self,
         estimator: &mut impl Estimator<T>,
@@ -101,7 +103,8 @@ impl LossLog {
         Ok(())
     }
 
-    /// All steps as little-endian bytes: step, number of losses and of groups, losses, learning rates.
+    /// All steps as little-endian bytes: the step, the number of losses, the number of groups, the
+    /// losses, the learning rates.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for Entry { step, losses, lrs } in &self.steps {
@@ -114,7 +117,7 @@ impl LossLog {
         bytes
     }
 
-    /// What [`LossLog::to_bytes`] wrote.
+    /// Reads what [`LossLog::to_bytes`] wrote.
     ///
     /// # Errors
     /// [`Error::LossLog`] if the bytes end within a step.

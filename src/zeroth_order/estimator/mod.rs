@@ -1,4 +1,5 @@
-//! What all estimators share: the trait, the estimate, and what is kept from step to step.
+//! What all estimators share: the trait, the estimate, random numbers, and the state that is kept from
+//! step to step.
 
 mod conservative;
 mod driver;

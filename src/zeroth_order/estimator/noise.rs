@@ -1,5 +1,5 @@
-//! Random numbers named by their place: the same place gives the same number, on any thread, in any
-//! order, at any time. Nothing is stored, and two consumers cannot get out of step.
+//! Random numbers in streams: a stream and an index name one number. It is the same on any thread, in any
+//! order and at any time, so nothing has to be stored.
 
 use crate::error::{Error, Result};
 use crate::kernel::{Isa, Kernel, signs};
@@ -7,30 +7,30 @@ use crate::numeric::Real;
 use crate::numeric::random::{box_muller, normal_pair, philox4x32, uniform, unit};
 use std::fmt::Debug;
 
-/// What a random number is for: no two purposes share one.
+/// What a random number is for. Two purposes never share a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A direction.
     Direction = 0,
-    /// Rounding of a direction for the probes.
+    /// Rounding of a direction, for the probes.
     FirstRounding = 1,
-    /// Rounding of the same direction for the update.
+    /// Rounding of the same direction, for the update.
     SecondRounding = 2,
     /// Rounding of the update.
     UpdateRounding = 3,
     /// Which coordinates take part.
     Coordinates = 4,
-    /// The sign before a given direction.
+    /// The sign in front of a given direction.
     Sign = 5,
-    /// Left factor of a direction of low rank.
+    /// Left factor of a low-rank direction.
     LeftFactor = 6,
-    /// Right factor of a direction of low rank.
+    /// Right factor of a low-rank direction.
     RightFactor = 7,
-    /// Crossing and mutation.
+    /// Crossover and mutation of a genetic search.
     Genetic = 8,
 }
 
-/// The place of a row of random numbers.
+/// The name of a stream of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RngStream {
     /// Step, below `2^32`.
@@ -39,33 +39,33 @@ pub struct RngStream {
     pub query: u32,
     /// Tensor, in the order of the tree.
     pub tensor: u32,
-    /// What for.
+    /// What the numbers are for.
     pub purpose: Purpose,
 }
 
-/// Rows of random numbers, one for every [`RngStream`].
+/// A source of random numbers, with one row of numbers for every [`RngStream`].
 ///
-/// [`Philox`] is what estimators use. Another source serves tests that supply the numbers.
+/// Estimators use [`Philox`]. Tests that supply the numbers use another source.
 pub trait Noise<R>: Debug + Send + Sync {
-    /// The standard normal numbers `offset .. offset + out.len()` of the row.
+    /// The standard normal numbers `offset .. offset + out.len()` of the stream.
     fn normal(&self, stream: &RngStream, offset: usize, out: &mut [R]);
     /// Signs, `-1` or `1`, each with probability 1/2.
     fn rademacher(&self, stream: &RngStream, offset: usize, out: &mut [R]);
-    /// Numbers in `[0, 1)`.
+    /// Uniform numbers in `[0, 1)`.
     fn uniform(&self, stream: &RngStream, offset: usize, out: &mut [f64]);
 }
 
-/// Philox4x32-10 keyed by a seed.
+/// The generator Philox4x32-10, keyed by a seed.
 ///
 /// ```text
 /// key = (seed mod 2³², seed / 2³²),  counter = (block, tensor, step, 2²⁴·purpose + query)
-/// word i of a row: word i mod 4 of block i/4
+/// word i of a stream: word i mod 4 of block i/4
 /// uniform i   = word i · 2⁻³²
 /// sign i      = bit i mod 32 of word (i/32) mod 4 of block i/128;  1 is +1, 0 is −1
 /// normal i    = √(−2 ln a)·(cos, sin)(2πb) of block i/2, cos for even i
 ///   a, b = (2²⁶·(w ≫ 5) + (w′ ≫ 6) + ½)·2⁻⁵³ from the first and the last two words
 /// ```
-/// All of them are the same bits on every machine.
+/// The numbers are the same bits on every machine.
 ///
 /// # Examples
 /// ```
@@ -87,14 +87,14 @@ pub struct Philox {
     key: [u32; 2],
 }
 
-/// Elements whose numbers one counter can name: normal numbers take a block for two.
+/// Elements for which one counter suffices: one block gives two normal numbers.
 const MOST_ELEMENTS: usize = 1 << 33;
 
 impl RngStream {
-    /// Whether so many steps, queries and elements have numbers of their own.
+    /// Refuses numbers of steps, queries or elements for which random numbers would repeat.
     ///
     /// # Errors
-    /// [`Error::TooMany`] if not: numbers would repeat.
+    /// [`Error::TooMany`].
     pub(in crate::zeroth_order) fn check(step: u64, queries: usize, numel: usize) -> Result<()> {
         let too_many = |what, most: u64| Err(Error::TooMany { what, most });
         match () {
@@ -117,13 +117,13 @@ impl Philox {
         Self { key: [seed as u32, (seed >> 32) as u32] }
     }
 
-    /// A block of a row: 128 bits.
+    /// One block of a stream: 128 bits.
     #[inline(always)]
     pub(crate) fn block(&self, stream: &RngStream, block: u32) -> [u32; 4] {
         philox4x32(stream.counter(block), self.key)
     }
 
-    /// The words `offset .. offset + out.len()` of a row.
+    /// The words `offset .. offset + out.len()` of a stream.
     pub fn words(&self, stream: &RngStream, offset: usize, out: &mut [u32]) {
         let isa = Isa::detect();
         by_blocks(
@@ -134,8 +134,8 @@ impl Philox {
     }
 }
 
-/// Fills the places `offset ..` of a row that comes in blocks of `N`: what lies in a block of which not all
-/// is wanted from `one(block)`, the blocks between by `whole(block, out)`.
+/// Fills `out` with the numbers from `offset` on of a stream that comes in blocks of `N`. Blocks at the
+/// two ends that are not needed as a whole come from `one(block)`; `whole(block, out)` writes all others.
 fn by_blocks<X: Copy, const N: usize>(
     (offset, out): (usize, &mut [X]),
     one: impl Fn(u32) -> [X; N],
@@ -225,11 +225,11 @@ impl Kernel for Blocks<'_> {
     }
 }
 
-/// Pairs of normal numbers that are computed at once, at most.
+/// The largest number of pairs of normal numbers that are computed at once.
 const PAIRS: usize = 256;
 
-/// The pairs of one block after the other. First all the bits, then all the numbers: each loop is one that
-/// vector registers can run.
+/// The pairs of one block after the other. First all bits are drawn, then all numbers computed, so that the
+/// compiler can vectorise both loops.
 struct NormalPairs<'a, R> {
     noise: &'a Philox,
     stream: &'a RngStream,
@@ -258,8 +258,8 @@ impl<R: Real> Kernel for NormalPairs<'_, R> {
     }
 }
 
-/// Blocks that are drawn before their bits are expanded.
+/// Blocks that are drawn before their bits are expanded to signs.
 const AT_ONCE: usize = 16;
 
-/// Signs that one block gives.
+/// Number of signs in one block.
 const BLOCK: usize = 128;

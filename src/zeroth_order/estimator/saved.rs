@@ -1,4 +1,4 @@
-//! State dicts of estimators that are being read.
+//! Reading the state dict of an estimator.
 
 use super::snapshot::ParamSnapshot;
 use crate::error::{Error, Result};
@@ -8,17 +8,17 @@ use crate::state::{Lookup, Scalar, StateDict};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-/// The prefix of what is no tensor's.
+/// The prefix of all keys that belong to no tensor.
 pub(in crate::zeroth_order) const ESTIMATOR: &str = "estimator";
 
-/// A state dict that is being read.
+/// A state dict that is being read, and the keys that have been used.
 pub(in crate::zeroth_order) struct Saved<'d> {
     dict: &'d StateDict,
     used: RefCell<BTreeSet<String>>,
 }
 
 impl<'d> Saved<'d> {
-    /// A dict that `method` wrote.
+    /// Opens a state dict that `method` wrote.
     pub fn open(method: &'static str, dict: &'d StateDict) -> Result<Self> {
         dict.check_header(method)?;
         Ok(Self { dict, used: RefCell::default() })
@@ -38,12 +38,12 @@ impl<'d> Saved<'d> {
         }
     }
 
-    /// The tensors, which have to be those of `snapshot` if it has any.
+    /// The tensors. If `snapshot` has tensors already, they must be the same.
     pub fn layout<T: Element>(&self, snapshot: &ParamSnapshot<T>) -> Result<Layout> {
         snapshot.load(&self.lookup("tensors"))
     }
 
-    /// Refuses keys that nobody has asked for.
+    /// Refuses keys that have not been read.
     pub fn finish(&self) -> Result<()> {
         let used = self.used.borrow();
         let mut keys = self.dict.scalars.keys().chain(self.dict.tensors.keys());

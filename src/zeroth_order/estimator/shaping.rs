@@ -1,15 +1,15 @@
-//! Losses turned into weights: what evolution strategies use in their place.
+//! Fitness shaping: weights that evolution strategies use in place of the losses.
 
-/// What stands for the losses of a step.
+/// Fitness shaping: the weights that an estimate uses in place of the losses.
 ///
-/// | shaping | weight of a loss among N |
+/// | shaping | weight of one of N losses |
 /// |---|---|
-/// | `None` | itself: central differences |
+/// | `None` | the loss itself |
 /// | `CenteredRank` | `rank/(N − 1) − ½`, rank 0 for the smallest |
 /// | `NesUtility` | `−(max(0, ln(N/2 + 1) − ln r)/Σ − 1/N)`, r = 1 for the smallest, Σ the sum of the numerators |
 ///
-/// Equal losses share the mean of their weights. With ranks, any increasing function of the loss gives
-/// the same estimate.
+/// Equal losses get the mean of their weights. The two forms that use ranks give the same estimate for any
+/// increasing function of the loss.
 ///
 /// # Examples
 /// ```
@@ -31,12 +31,12 @@ pub enum FitnessShaping {
     None,
     /// Ranks from −½ to ½.
     CenteredRank,
-    /// Utilities of natural evolution strategies.
+    /// The utilities of natural evolution strategies.
     NesUtility,
 }
 
 impl FitnessShaping {
-    /// Replaces losses by their weights. NaN counts as the largest.
+    /// Replaces losses by their weights. NaN counts as the largest loss.
     pub fn apply(self, losses: &mut [f64]) {
         if self == Self::None {
             return;
@@ -56,7 +56,7 @@ impl FitnessShaping {
         }
     }
 
-    /// Weights of the ranks, the smallest loss first.
+    /// The weights of the ranks, the smallest loss first.
     fn by_rank(self, n: usize) -> Vec<f64> {
         let count = n as f64;
         if self == Self::CenteredRank {

@@ -1,5 +1,4 @@
-//! The parameters as an estimator sees them: which tensors there are, and how a copy of them is
-//! perturbed and put back.
+//! The tensors of a run and a copy of their elements, from which they are perturbed and restored.
 
 use crate::error::{Error, Result};
 use crate::kernel::pages::Buffer;
@@ -13,7 +12,7 @@ use ndarray::{Dimension, IxDyn};
 use std::collections::BTreeSet;
 use std::mem::take;
 
-/// Buffers of one visit to a tree, kept for the next.
+/// Buffers for visits to a tree of parameters. They are reused, so that later visits allocate nothing.
 #[derive(Debug)]
 pub struct VisitBuffers<T: 'static> {
     buffers: ParamBuffers<T>,
@@ -43,13 +42,13 @@ impl<T: Element> VisitBuffers<T> {
     }
 }
 
-/// Elements that are perturbed at once: they stay in the first-level cache.
+/// Elements that are perturbed at once: so few that they stay in the first-level cache.
 const PIECE: usize = 1024;
 
 /// Elements that one thread writes past the cache before it waits for them: a multiple of [`PIECE`].
 const STREAMED: usize = 1 << 16;
 
-/// Tensors of a run, and a copy of their elements before the step.
+/// The tensors of a run, and a copy of their elements before the step.
 #[derive(Debug)]
 pub(in crate::zeroth_order) struct ParamSnapshot<T: Element> {
     /// Empty before the first step.
@@ -59,10 +58,10 @@ pub(in crate::zeroth_order) struct ParamSnapshot<T: Element> {
 }
 
 impl<T: Element> ParamSnapshot<T> {
-    /// Nothing is known before the first step.
+    /// A snapshot before the first step: the tensors are not known yet.
     ///
     /// # Errors
-    /// [`Error::UnsupportedElement`]: a step of `ε` is less than the spacing of 16-bit numbers.
+    /// [`Error::UnsupportedElement`] for 16-bit parameters: a step of `ε` is less than their spacing.
     pub fn new(method: &'static str) -> Result<Self> {
         if T::as_compute(&[]).is_none() {
             let (expected, found) = ("f32 or f64, else probes vanish in rounding", T::NAME);
@@ -71,7 +70,7 @@ impl<T: Element> ParamSnapshot<T> {
         Ok(Self { layout: Layout::new(), base: Buffer::filled(T::Compute::of(0.0), 0) })
     }
 
-    /// Takes the parameters in, and a copy of them if `copy`.
+    /// Reads names and shapes of the parameters, and copies their elements if `copy` is set.
     pub fn read(
         &mut self,
         method: &'static str,
@@ -112,13 +111,13 @@ impl<T: Element> ParamSnapshot<T> {
         })
     }
 
-    /// Whether the parameters are so many that what is written is not in the cache when it is read.
+    /// Whether there are so many parameters that elements have left the cache before they are read again.
     fn is_beyond_cache(&self) -> bool {
         self.layout.numel() * size_of::<T>() >= stream::BEYOND_CACHE
     }
 
-    /// Refuses a tree whose leaves are not those of the first step, in their order: their places name
-    /// the random numbers.
+    /// Refuses a tree whose leaves, or their order, are not those of the first step: the position of a leaf
+    /// selects its random numbers.
     fn check(&self, method: &'static str, manifest: &Manifest) -> Result<()> {
         for (i, known) in self.layout.segments().iter().enumerate() {
             if i >= manifest.len() || manifest.name(i) != known.name {
@@ -138,7 +137,8 @@ impl<T: Element> ParamSnapshot<T> {
         }
     }
 
-    /// Lets `f(tensor, offset, before, out)` write every piece of the tree from the copy.
+    /// Calls `f(tensor, offset, before, out)` for every piece of the tree. `before` is the copy, and `f`
+    /// writes the parameters `out`.
     pub fn write(
         &self,
         method: &'static str,
@@ -174,7 +174,7 @@ impl<T: Element> ParamSnapshot<T> {
         })
     }
 
-    /// Puts the copy back.
+    /// Restores the parameters from the copy.
     pub fn restore(
         &self,
         method: &'static str,
@@ -184,7 +184,8 @@ impl<T: Element> ParamSnapshot<T> {
         self.write(method, buffers, params, |_, _, before, out| out.copy_from_slice(before))
     }
 
-    /// Calls `f(place, element)` for every element of `places`, ascending pairs of tensor and index.
+    /// Calls `f(number, element)` for every element of `coordinates`, which are pairs of tensor and index
+    /// in ascending order.
     pub fn for_each(
         &self,
         method: &'static str,
@@ -220,7 +221,8 @@ impl<T: Element> ParamSnapshot<T> {
         }
     }
 
-    /// Names and shapes that [`ParamSnapshot::save`] wrote, which have to be the same if some are known.
+    /// Reads names and shapes that [`ParamSnapshot::save`] wrote. If tensors are known already, they must
+    /// be the same.
     pub fn load(&self, lookup: &Lookup<'_>) -> Result<Layout> {
         let known = self.layout.segments();
         let mut layout = Layout::new();
@@ -246,7 +248,7 @@ impl<T: Element> ParamSnapshot<T> {
     }
 }
 
-/// The place of a row-major index in an array of this shape.
+/// The indices of an element of an array with this shape, from its row-major index.
 fn unravelled(mut index: usize, shape: &[usize]) -> IxDyn {
     let mut indices = IxDyn::zeros(shape.len());
     for (at, &dim) in indices.as_array_view_mut().iter_mut().zip(shape).rev() {

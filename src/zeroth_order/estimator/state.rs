@@ -1,4 +1,4 @@
-//! What every estimator keeps, from step to step and within one.
+//! What every estimator keeps within a step and from step to step.
 
 use super::estimate::{Estimate, LeafPool, Report, Slices};
 use super::saved::ESTIMATOR;
@@ -9,17 +9,17 @@ use crate::optim::{Layout, NonFinite};
 use crate::state::{Record, Scalar, StateBytes, StateDict};
 use std::mem::replace;
 
-/// Tensors, step, report, and memory that is kept: a steady loop allocates nothing.
+/// The tensors, the step, the report, and memory that is reused, so that a steady loop allocates nothing.
 #[derive(Debug)]
 pub struct EstimatorState<T: Element> {
     pub(in crate::zeroth_order) snapshot: ParamSnapshot<T>,
-    /// The step to come.
+    /// The number of the next step.
     pub(in crate::zeroth_order) step: u64,
-    /// Whether losses are waited for.
+    /// Whether `ask` was called and the losses have not been told yet.
     pub(in crate::zeroth_order) asked: bool,
     pub(in crate::zeroth_order) report: Report,
     pub(in crate::zeroth_order) buffers: VisitBuffers<T>,
-    /// Room for the losses of a step.
+    /// A buffer for the losses of a step.
     pub(in crate::zeroth_order) losses: Vec<f64>,
     pool: LeafPool<T>,
 }
@@ -37,13 +37,13 @@ impl<T: Element> EstimatorState<T> {
         })
     }
 
-    /// Refuses what may not happen between `ask` and `tell`.
+    /// Refuses a call that is not allowed between `ask` and `tell`.
     pub(in crate::zeroth_order) fn refuse_if_asked(&self, what: &'static str) -> Result<()> {
         let problem = "the losses of the step that was asked for have to be told first";
         if self.asked { Err(Error::OutOfOrder { what, problem }) } else { Ok(()) }
     }
 
-    /// Refuses losses that no estimate can be made of.
+    /// Refuses losses from which no estimate can be made.
     pub(in crate::zeroth_order) fn check(
         &self,
         method: &'static str,
@@ -62,8 +62,8 @@ impl<T: Element> EstimatorState<T> {
         }
     }
 
-    /// Ends the step: its losses, of which `centre` is that of the unperturbed parameters, go into the
-    /// report.
+    /// Ends the step and writes its losses into the report. `centre` is the loss at the unperturbed
+    /// parameters, if it was evaluated.
     pub(in crate::zeroth_order) fn end_step(&mut self, losses: Vec<f64>, centre: Option<f64>) {
         let finite = losses.iter().filter(|loss| loss.is_finite());
         self.report.loss =
@@ -81,7 +81,7 @@ impl<T: Element> EstimatorState<T> {
         Estimate::new(&self.report, slices, &self.snapshot, &self.pool)
     }
 
-    /// Bytes of the copy of the parameters, beside their number.
+    /// The number of parameters, and the bytes of their copy.
     pub(in crate::zeroth_order) fn count(&self) -> StateBytes {
         let mut bytes = StateBytes::default();
         bytes.add_parameters(self.snapshot.layout.numel());
@@ -89,7 +89,7 @@ impl<T: Element> EstimatorState<T> {
         bytes
     }
 
-    /// A state dict with seed, step and tensors.
+    /// A state dict with the seed, the step and the tensors.
     pub(in crate::zeroth_order) fn save(&self, method: &'static str, seed: u64) -> StateDict {
         let mut dict = StateDict::new(method);
         let mut record = Record::new(ESTIMATOR, &mut dict);
@@ -100,7 +100,7 @@ impl<T: Element> EstimatorState<T> {
         dict
     }
 
-    /// Goes on at a saved step, with its tensors.
+    /// Continues at a saved step with its tensors.
     pub(in crate::zeroth_order) fn resume(&mut self, step: u64, layout: Layout) {
         (self.snapshot.layout, self.step, self.asked) = (layout, step, false);
     }

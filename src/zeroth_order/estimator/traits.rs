@@ -1,5 +1,4 @@
-//! The trait of all estimators, and the three doors to it: a closure, a closure on several threads,
-//! and ask/tell.
+//! The trait of all estimators, with three ways to evaluate the probes of a step.
 
 use super::estimate::{Estimate, Report};
 use super::snapshot::VisitBuffers;
@@ -14,12 +13,12 @@ use std::fmt::Debug;
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// What an estimator adds to a [`EstimatorState`]; only this crate can.
+/// What an estimator adds to its [`EstimatorState`]. Only this crate can implement it.
 pub trait Core<T: Element> {
-    /// The session.
+    /// What is kept from step to step.
     fn state(&self) -> &EstimatorState<T>;
 
-    /// The session.
+    /// What is kept from step to step.
     fn state_mut(&mut self) -> &mut EstimatorState<T>;
 
     /// What happens to losses that are NaN or infinite.
@@ -28,28 +27,30 @@ pub trait Core<T: Element> {
     /// Number of probes of the step that was asked for.
     fn num_probes(&self) -> usize;
 
-    /// Prepares the step to come.
+    /// Prepares the next step.
     fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()>;
 
-    /// The estimate from losses that have been checked; the step is over.
+    /// Makes the estimate from losses that have been checked, and ends the step.
     fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T>;
 }
 
 /// Estimates a gradient from losses alone.
 ///
-/// The estimate is a tree of gradients: every optimizer of the crate takes it. There are three ways to
-/// evaluate the probes of a step, with the same bits:
+/// The estimate is a tree of gradients that every optimizer of the crate takes. There are three ways to
+/// evaluate the probes of a step. All of them give the same bits:
 ///
-/// * [`Estimator::estimate`]: a closure sees the parameters, perturbed in place, one probe after another;
-/// * [`Estimator::estimate_parallel`]: several threads, each with a copy of the model;
-/// * [`Estimator::ask`], [`Estimator::perturb`] and [`Estimator::tell`]: evaluations somewhere else.
+/// * [`Estimator::estimate`]: a closure evaluates one probe after another; the parameters are perturbed
+///   in place;
+/// * [`Estimator::estimate_parallel`]: several threads evaluate probes, each in its own copy of the model;
+/// * [`Estimator::ask`], [`Estimator::perturb`] and [`Estimator::tell`]: the caller evaluates the probes,
+///   on another machine if need be.
 ///
-/// All evaluations of a step must see the same data and the same randomness (minibatch, dropout), and
-/// must not change parameters, nor statistics such as those of batch normalisation. Parameters are put
-/// back bit for bit after them, whether they succeed, fail or panic.
+/// All evaluations of a step must see the same data and the same randomness (minibatch, dropout). They
+/// must not change the parameters, nor statistics such as those of batch normalisation. Afterwards the
+/// parameters are restored bit for bit, whether the evaluations succeed, fail or panic.
 ///
-/// The leaves of the tree, and their order, are those of the first step: the place of a leaf decides
-/// its random numbers.
+/// The tree must have the same leaves in the same order in every step: the position of a leaf selects its
+/// random numbers.
 ///
 /// # Examples
 /// ```
@@ -61,7 +62,7 @@ pub trait Core<T: Element> {
 /// let mut estimator = Spsa::default().build::<f64>()?;
 /// let mut opt = AdamW { lr: 0.05, ..AdamW::default() }.build()?;
 /// for _ in 0..300 {
-///     // evaluations elsewhere: copies are perturbed, losses come back in order
+///     // the caller evaluates: copies are perturbed, and losses come back in order
 ///     let losses: Vec<f64> = (0..estimator.ask(&mut w)?)
 ///         .map(|probe| {
 ///             let mut copy = w.clone();
@@ -76,14 +77,14 @@ pub trait Core<T: Element> {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
-    /// Name, as in errors and state dicts.
+    /// The name in errors and state dicts.
     fn name(&self) -> &'static str;
 
-    /// Turns parameters that are perturbed as for probe `from`, or not at all, into those of probe `to`,
-    /// or into what they were when they were asked about.
+    /// Changes the parameters from those of probe `from` to those of probe `to`. `None` stands for the
+    /// unperturbed parameters, as they were at [`Estimator::ask`].
     ///
     /// # Errors
-    /// A tree whose leaves are not those that were asked about.
+    /// Refuses a tree whose leaves are not those that [`Estimator::ask`] has seen.
     fn move_to_probe(
         &self,
         buffers: &mut VisitBuffers<T>,
@@ -95,22 +96,24 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     /// Bytes held, slot by slot.
     fn state_bytes(&self) -> StateBytes;
 
-    /// A copy of everything needed to go on bit for bit: seed, step, and what the law remembers.
+    /// A copy of everything that is needed to continue bit for bit: the seed, the step, and what the
+    /// directions remember.
     fn state_dict(&self) -> StateDict;
 
-    /// Goes on from a saved state.
+    /// Continues from a saved state.
     ///
     /// # Errors
-    /// [`Error::StateDict`](crate::Error::StateDict) names the key; the estimator stays as it was.
+    /// [`Error::StateDict`](crate::Error::StateDict) names the key. The estimator is unchanged then.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()>;
 
-    /// What a probe costs beside others: workers get probes of about the same cost in all.
+    /// The cost of a probe in any unit. Probes are distributed such that all workers have about the same
+    /// total cost.
     fn cost(&self, probe: usize) -> u64 {
         let _ = probe;
         1
     }
 
-    /// Number of steps so far: estimates made. It keys the random numbers.
+    /// Number of estimates made so far. It is part of the key of the random numbers.
     fn steps(&self) -> u64 {
         self.state().step
     }
@@ -120,35 +123,36 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
         self.state().snapshot.layout.segments()
     }
 
-    /// What the last step has seen.
+    /// The losses and coefficients of the last step.
     fn report(&self) -> &Report {
         &self.state().report
     }
 
-    /// Plans the probes of the next step at these parameters; returns their number. Asking again plans
-    /// the same step anew.
+    /// Plans the probes of the next step at these parameters, and returns their number. A second call
+    /// plans the same step again.
     ///
     /// # Errors
-    /// A tree whose leaves are not those of the first step; more steps, queries or elements than have
-    /// random numbers of their own.
+    /// Refuses a tree whose leaves are not those of the first step, and numbers of steps, queries or
+    /// elements for which random numbers would repeat.
     fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize> {
         let first = self.segments().is_empty();
         let planned = self.plan(params);
         let state = self.state_mut();
         state.asked = planned.is_ok();
         if planned.is_err() && first {
-            // the tree of a step that cannot be is no one's
+            // a first step that failed must not fix the tree
             state.snapshot.layout = Layout::new();
         }
         planned.map(|()| self.num_probes())
     }
 
-    /// Forgets what was asked: the step has not begun.
+    /// Cancels the step that [`Estimator::ask`] planned.
     fn cancel(&mut self) {
         self.state_mut().asked = false;
     }
 
-    /// Perturbs a copy of the parameters that were asked about as for probe `probe`.
+    /// Perturbs a copy of the parameters for the probe number `probe`. The copy must hold the parameters
+    /// that [`Estimator::ask`] has seen.
     ///
     /// # Errors
     /// As [`Estimator::move_to_probe`].
@@ -156,13 +160,13 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
         self.move_to_probe(&mut VisitBuffers::default(), None, Some(probe), copy)
     }
 
-    /// The estimate from the losses of all probes, in order. The step is over with it.
+    /// Makes the estimate from the losses of all probes, in order, and ends the step.
     ///
     /// # Errors
-    /// [`Error::LossCount`](crate::Error::LossCount);
+    /// [`Error::LossCount`](crate::Error::LossCount) if there are too few losses or too many;
     /// [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss) unless the estimator skips or propagates
-    /// those; [`Error::OutOfOrder`](crate::Error::OutOfOrder) if nothing was asked. The step is not over
-    /// then.
+    /// them; [`Error::OutOfOrder`](crate::Error::OutOfOrder) without a call of [`Estimator::ask`] before.
+    /// The step has not ended then.
     fn tell(&mut self, losses: &[f64]) -> Result<Estimate<'_, T>> {
         check(self, losses)?;
         let mut kept = take(&mut self.state_mut().losses);
@@ -171,10 +175,10 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
         Ok(self.conclude(kept))
     }
 
-    /// A step whose probes the closure evaluates one after another, in the parameters themselves.
+    /// One step: the closure evaluates one probe after another, and the parameters are perturbed in place.
     ///
     /// # Errors
-    /// Those of the closure, of [`Estimator::ask`] and of [`Estimator::tell`]; the step is not over then.
+    /// Those of the closure, of [`Estimator::ask`] and of [`Estimator::tell`]. The step has not ended then.
     fn estimate<M, L>(
         &mut self,
         model: &mut M,
@@ -198,7 +202,7 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
             }
             Ok(())
         };
-        // a closure that panics leaves the parameters as they were, too
+        // after a panic, too, the parameters are restored
         let outcome = catch_unwind(AssertUnwindSafe(|| evaluate(model)));
         let restored = self.move_to_probe(&mut buffers, held, None, model);
         self.state_mut().buffers = buffers;
@@ -215,13 +219,13 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
         Ok(self.conclude(losses))
     }
 
-    /// A step whose probes are evaluated by as many threads as there are `workers`, each in a copy of
-    /// the model. Copies are brought up to date by `clone_from`.
+    /// One step whose probes are evaluated on one thread per entry of `workers`. Each entry is a copy of
+    /// the model, which `clone_from` brings up to date.
     ///
-    /// The bits are those of [`Estimator::estimate`] for any number of workers.
+    /// The result has the bits of [`Estimator::estimate`] for any number of workers.
     ///
     /// # Errors
-    /// As [`Estimator::estimate`]; of several evaluations that fail the first in order counts.
+    /// As [`Estimator::estimate`]. If several evaluations fail, the error is that of the first in order.
     ///
     /// # Examples
     /// ```
@@ -272,7 +276,7 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
             let threads: Vec<_> = (workers.iter_mut().enumerate())
                 .map(|(worker, copy)| scope.spawn(move || evaluate(worker, copy)))
                 .collect();
-            // all are waited for, also if one has panicked
+            // wait for all of them, even if one has panicked
             let parts: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
             parts.into_iter().collect()
         });
@@ -280,7 +284,7 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
             self.cancel();
             resume_unwind(panic)
         });
-        // workers hold probes in ascending order
+        // each worker evaluates consecutive probes, in ascending order
         let losses = parts.into_iter().flatten().collect::<Result<Vec<f64>>>();
         match losses.and_then(|losses| check(self, &losses).map(|()| losses)) {
             Ok(losses) => Ok(self.conclude(losses)),
@@ -292,7 +296,7 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     }
 }
 
-/// Refuses losses that no estimate can be made of.
+/// Refuses losses from which no estimate can be made.
 fn check<T: Element>(estimator: &(impl Estimator<T> + ?Sized), losses: &[f64]) -> Result<()> {
     let terms = (estimator.non_finite(), estimator.num_probes());
     estimator.state().check(estimator.name(), terms, losses)

@@ -1,22 +1,23 @@
-//! Which worker evaluates what.
+//! How items are distributed over workers.
 
 use crate::error::{Error, Result};
 
-/// Deals items out to workers: contiguous, in order, the same everywhere.
+/// Distributes items over workers. Each worker gets consecutive items, and the result depends on the
+/// arguments alone.
 ///
 /// ```text
 /// worker(i) = min(W − 1, ⌊(Σ_{j<i} weight_j)·W / Σ_j weight_j⌋)
 /// ```
-/// No worker has more than `total/W + max weight`. The weight of an item is what its evaluation costs,
-/// in any unit; if all are 0, they count as equal.
+/// No worker gets more than `total/W + max weight`. The weight of an item is the cost of its evaluation, in
+/// any unit. If all weights are 0, they count as equal.
 ///
 /// | argument | meaning |
 /// |---|---|
-/// | `weights` | cost of every item |
-/// | `workers` W | number of workers, at least 1 |
+/// | `weights` | the cost of every item |
+/// | `workers` W | the number of workers, at least 1 |
 ///
 /// # Errors
-/// [`Error::InvalidHyperparameter`] names `workers` if there are none.
+/// [`Error::InvalidHyperparameter`] names `workers` if it is 0.
 ///
 /// # Examples
 /// ```

@@ -1,13 +1,14 @@
-//! Slices as codes.
+//! Slices of numbers as codes.
 
 use super::format::Format;
 use crate::error::{Result, check_length};
 use crate::numeric::Real;
 use crate::quant::{pack_nibbles, unpack_nibbles};
 
-/// Packs two codes of four bits into a byte, the first one in the low half.
+/// Packs two 4-bit codes into a byte, the first one in the low half.
 ///
-/// Codes are two's complement; only their four low bits are kept. An odd last one is followed by 0.
+/// Codes are two's complement, and only their four low bits are kept. If the number of codes is odd, a 0 is
+/// appended.
 ///
 /// # Examples
 /// ```
@@ -22,15 +23,15 @@ pub fn pack_int4(codes: &[i8]) -> Vec<u8> {
     let nibbles: Vec<u8> = codes.iter().map(|&code| code as u8 & 15).collect();
     let mut bytes = vec![0; codes.len().div_ceil(2)];
     pack_nibbles(&nibbles, &mut bytes);
-    // there the first one lies in the high half
+    // `pack_nibbles` puts the first one in the high half
     bytes.iter_mut().for_each(|byte| *byte = byte.rotate_left(4));
     bytes
 }
 
-/// Undoes [`pack_int4`] for `numel` codes.
+/// Unpacks `numel` codes that [`pack_int4`] has packed.
 ///
 /// # Errors
-/// [`LengthMismatch`](crate::Error::LengthMismatch) if there are more or fewer bytes than these codes have.
+/// [`LengthMismatch`](crate::Error::LengthMismatch) if the number of bytes does not fit `numel`.
 ///
 /// # Examples
 /// ```
@@ -45,14 +46,14 @@ pub fn unpack_int4(bytes: &[u8], numel: usize) -> Result<Vec<i8>> {
     let swapped: Vec<u8> = bytes.iter().map(|byte| byte.rotate_left(4)).collect();
     let mut nibbles = vec![0; numel];
     unpack_nibbles(&swapped, &mut nibbles);
-    // the shift back repeats the sign
+    // the shift to the right extends the sign
     Ok(nibbles.into_iter().map(|nibble| (nibble << 4) as i8 >> 4).collect())
 }
 
-/// A slice in a format: what [`Format::encode`] returns.
+/// The codes of a slice, which [`Format::encode`] returns.
 ///
-/// Bytes per element: ½ for integers of up to four bits, two in a byte, the first in the low half;
-/// 1 for all others. Integer codes are two's complement.
+/// Integers of up to four bits take ½ byte: two are in a byte, the first in the low half. All others take 1
+/// byte. Integer codes are two's complement.
 ///
 /// # Examples
 /// ```
@@ -81,12 +82,12 @@ impl Codes {
         self.format
     }
 
-    /// What codes are multiplied with.
+    /// The factor of the codes.
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// Number of elements.
+    /// The number of elements.
     pub fn numel(&self) -> usize {
         self.numel
     }
@@ -96,7 +97,7 @@ impl Codes {
         &self.bytes
     }
 
-    /// How many elements lay outside the range and went to an end of it.
+    /// How many elements were outside the range and were rounded to an end of it.
     pub fn saturated(&self) -> usize {
         self.saturated
     }
@@ -121,7 +122,7 @@ impl Codes {
 }
 
 impl Format {
-    /// The codes of a slice, rounded at random as by [`Format::round_slice`].
+    /// The codes of a slice, rounded stochastically as by [`Format::round_slice`].
     ///
     /// # Errors
     /// As [`Format::round_slice`].

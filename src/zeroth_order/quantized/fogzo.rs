@@ -1,4 +1,4 @@
-//! A straight-through gradient, corrected by losses.
+//! Straight-through gradients that are corrected by losses.
 
 use super::guided::{Guided, UnitNoise};
 use super::straight_through::StraightThrough;
@@ -14,29 +14,30 @@ use crate::zeroth_order::spsa::{Spsa, SpsaEstimator};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
 
-/// FOGZO: the straight-through gradient of rounded weights says where to look, losses say how far.
+/// FOGZO: the straight-through gradient of rounded weights gives the direction, losses give the derivative
+/// along it.
 ///
-/// *Use it when* weights are trained through a rounding to 1 to 4 bits and two more evaluations per step
-/// are worth a better gradient. *Not when* there is no backward pass at all: that is
-/// [`Spsa`] with `epsilon` of the size of the grid.
+/// *Use it when* weights are rounded to 1 to 4 bits in the forward pass, and a better gradient is worth two
+/// more evaluations per step. *Not when* there is no backward pass: then take [`Spsa`] with an `epsilon` of
+/// about the spacing of the grid.
 ///
 /// ```text
 /// ĝ = G/‖G‖                                            over all tensors of G; 0 if ‖G‖ < 1e-12
-/// v_i = √β·s_i·ĝ + √(1 − β)·u_i                        s_i = ±1; u_i the noise that matches the estimator
+/// v_i = √β·s_i·ĝ + √(1 − β)·u_i                        s_i = ±1; u_i: the noise that matches the estimator
 /// c_i = (f(p + ε·v_i) − f(p − ε·v_i))/(2ε)             ε = α·ε̄
-/// gradient = (1/n)·Σ c_i·v_i                           of the tensors in G; others keep their own
+/// gradient = (1/n)·Σ c_i·v_i                           of the tensors in G; others are not estimated
 /// ```
-/// On a quadratic its mean is `β·ĝĝᵀ∇f + (1 − β)·∇f`. At β = 1 it has the length of the true slope along ±ĝ:
-/// where ĝ points uphill it turns around. Since `‖u‖` is about `√d`, `1 − β` of about `1/d` keeps both parts
-/// comparable.
+/// On a quadratic its mean is `β·ĝĝᵀ∇f + (1 − β)·∇f`. At β = 1 the gradient is ĝ times the derivative
+/// along ĝ: it has the right length, and the right sign even where ĝ has the wrong one. Since `‖u‖` is
+/// about `√d`, both parts are of similar size if `1 − β` is about `1/d`.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `alpha` α | 1: the spacing of the grid | – |
+/// | `alpha` α | 1; the spacing of the grid | – |
 /// | `straight_through` | `Identity`: ε̄ = 1/(2√3) and uniform noise | paper |
 /// | `num_samples` n | 1 | paper |
-/// | `beta_min` | 0.999 | paper, two layers; deep networks nearer to 1 |
-/// | `total_steps` | 1000: β falls linearly from 1 to `beta_min` over them | paper |
+/// | `beta_min` | 0.999 | paper, for two layers; nearer to 1 for deep networks |
+/// | `total_steps` | 1000; β falls linearly from 1 to `beta_min` over them | paper |
 /// | `seed` | 0 | – |
 ///
 /// Memory: a copy of the parameters, and G.
@@ -68,17 +69,17 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Fogzo {
-    /// Spacing `α > 0` of the grid.
+    /// The spacing `α > 0` of the grid.
     pub alpha: f64,
     /// The straight-through estimator whose gradient is given.
     pub straight_through: StraightThrough,
-    /// Directions per step, at least 1.
+    /// The number of directions per step, at least 1.
     pub num_samples: usize,
-    /// Share `β` of the given direction at the last step, in `[0, 1]`.
+    /// The share `β` of the given direction at the last step, in `[0, 1]`.
     pub beta_min: f64,
-    /// Steps after which β is `beta_min`.
+    /// The number of steps after which β is `beta_min`.
     pub total_steps: u64,
-    /// Seed of all random numbers.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// What happens to losses that are NaN or infinite.
     pub non_finite: NonFinite,
@@ -106,13 +107,13 @@ hyperparameters!(Fogzo, "Fogzo", {
 });
 
 impl Fogzo {
-    /// Share of the given direction at a step, from 0: `1 + (beta_min − 1)·min(step/total_steps, 1)`.
+    /// The share of the given direction at a step, from 0: `1 + (beta_min − 1)·min(step/total_steps, 1)`.
     pub fn beta(&self, step: u64) -> f64 {
         let part = (step as f64 / self.total_steps.max(1) as f64).min(1.0);
         1.0 + (self.beta_min - 1.0) * part
     }
 
-    /// Perturbation size `ε = α·ε̄`.
+    /// The perturbation size `ε = α·ε̄`.
     pub fn epsilon(&self) -> f64 {
         self.alpha * self.straight_through.epsilon_bar()
     }
@@ -136,17 +137,17 @@ impl Fogzo {
     }
 }
 
-/// A direction to follow.
+/// A given direction.
 struct Guide<R> {
     /// Its share.
     beta: f64,
-    /// By tensor; empty where it is 0.
+    /// The direction by tensor; empty where it is 0.
     directions: Vec<Vec<R>>,
-    /// The tensors that take part.
+    /// The names of the tensors that take part.
     names: Vec<String>,
 }
 
-/// What [`Fogzo`] builds.
+/// The estimator that [`Fogzo`] builds.
 #[derive(Debug)]
 pub struct FogzoEstimator<T: Element> {
     config: Fogzo,
@@ -154,12 +155,12 @@ pub struct FogzoEstimator<T: Element> {
 }
 
 impl<T: Element> FogzoEstimator<T> {
-    /// The gradient of the tensors that have one in `straight_through`; the closure evaluates the loss of
-    /// the rounded weights.
+    /// Estimates the gradient of the tensors that have one in `straight_through`. The closure evaluates
+    /// the loss with rounded weights.
     ///
     /// # Errors
-    /// A gradient that is not finite or belongs to no parameter, and those of [`Estimator::estimate`]; the
-    /// parameters are as before, and the step is not over.
+    /// Refuses a gradient that is not finite or belongs to no parameter; those of
+    /// [`Estimator::estimate`]. The parameters are unchanged then, and the step has not ended.
     pub fn estimate<M, G, L>(
         &mut self,
         model: &mut M,
@@ -175,15 +176,15 @@ impl<T: Element> FogzoEstimator<T> {
         self.inner.estimate_guided(beta, model, straight_through, loss)
     }
 
-    /// The estimator behind it, for its state and report.
+    /// The inner estimator, which holds the state and the report.
     pub fn inner(&mut self) -> &mut SpsaEstimator<T, Guided> {
         &mut self.inner
     }
 }
 
 impl<T: Element> SpsaEstimator<T, Guided> {
-    /// A step along a given direction with share `beta`, and random ones: what [`Fogzo`] does. Tensors
-    /// without a gradient in `given` are not probed.
+    /// One step along random directions mixed with a given one, whose share is `beta`. [`Fogzo`] uses it.
+    /// Tensors without a gradient in `given` are not perturbed.
     ///
     /// # Errors
     /// As [`FogzoEstimator::estimate`].
@@ -213,7 +214,7 @@ impl<T: Element> SpsaEstimator<T, Guided> {
         self.estimate(model, loss)
     }
 
-    /// Follows a direction, and probes the tensors that it has, from the next step on.
+    /// Sets the given direction, and restricts probes to its tensors, from the next step on.
     fn follow(&mut self, guide: Guide<T::Compute>) {
         let Guide { beta, directions, names } = guide;
         self.directions_mut().follow(beta, directions);

@@ -1,23 +1,24 @@
-//! Grids of numbers, and rounding to them at random.
+//! Grids of numbers, with stochastic and nearest rounding.
 
 use super::fp8::Fp8;
 use super::integer_format::{IntegerFormat, nearest_int, stochastic_round_int};
 use crate::error::{Error, Result, check_length};
 use crate::numeric::Real;
 
-/// A grid of numbers, which a scale stretches: integers or floating-point numbers of few bits.
+/// A grid of numbers of few bits, integer or floating-point, times a scale.
 ///
 /// ```text
 /// lo, hi: the grid's numbers around x/scale, hi the larger one
 /// round     scale·hi if u < (x/scale − lo)/(hi − lo), else scale·lo       u: uniform in [0, 1)
 /// nearest   scale·(the nearer one), ties to even
 /// ```
-/// Inside the range the mean of `round` over `u` is `x`, and its variance
-/// `(x − scale·lo)·(scale·hi − x)`. Outside everything goes to the nearer end, and that is no longer
-/// right on average: slices count it. Numbers of the grid never move, −0 becomes +0, infinities go to
-/// the ends. NaN stays NaN; a slice in an integer format refuses it. Everything is computed in `f64`.
+/// Inside the range, the mean of `round` over `u` is `x`, and the variance is
+/// `(x − scale·lo)·(scale·hi − x)`. Numbers outside the range saturate: they are rounded to the nearer end,
+/// which biases the result, and functions on slices count them. Numbers on the grid do not change, −0
+/// becomes +0, and infinities become the ends. NaN stays NaN; functions on slices refuse it in an integer
+/// format. Everything is computed in `f64`.
 ///
-/// Use one `u` for one element only: what shares a `u` has correlated errors.
+/// Use every `u` for one element only. Elements that share a `u` have correlated errors.
 ///
 /// # Examples
 /// ```
@@ -49,7 +50,7 @@ pub enum Format {
     E5M2,
 }
 
-/// What division by a scale may exceed the range by without having left it.
+/// The factor by which a quotient may exceed the range because of rounding.
 const SLACK: f64 = 1.0 + 1.0 / (1u64 << 50) as f64;
 
 impl Format {
@@ -60,7 +61,7 @@ impl Format {
     /// Integers in `−127..=127`.
     pub const INT8: Self = Self::Int(IntegerFormat { bits: 8, full: false });
 
-    /// The same as a floating-point format, if it is one.
+    /// The format as a floating-point format, if it is one.
     ///
     /// # Examples
     /// ```
@@ -114,9 +115,9 @@ impl Format {
         }
     }
 
-    /// `max |x| / largest`, the finest scale at which nothing saturates; 0 if all are 0.
+    /// `max |x| / largest`, the smallest scale at which nothing saturates; 0 if all elements are 0.
     ///
-    /// Only finite elements count: an infinity would leave nothing of the others.
+    /// Only finite elements count: with an infinite scale, all others would become 0.
     ///
     /// # Examples
     /// ```
@@ -130,12 +131,12 @@ impl Format {
         sizes.fold(0.0, f64::max) / self.range().1
     }
 
-    /// An element in units of the scale; all are 0 if the scale is.
+    /// An element in units of the scale; 0 if the scale is 0.
     fn units(x: f64, scale: f64) -> f64 {
         if scale == 0.0 && !x.is_nan() { 0.0 } else { x / scale }
     }
 
-    /// Rounds up or down at random; see [`Format`].
+    /// Rounds stochastically; see [`Format`].
     ///
     /// # Examples
     /// ```
@@ -159,7 +160,7 @@ impl Format {
         if x.is_nan() { x } else { self.decode(self.nearest_code(x, scale), scale) }
     }
 
-    /// Whether `x` lies outside the range, by more than an error of rounding.
+    /// Whether `x` lies outside the range by more than a rounding error.
     ///
     /// # Examples
     /// ```
@@ -173,8 +174,8 @@ impl Format {
         y > largest * SLACK || y < smallest * SLACK
     }
 
-    /// The code that [`Format::round`] chooses: two's complement, or the bits of a number. NaN has
-    /// none among integers and counts as 0.
+    /// The code that [`Format::round`] chooses: two's complement, or the bits of a floating-point number.
+    /// In an integer format, NaN counts as 0.
     ///
     /// # Examples
     /// ```
@@ -208,7 +209,7 @@ impl Format {
         }
     }
 
-    /// The number of a code.
+    /// The number that a code stands for.
     ///
     /// # Examples
     /// ```
@@ -225,7 +226,7 @@ impl Format {
         matches!(self, Self::Int(format) if format.bits <= 4)
     }
 
-    /// Refuses what no element of `x` can be rounded with; counts what saturates.
+    /// Refuses what cannot be rounded, and counts the elements that saturate.
     pub(super) fn check<R: Real>(self, x: &[R], scale: f64) -> Result<usize> {
         self.validate()?;
         if !(scale.is_finite() && scale >= 0.0) {
@@ -240,8 +241,8 @@ impl Format {
         Ok(x.iter().filter(|x| self.saturates(x.widen(), scale)).count())
     }
 
-    /// Rounds every element, with the uniform number that `uniform` returns for its index; returns how
-    /// many saturated.
+    /// Rounds every element stochastically, with the uniform number that `uniform` returns for its index.
+    /// Returns how many saturated.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] if a number of bits or `scale` is out of range,
@@ -272,7 +273,7 @@ impl Format {
         Ok(saturated)
     }
 
-    /// Rounds every element to the nearest number of the grid; returns how many saturated.
+    /// Rounds every element to the nearest number of the grid. Returns how many saturated.
     ///
     /// # Errors
     /// As [`Format::round_slice`].

@@ -1,6 +1,6 @@
-//! Floating-point numbers of 8 bits.
+//! 8-bit floating-point numbers.
 
-/// Floating-point numbers of 8 bits.
+/// 8-bit floating-point numbers.
 ///
 /// ```text
 /// code = sign, exponent e, fraction f of m bits
@@ -13,7 +13,7 @@
 /// | `E4M3` | 4, 3 bits | 7 | 448 | 2⁻⁶ | 2⁻⁹ | NaN, all ones; no infinities |
 /// | `E5M2` | 5, 2 bits | 15 | 57344 | 2⁻¹⁴ | 2⁻¹⁶ | infinities, and NaN |
 ///
-/// Rounding saturates: it never makes an infinity. NaN stays NaN, and −0 becomes +0.
+/// Rounding saturates and never returns an infinity. NaN stays NaN, and −0 becomes +0.
 ///
 /// # Examples
 /// ```
@@ -52,7 +52,7 @@ impl Fp8 {
         }
     }
 
-    /// The code of the largest finite number; larger magnitudes are not finite.
+    /// The code of the largest finite number. Codes of larger magnitude are not finite.
     fn last(self) -> u8 {
         match self {
             Self::E4M3 => 0x7e,
@@ -72,7 +72,7 @@ impl Fp8 {
         self.decode(self.last())
     }
 
-    /// The number of a code, for all 256 of them.
+    /// The number that a code stands for, for all 256 codes.
     ///
     /// # Examples
     /// ```
@@ -99,19 +99,20 @@ impl Fp8 {
         if code & SIGN == 0 { value } else { -value }
     }
 
-    /// The code of the largest number that is at most `size`, which is at most the largest of all.
+    /// The code of the largest number up to `size`, which must not exceed the largest finite number.
     fn below(self, size: f64) -> u8 {
         let (fraction_bits, bias) = self.layout();
         let smallest_normal = 2f64.powi(1 - bias as i32);
         if size < smallest_normal {
             return (size / smallest_normal * f64::from(1u8 << fraction_bits)) as u8;
         }
-        // the fields of an `f64` stand in the same order, with another bias
+        // an `f64` has the same fields in the same order, with another bias
         let shifted = size.to_bits() >> (FRACTION - fraction_bits);
         shifted.saturating_sub(u64::from(BIAS - bias) << fraction_bits) as u8
     }
 
-    /// The codes of the magnitudes around `size`, and the numbers; both are the last one at the end.
+    /// The codes and the numbers next to the magnitude `size`, below and above; twice the last one at the
+    /// end of the range.
     fn around(self, size: f64) -> [(u8, f64); 2] {
         let last = self.last();
         let low = if size >= self.largest() { last } else { self.below(size).min(last) };
@@ -144,7 +145,7 @@ impl Fp8 {
         let (down, up) = (size - below, above - size);
         let even = if low & 1 == 0 { low } else { high };
         let code = match down.partial_cmp(&up) {
-            // at the end both are the last
+            // the same code twice: at the end of the range, or exactly on a number
             _ if low == high => low,
             Some(std::cmp::Ordering::Less) => low,
             Some(std::cmp::Ordering::Greater) => high,
@@ -173,7 +174,7 @@ impl Fp8 {
         let code = if low == high {
             low
         } else if negative {
-            // upwards is towards zero
+            // rounding up is rounding towards zero
             if u < (above - size) / gap { low } else { high }
         } else if u < (size - below) / gap {
             high
@@ -196,12 +197,12 @@ impl Fp8 {
         self.decode(self.encode_nearest(x))
     }
 
-    /// Rounds up or down at random, right on average.
+    /// Rounds stochastically: up or down at random, with the exact mean.
     ///
     /// ```text
     /// lo, hi: the finite numbers around x;   hi if u < (x − lo)/(hi − lo), else lo
     /// ```
-    /// Numbers of the format never move, and those beyond the largest go to it.
+    /// Numbers of the format do not change. Numbers beyond the largest are rounded to it.
     ///
     /// # Examples
     /// ```

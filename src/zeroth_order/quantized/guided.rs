@@ -1,4 +1,4 @@
-//! Directions beside a given one.
+//! Random directions mixed with a given one.
 
 use super::straight_through::StraightThrough;
 use crate::error::Result;
@@ -15,14 +15,14 @@ use crate::zeroth_order::estimator::Purpose;
 pub enum UnitNoise {
     /// Standard normal.
     Normal,
-    /// The law that belongs to a straight-through estimator, see [`StraightThrough::noise`].
+    /// The noise that matches a straight-through estimator; see [`StraightThrough::noise`].
     Matched(StraightThrough),
 }
 
-/// Random directions mixed with a given one: the law of [`Fogzo`](crate::zeroth_order::Fogzo).
+/// Random directions mixed with a given one: the directions of [`Fogzo`](crate::zeroth_order::Fogzo).
 ///
 /// ```text
-/// u = √β·s·ĝ + √(1 − β)·z        s = ±1, one for all tensors of a query; ‖ĝ‖ = 1 over all tensors
+/// u = √β·s·ĝ + √(1 − β)·z        s = ±1, the same for all tensors of a direction; ‖ĝ‖ = 1 over all tensors
 /// ```
 /// Without a given direction, ĝ = 0.
 ///
@@ -31,9 +31,9 @@ pub enum UnitNoise {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Guided {
-    /// Share `β` in `[0, 1]` of the given direction.
+    /// The share `β` of the given direction, in `[0, 1]`.
     pub beta: f64,
-    /// Law of z.
+    /// The distribution of z.
     pub noise: UnitNoise,
 }
 
@@ -68,7 +68,7 @@ pub struct GuidedDirections<R> {
 }
 
 impl<R: Real> GuidedDirections<R> {
-    /// Takes another share and direction, from the next step on.
+    /// Sets the share and the given direction, from the next step on.
     pub(super) fn follow(&mut self, beta: f64, guide: Vec<Vec<R>>) {
         self.sampler.beta = beta;
         self.guide = guide;

@@ -4,7 +4,8 @@ use crate::error::{Error, Result, check_length};
 use crate::numeric::Real;
 use ndarray::{ArrayD, IxDyn};
 
-/// A tensor whose elements are a scale times small integers: `w = scale·code`, one byte per element.
+/// A tensor whose elements are small integers times a scale: `w = scale·code`. It takes one byte per
+/// element.
 ///
 /// # Examples
 /// ```
@@ -23,7 +24,7 @@ pub struct IntTensor {
 }
 
 impl IntTensor {
-    /// A tensor of these codes, row-major.
+    /// A tensor of row-major codes.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] unless `scale` is finite and above 0;
@@ -37,12 +38,12 @@ impl IntTensor {
         Ok(Self { shape: shape.to_vec(), scale, codes })
     }
 
-    /// Shape.
+    /// The shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// What codes are multiplied with.
+    /// The factor of the codes.
     pub fn scale(&self) -> f64 {
         self.scale
     }

@@ -1,4 +1,4 @@
-//! Training of integers by integer perturbations.
+//! Training of integer weights by integer perturbations.
 
 use super::int_tensor::IntTensor;
 use super::integer_format::IntegerFormat;
@@ -18,39 +18,39 @@ use ndarray::{ArrayView, Dimension};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// QuZO on the lattice: weights are integers, and so are perturbations and updates.
+/// QuZO with integers: weights, perturbations and updates are integers.
 ///
-/// *Use it when* a model of 8 or 4 bits has to be fine-tuned where it runs, in the memory that it has.
-/// *Not when* the model computes with numbers between those of the grid: then [`Quzo`](crate::zeroth_order::Quzo) probes
-/// more finely.
+/// *Use it when* a model of 8 or 4 bits has to be fine-tuned on the device that runs it, without additional
+/// memory. *Not when* the model can compute with numbers between those of the grid: then
+/// [`Quzo`](crate::zeroth_order::Quzo) can use smaller perturbations.
 ///
 /// ```text
 /// u: random direction,  v_i, v′_i = SR(σ·u_i): two independent roundings       w = Δ·code
 /// s_i = (f(code + v_i) − f(code − v_i))/2
 /// code ← code − SR( γ/(nσ²Δ²)·Σ s_i·v′_i ),  clamped to ±(largest code − K)
 /// ```
-/// `SR` rounds at random so that its mean is exact; `E[v·v′ᵀ] = σ²·I`, so the estimate is unbiased on
-/// linear functions. K is the largest |v| there can be: ⌈σ⌉ for signs, ⌈9σ⌉ for normal numbers. Weights
-/// keep away from the ends of the range by K, so that every probe is a code. A weight that comes from
-/// elsewhere and lies nearer to an end stays where it is: that depends on the weight alone and not on the
-/// direction, which leaves the estimates of all others unbiased.
+/// `SR` is stochastic rounding, whose mean is exact. `E[v·v′ᵀ] = σ²·I`, so the estimate is unbiased for
+/// linear functions. K is the largest possible |v|: ⌈σ⌉ for signs, ⌈9σ⌉ for normal numbers. Updates keep
+/// weights at least K away from the ends of the range, so that every probe is a valid code. A weight that
+/// is nearer to an end from the start is not changed. That depends on the weight alone and not on the
+/// direction, so the estimates of all other weights stay unbiased.
 ///
-/// Probes are written into the codes and taken back by the same integers: exactly, without a copy. Memory
-/// beside the codes: none; one bit per weight of tensors that have weights near an end.
+/// A perturbation is added to the codes and subtracted again, which is exact for integers and needs no
+/// copy. Additional memory: none, or one bit per weight for tensors with weights near an end.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `lr` γ | 1e-6 | MeZO's |
-/// | `sigma` σ | 1: one code | – |
-/// | `sampler` | `Rademacher`; or `Gaussian` | – |
+/// | `lr` γ | 1e-6 | MeZO |
+/// | `sigma` σ | 1, which is one code | – |
+/// | `sampler` | `Rademacher`; `Gaussian` is the other choice | – |
 /// | `num_samples` n | 1 | QuZO |
-/// | `format` | 8 bits | QuZO: 8, 4 |
+/// | `format` | 8 bits | QuZO (8, 4) |
 /// | `seed` | 0 | – |
 /// | `non_finite` | `Error` | – |
 ///
 /// # Errors
-/// `build` refuses options out of range, other laws, a format that has no room for probes of this size,
-/// and `NonFinite::Propagate`: an integer cannot be NaN.
+/// `build` refuses options out of range, other samplers, a format whose range is too small for `sigma`, and
+/// `NonFinite::Propagate`, because an integer cannot be NaN.
 ///
 /// # Examples
 /// ```
@@ -69,25 +69,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// ```
 ///
 /// # Differences
-/// Published forms look at the drawn perturbation to decide which weights stay, each rounding on its own:
-/// that biases the weights near the ends. Here no perturbation can leave the range.
+/// Published forms decide from the drawn perturbation which weights stay, separately for each rounding.
+/// That biases the weights near the ends. Here no perturbation can leave the range.
 ///
 /// # Source
 /// J. Zhou et al., "QuZO: Quantized Zeroth-Order Fine-Tuning for Large Language Models", EMNLP 2025.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct IntegerQuzo {
-    /// Learning rate, at least 0.
+    /// The learning rate, at least 0.
     pub lr: f64,
-    /// Perturbation size in codes, above 0.
+    /// The perturbation size in codes, above 0.
     pub sigma: f64,
-    /// Law of the directions: `Rademacher` or `Gaussian`.
+    /// The sampler of the directions: `Rademacher` or `Gaussian`.
     pub sampler: Random,
-    /// Directions per step, at least 1.
+    /// The number of directions per step, at least 1.
     pub num_samples: usize,
-    /// Range of the codes.
+    /// The range of the codes.
     pub format: IntegerFormat,
-    /// Seed of all random numbers.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// What happens to losses that are NaN or infinite.
     pub non_finite: NonFinite,
@@ -129,7 +129,7 @@ hyperparameters!(IntegerQuzo, "IntegerQuzo", {
 });
 
 impl IntegerQuzo {
-    /// Largest perturbation.
+    /// The largest perturbation.
     fn reach(&self) -> i32 {
         let bound = match self.sampler {
             Random::Rademacher => 1.0,
@@ -140,14 +140,14 @@ impl IntegerQuzo {
         (self.sigma * bound).ceil() as i32
     }
 
-    /// Smallest and largest code of a weight that moves.
+    /// The smallest and the largest code of a weight that moves.
     fn limits(&self) -> (i32, i32) {
         let reach = self.reach();
         (self.format.qmin().saturating_add(reach), self.format.qmax().saturating_sub(reach))
     }
 
-    /// The nearest codes, with the smallest scale at which all of them can be probed; it is 1 for a tensor of
-    /// zeros.
+    /// Quantizes a tensor to the nearest codes, with the smallest scale at which every weight can be
+    /// perturbed. The scale is 1 for a tensor of zeros.
     ///
     /// # Errors
     /// [`Error::NonFinite`] for an element that is not finite; [`Error::InvalidHyperparameter`] for what
@@ -171,7 +171,7 @@ impl IntegerQuzo {
         IntTensor::new(values.shape(), scale, values.iter().map(code).collect())
     }
 
-    /// An optimizer.
+    /// Builds the optimizer.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names the option that is out of range.
@@ -183,22 +183,24 @@ impl IntegerQuzo {
     }
 }
 
-/// What [`IntegerQuzo`] builds.
+/// The optimizer that [`IntegerQuzo`] builds.
 #[derive(Debug)]
 pub struct IntegerQuzoOptimizer {
     config: IntegerQuzo,
     noise: Philox,
-    /// The step to come.
+    /// The number of the next step.
     step: u64,
     report: Report,
-    /// Per tensor one bit for every weight that stays; empty if all move.
+    /// One bit per weight, set if it does not move, for every tensor; empty if all weights of the tensor
+    /// move.
     fixed: Vec<Vec<u8>>,
 }
 
 /// The optimizer's name in state dicts: the one under which it was first saved.
 const SAVED_NAME: &str = "QuzoLattice";
 
-/// Elements that one thread works on at a time; bits of pieces begin at bytes.
+/// Elements that one thread works on at a time. A multiple of 8, so that the bits of a piece begin at a
+/// byte.
 const PIECE: usize = 1 << 13;
 
 impl IntegerQuzoOptimizer {
@@ -220,13 +222,13 @@ impl IntegerQuzoOptimizer {
         self.config.set_option("lr", lr)
     }
 
-    /// One step. The tensors, and their order, are to be the same in every step.
+    /// One step. The tensors and their order must be the same in every step.
     ///
-    /// The report's coefficients are slopes per unit of `v`, in codes.
+    /// The coefficients of the report are derivatives along `v`, per code.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names a code outside the format; those of the closure;
-    /// [`Error::NonFiniteLoss`]; [`Error::TooMany`]. The codes are as before then, also after a panic.
+    /// [`Error::NonFiniteLoss`]; [`Error::TooMany`]. The codes are unchanged then, and after a panic, too.
     pub fn step<V: IntoLoss>(
         &mut self,
         tensors: &mut [IntTensor],
@@ -235,7 +237,7 @@ impl IntegerQuzoOptimizer {
         self.check_tensors(tensors)?;
         let mut losses = std::mem::take(&mut self.report.losses);
         losses.clear();
-        // how often the direction `query` has been added
+        // how often the perturbation `query` has been added
         let (mut query, mut held) = (0, 0);
         let mut evaluate = |tensors: &mut [IntTensor]| {
             for next in 0..self.queries() {
@@ -275,7 +277,7 @@ impl IntegerQuzoOptimizer {
         self.config.num_samples as u32
     }
 
-    /// Checks the tensors, and finds the weights that stay.
+    /// Checks the tensors, and marks the weights that do not move.
     fn check_tensors(&mut self, tensors: &[IntTensor]) -> Result<()> {
         let largest = tensors.iter().map(|tensor| tensor.codes.len()).max().unwrap_or(0);
         RngStream::check(self.step, self.config.num_samples, largest)?;
@@ -301,7 +303,7 @@ impl IntegerQuzoOptimizer {
         Ok(())
     }
 
-    /// Slopes of all directions; returns how many count.
+    /// Writes the report, and returns how many directions count.
     fn conclude(&mut self, losses: Vec<f64>) -> usize {
         let slope = |pair: &[f64]| match *pair {
             [plus, minus] if plus.is_finite() && minus.is_finite() => Some((plus - minus) / 2.0),
@@ -322,7 +324,7 @@ impl IntegerQuzoOptimizer {
         DirectionKey { noise: &self.noise, step: self.step, query, tensor }
     }
 
-    /// `v` for one piece, and 0 for weights that stay.
+    /// Writes a piece of `v`, with 0 for weights that do not move.
     fn perturbation(
         &self,
         (tensor, query, purpose): (usize, u32, Purpose),
@@ -350,7 +352,7 @@ impl IntegerQuzoOptimizer {
         Noise::<f64>::uniform(&self.noise, stream, offset, out);
     }
 
-    /// Adds `times` the perturbation `v`.
+    /// Adds `times·v` to the codes.
     fn shift(&self, tensors: &mut [IntTensor], query: u32, times: i32) {
         if times == 0 {
             return;
@@ -360,7 +362,7 @@ impl IntegerQuzoOptimizer {
                 with_scratch(codes.len(), |v: &mut [f64]| {
                     self.perturbation((tensor, query, Purpose::FirstRounding), offset, v);
                     for (code, &mut v) in codes.iter_mut().zip(v) {
-                        // within the range before and after, so whatever wraps wraps back
+                        // the codes before and after are in range, so intermediate wrapping is harmless
                         *code = code.wrapping_add((f64::from(times) * v) as i32 as i8);
                     }
                 });
@@ -368,7 +370,7 @@ impl IntegerQuzoOptimizer {
         }
     }
 
-    /// The new codes; returns how many ran into the end of their range.
+    /// Writes the new codes. Returns how many reached an end of the range.
     fn update(&self, tensors: &mut [IntTensor], count: usize) -> usize {
         let IntegerQuzo { lr, sigma, .. } = self.config;
         let (least, most) = self.config.limits();
@@ -392,8 +394,8 @@ impl IntegerQuzoOptimizer {
                     self.uniform(&key.stream(Purpose::UpdateRounding), offset, v);
                     let mut ends = 0;
                     for ((code, &mut step), &mut u) in codes.iter_mut().zip(steps).zip(v) {
-                        // a weight that stays has no step, and may lie outside the limits; no step is
-                        // NaN if the factor has overflowed
+                        // a weight that does not move may lie outside the limits; its step is 0, or NaN
+                        // if the factor has overflowed
                         if step == 0.0 || step.is_nan() {
                             continue;
                         }
@@ -409,7 +411,7 @@ impl IntegerQuzoOptimizer {
         saturated.into_inner()
     }
 
-    /// Seed and step: all that is needed to go on with the same codes.
+    /// The seed and the step, which suffice to continue with the same codes.
     pub fn state_dict(&self) -> StateDict {
         let mut dict = StateDict::new(SAVED_NAME);
         let mut record = Record::new(ESTIMATOR, &mut dict);
@@ -419,10 +421,10 @@ impl IntegerQuzoOptimizer {
         dict
     }
 
-    /// Goes on where another run stopped.
+    /// Continues from a saved state.
     ///
     /// # Errors
-    /// [`Error::StateDict`] names the key; nothing has changed then.
+    /// [`Error::StateDict`] names the key. Nothing has changed then.
     pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let saved = Saved::open(SAVED_NAME, state)?;
         let (seed, step) = (saved.integer("seed")?, saved.integer("step")?);

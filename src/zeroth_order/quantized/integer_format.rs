@@ -1,4 +1,4 @@
-//! Integer grids.
+//! Integer formats, with stochastic and nearest rounding.
 
 use crate::error::{Error, Result};
 use crate::numeric::random::round_at_random;
@@ -10,9 +10,9 @@ use crate::numeric::random::round_at_random;
 /// full        −2^(bits−1)       ..= 2^(bits−1) − 1
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `bits` | 8 | the widest |
+/// | `bits` | 8 | the largest number |
 /// | `full` | false | symmetric grids have no bias towards negative numbers |
 ///
 /// # Errors
@@ -30,9 +30,9 @@ use crate::numeric::random::round_at_random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct IntegerFormat {
-    /// Number of bits, `2..=8`.
+    /// The number of bits, `2..=8`.
     pub bits: u8,
-    /// Whether the most negative number, which has no opposite, is used too.
+    /// Whether the most negative number is used, too, which has no positive counterpart.
     pub full: bool,
 }
 
@@ -61,7 +61,7 @@ impl IntegerFormat {
         Err(Error::invalid("IntegerFormat", "bits", "an integer in 2..=8", self.bits))
     }
 
-    /// The largest code. A number of bits that is refused counts as the nearest that is not.
+    /// The largest code. An invalid number of bits counts as the nearest valid one.
     ///
     /// # Examples
     /// ```
@@ -86,20 +86,20 @@ impl IntegerFormat {
     }
 }
 
-/// A whole number as a code of the range; NaN counts as 0.
+/// Limits a whole number to the range; NaN counts as 0.
 fn limit(whole: f64, qmin: i32, qmax: i32) -> i32 {
     // `as` saturates, and `clamp` would panic on an empty range
     (whole as i32).max(qmin).min(qmax)
 }
 
-/// Rounds up or down at random, right on average.
+/// Rounds stochastically: up or down at random, with the exact mean.
 ///
 /// ```text
 /// clamp(⌊y⌋ + [u < y − ⌊y⌋], qmin, qmax)            u: uniform in [0, 1)
 /// ```
-/// Inside the range the mean over `u` is `y`, and the variance `(y − ⌊y⌋)·(⌈y⌉ − y)`. Whole numbers
-/// never move. The floor is signed: with the same `u`, `−y` need not become the opposite of what `y`
-/// becomes. Infinities go to the ends of the range; NaN counts as 0, and slices refuse it
+/// Inside the range, the mean over `u` is `y`, and the variance is `(y − ⌊y⌋)·(⌈y⌉ − y)`. Whole numbers
+/// do not change. The result for `−y` need not be the negative of the result for `y` with the same `u`.
+/// Infinities become the ends of the range, and NaN counts as 0; functions on slices refuse NaN
 /// ([`Format::round_slice`](crate::zeroth_order::Format::round_slice)).
 ///
 /// # Examples

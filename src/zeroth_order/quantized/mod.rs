@@ -1,4 +1,4 @@
-//! Numbers of few bits: grids, weights and directions on them, and gradients through rounding.
+//! Numbers of few bits: grids, weights and directions on grids, and gradients through rounding.
 
 mod codes;
 mod fogzo;

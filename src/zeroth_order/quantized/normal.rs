@@ -1,4 +1,4 @@
-//! Directions of few bits.
+//! Normal directions that are rounded to few bits.
 
 use super::integer_format::{IntegerFormat, stochastic_round_int};
 use crate::error::Result;
@@ -8,15 +8,15 @@ use crate::numeric::Real;
 use crate::zeroth_order::directions::{DirectionKey, DirectionSampler, Directions, StepContext};
 use crate::zeroth_order::estimator::Purpose;
 
-/// Normal directions rounded at random to few bits, twice: the perturbation and the update are
-/// independent roundings of the same numbers.
+/// Normal directions that are rounded to few bits, stochastically and twice: the perturbation and the
+/// update are independent roundings of the same numbers.
 ///
 /// ```text
 /// z ~ N(0, I),  s = max|z| / qmax            per tensor and direction; qmax = 2^(bits−1) − 1
 /// u = s·SR(z/s; r₁),  v = s·SR(z/s; r₂)       r₁, r₂ independent
 /// ```
-/// `E[v·uᵀ] = I`: the estimate is unbiased. With one rounding in both places every tensor's part would
-/// be too large by `1 + s²/6`: 2 % at 4 bits.
+/// `SR` is stochastic rounding. `E[v·uᵀ] = I`, so the estimate is unbiased. If both were the same rounding,
+/// every tensor's part would be too large by a factor of `1 + s²/6`, which is 2 % at 4 bits.
 ///
 /// # Examples
 /// ```
@@ -37,7 +37,7 @@ use crate::zeroth_order::estimator::Purpose;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct QuantizedNormal {
-    /// The numbers that directions consist of, times their scale.
+    /// The integers of which directions consist, up to their scale.
     pub format: IntegerFormat,
 }
 
@@ -69,7 +69,7 @@ impl DirectionSampler for QuantizedNormal {
 #[derive(Clone, Debug)]
 pub struct QuantizedDirections {
     format: IntegerFormat,
-    /// `[query][tensor]`.
+    /// The scales, `[query][tensor]`.
     scales: Vec<f64>,
     tensors: usize,
 }
@@ -134,7 +134,7 @@ impl<R: Real> Directions<R> for QuantizedDirections {
     }
 
     fn bound(&self) -> Option<f64> {
-        // that of a Box-Muller number from 53 bits
+        // a Box-Muller number from 53 bits is below 8.7
         Some(9.0)
     }
 }

@@ -1,4 +1,4 @@
-//! Training of weights that live on a grid.
+//! Training of weights on a grid.
 
 use super::format::Format;
 use super::integer_format::IntegerFormat;
@@ -18,10 +18,11 @@ use crate::zeroth_order::spsa::{Spsa, SpsaEstimator};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// QuZO: weights, perturbations and updates of few bits, by forward passes only.
+/// QuZO: training of weights of few bits by forward passes only, with perturbations and updates of few
+/// bits.
 ///
-/// *Use it when* a quantized model has to be fine-tuned where it runs. *Not when* the weights may be kept
-/// in full precision beside: then [`Spsa`] with any optimizer is better.
+/// *Use it when* a quantized model has to be fine-tuned on the device that runs it. *Not when* there is
+/// memory for weights in full precision: then [`Spsa`] with any optimizer is better.
 ///
 /// ```text
 /// u, v: independent roundings of the same normal numbers, see QuantizedNormal
@@ -29,22 +30,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// integers: w ← w − Σ Δ·SR((γ·c_i/n)·v_i/Δ),  clamped to the range          Δ: scale of the tensor
 /// 8-bit floating point: w ← SR(w − Σ(γ·c_i/n)·v_i)
 /// ```
-/// `SR` rounds at random so that its mean is exact: steps far below the spacing of the grid count as much
-/// as they should, where rounding to the nearest would stop.
+/// `SR` is stochastic rounding, whose mean is exact. Steps far below the spacing of the grid therefore have
+/// their full effect on average, where rounding to the nearest number would ignore them.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `lr` γ | 1e-6 | MeZO's; paper |
+/// | `lr` γ | 1e-6 | MeZO, paper |
 /// | `epsilon` ε | 1e-3; for weights of few bits about Δ | paper |
 /// | `num_samples` n | 1 | paper |
-/// | `weights` | `Format::INT8` | paper: INT8, INT4, FP8 |
+/// | `weights` | `Format::INT8` | paper (INT8, INT4, FP8) |
 /// | `directions` | 8 bits | – |
-/// | `round_each_query` | false: the sum is rounded once; true is the paper's formula | – |
+/// | `round_each_query` | false: the sum over directions is rounded once; true: the formula of the paper | – |
 /// | `seed` | 0 | – |
 /// | `non_finite` | `Error` | – |
 ///
-/// The tree holds the weights as numbers of the grid: `f32` or `f64`. [`QuzoOptimizer::quantize`] puts them
-/// there, and decides the scales. Memory beside: one copy for the probes.
+/// The tree holds the weights as `f32` or `f64` numbers on the grid. [`QuzoOptimizer::quantize`] rounds
+/// them to the grid and chooses the scales. Additional memory: one copy of the weights.
 ///
 /// # Examples
 /// ```
@@ -68,19 +69,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Quzo {
-    /// Learning rate, at least 0.
+    /// The learning rate, at least 0.
     pub lr: f64,
-    /// Perturbation size, above 0.
+    /// The perturbation size, above 0.
     pub epsilon: f64,
-    /// Directions per step, at least 1.
+    /// The number of directions per step, at least 1.
     pub num_samples: usize,
-    /// Grid of the weights.
+    /// The grid of the weights.
     pub weights: Format,
-    /// Grid of the directions.
+    /// The grid of the directions.
     pub directions: IntegerFormat,
-    /// Whether the update of every direction is rounded on its own.
+    /// Whether the update of every direction is rounded separately.
     pub round_each_query: bool,
-    /// Seed of all random numbers.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// What happens to losses that are NaN or infinite.
     pub non_finite: NonFinite,
@@ -130,26 +131,27 @@ impl Quzo {
     }
 }
 
-/// What a step of [`Quzo`] has done.
+/// The report of a step of [`Quzo`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QuzoReport<'r> {
-    /// What the estimator has seen.
+    /// The losses and coefficients of the step.
     pub report: &'r Report,
-    /// Elements that ran into the end of the grid: there the update is biased.
+    /// The number of weights that reached an end of the grid, where the update is biased.
     pub saturated: usize,
 }
 
-/// What [`Quzo`] builds.
+/// The optimizer that [`Quzo`] builds.
 #[derive(Debug)]
 pub struct QuzoOptimizer<T: Element> {
     config: Quzo,
     estimator: SpsaEstimator<T, QuantizedNormal>,
-    /// By name of the tensor.
+    /// The scales, by name of the tensor.
     scales: BTreeMap<String, f64>,
 }
 
 impl<T: Element> QuzoOptimizer<T> {
-    /// Sets the scale of some tensors, by name; those of others follow from their largest element.
+    /// Sets the scales of some tensors, by name. The scale of any other tensor follows from its largest
+    /// element.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] unless all are finite and above 0.
@@ -162,13 +164,13 @@ impl<T: Element> QuzoOptimizer<T> {
         Ok(self)
     }
 
-    /// Random numbers from another source than Philox: for tests that supply them.
+    /// Replaces Philox by another source of random numbers, for tests that supply the numbers.
     pub fn with_noise(mut self, noise: impl Noise<T::Compute> + 'static) -> Self {
         self.estimator = self.estimator.with_noise(noise);
         self
     }
 
-    /// Scale of every tensor by name, as far as known.
+    /// The scales that are known so far, by name of the tensor.
     pub fn scales(&self) -> &BTreeMap<String, f64> {
         &self.scales
     }
@@ -181,15 +183,15 @@ impl<T: Element> QuzoOptimizer<T> {
         self.config.set_option("lr", lr)
     }
 
-    /// The estimator, for its state.
+    /// The estimator, which holds the state to save and load.
     pub fn estimator(&mut self) -> &mut SpsaEstimator<T, QuantizedNormal> {
         &mut self.estimator
     }
 
-    /// Puts the weights on the grid, each on the nearest number; decides the scales that are not set.
+    /// Rounds every weight to the nearest number of the grid, and chooses the scales that are not set.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] for a weight that is not finite; nothing changes then.
+    /// [`Error::NonFinite`] for a weight that is not finite. Nothing changes then.
     pub fn quantize(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
         let (mut snapshot, mut buffers) =
             (ParamSnapshot::<T>::new(Quzo::NAME)?, VisitBuffers::default());
@@ -220,7 +222,7 @@ impl<T: Element> QuzoOptimizer<T> {
     ///
     /// # Errors
     /// [`Error::OutOfOrder`] if a tensor has no scale yet; those of the closure and of
-    /// [`Estimator::estimate`]. The weights are as before then.
+    /// [`Estimator::estimate`]. The weights are unchanged then.
     pub fn step<M, V>(
         &mut self,
         model: &mut M,
@@ -249,7 +251,7 @@ impl<T: Element> QuzoOptimizer<T> {
         Ok(QuzoReport { report: self.estimator.report(), saturated: saturated.into_inner() })
     }
 
-    /// The new weights of one piece; returns how many ran into the end of the grid.
+    /// Writes the new weights of one piece. Returns how many reached an end of the grid.
     fn update(
         &self,
         (tensor, scale): (usize, f64),

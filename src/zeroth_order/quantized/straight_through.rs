@@ -1,4 +1,4 @@
-//! Gradients through rounding, and the noise that each of them belongs to.
+//! Gradients through rounding, and the noise that matches each of them.
 
 use super::integer_format::IntegerFormat;
 use crate::error::{Error, Result, check_length};
@@ -20,11 +20,11 @@ use crate::numeric::Real;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Grid {
-    /// Distance of neighbours, `> 0`.
+    /// The spacing of the grid, `> 0`.
     pub alpha: f64,
-    /// Smallest code.
+    /// The smallest code.
     pub qmin: i32,
-    /// Largest code.
+    /// The largest code.
     pub qmax: i32,
 }
 
@@ -65,12 +65,12 @@ impl Grid {
     }
 }
 
-/// Straight-through estimators: quantize on the way forward, pretend on the way back that something
-/// smoother was done.
+/// Straight-through estimators. The forward pass quantizes. The backward pass uses the derivative of a
+/// smoother function in its place.
 ///
 /// With `y = x/alpha`, ties rounded to even, and `sign(0) = 1`:
 ///
-/// | | forward | factor of the gradient | matched noise: ε̄, law of `u` |
+/// | | forward | factor of the gradient | matched noise: ε̄, distribution of `u` |
 /// |---|---|---|---|
 /// | `Identity` | `alpha·clip(round(y), qmin, qmax)` | 1 | 1/(2√3), uniform on ±√3 |
 /// | `Clipped` | the same | 1 if `qmin ≤ y ≤ qmax`, else 0 | the same |
@@ -78,10 +78,10 @@ impl Grid {
 /// | `Tanh` | the same | `1 − tanh²(y)` | π/√12, density `ε̄(1 − tanh²(ε̄u))/2` |
 /// | `ApproxSign` | the same | `max(0, 2 − 2\|y\|)` | 1/√6, triangular on ±√6 |
 ///
-/// The noise ties the estimator to zeroth-order methods: with `u` of mean 0 and variance 1, the mean of
-/// `round(y + ε̄u)`, or of `sign(y + ε̄u)`, is the function whose derivative is the factor
-/// ([`StraightThrough::surrogate`]). Losses at `x ± alpha·ε̄·u` hence estimate the gradient that the estimator
-/// pretends to be.
+/// The noise connects the estimator with zeroth-order methods. `u` has mean 0 and variance 1, and the
+/// mean of `round(y + ε̄u)`, or of `sign(y + ε̄u)`, is the function whose derivative is the factor
+/// ([`StraightThrough::surrogate`]). Differences of losses at `x ± alpha·ε̄·u` therefore estimate the
+/// gradient of that function.
 ///
 /// # Examples
 /// ```
@@ -103,16 +103,16 @@ impl Grid {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum StraightThrough {
-    /// Rounding passes every gradient.
+    /// Rounding; every gradient passes.
     #[default]
     Identity,
-    /// Rounding passes the gradient of what lies inside the range.
+    /// Rounding; gradients of elements inside the range pass.
     Clipped,
-    /// The sign, as if it were `clip(y, −1, 1)`.
+    /// The sign; the gradient is that of `clip(y, −1, 1)`.
     HardTanh,
-    /// The sign, as if it were `tanh(y)`.
+    /// The sign; the gradient is that of `tanh(y)`.
     Tanh,
-    /// The sign, as if it were a piecewise quadratic.
+    /// The sign; the gradient is that of a piecewise quadratic function.
     ApproxSign,
 }
 
@@ -133,7 +133,7 @@ fn indicator(y: f64, inside: bool) -> f64 {
 }
 
 impl StraightThrough {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 5] =
         [Self::Identity, Self::Clipped, Self::HardTanh, Self::Tanh, Self::ApproxSign];
 
@@ -150,7 +150,7 @@ impl StraightThrough {
     pub fn forward<R: Real>(self, x: R, grid: Grid) -> R {
         let y = x.widen() / grid.alpha;
         let code = match self {
-            // `clamp` would panic on an empty range, `max` alone lose NaN
+            // `clamp` would panic on an empty range, and `max` alone would lose NaN
             Self::Identity | Self::Clipped if !y.is_nan() => {
                 y.round_ties_even().max(f64::from(grid.qmin)).min(f64::from(grid.qmax))
             }
@@ -160,7 +160,8 @@ impl StraightThrough {
         R::of(grid.alpha * code)
     }
 
-    /// What the gradient of the quantized value is multiplied with. NaN stays NaN, but for `Identity`.
+    /// The factor by which the gradient of the quantized value is multiplied. NaN stays NaN, except for
+    /// `Identity`.
     ///
     /// # Examples
     /// ```
@@ -182,8 +183,8 @@ impl StraightThrough {
         })
     }
 
-    /// The function of `y = x/alpha` whose derivative is the factor: the mean of rounding, or of the
-    /// sign, under the matched noise.
+    /// The function of `y = x/alpha` whose derivative is the factor. It is the mean of rounding, or of
+    /// the sign, under the matched noise.
     ///
     /// ```text
     /// Identity, Clipped   y
@@ -191,7 +192,7 @@ impl StraightThrough {
     /// Tanh                tanh(y)
     /// ApproxSign          2y − y·|y| for |y| ≤ 1, else sign(y)
     /// ```
-    /// Of `Clipped` it is the mean before codes are clipped, which noise makes smooth at the ends.
+    /// For `Clipped` it is the mean before codes are clipped; noise makes the clipping smooth at the ends.
     ///
     /// # Examples
     /// ```
@@ -211,7 +212,7 @@ impl StraightThrough {
         }
     }
 
-    /// The size of the matched noise in units of the grid: perturbations are `alpha·ε̄·u`.
+    /// The size ε̄ of the matched noise in units of the grid: perturbations are `alpha·ε̄·u`.
     ///
     /// # Examples
     /// ```
@@ -229,11 +230,11 @@ impl StraightThrough {
         }
     }
 
-    /// The matched noise `u`, of mean 0 and variance 1: the inverse of its distribution function at
-    /// `p`, which is uniform in `[0, 1)`.
+    /// The matched noise `u`, which has mean 0 and variance 1: the inverse of its distribution function
+    /// at `p`, where `p` is uniform in `[0, 1)`.
     ///
-    /// `p` outside `[0, 1]` counts as the nearer end. The noise of `Tanh` is unbounded; there the ends
-    /// are 2⁻⁵⁴ and the largest number below 1.
+    /// `p` outside `[0, 1]` counts as the nearer end. The noise of `Tanh` is unbounded, so its ends are
+    /// 2⁻⁵⁴ and the largest number below 1.
     ///
     /// # Examples
     /// ```
@@ -278,11 +279,11 @@ impl StraightThrough {
         Ok(())
     }
 
-    /// The gradient of every element: [`StraightThrough::backward_factor`] times the gradient of the quantized
-    /// value.
+    /// The gradient of every element: [`StraightThrough::backward_factor`] times the gradient of the
+    /// quantized value.
     ///
     /// # Errors
-    /// As [`StraightThrough::forward_slice`]; `upstream` needs the length of `x`, too.
+    /// As [`StraightThrough::forward_slice`]; `upstream`, too, must have the length of `x`.
     ///
     /// # Examples
     /// ```

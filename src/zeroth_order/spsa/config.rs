@@ -1,4 +1,4 @@
-//! Estimates along random directions.
+//! How estimates along random directions are configured.
 
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
@@ -6,53 +6,54 @@ use crate::optim::NonFinite;
 use crate::zeroth_order::directions::{DirectionSampler, Random};
 use crate::zeroth_order::estimator::{FiniteDifference, FitnessShaping};
 
-/// What the slope along a direction is used as.
+/// What an estimate uses of the derivative along a direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Slope {
-    /// Itself.
+    /// Its value.
     #[default]
     Value,
-    /// Its sign. With signs for directions and one query, the estimate's signs are those of the value.
+    /// Its sign. With one direction of random signs, the estimate has the same signs as with `Value`.
     Sign,
 }
 
-/// Random directions: simultaneous perturbation, MeZO, evolution strategies.
+/// Estimates along random directions: simultaneous perturbation, MeZO, evolution strategies.
 ///
-/// *Use it when* losses are all there is, or memory is for parameters alone. *Not when* a backward pass
-/// is at hand: the relative error of an estimate is about `√(d/q)`. For few parameters
-/// [`Coordinate`](crate::zeroth_order::Coordinate) has no such error.
+/// *Use it when* there are only losses, or not enough memory for a backward pass. *Not when* a backward
+/// pass is affordable: the relative error of an estimate is about `√(d/q)` for d parameters.
+/// [`Coordinate`](crate::zeroth_order::Coordinate) does not have this error, and suits few parameters.
 ///
 /// ```text
 /// central:   c_i = (f(p + ε·u_i) − f(p − ε·u_i))/(2ε)            2q evaluations
 /// forward:   c_i = (f(p + ε·u_i) − f(p))/ε                       q + 1 evaluations
-/// ĝ = (1/q)·Σ a·c_i·v_i                                           u, v, a: the law
+/// ĝ = (1/q)·Σ a·c_i·v_i                                           u, v, a: of the sampler
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `epsilon` ε | 1e-3; in `f64` losses 1e-5 is better | MeZO |
+/// | `epsilon` ε | 1e-3; 1e-5 is better for losses in `f64` | MeZO |
 /// | `num_samples` q | 1 | MeZO |
 /// | `difference` | `Central` | MeZO |
-/// | `sampler` | `Random::Rademacher` | – ; MeZO: `Gaussian` |
-/// | `shaping` | `None` | – ; evolution strategies: `CenteredRank` |
-/// | `slope` | `Value` | – ; ZO-Bench's sign method: `Sign` |
-/// | `clip` | ∞: bound on the size of every c_i | – |
+/// | `sampler` | `Random::Rademacher` | – (MeZO: `Gaussian`) |
+/// | `shaping` | `None` | – (evolution strategies: `CenteredRank`) |
+/// | `slope` | `Value` | – (ZO-Bench's sign method: `Sign`) |
+/// | `clip` | ∞; a bound on the magnitude of every c_i | – |
 /// | `seed` | 0 | – |
-/// | `non_finite` | `Error`; `Skip` leaves a direction out, `Propagate` does not look | – |
+/// | `non_finite` | `Error`; `Skip` leaves such a direction out, `Propagate` does not check | – |
 ///
-/// Learning rates are about 1/d times those for true gradients, since `‖ĝ‖` is about `√d·‖g‖`: MeZO takes
-/// 1e-6 for whole language models. A bound on the norm of `ĝ` made for true gradients stops everything:
-/// use `clip`. The loss is taken in `f64`.
+/// `‖ĝ‖` is about `√d·‖g‖`. Learning rates are therefore about 1/d times those for true gradients: MeZO
+/// takes 1e-6 for whole language models. For the same reason, clipping `ĝ` to a norm that suits true
+/// gradients leaves almost nothing of it; use `clip` instead. Losses are converted to `f64`.
 ///
-/// Memory: one copy of the parameters, which are put back bit for bit from it; and what the law holds.
+/// Memory: one copy of the parameters, from which they are restored bit for bit, and the memory of the
+/// sampler.
 ///
 /// # Errors
-/// `build` refuses options out of range, 2^24 queries or more, `Forward` with a law that needs the loss at
-/// the centre, and parameters of 16 bits.
+/// `build` refuses options out of range, 2^24 directions or more, `Forward` with a sampler that needs the
+/// loss at the unperturbed parameters, and 16-bit parameters.
 ///
 /// # Examples
-/// MeZO with 8-bit AdamW, in place of stochastic gradient descent:
+/// MeZO with 8-bit AdamW:
 /// ```
 /// use eigenstep::{prelude::*, zeroth_order::{Estimator, Spsa}};
 /// use ndarray::Array1;
@@ -76,21 +77,21 @@ pub enum Slope {
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Spsa<S = Random> {
-    /// Perturbation size, above 0.
+    /// The perturbation size, above 0.
     pub epsilon: f64,
-    /// Directions per step, at least 1 and below 2^24.
+    /// The number of directions per step, at least 1 and below 2^24.
     pub num_samples: usize,
     /// Where the loss is evaluated.
     pub difference: FiniteDifference,
-    /// Law of the directions.
+    /// The sampler of the directions.
     pub sampler: S,
-    /// What stands for the losses.
+    /// The weights that are used in place of the losses.
     pub shaping: FitnessShaping,
-    /// What the slopes are used as.
+    /// What is used of the derivatives.
     pub slope: Slope,
-    /// Largest size of a slope, above 0.
+    /// The largest magnitude of a derivative, above 0.
     pub clip: f64,
-    /// Seed of all random numbers.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// What happens to losses that are NaN or infinite.
     pub non_finite: NonFinite,
@@ -103,8 +104,8 @@ impl Default for Spsa {
 }
 
 impl Spsa {
-    /// Evolution strategies: `pairs` antithetic pairs of Gaussian directions of length `sigma`, ranks in
-    /// place of losses.
+    /// Evolution strategies: `pairs` antithetic pairs of Gaussian perturbations with standard deviation
+    /// `sigma`, and ranks in place of the losses.
     pub fn evolution(pairs: usize, sigma: f64) -> Self {
         let shaping = FitnessShaping::CenteredRank;
         Self { epsilon: sigma, num_samples: pairs, shaping, ..Self::with_sampler(Random::Gaussian) }
@@ -112,7 +113,7 @@ impl Spsa {
 }
 
 impl<S> Spsa<S> {
-    /// The defaults with another law.
+    /// The defaults with another sampler.
     pub fn with_sampler(sampler: S) -> Self {
         Self {
             epsilon: 1e-3,

@@ -1,4 +1,4 @@
-//! The directions of a step and their slopes: all that an estimate along directions is made of.
+//! The directions of a step and the derivatives along them, of which the estimate is made.
 
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::{Isa, Kernel};
@@ -8,7 +8,7 @@ use crate::zeroth_order::directions::{
 };
 use crate::zeroth_order::estimator::{Noise, Slices};
 
-/// The directions of a step and their slopes.
+/// The directions of a step and the derivatives along them.
 #[derive(Debug)]
 pub(super) struct DirectionalEstimate<R: Real, S: DirectionSampler> {
     pub directions: S::Directions<R>,
@@ -23,12 +23,12 @@ impl<R: Real, S: DirectionSampler> DirectionalEstimate<R, S> {
         DirectionKey { noise: &*self.noise, step: self.step, query, tensor }
     }
 
-    /// Weight of a direction in a tensor's estimate.
+    /// The weight of a direction in a tensor's estimate.
     fn weight(&self, tensor: usize, query: u32) -> f64 {
         self.directions.scale(tensor) * self.derivatives.weight(tensor, query as usize)
     }
 
-    /// The part of one direction in the estimate.
+    /// Writes a piece of one direction's part of the estimate.
     pub fn contribution(&self, tensor: usize, query: u32, offset: usize, out: &mut [R]) {
         self.directions.update(&self.key(query, tensor), offset, out);
         Isa::detect().run(Scale { factor: R::of(self.weight(tensor, query)), out });

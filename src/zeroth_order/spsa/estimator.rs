@@ -19,15 +19,15 @@ use crate::zeroth_order::estimator::{
 };
 use std::borrow::Cow;
 
-/// Estimates along random directions: what [`Spsa`] builds.
+/// The estimator that [`Spsa`] builds: estimates along random directions.
 #[derive(Debug)]
 pub struct SpsaEstimator<T: Element, S: DirectionSampler> {
     config: Spsa<S>,
     state: EstimatorState<T>,
     estimate: DirectionalEstimate<T::Compute, S>,
-    /// Perturbation sizes by selector; the last that matches counts.
+    /// Perturbation sizes by selector. The last one that matches counts.
     epsilons: Vec<(Select, f64)>,
-    /// Which tensors take part; all if `None`.
+    /// The tensors that take part; all if `None`.
     active: Option<Select>,
 }
 
@@ -35,15 +35,14 @@ impl<S: DirectionSampler> Spsa<S> {
     /// An estimator for parameters of element type `T`.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`] names the option that is
-    /// out of range or contradicts another;
+    /// [`Error::InvalidHyperparameter`] names the option that is out of range or contradicts another;
     /// [`Error::UnsupportedElement`] for 16-bit parameters.
     pub fn build<T: Element>(self) -> Result<SpsaEstimator<T, S>> {
         SpsaEstimator::new(self)
     }
 }
 
-/// Which evaluation a probe is.
+/// The evaluation that a probe asks for.
 enum Probe {
     Centre,
     Along { query: u32, sign: f64 },
@@ -71,14 +70,14 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         Ok(Self { state, estimate, config, epsilons: Vec::new(), active: None })
     }
 
-    /// Random numbers from another source than Philox: for tests that supply them.
+    /// Replaces Philox by another source of random numbers, for tests that supply the numbers.
     pub fn with_noise(mut self, noise: impl Noise<T::Compute> + 'static) -> Self {
         self.estimate.noise = Box::new(noise);
         self
     }
 
-    /// Another perturbation size for some tensors: their part of a probe is `ε_k·u_k`, and their slopes
-    /// are divided by `ε_k`. Where several match the last counts.
+    /// Sets another perturbation size for some tensors. They are perturbed by `ε_k·u_k`, and their
+    /// differences are divided by `ε_k`. If several selectors match, the last one counts.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] unless it is finite and above 0.
@@ -106,13 +105,13 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         self.config.set_option("epsilon", epsilon)
     }
 
-    /// Restricts probes and estimates to some tensors, or to none in particular, from the next step on.
-    /// All keep their places, so that the directions of those that take part stay the same.
+    /// Restricts probes and estimates to the selected tensors, from the next step on; `None` removes the
+    /// restriction. The directions of a tensor do not depend on it.
     pub fn set_active(&mut self, active: Option<Select>) {
         self.active = active;
     }
 
-    /// Goes to another step, whose directions come next: to repeat one, or to leave some out.
+    /// Sets the number of the next step, which selects its directions: to repeat a step, or to skip some.
     ///
     /// # Errors
     /// [`Error::OutOfOrder`] between [`ask`](Estimator::ask) and [`tell`](Estimator::tell).
@@ -122,7 +121,7 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         Ok(())
     }
 
-    /// Takes a first look at the parameters, if there was none: the tensors are known from it.
+    /// Reads the tensors of the model, unless they are known already.
     pub(in crate::zeroth_order) fn ensure_layout(
         &mut self,
         params: &mut dyn Parameters<T>,
@@ -134,12 +133,12 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         Ok(())
     }
 
-    /// The directions, to be told what the losses cannot tell them.
+    /// The directions, for what they cannot learn from losses.
     pub(in crate::zeroth_order) fn directions_mut(&mut self) -> &mut S::Directions<T::Compute> {
         &mut self.estimate.directions
     }
 
-    /// The part of one direction in the estimate.
+    /// Writes a piece of one direction's part of the estimate.
     pub(in crate::zeroth_order) fn contribution(
         &self,
         tensor: usize,
@@ -150,7 +149,7 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         self.estimate.contribution(tensor, query, offset, out);
     }
 
-    /// Uniform numbers of the step that was told last.
+    /// Writes uniform numbers of the last step.
     pub(in crate::zeroth_order) fn uniform(
         &self,
         purpose: Purpose,
@@ -161,7 +160,8 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         self.estimate.noise.uniform(&self.estimate.key(query, tensor).stream(purpose), offset, out);
     }
 
-    /// Lets `f(tensor, offset, before, out)` write the parameters from the copy before the step.
+    /// Calls `f(tensor, offset, before, out)` for every piece of the tree. `before` are the parameters
+    /// before the step, and `f` writes the new ones into `out`.
     pub(in crate::zeroth_order) fn rewrite(
         &self,
         params: &mut dyn Parameters<T>,
@@ -188,8 +188,9 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
             || self.estimate.directions.needs_centre()
     }
 
-    /// One slope per direction; `along` are its losses, `shaped` what stands for them.
-    fn set_slopes(&mut self, along: &[f64], shaped: &[f64], centre: Option<f64>) {
+    /// Computes the derivative along every direction. `along` are the losses of the directions, and
+    /// `shaped` the weights in their place.
+    fn set_derivatives(&mut self, along: &[f64], shaped: &[f64], centre: Option<f64>) {
         let width = self.evaluations_per_direction();
         let Spsa { epsilon, clip, slope: form, non_finite, .. } = self.config;
         let all = along.chunks_exact(width);
@@ -225,7 +226,7 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         }
     }
 
-    /// Evaluations per direction.
+    /// The number of evaluations per direction.
     fn evaluations_per_direction(&self) -> usize {
         match self.config.difference {
             FiniteDifference::Forward => 1,
@@ -233,7 +234,7 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         }
     }
 
-    /// Weights in place of the losses of directions that count.
+    /// The weights in place of the losses, for directions that count.
     fn shaped<'l>(&self, along: &'l [f64], centre: Option<f64>) -> Cow<'l, [f64]> {
         if self.config.shaping == FitnessShaping::None {
             return Cow::Borrowed(along);
@@ -311,7 +312,7 @@ impl<T: Element, S: DirectionSampler> Core<T> for SpsaEstimator<T, S> {
         let (centre, along) =
             losses.split_at(usize::from(self.evaluates_centre()).min(losses.len()));
         let centre = centre.first().copied();
-        self.set_slopes(along, &self.shaped(along, centre), centre);
+        self.set_derivatives(along, &self.shaped(along, centre), centre);
         self.state.end_step(losses, centre);
         let Self { state, estimate, .. } = self;
         if !state.report.skipped {
@@ -354,7 +355,7 @@ impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
                 return out.copy_from_slice(before);
             }
             let step = T::Compute::of(sign * self.estimate.derivatives.epsilon(tensor));
-            // beside, in the cache: the parameters themselves are written once
+            // the direction has its own memory, in the cache: the parameters are written only once
             with_scratch(out.len(), |direction| {
                 self.estimate.directions.probe(
                     &self.estimate.key(query, tensor),
@@ -374,6 +375,7 @@ impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
 
     fn state_dict(&self) -> StateDict {
         let mut dict = self.state.save(Spsa::<S>::NAME, self.config.seed);
+        // samplers were called laws when the first files were written: the keys stay
         Record::new(ESTIMATOR, &mut dict).scalar("law", Scalar::Text(S::NAME.to_owned()));
         self.estimate.directions.save(&mut Record::new("law", &mut dict));
         dict

@@ -1,4 +1,4 @@
-//! Steps of other forms: block by block, or only where they help.
+//! Other forms of a step: block by block, or only if it lowers the loss.
 
 use super::config::Spsa;
 use super::estimator::SpsaEstimator;
@@ -12,12 +12,12 @@ use crate::zeroth_order::estimator::{ConservativeChoice, Estimator, Report, Zero
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 impl<T: Element, S: DirectionSampler, O: Optimizer<T>> ZerothOrder<T, SpsaEstimator<T, S>, O> {
-    /// One step block by block: each is probed and updated before the next, with the directions that it
-    /// would have in a step of all. `2q` evaluations per block.
+    /// One step block by block: every block is perturbed and updated before the next one. Its directions
+    /// are those of a step over all tensors. A block takes `2q` evaluations.
     ///
     /// # Errors
-    /// As [`ZerothOrder::step`]; the blocks before the one that failed have been updated, and the step is
-    /// not over.
+    /// As [`ZerothOrder::step`]. Blocks before the one that failed have been updated then, and the step has
+    /// not ended.
     ///
     /// # Source
     /// Y. Zhang et al., "Revisiting Zeroth-Order Optimization for Memory-Efficient LLM Fine-Tuning: A
@@ -36,7 +36,7 @@ impl<T: Element, S: DirectionSampler, O: Optimizer<T>> ZerothOrder<T, SpsaEstima
         for block in blocks {
             self.estimator.set_step(step)?;
             self.estimator.set_active(Some(block.clone()));
-            // a closure that panics leaves no block chosen
+            // after a panic, too, the restriction to the block is removed
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let estimate = self.estimator.estimate(model, &mut loss)?;
                 self.optimizer.step(model, &estimate)
@@ -52,15 +52,16 @@ impl<T: Element, S: DirectionSampler, O: Optimizer<T>> ZerothOrder<T, SpsaEstima
 }
 
 impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
-    /// One step of plain descent that is taken only if it helps: of `p − γĝ`, `p + γĝ` and `p` the one
-    /// with the least loss, in this order where they are equal. `2q + 3` evaluations.
+    /// One step of gradient descent that is taken only if it lowers the loss. The loss is evaluated at
+    /// `p − γĝ`, `p + γĝ` and `p`, and the model is left at the point with the least loss; of equal losses
+    /// the first in this order counts. A step takes `2q + 3` evaluations.
     ///
-    /// The loss on this step's data never rises.
+    /// The loss on the data of this step never rises.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) unless `lr` is finite and at
-    /// least 0; those of [`Estimator::estimate`], and of the closure: parameters are as before then. If it
-    /// is one of the last three evaluations that fails, the step is over.
+    /// least 0; those of [`Estimator::estimate`] and of the closure. The parameters are unchanged then. If
+    /// one of the last three evaluations fails, the step has ended.
     ///
     /// # Examples
     /// ```
@@ -78,7 +79,7 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
     ///
     /// # Source
     /// Y. Zhang et al., "Revisiting Zeroth-Order Optimization for Memory-Efficient LLM Fine-Tuning: A
-    /// Benchmark", 2024; its code prefers `p + γĝ` where losses are equal.
+    /// Benchmark", 2024. The authors' code prefers `p + γĝ` if losses are equal.
     pub fn step_conservatively<M, V>(
         &mut self,
         lr: f64,
