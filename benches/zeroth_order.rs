@@ -1,4 +1,4 @@
-//! Probes and updates along random directions, beside a step of AdamW; evaluations by two workers.
+//! Probes and updates along random directions, compared with a step of AdamW; evaluations by two workers.
 //!
 //! `cargo bench --bench zeroth_order`; threads by `RAYON_NUM_THREADS`. Throughput is in bytes of
 //! parameters, gradients, state and copies that are read or written.
@@ -6,14 +6,14 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use eigenstep::prelude::*;
-use eigenstep::zeroth_order::{Estimator, Random, Spsa, Visit, ZerothOrder};
+use eigenstep::zeroth_order::{Estimator, Random, Spsa, VisitBuffers, ZerothOrder};
 use ndarray::Array1;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 const NUMEL: usize = 25_000_000;
 
-/// What a step of AdamW without the look for NaN reads and writes: it is the yardstick.
+/// A step of AdamW without the non-finite check, with which all others are compared.
 fn adamw(c: &mut Criterion) {
     let mut group = c.benchmark_group("25 M");
     group.sample_size(20).throughput(Throughput::Bytes(28 * NUMEL as u64));
@@ -30,15 +30,15 @@ fn directions(c: &mut Criterion) {
     let mut group = c.benchmark_group("25 M");
     group.sample_size(10).throughput(Throughput::Bytes(8 * NUMEL as u64));
     let mut weight = Array1::<f32>::ones(NUMEL);
-    for (name, law) in [("signs", Random::Rademacher), ("normal numbers", Random::Gaussian)] {
-        let Ok(mut estimator) = Spsa::with_law(law).build::<f32>() else { continue };
+    for (name, sampler) in [("signs", Random::Rademacher), ("normal numbers", Random::Gaussian)] {
+        let Ok(mut estimator) = Spsa::with_sampler(sampler).build::<f32>() else { continue };
         let Ok(mut opt) = (Sgd { lr: 1e-6, ..Sgd::default() }).build::<f32>() else { continue };
         if estimator.ask(&mut weight).is_err() {
             continue;
         }
-        let mut visit = Visit::default();
+        let mut buffers = VisitBuffers::default();
         group.bench_function(format!("a probe along {name}"), |bench| {
-            bench.iter(|| estimator.place(&mut visit, None, Some(0), &mut weight));
+            bench.iter(|| estimator.move_to_probe(&mut buffers, None, Some(0), &mut weight));
         });
         let Ok(estimate) = estimator.tell(&[1.0, 0.999]) else { continue };
         group.bench_function(format!("an update along {name}"), |bench| {
@@ -48,7 +48,7 @@ fn directions(c: &mut Criterion) {
     group.finish();
 }
 
-/// A whole step, the evaluations apart: a copy, two probes, one restoration, one update.
+/// A whole step without the evaluations: a copy, two probes, one restoration and one update.
 fn mezo(c: &mut Criterion) {
     let mut group = c.benchmark_group("25 M");
     group.sample_size(10).throughput(Throughput::Bytes(40 * NUMEL as u64));

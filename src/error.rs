@@ -179,9 +179,9 @@ pub enum Error {
         /// The type found.
         found: &'static str,
     },
-    /// A recorded run cannot be taken again.
-    #[error("ledger: {problem}")]
-    Ledger {
+    /// The losses of a recorded run cannot be replayed.
+    #[error("loss log: {problem}")]
+    LossLog {
         /// What is wrong.
         problem: String,
     },

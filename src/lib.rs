@@ -65,8 +65,9 @@
 //!   a rule of your own has all of them from the start.
 //! - **A matrix method is the mathematics of one block** ([`MatrixMethod`](optim::MatrixMethod)), and
 //!   any rule stands behind it: `Shampoo { base: Lion::default(), .. }`.
-//! - **An estimate is a gradient** ([`zeroth_order`]): losses at perturbed parameters in, a recipe of a
-//!   gradient out, for any optimizer; no tensor is stored.
+//! - **An estimate is a gradient** ([`zeroth_order`]): an estimator makes a gradient from losses at
+//!   perturbed parameters, for any optimizer, without storing it. Categories and integers are in
+//!   [`discrete`].
 //! - **Precision is storage.** Any rule takes any state precision; `bf16` and `f16` parameters keep
 //!   small steps through [`Rounding`](state::Rounding).
 //! - **One optimizer type**, [`Optim`](optim::Optim), holds groups, step counts and state, and is
@@ -99,6 +100,7 @@
 //! `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
 //! (old call → our call) and `benchmarks.md`.
 
+pub mod discrete;
 pub mod error;
 pub mod error_feedback;
 pub mod first_order;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use eigenstep::Error;
-use eigenstep::zeroth_order::categorical::{
+use eigenstep::discrete::categorical::{
     exact_gradient, gumbel, gumbel_softmax, reinmax, sample, sample_index, score, softmax,
     straight_through,
 };

@@ -10,18 +10,18 @@ mod allocation;
 mod compositions;
 #[path = "estimators/contract.rs"]
 mod contract;
-#[path = "estimators/doors.rs"]
-mod doors;
+#[path = "estimators/evaluation.rs"]
+mod evaluation;
 #[path = "estimators/grids.rs"]
 mod grids;
-#[path = "estimators/lattice.rs"]
-mod lattice;
-#[path = "estimators/laws.rs"]
-mod laws;
+#[path = "estimators/integers.rs"]
+mod integers;
 #[path = "estimators/methods.rs"]
 mod methods;
 #[path = "estimators/resume.rs"]
 mod resume;
+#[path = "estimators/samplers.rs"]
+mod samplers;
 #[path = "estimators/statistics.rs"]
 mod statistics;
 #[path = "support/threads.rs"]

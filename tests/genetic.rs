@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use eigenstep::Error;
+use eigenstep::discrete::genetic::{Gene, GeneticSearch, Population, child, survivors};
 use eigenstep::state::{Scalar, StateDict, StateTensor};
-use eigenstep::zeroth_order::genetic::{Gene, GeneticSearch, Population, child, survivors};
 use proptest::prelude::*;
 
 fn search(seed: u64) -> GeneticSearch {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The floor of every folder; a file of the top level counts as a folder.
-const FLOORS: [(&str, u32); 19] = [
+const FLOORS: [(&str, u32); 20] = [
     ("error", 0),
     ("numeric", 0),
     ("kernel", 1),
@@ -27,6 +27,8 @@ const FLOORS: [(&str, u32); 19] = [
     ("error_feedback", 5),
     ("curvature", 5),
     ("constrained", 5),
+    // random numbers are those of zeroth order
+    ("discrete", 6),
     ("wrappers", 6),
     ("prelude", 7),
 ];

@@ -5,10 +5,10 @@
 //! cargo run --release --example zeroth_order -- --help
 //! ```
 //!
-//! Every method may evaluate the loss equally often; a backward pass counts as two evaluations. Every
-//! method gets the learning rate of its grid with the lowest training loss, then trains the same small
-//! network from several seeds. The program prints a table, and draws losses over evaluations. To add a
-//! method, add a line to the table in `methods.rs`.
+//! Every method has the same number of evaluations of the loss; a backward pass counts as two. The learning
+//! rate of a method is the one of its grid with the lowest training loss. With it, every method trains the
+//! same small network from several seeds. The program prints a table and draws losses over evaluations. To
+//! add a method, add a line to the table in `methods.rs`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -25,7 +25,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use train::{CHECKPOINTS, Run, WIDTHS, train};
 
-/// Three images in ten are kept for the test.
+/// Three of ten images are kept for the test.
 const TEST_SHARE: data::Share = (3, 10);
 
 const LENGTH: Length = Length {

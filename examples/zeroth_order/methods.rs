@@ -5,38 +5,39 @@ use eigenstep::zeroth_order::{Format, Grid};
 /// How a step gets its gradient, or its update.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// A backward pass, and SGD with momentum.
+    /// A backward pass and SGD with momentum.
     Backward,
-    /// One evaluation per weight, or per weight of a share drawn every so often; SGD with momentum.
+    /// One evaluation per weight, or per weight of a random share that is redrawn after some epochs; SGD with
+    /// momentum.
     Coordinate { sparsity: f64 },
-    /// Random signs, and AdamW.
+    /// Directions of random signs, and AdamW.
     MezoAdamW { num_samples: usize },
-    /// Normal directions, and plain SGD.
+    /// Normal directions, and SGD without momentum.
     MezoSgd { num_samples: usize },
-    /// Directions, weights and updates on grids.
+    /// QuZO: directions, weights and updates on grids.
     Quzo { num_samples: usize, weights: Format },
-    /// Weights rounded in the forward pass: the straight-through gradient with `num_samples` random
-    /// corrections, none of them for the plain one; AdamW.
+    /// Weights that are rounded in the forward pass, and AdamW. The straight-through gradient is corrected along
+    /// `num_samples` directions; with 0 it is used as it is.
     Rounded { grid: Grid, num_samples: usize },
 }
 
 /// A line of the table.
 #[derive(Clone, Debug)]
 pub struct Method {
-    /// Name as in `--methods`.
+    /// The name for `--methods`.
     pub name: &'static str,
     /// How a step gets its gradient.
     pub kind: Kind,
-    /// Learning rates to choose from.
+    /// The learning rates to choose from.
     pub grid: Vec<f64>,
 }
 
-/// Signs of three values.
+/// A grid of three values.
 const TWO_BITS: Grid = Grid { alpha: 0.6, qmin: -1, qmax: 1 };
-/// Fifteen values.
+/// A grid of fifteen values.
 const FOUR_BITS: Grid = Grid { alpha: 0.2, qmin: -7, qmax: 7 };
 
-/// Every method, in the order of the report. A new one is a new line.
+/// All methods, in the order of the report. A new method is a new line.
 #[rustfmt::skip] // one line, one method
 pub fn table() -> Vec<Method> {
     vec![

@@ -1,4 +1,4 @@
-//! One run: the training loop.
+//! The training loop of one run.
 
 use crate::common::data::{CLASSES, Digits, Set};
 use crate::common::network::{Activation, Network};
@@ -7,38 +7,38 @@ use crate::methods::{Kind, Method};
 use eigenstep::Result;
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    ActiveSet, Coordinate, CoordinateEstimator, Fogzo, FogzoEstimator, Grasp, Grid, Quzo,
-    QuzoOptimizer, Random, Sides, Spsa, SpsaEstimator, Ste, ZerothOrder,
+    ActiveSet, Coordinate, CoordinateEstimator, FiniteDifference, Fogzo, FogzoEstimator, Grasp,
+    Grid, Quzo, QuzoOptimizer, Random, Spsa, SpsaEstimator, StraightThrough, ZerothOrder,
 };
 
-/// Images of a batch.
+/// Number of images in a batch.
 const BATCH: usize = 64;
 
 /// Widths of the network.
 pub const WIDTHS: [usize; 3] = [16, 12, CLASSES];
 
-/// How often a run is judged.
+/// Number of checkpoints at which a run is evaluated.
 pub const CHECKPOINTS: usize = 20;
 
-/// What a forward and a backward pass cost in evaluations.
+/// The cost of a forward and a backward pass, in evaluations.
 const BACKWARD: usize = 3;
 
-/// Epochs between two active sets.
+/// Number of epochs with the same active set.
 const REDRAW: usize = 5;
 
-/// What came of a run.
+/// The result of a run.
 pub struct Run {
-    /// Loss over the training set before the first step and at every checkpoint.
+    /// The loss over the training set, before the first step and at every checkpoint.
     pub losses: Vec<f64>,
-    /// Share of the test set that is classified correctly.
+    /// The share of the test set that is classified correctly.
     pub accuracy: f64,
-    /// Evaluations of one step.
+    /// The number of evaluations per step.
     pub cost: usize,
 }
 
 type Pair<E> = ZerothOrder<f32, E, Box<dyn Optimizer<f32>>>;
 
-/// What takes the steps.
+/// An optimizer, with an estimator if it needs one.
 enum Trainer {
     Backward(Box<dyn Optimizer<f32>>),
     Coordinate(Pair<CoordinateEstimator<f32>>),
@@ -78,14 +78,18 @@ impl Trainer {
                 Self::Random(ZerothOrder::new(spsa.build()?, adamw(lr)?))
             }
             Kind::MezoSgd { num_samples } => {
-                let spsa =
-                    Spsa { num_samples, seed, epsilon: 5e-3, ..Spsa::with_law(Random::Gaussian) };
+                let spsa = Spsa {
+                    num_samples,
+                    seed,
+                    epsilon: 5e-3,
+                    ..Spsa::with_sampler(Random::Gaussian)
+                };
                 Self::Random(ZerothOrder::new(spsa.build()?, sgd(lr, 0.0)?))
             }
             Kind::Quzo { num_samples, weights } => {
                 let quzo =
                     Quzo { lr, num_samples, weights, seed, epsilon: 5e-3, ..Quzo::default() };
-                // twice the largest weight at first: room to grow
+                // scales for twice the largest initial weight, so that weights can grow
                 let mut opt = quzo.build()?;
                 opt.quantize(&mut start.map_weights(|w| 2.0 * w))?;
                 let scales = opt
@@ -101,7 +105,7 @@ impl Trainer {
                 let steps = budget / (BACKWARD + 2 * num_samples);
                 let fogzo = Fogzo {
                     alpha: grid.alpha,
-                    ste: Ste::Clipped,
+                    straight_through: StraightThrough::Clipped,
                     num_samples: num_samples.max(1),
                     beta_min: 0.999,
                     total_steps: steps as u64,
@@ -114,7 +118,7 @@ impl Trainer {
         })
     }
 
-    /// One step; returns what it cost in evaluations.
+    /// One step. Returns its cost in evaluations.
     fn step(&mut self, network: &mut Network, batch: &Set) -> Result<usize> {
         let loss = |network: &mut Network| network.loss(batch);
         match self {
@@ -134,7 +138,7 @@ impl Trainer {
                     return Ok(BACKWARD);
                 };
                 let rounded = |network: &mut Network| {
-                    network.map_weights(|w| Ste::Clipped.forward(w, grid)).loss(batch)
+                    network.map_weights(|w| StraightThrough::Clipped.forward(w, grid)).loss(batch)
                 };
                 let estimate = fogzo.estimate(network, &gradient, rounded)?;
                 let evaluations = estimate.report().evaluations();
@@ -144,37 +148,40 @@ impl Trainer {
         }
     }
 
-    /// The network as it is used.
+    /// The network as it is used for inference: rounded, if the method rounds weights.
     fn used(&self, network: &Network) -> Network {
         match self {
-            Self::Rounded { grid, .. } => network.map_weights(|w| Ste::Clipped.forward(w, *grid)),
+            Self::Rounded { grid, .. } => {
+                network.map_weights(|w| StraightThrough::Clipped.forward(w, *grid))
+            }
             _ => network.clone(),
         }
     }
 }
 
-/// The gradient at the rounded weights, 0 where a weight is beyond the grid.
+/// The straight-through gradient: that at the rounded weights, or 0 for a weight outside the grid.
 fn straight_through(network: &Network, batch: &Set, grid: Grid) -> Network {
-    let rounded = network.map_weights(|w| Ste::Clipped.forward(w, grid));
-    let mask = network.map_weights(|w| Ste::Clipped.backward_factor(w, grid));
+    let rounded = network.map_weights(|w| StraightThrough::Clipped.forward(w, grid));
+    let mask = network.map_weights(|w| StraightThrough::Clipped.backward_factor(w, grid));
     rounded.gradient(batch).zip_weights(&mask, |gradient, factor| gradient * factor)
 }
 
-/// How much of every weight matrix is to be pruned.
+/// The share of every weight matrix that is to be pruned.
 fn ratios(
     network: &mut Network,
     digits: &Digits,
     sparsity: f64,
     seed: u64,
 ) -> Result<std::collections::BTreeMap<String, f64>> {
-    let (num_samples, sides, epsilon) = (192, Sides::Forward, 5e-3);
-    let spsa = Spsa { num_samples, sides, epsilon, seed, ..Spsa::with_law(Random::Gaussian) };
+    let (num_samples, difference, epsilon) = (192, FiniteDifference::Forward, 5e-3);
+    let spsa =
+        Spsa { num_samples, difference, epsilon, seed, ..Spsa::with_sampler(Random::Gaussian) };
     let loss = |network: &mut Network| network.loss(&digits.train);
     let weights = Select::name("*weight");
     Grasp::default().scores(&mut spsa.build()?, network, weights, loss)?.ratios(sparsity)
 }
 
-/// Trains a network; the same seed gives the same weights and batches to all methods.
+/// Trains a network. The same seed gives all methods the same initial weights and batches.
 pub fn train(
     method: &Method,
     lr: f64,

@@ -1,76 +1,68 @@
-//! Floor 5: training with losses alone, and parameters that live on a grid.
+//! Training from losses alone, without a backward pass, and training of weights on a grid of few bits.
 //!
-//! An [`Estimator`] turns losses into a gradient, whose elements are computed where they are used: it
-//! goes into any optimizer of the crate, and no gradient is stored.
+//! An [`Estimator`] evaluates the loss at a few perturbed parameters and makes a gradient of the
+//! differences. Every optimizer of the crate takes this gradient. Its elements are computed where the
+//! optimizer uses them, so that no gradient is stored.
+//!
+//! ```
+//! use eigenstep::{prelude::*, zeroth_order::{Spsa, ZerothOrder}};
+//! use ndarray::array;
+//!
+//! let mut w = array![1.0f32, -1.0];
+//! let optimizer = Sgd { lr: 0.02, ..Sgd::default() }.build()?;
+//! let mut mezo = ZerothOrder::new(Spsa::default().build::<f32>()?, optimizer);
+//! for _ in 0..200 {
+//!     mezo.step(&mut w, |w| w.mapv(|x| x * x).sum())?;
+//! }
+//! assert!(w.iter().all(|x| x.abs() < 0.1), "{w}");
+//! # Ok::<(), eigenstep::Error>(())
+//! ```
 //!
 //! | you have | take |
 //! |---|---|
-//! | a large model, and memory for its parameters alone | [`Spsa`] with [`Sgd`](crate::first_order::Sgd): MeZO |
-//! | up to some ten thousand parameters, or a small active set | [`Coordinate`]: no variance |
-//! | losses that only compare well or badly | [`Spsa::evolution`] |
-//! | matrices of a fine-tuned model | [`Spsa`] with [`Lozo`] or [`SubZero`] |
-//! | weights that live on a grid of few bits | [`Quzo`], or [`QuzoLattice`] in the memory of integers; with a straight-through gradient, [`Fogzo`] |
-//! | categories, or integers | [`categorical`], [`GeneticSearch`] |
+//! | a large model, and memory for its parameters and one copy | [`Spsa`] with [`Sgd`](crate::first_order::Sgd): MeZO |
+//! | up to some ten thousand parameters, or a small active set | [`Coordinate`]: an estimate without variance |
+//! | losses of which only the order means something | [`Spsa::evolution`] |
+//! | matrices of a model to fine-tune | [`Spsa`] with [`Lozo`] or [`SubZero`] |
+//! | weights on a grid of few bits | [`Quzo`]; [`IntegerQuzo`] if they are stored as integers |
+//! | weights that are rounded in the forward pass, and a straight-through gradient | [`Fogzo`] |
+//! | weights to prune | [`Grasp`] scores them |
 //!
-//! | module of concern | what |
+//! | type | what it is |
 //! |---|---|
-//! | [`Estimator`] | closure, threads and ask/tell: three doors to the same probes |
-//! | [`Law`] | which way probes go: [`Random`], [`Sparse`], [`LayerScaled`], [`Lozo`], [`SubZero`], [`Hizoo`], [`QuantizedNormal`], [`Guided`], [`ReplayedMomentum`], [`Split`] |
-//! | [`ZerothOrder`], [`Ledger`] | a pair of estimator and optimizer; a run as its losses |
-//! | [`Format`], [`Ste`] | grids, rounding at random, gradients through roundings |
+//! | [`Estimator`] | the trait of all estimators: a closure, a closure on several threads, or ask and tell |
+//! | [`ZerothOrder`] | an estimator and an optimizer, one call per step |
+//! | [`DirectionSampler`] | the directions of the probes: [`Random`], [`Sparse`], [`LayerScaled`], [`Lozo`], [`SubZero`], [`Hizoo`], [`QuantizedNormal`], [`Guided`], [`ReplayedMomentum`], [`Split`] |
+//! | [`LossLog`] | the losses of a run, from which the run can be replayed |
+//! | [`Format`], [`StraightThrough`] | grids of numbers with stochastic rounding, and gradients through rounding |
+//!
+//! Parameters that are categories or whole numbers have a module of their own,
+//! `eigenstep::discrete`.
 
-mod active;
-pub mod categorical;
-mod conservative;
+// Floor 5: uses norms and copies of gradients. Its folders, each of which uses those before it:
+// `estimator`, `directions`, `spsa`, then `coordinate` and `quantized`.
+
 mod coordinate;
-mod coordinate_estimator;
-mod driver;
-mod estimate;
+mod directions;
 mod estimator;
-mod fogzo;
-mod format;
-pub mod genetic;
-mod grasp;
-mod lattice;
-mod law;
-mod ledger;
-mod noise;
-mod quzo;
-mod rays;
-mod session;
-mod shaping;
-mod space;
+mod quantized;
 mod spsa;
-mod spsa_estimator;
-mod straight_through;
-mod work_split;
 
-pub use active::ActiveSet;
-pub use conservative::Pick;
-pub use coordinate::Coordinate;
-pub use coordinate_estimator::CoordinateEstimator;
-pub use driver::ZerothOrder;
-pub use estimate::{Estimate, Report};
-pub use estimator::Estimator;
-pub use fogzo::{Fogzo, FogzoEstimator};
-pub use format::{
-    Codes, Format, Fp8, IntegerFormat, nearest_int, pack_int4, stochastic_round_int, unpack_int4,
+pub use coordinate::{ActiveSet, Coordinate, CoordinateEstimator, Grasp, Scores};
+pub use directions::{
+    DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, Hizoo, HizooDirections,
+    LayerScaled, LayerScales, Lozo, LozoDirections, Mask, Random, RandomDirections,
+    ReplayedDirections, ReplayedMomentum, ScaledDirections, Sparse, SparseDirections, Split,
+    SplitDirections, StepContext, SubZero, SubZeroDirections,
 };
-pub use genetic::GeneticSearch;
-pub use grasp::{Grasp, Scores};
-pub use lattice::{IntTensor, LatticeOptimizer, QuzoLattice};
-pub use law::{
-    Directions, Draw, Guided, GuidedDirections, Hizoo, HizooDirections, Law, LayerScaled,
-    LayerScales, Lozo, LozoDirections, Mask, QuantizedDirections, QuantizedNormal, Query, Random,
-    RandomDirections, ReplayedDirections, ReplayedMomentum, ScaledDirections, Slopes, Sparse,
-    SparseDirections, Split, SplitDirections, SubZero, SubZeroDirections, UnitNoise,
+pub use estimator::{
+    ConservativeChoice, Estimate, Estimator, FiniteDifference, FitnessShaping, LossLog, Noise,
+    Philox, Purpose, Report, RngStream, VisitBuffers, ZerothOrder, work_split,
 };
-pub use ledger::Ledger;
-pub use noise::{Noise, Philox, Place, Purpose};
-pub use quzo::{Quzo, QuzoOptimizer, QuzoReport};
-pub use shaping::Shaping;
-pub use space::Visit;
-pub use spsa::{Sides, Slope, Spsa};
-pub use spsa_estimator::SpsaEstimator;
-pub use straight_through::{Grid, Ste};
-pub use work_split::work_split;
+pub use quantized::{
+    Codes, Fogzo, FogzoEstimator, Format, Fp8, Grid, Guided, GuidedDirections, IntTensor,
+    IntegerFormat, IntegerQuzo, IntegerQuzoOptimizer, QuantizedDirections, QuantizedNormal, Quzo,
+    QuzoOptimizer, QuzoReport, StraightThrough, UnitNoise, nearest_int, pack_int4,
+    stochastic_round_int, unpack_int4,
+};
+pub use spsa::{Slope, Spsa, SpsaEstimator};

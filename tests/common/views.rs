@@ -1,4 +1,4 @@
-//! Gradients that are absent, zero, generated, sparse or seen through a factor; other doors to a step.
+//! Gradients that are absent, zero, generated, sparse or seen through a factor; other ways to call a step.
 
 use crate::model::*;
 use eigenstep::optim::{Mode, Optimizer};

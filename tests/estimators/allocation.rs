@@ -4,8 +4,8 @@
 
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    Coordinate, Estimator, Hizoo, Law, LayerScaled, Lozo, QuantizedNormal, Random,
-    ReplayedMomentum, Shaping, Sparse, Split, Spsa, SubZero, ZerothOrder,
+    Coordinate, DirectionSampler, Estimator, FitnessShaping, Hizoo, LayerScaled, Lozo,
+    QuantizedNormal, Random, ReplayedMomentum, Sparse, Split, Spsa, SubZero, ZerothOrder,
 };
 use ndarray::{Array1, Array2};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -14,7 +14,7 @@ use std::cell::Cell;
 struct Counting;
 
 thread_local! {
-    /// Of this thread: other tests run beside.
+    /// Counted per thread, because other tests run at the same time.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -59,8 +59,8 @@ fn steady<E: Estimator<f32>>(what: &str, estimator: E) {
     }
 }
 
-fn law<L: Law>(law: L) {
-    steady(L::NAME, Spsa { num_samples: 2, ..Spsa::with_law(law) }.build().unwrap());
+fn steady_sampler<S: DirectionSampler>(sampler: S) {
+    steady(S::NAME, Spsa { num_samples: 2, ..Spsa::with_sampler(sampler) }.build().unwrap());
 }
 
 #[test]
@@ -75,34 +75,34 @@ fn steady_steps_allocate_nothing() {
         Random::ScaledSphere,
         Random::BlockSphere,
     ] {
-        law(random);
+        steady_sampler(random);
     }
-    law(Sparse::default());
-    law(ReplayedMomentum { momentum: 0.5, floor: 0.5, ..ReplayedMomentum::default() });
-    law(Split::new(Select::ndim(2..), Random::Sphere, Random::Rademacher));
-    law(LayerScaled::default());
-    law(QuantizedNormal::default());
+    steady_sampler(Sparse::default());
+    steady_sampler(ReplayedMomentum { momentum: 0.5, floor: 0.5, ..ReplayedMomentum::default() });
+    steady_sampler(Split::new(Select::ndim(2..), Random::Sphere, Random::Rademacher));
+    steady_sampler(LayerScaled::default());
+    steady_sampler(QuantizedNormal::default());
     steady("Coordinate", Coordinate::default().build().unwrap());
 }
 
-/// Those that need room for a moment; nothing grows.
+/// Those that need scratch memory; nothing grows.
 #[test]
-fn other_laws_allocate_a_constant_number() {
-    fn constant<L: Law>(law: L, most: usize) {
-        let config = Spsa { num_samples: 2, ..Spsa::with_law(law) };
+fn other_samplers_allocate_a_constant_number() {
+    fn constant<S: DirectionSampler>(sampler: S, most: usize) {
+        let config = Spsa { num_samples: 2, ..Spsa::with_sampler(sampler) };
         let mut estimator = config.build::<f32>().unwrap();
         let mut w = Array2::<f32>::ones((30, 20));
         for step in 0..6 {
             let before = ALLOCATIONS.get();
             estimator.estimate(&mut w, |w| w.sum()).unwrap();
             let made = ALLOCATIONS.get() - before;
-            assert!(step < 3 || made <= most, "{}: {made} in step {step}", L::NAME);
+            assert!(step < 3 || made <= most, "{}: {made} in step {step}", S::NAME);
         }
     }
     constant(Lozo::default(), 8);
     constant(Lozo { momentum: 0.5, ..Lozo::default() }, 16);
     constant(SubZero::default(), 16);
     constant(Hizoo { alpha: 0.1, centered: false }, 16);
-    let config = Spsa { shaping: Shaping::CenteredRank, ..Spsa::default() };
+    let config = Spsa { shaping: FitnessShaping::CenteredRank, ..Spsa::default() };
     assert!(config.build::<f32>().is_ok());
 }

@@ -1,9 +1,10 @@
-//! Laws for some tensors and others for the rest; momentum that is computed again.
+//! One sampler for some tensors and another for the rest; momentum that is computed again.
 
 use crate::{noise, pair};
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    Directions, Estimator, Hizoo, Law, Lozo, Random, ReplayedMomentum, Split, Spsa, SpsaEstimator,
+    DirectionSampler, Directions, Estimator, Hizoo, Lozo, Random, ReplayedMomentum, Split, Spsa,
+    SpsaEstimator,
 };
 use ndarray::{Array1, Array2};
 
@@ -19,9 +20,9 @@ fn loss(m: &mut Model) -> f64 {
 }
 
 /// The whole path of plain descent with an optional momentum.
-fn path<L: Law>(law: L, samples: usize, momentum: f64) -> Vec<Model> {
-    let mut estimator: SpsaEstimator<f64, L> =
-        Spsa { num_samples: samples, ..Spsa::with_law(law) }.build().unwrap();
+fn path<S: DirectionSampler>(sampler: S, samples: usize, momentum: f64) -> Vec<Model> {
+    let mut estimator: SpsaEstimator<f64, S> =
+        Spsa { num_samples: samples, ..Spsa::with_sampler(sampler) }.build().unwrap();
     let mut opt = Sgd { lr: 1e-3, momentum, ..Sgd::default() }.build().unwrap();
     let mut model = start();
     (0..30)
@@ -45,11 +46,11 @@ fn farthest(a: &[Model], b: &[Model]) -> f64 {
 /// With nothing dropped, replayed momentum is momentum.
 #[test]
 fn replayed_momentum_is_that_of_the_optimizer() {
-    for law in [Random::Rademacher, Random::Gaussian, Random::Sphere, Random::BlockSphere] {
+    for sampler in [Random::Rademacher, Random::Gaussian, Random::Sphere, Random::BlockSphere] {
         for samples in [1, 3] {
-            let replayed = ReplayedMomentum { law, momentum: 0.8, floor: 1e-6 };
-            let gap = farthest(&path(replayed, samples, 0.0), &path(law, samples, 0.8));
-            assert!(gap < 1e-12, "{law:?}: {gap}");
+            let replayed = ReplayedMomentum { sampler, momentum: 0.8, floor: 1e-6 };
+            let gap = farthest(&path(replayed, samples, 0.0), &path(sampler, samples, 0.8));
+            assert!(gap < 1e-12, "{sampler:?}: {gap}");
         }
     }
     let none = ReplayedMomentum { momentum: 0.0, ..ReplayedMomentum::default() };
@@ -60,8 +61,8 @@ fn replayed_momentum_is_that_of_the_optimizer() {
 #[test]
 fn steps_below_the_floor_are_forgotten() {
     for (momentum, floor, kept) in [(0.9, 1e-3, 66), (0.5, 0.25, 3), (0.0, 1e-3, 1)] {
-        let law = ReplayedMomentum { momentum, floor, ..ReplayedMomentum::default() };
-        let config = Spsa { num_samples: 2, ..Spsa::with_law(law) };
+        let sampler = ReplayedMomentum { momentum, floor, ..ReplayedMomentum::default() };
+        let config = Spsa { num_samples: 2, ..Spsa::with_sampler(sampler) };
         let mut estimator = config.build::<f64>().unwrap();
         let mut model = start();
         for step in 1..80 {
@@ -71,15 +72,15 @@ fn steps_below_the_floor_are_forgotten() {
         }
     }
     let config = ReplayedMomentum { floor: 0.0, ..ReplayedMomentum::default() };
-    let error = Spsa::with_law(config).build::<f64>().unwrap_err().to_string();
+    let error = Spsa::with_sampler(config).build::<f64>().unwrap_err().to_string();
     assert_eq!(error, "ReplayedMomentum: `floor` must be in (0, 1], got 0");
 }
 
 /// A step in which a tensor takes no part adds nothing to its sum.
 #[test]
 fn absent_tensors_leave_no_past() {
-    let law = ReplayedMomentum { momentum: 0.5, ..ReplayedMomentum::default() };
-    let mut estimator = Spsa::with_law(law).build::<f64>().unwrap();
+    let sampler = ReplayedMomentum { momentum: 0.5, ..ReplayedMomentum::default() };
+    let mut estimator = Spsa::with_sampler(sampler).build::<f64>().unwrap();
     let mut model = start();
     let mut sums = [0.0; 2];
     for (step, active) in [(0, Some(Select::name("0"))), (1, None)] {
@@ -92,16 +93,16 @@ fn absent_tensors_leave_no_past() {
 }
 
 #[test]
-fn equal_laws_are_one_law() {
-    for law in [Random::Rademacher, Random::Gaussian] {
-        let split = Split::new(Select::name("1"), law, law);
-        assert_eq!(path(split, 2, 0.0), path(law, 2, 0.0));
+fn two_equal_samplers_are_one() {
+    for sampler in [Random::Rademacher, Random::Gaussian] {
+        let split = Split::new(Select::name("1"), sampler, sampler);
+        assert_eq!(path(split, 2, 0.0), path(sampler, 2, 0.0));
     }
 }
 
 /// What one direction adds to the estimate of a tensor, over the slope.
-fn direction<L: Law>(law: L, tensor: usize, numel: usize) -> Vec<f64> {
-    let mut estimator = Spsa { seed: 5, ..Spsa::with_law(law) }.build::<f64>().unwrap();
+fn direction<S: DirectionSampler>(sampler: S, tensor: usize, numel: usize) -> Vec<f64> {
+    let mut estimator = Spsa { seed: 5, ..Spsa::with_sampler(sampler) }.build::<f64>().unwrap();
     let mut model = start();
     let estimate = estimator.estimate(&mut model, loss).unwrap();
     let mut out = vec![0.0; numel];
@@ -114,9 +115,9 @@ fn close(a: &[f64], b: &[f64]) {
     assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12 * b.abs().max(1.0)), "{a:?} {b:?}");
 }
 
-/// Each tensor moves as its law alone would move it, and a sphere is that of the law's own tensors.
+/// Each tensor moves as its sampler alone would move it, and a sphere is that of the sampler's own tensors.
 #[test]
-fn every_tensor_follows_its_own_law() {
+fn every_tensor_follows_its_own_sampler() {
     let matrices = || Select::ndim(2..);
     let split = Split::new(matrices(), Lozo::default(), Random::Rademacher);
     close(&direction(split.clone(), 0, 6), &direction(Lozo::default(), 0, 6));
@@ -135,9 +136,9 @@ fn every_tensor_follows_its_own_law() {
 }
 
 #[test]
-fn laws_keep_state_for_their_own_tensors() {
-    let law = Split::new(Select::ndim(1..2), Hizoo::default(), Random::Rademacher);
-    let mut estimator = Spsa::with_law(law).build::<f64>().unwrap();
+fn samplers_keep_state_for_their_own_tensors() {
+    let sampler = Split::new(Select::ndim(1..2), Hizoo::default(), Random::Rademacher);
+    let mut estimator = Spsa::with_sampler(sampler).build::<f64>().unwrap();
     estimator.estimate(&mut start(), loss).unwrap();
     assert_eq!(estimator.state_bytes().slot("hessian"), 8 * 2);
     assert_eq!(estimator.report().evaluations(), 3);
@@ -145,8 +146,8 @@ fn laws_keep_state_for_their_own_tensors() {
 
 #[test]
 fn a_selector_of_nothing_is_refused() {
-    let law = Split::new(Select::name("bias"), Random::Gaussian, Random::Rademacher);
-    let mut estimator = Spsa::with_law(law).build::<f64>().unwrap();
+    let sampler = Split::new(Select::name("bias"), Random::Gaussian, Random::Rademacher);
+    let mut estimator = Spsa::with_sampler(sampler).build::<f64>().unwrap();
     let mut model = start();
     let error = estimator.estimate(&mut model, loss).unwrap_err();
     assert!(matches!(error, eigenstep::Error::EmptyGroup { .. }), "{error}");
@@ -157,7 +158,7 @@ fn a_selector_of_nothing_is_refused() {
 #[test]
 fn bounds_are_those_of_both() {
     let directions =
-        |law: Split<Random, Random>| Directions::<f64>::bound(&law.directions::<f64>());
+        |sampler: Split<Random, Random>| Directions::<f64>::bound(&sampler.directions::<f64>());
     let select = Select::all;
     assert_eq!(directions(Split::new(select(), Random::Rademacher, Random::Gaussian)), Some(9.0));
     assert_eq!(directions(Split::new(select(), Random::ScaledSphere, Random::Gaussian)), None);

@@ -5,8 +5,9 @@ use eigenstep::Error;
 use eigenstep::params::ParamVisitor;
 use eigenstep::prelude::{NonFinite, Optimizer, Parameters, Rule, Select, Sgd};
 use eigenstep::zeroth_order::{
-    ActiveSet, Coordinate, Estimator, Fogzo, Hizoo, IntegerFormat, Law, LayerScaled, LayerScales,
-    Lozo, Mask, QuantizedNormal, Quzo, Random, Shaping, Sides, Sparse, Spsa, SubZero,
+    ActiveSet, Coordinate, DirectionSampler, Estimator, FiniteDifference, FitnessShaping, Fogzo,
+    Hizoo, IntegerFormat, LayerScaled, LayerScales, Lozo, Mask, QuantizedNormal, Quzo, Random,
+    Sparse, Spsa, SubZero,
 };
 use ndarray::{Array0, Array1, Array2, Array4, ArrayD, ShapeBuilder, arr0, s};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -78,31 +79,33 @@ impl Zoo {
     }
 }
 
-fn laws(f: &mut impl FnMut(&mut dyn FnMut(&mut Zoo, &mut dyn FnMut(&mut Zoo) -> f64) -> bool)) {
-    macro_rules! law {
-        ($($law:expr),* $(,)?) => {
+fn each_estimator(
+    f: &mut impl FnMut(&mut dyn FnMut(&mut Zoo, &mut dyn FnMut(&mut Zoo) -> f64) -> bool),
+) {
+    macro_rules! sampler {
+        ($($sampler:expr),* $(,)?) => {
             $({
-                let mut estimator = Spsa::with_law($law).build::<f32>().unwrap();
+                let mut estimator = Spsa::with_sampler($sampler).build::<f32>().unwrap();
                 f(&mut |zoo, loss| estimator.estimate(zoo, |m: &mut Zoo| loss(m)).is_ok());
             })*
         };
     }
-    law!(
+    sampler!(
         Random::Rademacher,
         Random::Gaussian,
         Random::Sphere,
         Random::ScaledSphere,
         Random::BlockSphere,
         Sparse::default(),
-        Sparse { law: Random::Gaussian, mask: Mask::Random { sparsity: 0.5 } },
+        Sparse { sampler: Random::Gaussian, mask: Mask::Random { sparsity: 0.5 } },
         LayerScaled::default(),
         Lozo { momentum: 0.9, interval: 2, ..Lozo::default() },
         SubZero { rank: 2, ..SubZero::default() },
         Hizoo { alpha: 0.1, centered: true },
         QuantizedNormal::default(),
     );
-    for sides in [Sides::Forward, Sides::Central] {
-        let config = Coordinate { sides, ..Coordinate::default() };
+    for difference in [FiniteDifference::Forward, FiniteDifference::Central] {
+        let config = Coordinate { difference, ..Coordinate::default() };
         let mut estimator = config.build::<f32>().unwrap();
         f(&mut |zoo, loss| estimator.estimate(zoo, |m: &mut Zoo| loss(m)).is_ok());
     }
@@ -111,7 +114,7 @@ fn laws(f: &mut impl FnMut(&mut dyn FnMut(&mut Zoo, &mut dyn FnMut(&mut Zoo) -> 
 #[test]
 fn parameters_come_back_bit_for_bit() {
     let before = Zoo::new(30.0);
-    laws(&mut |estimate| {
+    each_estimator(&mut |estimate| {
         let mut zoo = before.clone();
         let mut probes = 0;
         let mut moved = 0;
@@ -132,7 +135,7 @@ fn parameters_come_back_bit_for_bit() {
 #[test]
 fn parameters_come_back_when_the_closure_fails_or_panics() {
     let before = Zoo::new(30.0);
-    laws(&mut |estimate| {
+    each_estimator(&mut |estimate| {
         let mut zoo = before.clone();
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let mut calls = 0;
@@ -234,8 +237,9 @@ fn losses_that_are_not_finite_are_refused_skipped_or_propagated() {
 #[test]
 fn coordinates_without_a_loss_have_no_slope() {
     let mut w = Array1::from(vec![1.0f64, 2.0, 3.0]);
-    for (sides, probes) in [(Sides::Forward, 4), (Sides::Central, 6)] {
-        let config = Coordinate { sides, non_finite: NonFinite::Skip, ..Coordinate::default() };
+    for (difference, probes) in [(FiniteDifference::Forward, 4), (FiniteDifference::Central, 6)] {
+        let config =
+            Coordinate { difference, non_finite: NonFinite::Skip, ..Coordinate::default() };
         let mut skip = config.build::<f64>().unwrap();
         assert_eq!(skip.ask(&mut w).unwrap(), probes);
         let report = skip.tell(&losses(&[1], probes, f64::NAN)).unwrap().report().clone();
@@ -243,7 +247,8 @@ fn coordinates_without_a_loss_have_no_slope() {
         assert!(report.coefficients[1..].iter().all(|c| *c != 0.0));
         // one of every pair, or all beside the centre: nothing is left
         skip.ask(&mut w).unwrap();
-        let bad: Vec<usize> = if sides == Sides::Forward { vec![1, 2, 3] } else { vec![0, 3, 4] };
+        let bad: Vec<usize> =
+            if difference == FiniteDifference::Forward { vec![1, 2, 3] } else { vec![0, 3, 4] };
         assert!(skip.tell(&losses(&bad, probes, f64::NAN)).unwrap().report().skipped);
         assert_eq!(skip.steps(), 2);
     }
@@ -287,7 +292,7 @@ fn refused<X>(expected: &str, outcome: Result<X, Error>) {
     }
 }
 
-fn built<L: Law>(field: &str, config: Spsa<L>) {
+fn built<S: DirectionSampler>(field: &str, config: Spsa<S>) {
     refused(field, config.build::<f64>());
 }
 
@@ -305,26 +310,29 @@ fn options_out_of_range_are_named() {
     for clip in [0.0, -1.0, f64::NAN] {
         built("clip", Spsa { clip, ..Spsa::default() });
     }
-    built("sides", Spsa { sides: Sides::Forward, ..Spsa::with_law(Hizoo::default()) });
-    built("sides", Spsa { sides: Sides::Forward, ..Spsa::evolution(2, 0.1) });
-    let shaping = Shaping::NesUtility;
-    built("sides", Spsa { shaping, sides: Sides::Forward, ..Spsa::default() });
-    built("alpha", Spsa::with_law(Hizoo { alpha: 1.5, centered: false }));
-    built("rank", Spsa::with_law(Lozo { rank: 0, ..Lozo::default() }));
-    built("interval", Spsa::with_law(SubZero { interval: 0, ..SubZero::default() }));
-    built("law_momentum", Spsa::with_law(Lozo { momentum: 1.0, ..Lozo::default() }));
+    built(
+        "difference",
+        Spsa { difference: FiniteDifference::Forward, ..Spsa::with_sampler(Hizoo::default()) },
+    );
+    built("difference", Spsa { difference: FiniteDifference::Forward, ..Spsa::evolution(2, 0.1) });
+    let shaping = FitnessShaping::NesUtility;
+    built("difference", Spsa { shaping, difference: FiniteDifference::Forward, ..Spsa::default() });
+    built("alpha", Spsa::with_sampler(Hizoo { alpha: 1.5, centered: false }));
+    built("rank", Spsa::with_sampler(Lozo { rank: 0, ..Lozo::default() }));
+    built("interval", Spsa::with_sampler(SubZero { interval: 0, ..SubZero::default() }));
+    built("sampler_momentum", Spsa::with_sampler(Lozo { momentum: 1.0, ..Lozo::default() }));
     for density in [0.0, 1.5, f64::NAN] {
         let mask = Mask::SmallWeights { density };
-        built("density", Spsa::with_law(Sparse { law: Random::Gaussian, mask }));
+        built("density", Spsa::with_sampler(Sparse { sampler: Random::Gaussian, mask }));
     }
     for sparsity in [-0.1, 1.0, f64::NAN] {
         let mask = Mask::Random { sparsity };
-        built("sparsity", Spsa::with_law(Sparse { law: Random::Gaussian, mask }));
+        built("sparsity", Spsa::with_sampler(Sparse { sampler: Random::Gaussian, mask }));
     }
     let scales = LayerScales::Given([("w".to_owned(), 0.0)].into());
-    built("scales", Spsa::with_law(LayerScaled { scales, ..LayerScaled::default() }));
+    built("scales", Spsa::with_sampler(LayerScaled { scales, ..LayerScaled::default() }));
     let format = IntegerFormat { bits: 9, full: false };
-    built("bits", Spsa::with_law(QuantizedNormal { format }));
+    built("bits", Spsa::with_sampler(QuantizedNormal { format }));
     refused("lr", Quzo { lr: -1.0, ..Quzo::default() }.build::<f32>());
     refused("bits", Quzo { directions: format, ..Quzo::default() }.build::<f32>());
     refused("beta_min", Fogzo { beta_min: 1.1, ..Fogzo::default() }.build::<f32>());
@@ -395,7 +403,7 @@ fn another_tree_is_refused() {
             assert!(error.contains(expected), "{error}");
             let before = tree.0.clone();
             estimator.ask(good).unwrap();
-            assert!(estimator.write(1, &mut tree).unwrap_err().to_string().contains(expected));
+            assert!(estimator.perturb(1, &mut tree).unwrap_err().to_string().contains(expected));
             assert_eq!(tree.0, before);
         }
     }
@@ -420,11 +428,11 @@ fn another_tree_is_refused() {
 fn a_first_step_that_fails_takes_no_tree() {
     let mut small = Array1::from(vec![1.0f64, 2.0]);
     let mut large = Array1::from(vec![1.0f64; 9]);
-    let mut estimator = Spsa::with_law(Hizoo::default()).build::<f64>().unwrap();
+    let mut estimator = Spsa::with_sampler(Hizoo::default()).build::<f64>().unwrap();
     estimator.set_active(Some(Select::name("nothing")));
     assert!(matches!(estimator.ask(&mut small), Err(Error::EmptyGroup { .. })));
     let dict = estimator.state_dict();
-    Spsa::with_law(Hizoo::default()).build::<f64>().unwrap().load_state_dict(&dict).unwrap();
+    Spsa::with_sampler(Hizoo::default()).build::<f64>().unwrap().load_state_dict(&dict).unwrap();
     estimator.set_active(None);
     assert_eq!(estimator.ask(&mut large).unwrap(), 3);
     let mut coordinate = Coordinate::default().build::<f64>().unwrap();
@@ -441,7 +449,7 @@ fn sixteen_bits_are_refused() {
     let refused =
         |error: Error| assert!(matches!(error, Error::UnsupportedElement { .. }), "{error}");
     refused(Spsa::default().build::<half::bf16>().unwrap_err());
-    refused(Spsa::with_law(Lozo::default()).build::<half::f16>().unwrap_err());
+    refused(Spsa::with_sampler(Lozo::default()).build::<half::f16>().unwrap_err());
     refused(Coordinate::default().build::<half::bf16>().unwrap_err());
     refused(Quzo::default().build::<half::bf16>().unwrap_err());
     refused(Fogzo::default().build::<half::f16>().unwrap_err());

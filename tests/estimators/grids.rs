@@ -3,7 +3,7 @@
 use crate::noise;
 use eigenstep::Error;
 use eigenstep::zeroth_order::{
-    Estimator, Format, Fp8, IntegerFormat, Noise, Philox, Place, Purpose, Quzo, QuzoOptimizer,
+    Estimator, Format, Fp8, IntegerFormat, Noise, Philox, Purpose, Quzo, QuzoOptimizer, RngStream,
 };
 use ndarray::{Array1, Array2};
 
@@ -77,16 +77,16 @@ fn weights_stay_on_the_grid_and_in_its_range() {
 struct Nearest;
 
 impl Noise<f64> for Nearest {
-    fn normal(&self, place: &Place, offset: usize, out: &mut [f64]) {
-        Philox::new(0).normal(place, offset, out);
+    fn normal(&self, stream: &RngStream, offset: usize, out: &mut [f64]) {
+        Philox::new(0).normal(stream, offset, out);
     }
-    fn rademacher(&self, place: &Place, offset: usize, out: &mut [f64]) {
-        Philox::new(0).rademacher(place, offset, out);
+    fn rademacher(&self, stream: &RngStream, offset: usize, out: &mut [f64]) {
+        Philox::new(0).rademacher(stream, offset, out);
     }
-    fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]) {
-        match place.purpose {
+    fn uniform(&self, stream: &RngStream, offset: usize, out: &mut [f64]) {
+        match stream.purpose {
             Purpose::UpdateRounding => out.fill(0.5),
-            _ => Noise::<f64>::uniform(&Philox::new(0), place, offset, out),
+            _ => Noise::<f64>::uniform(&Philox::new(0), stream, offset, out),
         }
     }
 }

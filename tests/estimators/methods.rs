@@ -4,8 +4,9 @@ use crate::{D, Pair, Quadratic, flat, noise, numbers, pair};
 use eigenstep::gradient::materialize;
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    ActiveSet, Coordinate, Estimator, Fogzo, Grasp, Hizoo, Law, Lozo, Noise, Philox, Pick, Place,
-    Purpose, Random, Sides, Slope, Spsa, ZerothOrder, work_split,
+    ActiveSet, ConservativeChoice, Coordinate, DirectionSampler, Estimator, FiniteDifference,
+    Fogzo, Grasp, Hizoo, Lozo, Noise, Philox, Purpose, Random, RngStream, Slope, Spsa, ZerothOrder,
+    work_split,
 };
 use ndarray::{Array1, Array2, array};
 use proptest::prelude::*;
@@ -25,22 +26,22 @@ proptest! {
             let x = flat(m);
             quadratic.loss(&x) + roughness * x.iter().map(|x| (20.0 * x).sin()).sum::<f64>()
         };
-        let config = Spsa { seed, num_samples: queries, ..Spsa::with_law(Random::Gaussian) };
+        let config = Spsa { seed, num_samples: queries, ..Spsa::with_sampler(Random::Gaussian) };
         let mut estimator = config.build::<f64>().unwrap();
         let mut model = pair(numbers(seed + 3));
         let mut last = loss(&mut model);
         let mut calls = 0;
         for _ in 0..20 {
             let before = flat(&model);
-            let picked = estimator
+            let choice = estimator
                 .step_conservatively(lr, &mut model, |m: &mut Pair| {
                     calls += 1;
                     loss(m)
                 })
                 .unwrap();
             let now = loss(&mut model);
-            prop_assert!(now <= last, "{picked:?}: {now} after {last}");
-            prop_assert_eq!(picked == Pick::Stay, flat(&model) == before);
+            prop_assert!(now <= last, "{choice:?}: {now} after {last}");
+            prop_assert_eq!(choice == ConservativeChoice::Stay, flat(&model) == before);
             last = now;
         }
         prop_assert_eq!(calls, 20 * (2 * queries + 3));
@@ -56,20 +57,20 @@ fn conservative_steps_go_down_up_or_nowhere() {
         let mut values = [2.0, 1.0].into_iter().chain(after);
         move |_: &mut Array1<f64>| values.next().unwrap()
     };
-    for (after, pick) in [
-        ([1.0, 1.0, 1.0], Pick::Down),
-        ([2.0, 1.0, 1.0], Pick::Up),
-        ([2.0, 2.0, 1.0], Pick::Stay),
-        ([f64::NAN, f64::INFINITY, 9.0], Pick::Stay),
-        ([f64::NEG_INFINITY, 3.0, 9.0], Pick::Up),
-        ([f64::NAN; 3], Pick::Stay),
+    for (after, choice) in [
+        ([1.0, 1.0, 1.0], ConservativeChoice::Down),
+        ([2.0, 1.0, 1.0], ConservativeChoice::Up),
+        ([2.0, 2.0, 1.0], ConservativeChoice::Stay),
+        ([f64::NAN, f64::INFINITY, 9.0], ConservativeChoice::Stay),
+        ([f64::NEG_INFINITY, 3.0, 9.0], ConservativeChoice::Up),
+        ([f64::NAN; 3], ConservativeChoice::Stay),
     ] {
         assert_eq!(
             build().step_conservatively(0.1, &mut w, told(after)).unwrap(),
-            pick,
+            choice,
             "{after:?}"
         );
-        assert_eq!(w[0] == 1.0, pick == Pick::Stay);
+        assert_eq!(w[0] == 1.0, choice == ConservativeChoice::Stay);
         w[0] = 1.0;
     }
     // a closure that fails at one of the three points
@@ -94,11 +95,11 @@ fn conservative_steps_go_down_up_or_nowhere() {
     }
 }
 
-fn descent<L: Law>(
-    law: L,
-) -> ZerothOrder<f64, eigenstep::zeroth_order::SpsaEstimator<f64, L>, Box<dyn Optimizer<f64>>> {
+fn descent<S: DirectionSampler>(
+    sampler: S,
+) -> ZerothOrder<f64, eigenstep::zeroth_order::SpsaEstimator<f64, S>, Box<dyn Optimizer<f64>>> {
     let opt = Sgd { lr: 0.01, momentum: 0.5, ..Sgd::default() }.build::<f64>().unwrap();
-    ZerothOrder::new(Spsa::with_law(law).build::<f64>().unwrap(), Box::new(opt))
+    ZerothOrder::new(Spsa::with_sampler(sampler).build::<f64>().unwrap(), Box::new(opt))
 }
 
 #[test]
@@ -153,8 +154,8 @@ fn blocks_are_probed_and_moved_one_after_another() {
 /// What is remembered of a tensor comes from probes of that tensor.
 #[test]
 fn tensors_that_rest_learn_nothing() {
-    fn learned<L: Law>(law: L, keys: [&str; 2]) {
-        let mut estimator = Spsa::with_law(law).build::<f64>().unwrap();
+    fn learned<S: DirectionSampler>(sampler: S, keys: [&str; 2]) {
+        let mut estimator = Spsa::with_sampler(sampler).build::<f64>().unwrap();
         let mut model = pair(numbers(1));
         let loss = |m: &mut Pair| Quadratic::new(3).loss(&flat(m));
         estimator.estimate(&mut model, loss).unwrap();
@@ -166,16 +167,16 @@ fn tensors_that_rest_learn_nothing() {
         assert_ne!(after[keys[1]], before[keys[1]]);
     }
     learned(Hizoo { alpha: 0.3, centered: false }, ["law.hessian.0", "law.hessian.1"]);
-    let law = Lozo { rank: 1, momentum: 0.5, ..Lozo::default() };
-    learned(law, ["law.momentum.0", "law.momentum.1"]);
+    let sampler = Lozo { rank: 1, momentum: 0.5, ..Lozo::default() };
+    learned(sampler, ["law.momentum.0", "law.momentum.1"]);
 }
 
 /// With no coordinate left out, it is descent along the true gradient, up to O(ε).
 #[test]
 fn coordinates_follow_the_trajectory_of_the_gradient() {
     let quadratic = Quadratic::new(5);
-    let distance = |epsilon: f64, sides: Sides| {
-        let config = Coordinate { epsilon, sides, ..Coordinate::default() };
+    let distance = |epsilon: f64, difference: FiniteDifference| {
+        let config = Coordinate { epsilon, difference, ..Coordinate::default() };
         let mut estimator = config.build::<f64>().unwrap();
         let sgd = || Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() }.build::<f64>().unwrap();
         let (mut opt, mut exact) = (sgd(), sgd());
@@ -191,8 +192,8 @@ fn coordinates_follow_the_trajectory_of_the_gradient() {
         }
         most
     };
-    assert!(distance(1e-2, Sides::Central) < 1e-11);
-    let [coarse, fine] = [1e-2, 1e-4].map(|epsilon| distance(epsilon, Sides::Forward));
+    assert!(distance(1e-2, FiniteDifference::Central) < 1e-11);
+    let [coarse, fine] = [1e-2, 1e-4].map(|epsilon| distance(epsilon, FiniteDifference::Forward));
     assert!(coarse < 2e-2 && (coarse / fine - 100.0).abs() < 1.0, "{coarse} and {fine}");
 }
 
@@ -242,8 +243,8 @@ fn the_names_of_probes_tell_what_is_perturbed() {
 #[test]
 fn evaluations_that_reuse_work_make_the_same_estimate() {
     let quadratic = Quadratic::new(8);
-    for sides in [Sides::Forward, Sides::Central] {
-        let build = || Coordinate { sides, ..Coordinate::default() }.build::<f64>().unwrap();
+    for difference in [FiniteDifference::Forward, FiniteDifference::Central] {
+        let build = || Coordinate { difference, ..Coordinate::default() }.build::<f64>().unwrap();
         let (mut plain, mut reusing) = (build(), build());
         let before = pair(numbers(8));
         let mut model = before.clone();
@@ -259,7 +260,7 @@ fn evaluations_that_reuse_work_make_the_same_estimate() {
             })
             .unwrap();
         assert_eq!(materialize(&found).unwrap(), expected);
-        assert_eq!(centres, usize::from(sides == Sides::Forward));
+        assert_eq!(centres, usize::from(difference == FiniteDifference::Forward));
         drop(found);
         assert_eq!((reusing.steps(), &model), (1, &before));
         let nan = reusing.estimate_reusing(&mut model, |_, _| f64::NAN).unwrap_err();
@@ -287,8 +288,8 @@ fn scores_leave_everything_as_it_was() {
         let config = Spsa {
             epsilon: 5e-3,
             num_samples: 8,
-            sides: Sides::Forward,
-            ..Spsa::with_law(Random::Gaussian)
+            difference: FiniteDifference::Forward,
+            ..Spsa::with_sampler(Random::Gaussian)
         };
         let mut estimator = config.build::<f64>().unwrap();
         let mut model = net();
@@ -388,9 +389,9 @@ fn slopes_are_bounded_or_signs_on_demand() {
         let along = |weights: &[f64]| -> f64 {
             let direction = |query| {
                 let purpose = Purpose::Direction;
-                let place = Place { step: 0, query, tensor: 0, purpose };
+                let stream = RngStream { step: 0, query, tensor: 0, purpose };
                 let mut u = [0.0; 6];
-                Philox::new(0).rademacher(&place, 0, &mut u);
+                Philox::new(0).rademacher(&stream, 0, &mut u);
                 u[i]
             };
             (0..).zip(weights).map(|(query, w)| w * direction(query) / 5.0).sum()
@@ -448,7 +449,7 @@ fn a_given_gradient_decides_what_is_probed() {
     assert!(matches!(wrong("0", (3, 2), f64::INFINITY), Error::NonFinite { .. }));
     assert_eq!(estimator.inner().steps(), 2);
     for beta in [-0.1, 1.1, f64::NAN] {
-        let error = estimator.inner().estimate_beside(beta, &mut model, &given, loss).unwrap_err();
+        let error = estimator.inner().estimate_guided(beta, &mut model, &given, loss).unwrap_err();
         assert!(matches!(error, Error::InvalidHyperparameter { field: "beta", .. }), "{error}");
     }
     assert_eq!(model, before);

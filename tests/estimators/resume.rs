@@ -4,9 +4,9 @@ use crate::noise;
 use eigenstep::prelude::*;
 use eigenstep::state::{Scalar, StateTensor};
 use eigenstep::zeroth_order::{
-    ActiveSet, Coordinate, Estimator, Hizoo, Law, LayerScaled, LayerScales, Ledger, Lozo, Mask,
-    QuantizedNormal, Random, ReplayedMomentum, Sides, Sparse, Split, Spsa, SpsaEstimator, SubZero,
-    ZerothOrder,
+    ActiveSet, Coordinate, DirectionSampler, Estimator, FiniteDifference, Hizoo, LayerScaled,
+    LayerScales, LossLog, Lozo, Mask, QuantizedNormal, Random, ReplayedMomentum, Sparse, Split,
+    Spsa, SpsaEstimator, SubZero, ZerothOrder,
 };
 use ndarray::{Array1, Array2};
 
@@ -62,59 +62,63 @@ fn goes_on<E: Estimator<f64>>(what: &str, make: impl Fn() -> E, other: impl Fn()
     }
 }
 
-fn law_goes_on<L: Law + Clone>(law: L) {
+fn sampler_goes_on<S: DirectionSampler + Clone>(sampler: S) {
     let make = |seed| {
-        let law = law.clone();
-        move || -> SpsaEstimator<f64, L> {
-            let config = Spsa { num_samples: 2, seed, ..Spsa::with_law(law.clone()) };
+        let sampler = sampler.clone();
+        move || -> SpsaEstimator<f64, S> {
+            let config = Spsa { num_samples: 2, seed, ..Spsa::with_sampler(sampler.clone()) };
             config.build().unwrap()
         }
     };
-    goes_on(L::NAME, make(u64::MAX - 5), make(1));
+    goes_on(S::NAME, make(u64::MAX - 5), make(1));
 }
 
 #[test]
-fn every_law_goes_on_bit_for_bit() {
-    law_goes_on(Random::Rademacher);
-    law_goes_on(Random::Gaussian);
-    law_goes_on(Random::Sphere);
-    law_goes_on(Random::ScaledSphere);
-    law_goes_on(Random::BlockSphere);
-    law_goes_on(Sparse { law: Random::Gaussian, mask: Mask::SmallWeights { density: 0.4 } });
-    law_goes_on(Sparse { law: Random::Gaussian, mask: Mask::Random { sparsity: 0.4 } });
-    law_goes_on(LayerScaled::<Random>::default());
-    law_goes_on(Lozo { interval: 5, ..Lozo::default() });
-    law_goes_on(Lozo { interval: 5, momentum: 0.7, ..Lozo::default() });
-    law_goes_on(Lozo { interval: 1, momentum: 0.7, ..Lozo::default() });
-    law_goes_on(SubZero { rank: 2, interval: 5, rescale: true });
-    law_goes_on(Hizoo { alpha: 0.2, centered: false });
-    law_goes_on(Hizoo { alpha: 0.2, centered: true });
-    law_goes_on(QuantizedNormal::default());
-    for law in [Random::Rademacher, Random::Sphere] {
-        law_goes_on(ReplayedMomentum { law, momentum: 0.5, floor: 0.1 });
+fn every_sampler_goes_on_bit_for_bit() {
+    sampler_goes_on(Random::Rademacher);
+    sampler_goes_on(Random::Gaussian);
+    sampler_goes_on(Random::Sphere);
+    sampler_goes_on(Random::ScaledSphere);
+    sampler_goes_on(Random::BlockSphere);
+    sampler_goes_on(Sparse {
+        sampler: Random::Gaussian,
+        mask: Mask::SmallWeights { density: 0.4 },
+    });
+    sampler_goes_on(Sparse { sampler: Random::Gaussian, mask: Mask::Random { sparsity: 0.4 } });
+    sampler_goes_on(LayerScaled::<Random>::default());
+    sampler_goes_on(Lozo { interval: 5, ..Lozo::default() });
+    sampler_goes_on(Lozo { interval: 5, momentum: 0.7, ..Lozo::default() });
+    sampler_goes_on(Lozo { interval: 1, momentum: 0.7, ..Lozo::default() });
+    sampler_goes_on(SubZero { rank: 2, interval: 5, rescale: true });
+    sampler_goes_on(Hizoo { alpha: 0.2, centered: false });
+    sampler_goes_on(Hizoo { alpha: 0.2, centered: true });
+    sampler_goes_on(QuantizedNormal::default());
+    for sampler in [Random::Rademacher, Random::Sphere] {
+        sampler_goes_on(ReplayedMomentum { sampler, momentum: 0.5, floor: 0.1 });
     }
     let momentum = Lozo { interval: 5, momentum: 0.7, ..Lozo::default() };
     let curvature = Hizoo { alpha: 0.2, centered: false };
-    law_goes_on(Split::new(Select::ndim(2..), momentum, curvature));
-    law_goes_on(Split::new(Select::ndim(2..), Random::Sphere, ReplayedMomentum::default()));
-    let law = Lozo { interval: 5, momentum: 0.7, ..Lozo::default() };
+    sampler_goes_on(Split::new(Select::ndim(2..), momentum, curvature));
+    sampler_goes_on(Split::new(Select::ndim(2..), Random::Sphere, ReplayedMomentum::default()));
+    let sampler = Lozo { interval: 5, momentum: 0.7, ..Lozo::default() };
     let LayerScaled { scales, unbiased, .. } = scaled();
-    law_goes_on(LayerScaled { law, scales, unbiased });
-    law_goes_on(LayerScaled { law: Hizoo { alpha: 0.2, centered: false }, ..scaled() });
+    sampler_goes_on(LayerScaled { sampler, scales, unbiased });
+    sampler_goes_on(LayerScaled { sampler: Hizoo { alpha: 0.2, centered: false }, ..scaled() });
 }
 
 fn scaled() -> LayerScaled<Hizoo> {
     let plain = LayerScaled::<Random>::default();
-    LayerScaled { law: Hizoo::default(), scales: plain.scales, unbiased: plain.unbiased }
+    LayerScaled { sampler: Hizoo::default(), scales: plain.scales, unbiased: plain.unbiased }
 }
 
 /// Scales of one change nothing, momentum included.
 #[test]
 fn scaled_laws_keep_their_averages() {
-    let law = Lozo { momentum: 0.7, ..Lozo::default() };
+    let sampler = Lozo { momentum: 0.7, ..Lozo::default() };
     let scales = LayerScales::Given([].into());
-    let mut plain = Spsa::with_law(law).build::<f64>().unwrap();
-    let mut scaled = Spsa::with_law(LayerScaled { law, scales, unbiased: true }).build().unwrap();
+    let mut plain = Spsa::with_sampler(sampler).build::<f64>().unwrap();
+    let mut scaled =
+        Spsa::with_sampler(LayerScaled { sampler, scales, unbiased: true }).build().unwrap();
     let (mut a, mut b) = (model(), model());
     descend(&mut plain, &mut a, 5);
     descend(&mut scaled, &mut b, 5);
@@ -124,7 +128,8 @@ fn scaled_laws_keep_their_averages() {
 #[test]
 fn drawn_coordinates_go_on_bit_for_bit() {
     let make = |seed| {
-        let config = Coordinate { seed, sides: Sides::Central, ..Coordinate::default() };
+        let config =
+            Coordinate { seed, difference: FiniteDifference::Central, ..Coordinate::default() };
         let mut estimator = config.build::<f64>().unwrap();
         estimator.set_active(ActiveSet::Pruned([("0".to_owned(), 0.7)].into())).unwrap();
         estimator
@@ -197,8 +202,8 @@ fn refuses_common_faults<E: Estimator<f64>>(estimator: &mut E) {
     refused(estimator, "law.more", &extra);
 }
 
-fn run<L: Law>(law: L) -> SpsaEstimator<f64, L> {
-    let mut estimator = Spsa::with_law(law).build().unwrap();
+fn run<S: DirectionSampler>(sampler: S) -> SpsaEstimator<f64, S> {
+    let mut estimator = Spsa::with_sampler(sampler).build().unwrap();
     descend(&mut estimator, &mut model(), 3);
     estimator
 }
@@ -259,23 +264,23 @@ fn dicts_that_do_not_fit_change_nothing() {
 
 fn replayed(optimizer: impl Fn() -> Box<dyn Optimizer<f64>>) {
     let pair = || {
-        let config = Spsa { num_samples: 2, ..Spsa::with_law(Random::Gaussian) };
+        let config = Spsa { num_samples: 2, ..Spsa::with_sampler(Random::Gaussian) };
         ZerothOrder::new(config.build::<f64>().unwrap(), optimizer())
     };
-    let (mut live, mut w, mut ledger) = (pair(), model(), Ledger::default());
-    assert!(ledger.is_empty());
+    let (mut live, mut w, mut log) = (pair(), model(), LossLog::default());
+    assert!(log.is_empty());
     for step in 0..30 {
         live.optimizer.set_lr(0, 1e-3 * (1.0 - f64::from(step) / 40.0)).unwrap();
         let report = live.step(&mut w, |m: &mut Model| loss(m)).unwrap().clone();
-        ledger.record(&report, &live.optimizer);
+        log.record(&report, &live.optimizer);
     }
-    assert_eq!(ledger.len(), 30);
-    let bytes = ledger.to_bytes();
+    assert_eq!(log.len(), 30);
+    let bytes = log.to_bytes();
     // a step, two counts, four losses, one rate
     assert_eq!(bytes.len(), 30 * (8 + 8 + 8 * 5));
-    assert_eq!(Ledger::from_bytes(&bytes).unwrap(), ledger);
+    assert_eq!(LossLog::from_bytes(&bytes).unwrap(), log);
     let (mut again, mut fresh) = (model(), pair());
-    ledger.replay(&mut fresh.estimator, &mut fresh.optimizer, &mut again).unwrap();
+    log.replay(&mut fresh.estimator, &mut fresh.optimizer, &mut again).unwrap();
     assert_eq!(bits(&again), bits(&w));
     assert_eq!(fresh.estimator.state_dict(), live.estimator.state_dict());
     assert_eq!(fresh.optimizer.state_dict(), live.optimizer.state_dict());
@@ -285,41 +290,41 @@ fn replayed(optimizer: impl Fn() -> Box<dyn Optimizer<f64>>) {
     assert_eq!(bits(&again), bits(&w));
     // every end but that of a step
     for len in 0..bytes.len() {
-        let outcome = Ledger::from_bytes(&bytes[..len]);
+        let outcome = LossLog::from_bytes(&bytes[..len]);
         match len.is_multiple_of(8 + 8 + 8 * 5) {
             true => assert_eq!(outcome.unwrap().len(), len / 56),
-            false => assert!(matches!(outcome, Err(Error::Ledger { .. })), "{len}"),
+            false => assert!(matches!(outcome, Err(Error::LossLog { .. })), "{len}"),
         }
     }
 }
 
 #[test]
-fn a_ledger_is_the_run() {
+fn a_loss_log_is_the_run() {
     replayed(|| Box::new(Sgd { momentum: 0.9, ..Sgd::default() }.build().unwrap()));
     replayed(|| Box::new(AdamW::default().build().unwrap()));
     // counts that no memory could hold
     let mut bytes = vec![0; 8];
     bytes.extend([0xff; 8]);
     bytes.extend([0; 64]);
-    assert!(matches!(Ledger::from_bytes(&bytes), Err(Error::Ledger { .. })));
+    assert!(matches!(LossLog::from_bytes(&bytes), Err(Error::LossLog { .. })));
 }
 
 #[test]
-fn a_ledger_of_another_run_is_refused() {
+fn a_loss_log_of_another_run_is_refused() {
     let build = |num_samples| Spsa { num_samples, ..Spsa::default() }.build::<f64>().unwrap();
     let sgd = || Sgd { lr: 1e-3, ..Sgd::default() }.build::<f64>().unwrap();
-    let (mut live, mut ledger) = (ZerothOrder::new(build(1), sgd()), Ledger::default());
+    let (mut live, mut log) = (ZerothOrder::new(build(1), sgd()), LossLog::default());
     let report = live.step(&mut model(), |m: &mut Model| loss(m)).unwrap().clone();
-    ledger.record(&report, &live.optimizer);
+    log.record(&report, &live.optimizer);
     let mut w = model();
-    let error = ledger.replay(&mut live.estimator, &mut sgd(), &mut w).unwrap_err();
-    assert!(matches!(error, Error::Ledger { .. }), "{error}");
+    let error = log.replay(&mut live.estimator, &mut sgd(), &mut w).unwrap_err();
+    assert!(matches!(error, Error::LossLog { .. }), "{error}");
     // other probes
-    let error = ledger.replay(&mut build(2), &mut sgd(), &mut w).unwrap_err();
+    let error = log.replay(&mut build(2), &mut sgd(), &mut w).unwrap_err();
     assert!(matches!(error, Error::LossCount { expected: 4, found: 2, .. }), "{error}");
     let mut groups = sgd();
     groups.add_group(Select::name("1"), |sgd| sgd.lr = 1.0).unwrap();
-    let error = ledger.replay(&mut build(1), &mut groups, &mut w).unwrap_err();
-    assert!(matches!(error, Error::Ledger { .. }), "{error}");
+    let error = log.replay(&mut build(1), &mut groups, &mut w).unwrap_err();
+    assert!(matches!(error, Error::LossLog { .. }), "{error}");
     assert_eq!(w, model());
 }

@@ -2,9 +2,9 @@
 
 use crate::{D, Pair, Quadratic, dot, flat, numbers, pair};
 use eigenstep::zeroth_order::{
-    Coordinate, Estimate, Estimator, Fogzo, Guided, Hizoo, IntegerFormat, Law, LayerScaled,
-    LayerScales, Lozo, Noise, Philox, Place, Purpose, QuantizedNormal, Random, Shaping, Sides,
-    Spsa, Ste, SubZero, UnitNoise,
+    Coordinate, DirectionSampler, Estimate, Estimator, FiniteDifference, FitnessShaping, Fogzo,
+    Guided, Hizoo, IntegerFormat, LayerScaled, LayerScales, Lozo, Noise, Philox, Purpose,
+    QuantizedNormal, Random, RngStream, Spsa, StraightThrough, SubZero, UnitNoise,
 };
 use proptest::prelude::*;
 
@@ -63,18 +63,26 @@ impl Moments {
 }
 
 /// Moments of estimates at `x`, every one from a step of its own.
-fn moments<L: Law>(config: Spsa<L>, x: [f64; D], loss: impl Fn(&[f64; D]) -> f64) -> Moments {
+fn moments<S: DirectionSampler>(
+    config: Spsa<S>,
+    x: [f64; D],
+    loss: impl Fn(&[f64; D]) -> f64,
+) -> Moments {
     many(N, config, x, loss)
 }
 
 /// The same of fewer, where only the mean is asked for.
-fn means<L: Law>(config: Spsa<L>, x: [f64; D], loss: impl Fn(&[f64; D]) -> f64) -> Moments {
+fn means<S: DirectionSampler>(
+    config: Spsa<S>,
+    x: [f64; D],
+    loss: impl Fn(&[f64; D]) -> f64,
+) -> Moments {
     many(N / 8, config, x, loss)
 }
 
-fn many<L: Law>(
+fn many<S: DirectionSampler>(
     count: usize,
-    config: Spsa<L>,
+    config: Spsa<S>,
     x: [f64; D],
     loss: impl Fn(&[f64; D]) -> f64,
 ) -> Moments {
@@ -88,28 +96,33 @@ fn many<L: Law>(
     moments
 }
 
-fn direction(law: Random, step: u64, query: u32) -> [f64; D] {
+fn direction(sampler: Random, step: u64, query: u32) -> [f64; D] {
     let mut u = [0.0; D];
     for (tensor, range) in [(0, 0..6), (1, 6..8)] {
-        let place = Place { step, query, tensor, purpose: Purpose::Direction };
-        match law {
-            Random::Rademacher => Philox::new(3).rademacher(&place, 0, &mut u[range]),
-            _ => Philox::new(3).normal(&place, 0, &mut u[range]),
+        let stream = RngStream { step, query, tensor, purpose: Purpose::Direction };
+        match sampler {
+            Random::Rademacher => Philox::new(3).rademacher(&stream, 0, &mut u[range]),
+            _ => Philox::new(3).normal(&stream, 0, &mut u[range]),
         }
     }
     u
 }
 
-/// With all laws but those of unit spheres the estimate along one direction is slope times direction.
+/// With all samplers but those of unit spheres, the estimate along one direction is slope times direction.
 #[test]
 fn slopes_are_exact_on_linear_functions_and_central_ones_on_quadratics() {
     let quadratic = Quadratic::new(1);
     let (g, x) = (numbers(2), numbers(3));
-    for law in [Random::Gaussian, Random::Rademacher] {
+    for sampler in [Random::Gaussian, Random::Rademacher] {
         for epsilon in [1e-4, 1e-2, 1.0, 100.0] {
-            for sides in [Sides::Central, Sides::Forward] {
-                let config =
-                    Spsa { epsilon, sides, num_samples: 3, seed: 3, ..Spsa::with_law(law) };
+            for difference in [FiniteDifference::Central, FiniteDifference::Forward] {
+                let config = Spsa {
+                    epsilon,
+                    difference,
+                    num_samples: 3,
+                    seed: 3,
+                    ..Spsa::with_sampler(sampler)
+                };
                 let mut estimator = config.clone().build::<f64>().unwrap();
                 let mut bowl = config.build::<f64>().unwrap();
                 for step in 0..20 {
@@ -122,11 +135,11 @@ fn slopes_are_exact_on_linear_functions_and_central_ones_on_quadratics() {
                     });
                     let slopes = estimate.unwrap().report().coefficients.clone();
                     for (query, slope) in (0..).zip(slopes) {
-                        let expected = dot(&direction(law, step, query), &g);
+                        let expected = dot(&direction(sampler, step, query), &g);
                         let bound = 8.0 * f64::EPSILON * 2.0 * largest / epsilon;
                         assert!((slope - expected).abs() <= bound, "{slope} and {expected}");
                     }
-                    if sides == Sides::Forward {
+                    if difference == FiniteDifference::Forward {
                         continue;
                     }
                     let mut largest = 0.0f64;
@@ -137,7 +150,8 @@ fn slopes_are_exact_on_linear_functions_and_central_ones_on_quadratics() {
                     });
                     let slopes = estimate.unwrap().report().coefficients.clone();
                     for (query, slope) in (0..).zip(slopes) {
-                        let expected = dot(&direction(law, step, query), &quadratic.gradient(&x));
+                        let expected =
+                            dot(&direction(sampler, step, query), &quadratic.gradient(&x));
                         let bound = 32.0 * f64::EPSILON * largest / epsilon;
                         assert!((slope - expected).abs() <= bound, "{slope} and {expected}");
                     }
@@ -161,21 +175,21 @@ proptest! {
             quadratic.loss(x) + x.iter().map(|x| cubic * x * x * x).sum::<f64>()
         };
         let g = quadratic.gradient(&x);
-        for sides in [Sides::Forward, Sides::Central] {
-            let config = Coordinate { epsilon, sides, ..Coordinate::default() };
+        for difference in [FiniteDifference::Forward, FiniteDifference::Central] {
+            let config = Coordinate { epsilon, difference, ..Coordinate::default() };
             let mut estimator = config.build::<f64>().unwrap();
             let mut model = pair(x);
             let estimate = estimator.estimate(&mut model, |m: &mut Pair| loss(&flat(m))).unwrap();
-            let evaluations = if sides == Sides::Forward { D + 1 } else { 2 * D };
+            let evaluations = if difference == FiniteDifference::Forward { D + 1 } else { 2 * D };
             prop_assert_eq!(estimate.report().evaluations(), evaluations);
             for (j, found) in elements(&estimate).into_iter().enumerate() {
                 let gradient = g[j] + 3.0 * cubic * x[j] * x[j];
-                let bias = match sides {
-                    Sides::Forward => {
+                let bias = match difference {
+                    FiniteDifference::Forward => {
                         epsilon / 2.0 * (quadratic.h[j][j] + 6.0 * cubic * x[j])
                             + cubic * epsilon * epsilon
                     }
-                    Sides::Central => cubic * epsilon * epsilon,
+                    FiniteDifference::Central => cubic * epsilon * epsilon,
                 };
                 let bound = 1e-13 / epsilon;
                 prop_assert!((found - gradient - bias).abs() < bound, "{found} for {gradient} + {bias}");
@@ -189,52 +203,52 @@ fn plain_laws_have_the_mean_and_the_variance_of_theory() {
     let (g, x) = (numbers(11), numbers(12));
     let size = dot(&g, &g);
     let d = D as f64;
-    for (law, total) in [
+    for (sampler, total) in [
         (Random::Gaussian, (d + 1.0) * size),
         (Random::Rademacher, (d - 1.0) * size),
         (Random::Sphere, (d - 1.0) * size),
         (Random::ScaledSphere, (d - 1.0) * size),
     ] {
-        let found = moments(Spsa { seed: 7, ..Spsa::with_law(law) }, x, |x| dot(&g, x));
-        let what = format!("{law:?}");
+        let found = moments(Spsa { seed: 7, ..Spsa::with_sampler(sampler) }, x, |x| dot(&g, x));
+        let what = format!("{sampler:?}");
         found.assert_mean(&what, &g);
         found.assert_total(&what, total, 0.05);
         for (i, g) in g.iter().enumerate() {
-            let expected = match law {
+            let expected = match sampler {
                 Random::Gaussian => size + g * g,
                 Random::Rademacher => size - g * g,
                 _ => d / (d + 2.0) * (size + 2.0 * g * g) - g * g,
             };
             let error = (found.variance(i) / expected - 1.0).abs();
-            assert!(error < 0.05, "{law:?}, {i}: {} and {expected}", found.variance(i));
+            assert!(error < 0.05, "{sampler:?}, {i}: {} and {expected}", found.variance(i));
         }
     }
     // with several queries, the variance is divided by their number
-    let config = Spsa { num_samples: 4, ..Spsa::with_law(Random::Gaussian) };
+    let config = Spsa { num_samples: 4, ..Spsa::with_sampler(Random::Gaussian) };
     let found = many(N / 4, config, x, |x| dot(&g, x));
     found.assert_mean("four queries", &g);
     found.assert_total("four queries", (d + 1.0) * size / 4.0, 0.05);
 }
 
 #[test]
-fn laws_with_structure_are_unbiased() {
+fn samplers_with_structure_are_unbiased() {
     let (g, x) = (numbers(21), numbers(22));
     let loss = |x: &[f64; D]| dot(&g, x);
-    means(Spsa::with_law(Random::BlockSphere), x, loss).assert_mean("block spheres", &g);
+    means(Spsa::with_sampler(Random::BlockSphere), x, loss).assert_mean("block spheres", &g);
     let format = IntegerFormat { bits: 4, full: false };
-    let law = QuantizedNormal { format };
-    means(Spsa::with_law(law), x, loss).assert_mean("four bits", &g);
+    let sampler = QuantizedNormal { format };
+    means(Spsa::with_sampler(sampler), x, loss).assert_mean("four bits", &g);
     // a coarse grid: with one rounding in both places this would be off by far more
-    let law = QuantizedNormal { format: IntegerFormat { bits: 2, full: false } };
-    means(Spsa::with_law(law), x, loss).assert_mean("two bits", &g);
-    let law = Lozo { rank: 1, interval: 1, ..Lozo::default() };
-    means(Spsa::with_law(law), x, loss).assert_mean("low rank", &g);
-    let law = SubZero { rank: 1, interval: 1, rescale: true };
-    means(Spsa::with_law(law), x, loss).assert_mean("subspaces", &g);
+    let sampler = QuantizedNormal { format: IntegerFormat { bits: 2, full: false } };
+    means(Spsa::with_sampler(sampler), x, loss).assert_mean("two bits", &g);
+    let sampler = Lozo { rank: 1, interval: 1, ..Lozo::default() };
+    means(Spsa::with_sampler(sampler), x, loss).assert_mean("low rank", &g);
+    let sampler = SubZero { rank: 1, interval: 1, rescale: true };
+    means(Spsa::with_sampler(sampler), x, loss).assert_mean("subspaces", &g);
     let scales = LayerScales::Given([("0".to_owned(), 4.0), ("1".to_owned(), 0.3)].into());
     for scales in [LayerScales::ParameterNorm, scales] {
-        let law = LayerScaled { law: Random::Gaussian, scales, unbiased: true };
-        means(Spsa::with_law(law), x, loss).assert_mean("scaled layers", &g);
+        let sampler = LayerScaled { sampler: Random::Gaussian, scales, unbiased: true };
+        means(Spsa::with_sampler(sampler), x, loss).assert_mean("scaled layers", &g);
     }
 }
 
@@ -246,13 +260,13 @@ fn biased_variants_have_the_mean_that_they_say() {
         std::array::from_fn(|i| g[i] * if i < 6 { matrix } else { vector })
     };
     // 6 elements of rank 1, dimension 2 · 3: not divided by the rank it is r times as large
-    let law = Lozo { rank: 1, interval: 1, scale_by_rank: false, ..Lozo::default() };
-    means(Spsa::with_law(law), x, loss).assert_mean("rank 1", &g);
-    let law = SubZero { rank: 1, interval: 1, rescale: false };
-    means(Spsa::with_law(law), x, loss).assert_mean("r²/(mn)", &scaled(1.0 / 6.0, 1.0));
+    let sampler = Lozo { rank: 1, interval: 1, scale_by_rank: false, ..Lozo::default() };
+    means(Spsa::with_sampler(sampler), x, loss).assert_mean("rank 1", &g);
+    let sampler = SubZero { rank: 1, interval: 1, rescale: false };
+    means(Spsa::with_sampler(sampler), x, loss).assert_mean("r²/(mn)", &scaled(1.0 / 6.0, 1.0));
     let scales = LayerScales::Given([("0".to_owned(), 4.0), ("1".to_owned(), 0.5)].into());
-    let law = LayerScaled { law: Random::Rademacher, scales, unbiased: false };
-    means(Spsa::with_law(law), x, loss).assert_mean("g/c", &scaled(0.25, 2.0));
+    let sampler = LayerScaled { sampler: Random::Rademacher, scales, unbiased: false };
+    means(Spsa::with_sampler(sampler), x, loss).assert_mean("g/c", &scaled(0.25, 2.0));
 }
 
 #[test]
@@ -266,7 +280,7 @@ fn one_sided_slopes_add_the_variance_of_curvature() {
     // so large that curvature counts
     let epsilon = 0.5;
     let quarter = epsilon * epsilon / 4.0;
-    for (law, total, tolerance) in [
+    for (sampler, total, tolerance) in [
         (
             Random::Gaussian,
             (d + 1.0) * size + quarter * (d + 4.0) * (2.0 * square + trace * trace),
@@ -283,10 +297,11 @@ fn one_sided_slopes_add_the_variance_of_curvature() {
             0.05,
         ),
     ] {
-        let config = Spsa { epsilon, sides: Sides::Forward, ..Spsa::with_law(law) };
+        let config =
+            Spsa { epsilon, difference: FiniteDifference::Forward, ..Spsa::with_sampler(sampler) };
         let found = moments(config, x, |x| quadratic.loss(x));
-        found.assert_mean(&format!("{law:?}"), &g);
-        found.assert_total(&format!("{law:?}"), total, tolerance);
+        found.assert_mean(&format!("{sampler:?}"), &g);
+        found.assert_total(&format!("{sampler:?}"), total, tolerance);
     }
 }
 
@@ -297,13 +312,13 @@ fn a_guided_estimate_is_a_mixture_on_average() {
     let g = quadratic.gradient(&x);
     let unit = given.map(|x| x / dot(&given, &given).sqrt());
     for beta in [0.0, 0.3, 1.0] {
-        for noise in [UnitNoise::Normal, UnitNoise::Matched(Ste::Tanh)] {
-            let config = Spsa { epsilon: 0.5, ..Spsa::with_law(Guided { beta, noise }) };
+        for noise in [UnitNoise::Normal, UnitNoise::Matched(StraightThrough::Tanh)] {
+            let config = Spsa { epsilon: 0.5, ..Spsa::with_sampler(Guided { beta, noise }) };
             let mut estimator = config.build::<f64>().unwrap();
             let (mut model, mut moments) = (pair(x), Moments::default());
             for _ in 0..N / 8 {
                 let estimate = estimator
-                    .estimate_beside(beta, &mut model, &pair(given), |m: &mut Pair| {
+                    .estimate_guided(beta, &mut model, &pair(given), |m: &mut Pair| {
                         quadratic.loss(&flat(m))
                     })
                     .unwrap();
@@ -326,7 +341,7 @@ fn a_guided_estimate_is_a_mixture_on_average() {
     assert_eq!([0, 5, 10, 99].map(|step| config.beta(step)), [1.0, 0.75, 0.5, 0.5]);
 }
 
-fn shaped(shaping: Shaping, map: impl Fn(f64) -> f64) -> [f64; D] {
+fn shaped(shaping: FitnessShaping, map: impl Fn(f64) -> f64) -> [f64; D] {
     let quadratic = Quadratic::new(8);
     let config = Spsa { shaping, seed: 3, ..Spsa::evolution(16, 0.3) };
     let mut estimator = config.build::<f64>().unwrap();
@@ -346,14 +361,14 @@ fn evolution_strategies_follow_their_formula() {
         let weight = (at(1.0) - at(-1.0)) / (2.0 * f64::from(n) * sigma);
         expected.iter_mut().zip(&u).for_each(|(x, u)| *x += weight * u);
     }
-    let found = shaped(Shaping::None, |loss| loss);
+    let found = shaped(FitnessShaping::None, |loss| loss);
     assert!((0..D).all(|i| (found[i] - expected[i]).abs() < 1e-12), "{found:?}, {expected:?}");
     // they are central differences, bit for bit
     let config = Spsa {
         epsilon: sigma,
         num_samples: n as usize,
         seed: 3,
-        ..Spsa::with_law(Random::Gaussian)
+        ..Spsa::with_sampler(Random::Gaussian)
     };
     let mut plain = config.build::<f64>().unwrap();
     let estimate = plain.estimate(&mut pair(x), |m: &mut Pair| quadratic.loss(&flat(m))).unwrap();
@@ -362,7 +377,7 @@ fn evolution_strategies_follow_their_formula() {
 
 #[test]
 fn ranks_know_nothing_but_the_order() {
-    for shaping in [Shaping::CenteredRank, Shaping::NesUtility] {
+    for shaping in [FitnessShaping::CenteredRank, FitnessShaping::NesUtility] {
         let plain = shaped(shaping, |loss| loss);
         assert!(plain.iter().all(|x| *x != 0.0));
         let maps: [&dyn Fn(f64) -> f64; 4] =
@@ -393,8 +408,8 @@ fn curvature_is_estimated_with_the_known_bias_or_with_none() {
     let quadratic = Quadratic::new(9);
     let alpha = 1e-3;
     for centered in [false, true] {
-        let law = Hizoo { alpha, centered };
-        let config = Spsa { epsilon: 0.1, ..Spsa::with_law(law) };
+        let sampler = Hizoo { alpha, centered };
+        let config = Spsa { epsilon: 0.1, ..Spsa::with_sampler(sampler) };
         let mut moments = Moments::default();
         for step in 0..20_000 {
             let mut estimator = config.clone().build::<f64>().unwrap();
@@ -413,9 +428,9 @@ fn curvature_is_estimated_with_the_known_bias_or_with_none() {
 #[test]
 fn without_curvature_it_is_the_plain_method() {
     let quadratic = Quadratic::new(9);
-    let law = Hizoo { alpha: 0.0, centered: false };
-    let mut scaled = Spsa::with_law(law).build::<f64>().unwrap();
-    let mut plain = Spsa::with_law(Random::Gaussian).build::<f64>().unwrap();
+    let sampler = Hizoo { alpha: 0.0, centered: false };
+    let mut scaled = Spsa::with_sampler(sampler).build::<f64>().unwrap();
+    let mut plain = Spsa::with_sampler(Random::Gaussian).build::<f64>().unwrap();
     let mut model = pair(numbers(71));
     for _ in 0..20 {
         let loss = |m: &mut Pair| quadratic.loss(&flat(m));

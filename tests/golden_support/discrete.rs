@@ -3,10 +3,10 @@
 use super::compare::{Tolerance, equal, identical};
 use super::grids::TOLERANCE;
 use super::{Outcome, fail, json, kernels, skip};
-use eigenstep::zeroth_order::categorical::{
+use eigenstep::discrete::categorical::{
     exact_gradient, gumbel_softmax, reinmax, score, softmax, straight_through,
 };
-use eigenstep::zeroth_order::genetic::{child, survivors};
+use eigenstep::discrete::genetic::{child, survivors};
 use ndarray::{Array1, Array2, aview0};
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use super::compare::{Tolerance, equal, identical};
 use super::{Outcome, json, kernels, skip};
 use eigenstep::zeroth_order::{
-    Format, Fp8, Grid, IntegerFormat, Ste, stochastic_round_int, work_split,
+    Format, Fp8, Grid, IntegerFormat, StraightThrough, stochastic_round_int, work_split,
 };
 use serde_json::Value;
 
@@ -72,13 +72,13 @@ pub fn stochastic_fp8(case: &Value) -> Outcome {
     identical("the same at scale 4", &scaled, &expected.map(|value| 4.0 * value))
 }
 
-fn estimator(name: &str) -> Outcome<Ste> {
+fn estimator(name: &str) -> Outcome<StraightThrough> {
     Ok(match name {
-        "identity" | "identity_round" => Ste::Identity,
-        "clipped" => Ste::Clipped,
-        "hardtanh" | "hardtanh_sign" => Ste::HardTanh,
-        "tanh" | "tanh_sign" => Ste::Tanh,
-        "approxsign" | "approxsign_sign" => Ste::ApproxSign,
+        "identity" | "identity_round" => StraightThrough::Identity,
+        "clipped" => StraightThrough::Clipped,
+        "hardtanh" | "hardtanh_sign" => StraightThrough::HardTanh,
+        "tanh" | "tanh_sign" => StraightThrough::Tanh,
+        "approxsign" | "approxsign_sign" => StraightThrough::ApproxSign,
         _ => return Err(skip(format!("the crate has no estimator `{name}`"))),
     })
 }

@@ -2,11 +2,11 @@
 
 use super::Outcome;
 use super::objectives::Model;
-use eigenstep::zeroth_order::{Noise, Place, Purpose};
+use eigenstep::zeroth_order::{Noise, Purpose, RngStream};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Numbers by purpose, step, query and tensor, whatever their law.
+/// Numbers by purpose, step, query and tensor, whatever their distribution.
 #[derive(Clone, Debug, Default)]
 pub struct Table(BTreeMap<(u32, u64, u32, u32), Vec<f64>>);
 
@@ -30,8 +30,8 @@ impl Table {
         Ok(())
     }
 
-    fn read(&self, place: &Place, offset: usize, out: &mut [f64]) {
-        let key = (place.purpose as u32, place.step, place.query, place.tensor);
+    fn read(&self, stream: &RngStream, offset: usize, out: &mut [f64]) {
+        let key = (stream.purpose as u32, stream.step, stream.query, stream.tensor);
         let row = self.0.get(&key).map_or(&[][..], Vec::as_slice);
         for (i, x) in out.iter_mut().enumerate() {
             // a number that is not there must not go unnoticed
@@ -41,13 +41,13 @@ impl Table {
 }
 
 impl Noise<f64> for Table {
-    fn normal(&self, place: &Place, offset: usize, out: &mut [f64]) {
-        self.read(place, offset, out);
+    fn normal(&self, stream: &RngStream, offset: usize, out: &mut [f64]) {
+        self.read(stream, offset, out);
     }
-    fn rademacher(&self, place: &Place, offset: usize, out: &mut [f64]) {
-        self.read(place, offset, out);
+    fn rademacher(&self, stream: &RngStream, offset: usize, out: &mut [f64]) {
+        self.read(stream, offset, out);
     }
-    fn uniform(&self, place: &Place, offset: usize, out: &mut [f64]) {
-        self.read(place, offset, out);
+    fn uniform(&self, stream: &RngStream, offset: usize, out: &mut [f64]) {
+        self.read(stream, offset, out);
     }
 }

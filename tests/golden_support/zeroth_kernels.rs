@@ -11,9 +11,9 @@ use eigenstep::numeric::Real;
 use eigenstep::numeric::random::philox4x32;
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    ActiveSet, Coordinate, Directions, Draw, Estimator, Fogzo, Grasp, Guided, IntegerFormat, Law,
-    Noise, Philox, Place, Purpose, QuantizedNormal, Query, Quzo, Random, Shaping, Sides, Spsa,
-    UnitNoise,
+    ActiveSet, Coordinate, DirectionKey, DirectionSampler, Directions, Estimator, FiniteDifference,
+    FitnessShaping, Fogzo, Grasp, Guided, IntegerFormat, Noise, Philox, Purpose, QuantizedNormal,
+    Quzo, Random, RngStream, Spsa, StepContext, UnitNoise,
 };
 use ndarray::{Array1, Array2, Axis};
 use serde_json::Value;
@@ -72,7 +72,7 @@ pub fn stream(case: &Value) -> Outcome {
     let (input, _, expect) = parts(case)?;
     json::only(input, &["seed", "tensor", "step", "purpose", "query", "start", "n"])?;
     let purpose = PURPOSES.get(json::count(input, "purpose")?).ok_or_else(|| skip("a purpose"))?;
-    let place = Place {
+    let stream = RngStream {
         step: json::count(input, "step")? as u64,
         query: json::count(input, "query")? as u32,
         tensor: json::count(input, "tensor")? as u32,
@@ -82,14 +82,14 @@ pub fn stream(case: &Value) -> Outcome {
     let noise: &dyn Noise<f64> = &philox;
     let (start, n) = (json::count(input, "start")?, json::count(input, "n")?);
     let mut found = vec![0; n];
-    philox.words(&place, start, &mut found);
+    philox.words(&stream, start, &mut found);
     equal("u32", &found, &words(json::field(expect, "u32")?)?)?;
     let mut found = vec![0.0; n];
-    noise.uniform(&place, start, &mut found);
+    noise.uniform(&stream, start, &mut found);
     identical("u01", &found, &json::reals::<f64>(expect, "u01")?)?;
-    noise.rademacher(&place, start, &mut found);
+    noise.rademacher(&stream, start, &mut found);
     identical("rademacher", &found, &json::reals::<f64>(expect, "rademacher")?)?;
-    noise.normal(&place, start, &mut found);
+    noise.normal(&stream, start, &mut found);
     let expected = json::reals::<f64>(expect, "normal")?;
     for (found, expected) in found.iter().zip(expected) {
         // 4 units in the last place; a cosine near 0 has lost some before
@@ -101,10 +101,10 @@ pub fn stream(case: &Value) -> Outcome {
     Ok(())
 }
 
-fn sides(name: &str) -> Outcome<Sides> {
+fn difference(name: &str) -> Outcome<FiniteDifference> {
     match name {
-        "central" => Ok(Sides::Central),
-        "forward" => Ok(Sides::Forward),
+        "central" => Ok(FiniteDifference::Central),
+        "forward" => Ok(FiniteDifference::Forward),
         other => Err(skip(format!("the runner does not know the side `{other}`"))),
     }
 }
@@ -130,15 +130,15 @@ pub fn rge(case: &Value) -> Outcome {
     let (table, num_samples) = directions(input, "directions")?;
     let objective = Objective::of(json::field(input, "objective")?)?;
     let mut model = Model::vector(json::reals(input, "x")?);
-    let law = match json::text(config, "distribution")? {
+    let sampler = match json::text(config, "distribution")? {
         "gaussian" => Random::Gaussian,
         "rademacher" => Random::Rademacher,
         "sphere" => Random::Sphere,
         "sphere_sqrt_d" => Random::ScaledSphere,
-        other => return Err(skip(format!("the runner does not know the law `{other}`"))),
+        other => return Err(skip(format!("the runner does not know the distribution `{other}`"))),
     };
-    let (epsilon, sides) = (number(config, "mu")?, sides(json::text(config, "sided")?)?);
-    let config = Spsa { epsilon, num_samples, sides, ..Spsa::with_law(law) };
+    let (epsilon, difference) = (number(config, "mu")?, difference(json::text(config, "sided")?)?);
+    let config = Spsa { epsilon, num_samples, difference, ..Spsa::with_sampler(sampler) };
     let mut estimator = config.build::<f64>()?.with_noise(table);
     let estimate = estimator.estimate(&mut model, |m| objective.at(&m.flat()))?;
     TOLERANCE.slice(
@@ -165,15 +165,15 @@ pub fn block_sphere(case: &Value) -> Outcome {
             values = rest;
         }
     }
-    fn run<L: Law>(
-        law: L,
+    fn run<S: DirectionSampler>(
+        sampler: S,
         (epsilon, num_samples): (f64, usize),
         table: Table,
         mut model: Model,
         objective: &Objective,
     ) -> Outcome<Vec<f64>> {
-        let sides = Sides::Forward;
-        let config = Spsa { epsilon, num_samples, sides, ..Spsa::with_law(law) };
+        let difference = FiniteDifference::Forward;
+        let config = Spsa { epsilon, num_samples, difference, ..Spsa::with_sampler(sampler) };
         let mut estimator = config.build::<f64>()?.with_noise(table);
         let order: Vec<String> = model.0.iter().map(|(name, _)| name.clone()).collect();
         let estimate = estimator.estimate(&mut model, |m| objective.at(&m.flat()))?;
@@ -195,8 +195,8 @@ struct Published {
 
 eigenstep::hyperparameters!(Published, "Published", { "published_epsilon": Positive = epsilon; });
 
-impl Law for Published {
-    type Directions<R: Real> = PublishedDirections<<Random as Law>::Directions<R>>;
+impl DirectionSampler for Published {
+    type Directions<R: Real> = PublishedDirections<<Random as DirectionSampler>::Directions<R>>;
 
     fn directions<R: Real>(&self) -> Self::Directions<R> {
         PublishedDirections { inner: Random::BlockSphere.directions::<R>(), scale: self.epsilon }
@@ -210,11 +210,11 @@ struct PublishedDirections<D> {
 }
 
 impl<R: Real, D: Directions<R>> Directions<R> for PublishedDirections<D> {
-    fn begin(&mut self, draw: &Draw<'_, R>) -> eigenstep::Result<()> {
-        self.inner.begin(draw)
+    fn begin(&mut self, context: &StepContext<'_, R>) -> eigenstep::Result<()> {
+        self.inner.begin(context)
     }
-    fn probe(&self, query: &Query<'_, R>, offset: usize, out: &mut [R]) {
-        self.inner.probe(query, offset, out);
+    fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
+        self.inner.probe(key, offset, out);
     }
     fn scale(&self, _: usize) -> f64 {
         self.scale
@@ -229,8 +229,8 @@ pub fn cge(case: &Value) -> Outcome {
     let mut model = Model::vector(json::reals(input, "x")?);
     let mask = json::integers(input, "mask")?;
     let active = mask.iter().enumerate().filter(|(_, on)| **on == 1).map(|(i, _)| i).collect();
-    let sides = sides(json::text(config, "sided")?)?;
-    let config = Coordinate { epsilon: number(config, "mu")?, sides, ..Coordinate::default() };
+    let difference = difference(json::text(config, "sided")?)?;
+    let config = Coordinate { epsilon: number(config, "mu")?, difference, ..Coordinate::default() };
     let mut estimator = config.build::<f64>()?;
     estimator.set_active(ActiveSet::Indices(BTreeMap::from([("x".to_owned(), active)])))?;
     let outcome = estimator.estimate(&mut model, |m| objective.at(&m.flat()));
@@ -255,9 +255,9 @@ pub fn evolution(case: &Value) -> Outcome {
     let (input, config, expect) = parts(case)?;
     json::only(config, &["sigma", "antithetic", "shaping", "weights_only"])?;
     let shaping = match json::text(config, "shaping")? {
-        "none" => Shaping::None,
-        "centered_rank" => Shaping::CenteredRank,
-        "nes_utility" => Shaping::NesUtility,
+        "none" => FitnessShaping::None,
+        "centered_rank" => FitnessShaping::CenteredRank,
+        "nes_utility" => FitnessShaping::NesUtility,
         other => return Err(skip(format!("the runner does not know the shaping `{other}`"))),
     };
     let weights_only = config.get("weights_only").and_then(Value::as_bool) == Some(true);
@@ -292,13 +292,13 @@ pub fn fogzo(case: &Value) -> Outcome {
     for (query, sign) in json::reals::<f64>(input, "s")?.into_iter().enumerate() {
         table.set(Purpose::Sign, (0, query, 0), vec![sign]);
     }
-    let law = Guided { beta: number(config, "beta")?, noise: UnitNoise::Normal };
-    let spsa = Spsa { epsilon: number(config, "eps")?, num_samples, ..Spsa::with_law(law) };
+    let sampler = Guided { beta: number(config, "beta")?, noise: UnitNoise::Normal };
+    let spsa = Spsa { epsilon: number(config, "eps")?, num_samples, ..Spsa::with_sampler(sampler) };
     let mut estimator = spsa.build::<f64>()?.with_noise(table);
     let gradient = Array1::from(json::reals::<f64>(input, "ste_gradient")?);
     let given = BTreeMap::from([("x".to_owned(), gradient)]);
     let estimate =
-        estimator.estimate_beside(law.beta, &mut model, &given, |m| objective.at(&m.flat()))?;
+        estimator.estimate_guided(sampler.beta, &mut model, &given, |m| objective.at(&m.flat()))?;
     let coefficients = &estimate.report().coefficients;
     TOLERANCE.slice("coefficients", coefficients, &json::reals::<f64>(expect, "coefficients")?)?;
     TOLERANCE.slice("estimate", &flat(&estimate)?, &json::reals::<f64>(expect, "estimate")?)
@@ -341,8 +341,8 @@ pub fn quzo_estimate(case: &Value) -> Outcome {
     let mut table = Table::default();
     let num_samples = quantized(quantized_rows(input), 0, &mut table)?;
     let format = IntegerFormat { bits: json::count(config, "bits")? as u8, full: false };
-    let law = QuantizedNormal { format };
-    let spsa = Spsa { epsilon: number(config, "mu")?, num_samples, ..Spsa::with_law(law) };
+    let sampler = QuantizedNormal { format };
+    let spsa = Spsa { epsilon: number(config, "mu")?, num_samples, ..Spsa::with_sampler(sampler) };
     let objective = Objective::of(json::field(input, "objective")?)?;
     let mut model = Model::vector(json::reals(input, "x")?);
     let mut estimator = spsa.build::<f64>()?.with_noise(table);
@@ -390,12 +390,12 @@ pub fn quzo_run(case: &Value) -> Outcome {
         json::only(step, &known)?;
         let report = opt.step(&mut model, |m| objective.at(&m.flat()))?.report;
         let expected = json::reals::<f64>(step, "coefficients")?;
-        let place = |stop: super::Stop| stop.at(format!("step {index}"));
-        TOLERANCE.slice("coefficients", &report.coefficients, &expected).map_err(place)?;
+        let at = |stop: super::Stop| stop.at(format!("step {index}"));
+        TOLERANCE.slice("coefficients", &report.coefficients, &expected).map_err(at)?;
         let codes: Vec<i64> = model.flat().iter().map(|w| (w / scale).round() as i64).collect();
         let expected: Vec<i64> =
             json::reals::<f64>(step, "expect_codes")?.iter().map(|&code| code as i64).collect();
-        equal("codes", &codes, &expected).map_err(place)?;
+        equal("codes", &codes, &expected).map_err(at)?;
     }
     Ok(())
 }
@@ -404,10 +404,10 @@ pub fn quzo_run(case: &Value) -> Outcome {
 pub fn replay(case: &Value) -> Outcome {
     let (input, config, expect) = parts(case)?;
     json::only(config, &["seed", "tensor", "purpose", "distribution", "lr", "weight_decay"])?;
-    let law = match json::text(config, "distribution")? {
+    let sampler = match json::text(config, "distribution")? {
         "gaussian" => Random::Gaussian,
         "rademacher" => Random::Rademacher,
-        other => return Err(skip(format!("the runner does not know the law `{other}`"))),
+        other => return Err(skip(format!("the runner does not know the distribution `{other}`"))),
     };
     let mut model = Model::vector(json::reals(input, "x")?);
     let seed = seed(config, "seed")?;
@@ -421,7 +421,7 @@ pub fn replay(case: &Value) -> Outcome {
     }
     for (step, slopes) in steps {
         let epsilon = 0.5;
-        let spsa = Spsa { epsilon, num_samples: slopes.len(), seed, ..Spsa::with_law(law) };
+        let spsa = Spsa { epsilon, num_samples: slopes.len(), seed, ..Spsa::with_sampler(sampler) };
         let mut estimator = spsa.build::<f64>()?;
         estimator.set_step(step as u64)?;
         estimator.ask(&mut model)?;
@@ -456,7 +456,7 @@ pub fn restore(case: &Value) -> Outcome {
     for row in rows {
         table.0.push(json::numbers(row)?.into_iter().map(|z| z as f32).collect());
     }
-    let spsa = Spsa { epsilon, ..Spsa::with_law(Random::Gaussian) };
+    let spsa = Spsa { epsilon, ..Spsa::with_sampler(Random::Gaussian) };
     let mut estimator = spsa.build::<f32>()?.with_noise(table);
     for _ in rows {
         estimator.estimate(&mut model, |x| f64::from(x.sum()))?;
@@ -469,14 +469,14 @@ pub fn restore(case: &Value) -> Outcome {
 struct Rows(Vec<Vec<f32>>);
 
 impl Noise<f32> for Rows {
-    fn normal(&self, place: &Place, offset: usize, out: &mut [f32]) {
-        let row = self.0.get(place.step as usize).and_then(|row| row.get(offset..));
+    fn normal(&self, stream: &RngStream, offset: usize, out: &mut [f32]) {
+        let row = self.0.get(stream.step as usize).and_then(|row| row.get(offset..));
         out.iter_mut().zip(row.unwrap_or_default()).for_each(|(x, &z)| *x = z);
     }
-    fn rademacher(&self, place: &Place, offset: usize, out: &mut [f32]) {
-        self.normal(place, offset, out);
+    fn rademacher(&self, stream: &RngStream, offset: usize, out: &mut [f32]) {
+        self.normal(stream, offset, out);
     }
-    fn uniform(&self, _: &Place, _: usize, out: &mut [f64]) {
+    fn uniform(&self, _: &RngStream, _: usize, out: &mut [f64]) {
         out.fill(f64::NAN);
     }
 }
@@ -529,14 +529,15 @@ pub fn grasp(case: &Value) -> Outcome {
         let expected = json::field(expect, key)?;
         let grasp = Grasp { fresh, signed: false };
         let mut model = model.clone();
-        let sides = Sides::Forward;
+        let difference = FiniteDifference::Forward;
         let scores = if fresh {
-            let law = Published { epsilon };
-            let spsa = Spsa { epsilon, num_samples, sides, ..Spsa::with_law(law) };
+            let sampler = Published { epsilon };
+            let spsa = Spsa { epsilon, num_samples, difference, ..Spsa::with_sampler(sampler) };
             let mut estimator = spsa.build::<f64>()?.with_noise(table.clone());
             grasp.scores(&mut estimator, &mut model, select(), loss)?
         } else {
-            let spsa = Spsa { epsilon, num_samples, sides, ..Spsa::with_law(Random::Gaussian) };
+            let spsa =
+                Spsa { epsilon, num_samples, difference, ..Spsa::with_sampler(Random::Gaussian) };
             let mut estimator = spsa.build::<f64>()?.with_noise(table.clone());
             grasp.scores(&mut estimator, &mut model, select(), loss)?
         };

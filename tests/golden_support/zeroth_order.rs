@@ -6,8 +6,9 @@ use super::objectives::{Model, Objective};
 use super::{Outcome, fail, json, skip};
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    Estimator, Hizoo, Law, LayerScaled, LayerScales, Lozo, Mask, Pick, Purpose, Random, Report,
-    Sides, Slope, Sparse, Spsa, SpsaEstimator, SubZero, ZerothOrder,
+    ConservativeChoice, DirectionSampler, Estimator, FiniteDifference, Hizoo, LayerScaled,
+    LayerScales, Lozo, Mask, Purpose, Random, Report, Slope, Sparse, Spsa, SpsaEstimator, SubZero,
+    ZerothOrder,
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -62,14 +63,14 @@ fn random(distribution: &str) -> Outcome<Random> {
         "gaussian" | "" => Ok(Random::Gaussian),
         "rademacher" => Ok(Random::Rademacher),
         "sphere" => Ok(Random::Sphere),
-        other => Err(skip(format!("the runner does not know the law `{other}`"))),
+        other => Err(skip(format!("the runner does not know the distribution `{other}`"))),
     }
 }
 
-fn sides(name: &str) -> Outcome<Sides> {
+fn difference(name: &str) -> Outcome<FiniteDifference> {
     match name {
-        "central" | "" => Ok(Sides::Central),
-        "forward" => Ok(Sides::Forward),
+        "central" | "" => Ok(FiniteDifference::Central),
+        "forward" => Ok(FiniteDifference::Forward),
         other => Err(skip(format!("the runner does not know the side `{other}`"))),
     }
 }
@@ -83,9 +84,9 @@ pub fn run(name: &str, case: &Value) -> Outcome {
     let mut config = Config::of(case)?;
     let (mu, lr) = (config.number("mu", 1e-3)?, config.number("lr", 1e-3)?);
     let num_samples = config.number("q", 1.0)? as usize;
-    let sides = sides(config.text("sided"))?;
-    let law = random(config.text("distribution"))?;
-    let spsa = Spsa { epsilon: mu, num_samples, sides, ..Spsa::with_law(law) };
+    let difference = difference(config.text("sided"))?;
+    let sampler = random(config.text("distribution"))?;
+    let spsa = Spsa { epsilon: mu, num_samples, difference, ..Spsa::with_sampler(sampler) };
     let case = Case::new(case)?;
     match name {
         "zo_sgd_conservative" => {
@@ -105,30 +106,30 @@ pub fn run(name: &str, case: &Value) -> Outcome {
         "zo_sgd_layer_scaled" => {
             let scales = LayerScales::Given(config.by_name("c")?);
             let unbiased = config.flag("unbiased", true);
-            let law = LayerScaled { law, scales, unbiased };
-            case.run(of(law, &spsa), optimizer(name, config, lr)?)
+            let sampler = LayerScaled { sampler, scales, unbiased };
+            case.run(of(sampler, &spsa), optimizer(name, config, lr)?)
         }
         "sparse_mezo" => {
-            let law = Sparse { law, mask: Mask::Below(config.by_name("threshold")?) };
-            case.run(of(law, &spsa), optimizer(name, config, lr)?)
+            let sampler = Sparse { sampler, mask: Mask::Below(config.by_name("threshold")?) };
+            case.run(of(sampler, &spsa), optimizer(name, config, lr)?)
         }
         "hizoo" => {
             let alpha = config.number("alpha", 0.0)?;
             if config.number("h0", 1.0)? != 1.0 {
                 return Err(skip("another h at first"));
             }
-            let law = Hizoo { alpha, ..Hizoo::default() };
-            case.run(of(law, &spsa), optimizer(name, config, lr)?)
+            let sampler = Hizoo { alpha, ..Hizoo::default() };
+            case.run(of(sampler, &spsa), optimizer(name, config, lr)?)
         }
         "lozo" | "lozo_m" => {
             let beta = config.number("beta", 0.0)?;
             let momentum = if name == "lozo_m" { beta } else { 0.0 };
-            let law = Lozo { rank, interval, scale_by_rank, momentum };
-            case.run(of(law, &spsa), optimizer(name, config, lr)?)
+            let sampler = Lozo { rank, interval, scale_by_rank, momentum };
+            case.run(of(sampler, &spsa), optimizer(name, config, lr)?)
         }
         "subzero" => {
-            let law = SubZero { rank, interval, rescale: config.flag("rescale", true) };
-            case.run(of(law, &spsa), optimizer(name, config, lr)?)
+            let sampler = SubZero { rank, interval, rescale: config.flag("rescale", true) };
+            case.run(of(sampler, &spsa), optimizer(name, config, lr)?)
         }
         "zo_sign" if config.text("sign_mode") == "coefficient" => {
             let spsa = Spsa { slope: Slope::Sign, ..spsa };
@@ -138,10 +139,10 @@ pub fn run(name: &str, case: &Value) -> Outcome {
     }
 }
 
-/// The same with another law.
-fn of<L: Law>(law: L, spsa: &Spsa) -> Spsa<L> {
-    let Spsa { epsilon, num_samples, sides, .. } = *spsa;
-    Spsa { epsilon, num_samples, sides, ..Spsa::with_law(law) }
+/// The same with another sampler.
+fn of<S: DirectionSampler>(sampler: S, spsa: &Spsa) -> Spsa<S> {
+    let Spsa { epsilon, num_samples, difference, .. } = *spsa;
+    Spsa { epsilon, num_samples, difference, ..Spsa::with_sampler(sampler) }
 }
 
 /// What the estimate goes into.
@@ -227,11 +228,15 @@ impl<'c> Case<'c> {
         Ok(Self { model, objective: Objective::of(json::field(case, "objective")?)?, steps, noise })
     }
 
-    fn estimator<L: Law>(&self, spsa: Spsa<L>) -> Outcome<SpsaEstimator<f64, L>> {
+    fn estimator<S: DirectionSampler>(&self, spsa: Spsa<S>) -> Outcome<SpsaEstimator<f64, S>> {
         Ok(spsa.build::<f64>()?.with_noise(self.noise.clone()))
     }
 
-    fn run<L: Law>(mut self, spsa: Spsa<L>, optimizer: Box<dyn Optimizer<f64>>) -> Outcome {
+    fn run<S: DirectionSampler>(
+        mut self,
+        spsa: Spsa<S>,
+        optimizer: Box<dyn Optimizer<f64>>,
+    ) -> Outcome {
         let estimator = self.estimator(spsa)?;
         let mut optimizer = optimizer;
         let mut estimator = estimator;
@@ -271,12 +276,12 @@ impl<'c> Case<'c> {
                 ["directions", "coefficients", "loss0", "loss_down", "loss_up", "picked", "expect"];
             json::only(step, &known)?;
             let objective = &self.objective;
-            let pick =
+            let choice =
                 estimator.step_conservatively(lr, &mut self.model, |m| objective.at(&m.flat()))?;
-            let picked = match pick {
-                Pick::Down => "down",
-                Pick::Up => "up",
-                Pick::Stay => "stay",
+            let picked = match choice {
+                ConservativeChoice::Down => "down",
+                ConservativeChoice::Up => "up",
+                ConservativeChoice::Stay => "stay",
             };
             equal("picked", &[picked], &[json::text(step, "picked")?])?;
             check(step, &self.model).map_err(|stop| stop.at(format!("step {index}")))?;
@@ -319,7 +324,7 @@ fn check_report(step: &Value, report: &Report) -> Outcome {
     }
 }
 
-/// What the law remembers.
+/// What the directions remember.
 fn check_state(step: &Value, model: &Model, state: &StateDict) -> Outcome {
     let saved = |key: &str| {
         let tensor = state.tensors.get(key).ok_or_else(|| fail(format!("no `{key}`")))?;

@@ -1,0 +1,107 @@
+//! What every estimator keeps within a step and from step to step.
+
+use super::estimate::{Estimate, LeafPool, Report, Slices};
+use super::saved::ESTIMATOR;
+use super::snapshot::{ParamSnapshot, VisitBuffers};
+use crate::error::{Error, Result};
+use crate::numeric::Element;
+use crate::optim::{Layout, NonFinite};
+use crate::state::{Record, Scalar, StateBytes, StateDict};
+use std::mem::replace;
+
+/// The tensors, the step, the report, and memory that is reused, so that a steady loop allocates nothing.
+#[derive(Debug)]
+pub struct EstimatorState<T: Element> {
+    pub(in crate::zeroth_order) snapshot: ParamSnapshot<T>,
+    /// The number of the next step.
+    pub(in crate::zeroth_order) step: u64,
+    /// Whether `ask` was called and the losses have not been told yet.
+    pub(in crate::zeroth_order) asked: bool,
+    pub(in crate::zeroth_order) report: Report,
+    pub(in crate::zeroth_order) buffers: VisitBuffers<T>,
+    /// A buffer for the losses of a step.
+    pub(in crate::zeroth_order) losses: Vec<f64>,
+    pool: LeafPool<T>,
+}
+
+impl<T: Element> EstimatorState<T> {
+    pub(in crate::zeroth_order) fn new(method: &'static str) -> Result<Self> {
+        Ok(Self {
+            snapshot: ParamSnapshot::new(method)?,
+            step: 0,
+            asked: false,
+            report: Report::default(),
+            buffers: VisitBuffers::default(),
+            losses: Vec::new(),
+            pool: LeafPool::default(),
+        })
+    }
+
+    /// Refuses a call that is not allowed between `ask` and `tell`.
+    pub(in crate::zeroth_order) fn refuse_if_asked(&self, what: &'static str) -> Result<()> {
+        let problem = "the losses of the step that was asked for have to be told first";
+        if self.asked { Err(Error::OutOfOrder { what, problem }) } else { Ok(()) }
+    }
+
+    /// Refuses losses from which no estimate can be made.
+    pub(in crate::zeroth_order) fn check(
+        &self,
+        method: &'static str,
+        (policy, expected): (NonFinite, usize),
+        losses: &[f64],
+    ) -> Result<()> {
+        let (found, bad) = (losses.len(), losses.iter().find(|loss| !loss.is_finite()));
+        match (policy, bad) {
+            _ if !self.asked => {
+                let problem = "the parameters have to be asked about first";
+                Err(Error::OutOfOrder { what: method, problem })
+            }
+            _ if found != expected => Err(Error::LossCount { method, expected, found }),
+            (NonFinite::Error, Some(&loss)) => Err(Error::NonFiniteLoss(loss)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the step and writes its losses into the report. `centre` is the loss at the unperturbed
+    /// parameters, if it was evaluated.
+    pub(in crate::zeroth_order) fn end_step(&mut self, losses: Vec<f64>, centre: Option<f64>) {
+        let finite = losses.iter().filter(|loss| loss.is_finite());
+        self.report.loss =
+            centre.unwrap_or_else(|| finite.clone().sum::<f64>() / finite.count().max(1) as f64);
+        self.losses = replace(&mut self.report.losses, losses);
+        self.report.step = self.step;
+        (self.asked, self.step) = (false, self.step + 1);
+    }
+
+    /// The estimate of the step that has ended.
+    pub(in crate::zeroth_order) fn estimate<'e>(
+        &'e self,
+        slices: &'e dyn Slices<T::Compute>,
+    ) -> Estimate<'e, T> {
+        Estimate::new(&self.report, slices, &self.snapshot, &self.pool)
+    }
+
+    /// The number of parameters, and the bytes of their copy.
+    pub(in crate::zeroth_order) fn count(&self) -> StateBytes {
+        let mut bytes = StateBytes::default();
+        bytes.add_parameters(self.snapshot.layout.numel());
+        bytes.add("copy", self.snapshot.base.bytes());
+        bytes
+    }
+
+    /// A state dict with the seed, the step and the tensors.
+    pub(in crate::zeroth_order) fn save(&self, method: &'static str, seed: u64) -> StateDict {
+        let mut dict = StateDict::new(method);
+        let mut record = Record::new(ESTIMATOR, &mut dict);
+        // all 64 bits survive
+        record.scalar("seed", Scalar::Int(seed as i64));
+        record.scalar("step", Scalar::Int(self.step as i64));
+        self.snapshot.save(&mut Record::new("tensors", &mut dict));
+        dict
+    }
+
+    /// Continues at a saved step with its tensors.
+    pub(in crate::zeroth_order) fn resume(&mut self, step: u64, layout: Layout) {
+        (self.snapshot.layout, self.step, self.asked) = (layout, step, false);
+    }
+}

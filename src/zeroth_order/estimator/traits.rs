@@ -1,0 +1,303 @@
+//! The trait of all estimators, with three ways to evaluate the probes of a step.
+
+use super::estimate::{Estimate, Report};
+use super::snapshot::VisitBuffers;
+use super::state::EstimatorState;
+use super::work_split::work_split;
+use crate::error::Result;
+use crate::numeric::Element;
+use crate::optim::{IntoLoss, Layout, NonFinite, Segment};
+use crate::params::Parameters;
+use crate::state::{StateBytes, StateDict};
+use std::fmt::Debug;
+use std::mem::take;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// What an estimator adds to its [`EstimatorState`]. Only this crate can implement it.
+pub trait Core<T: Element> {
+    /// What is kept from step to step.
+    fn state(&self) -> &EstimatorState<T>;
+
+    /// What is kept from step to step.
+    fn state_mut(&mut self) -> &mut EstimatorState<T>;
+
+    /// What happens to losses that are NaN or infinite.
+    fn non_finite(&self) -> NonFinite;
+
+    /// Number of probes of the step that was asked for.
+    fn num_probes(&self) -> usize;
+
+    /// Prepares the next step.
+    fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()>;
+
+    /// Makes the estimate from losses that have been checked, and ends the step.
+    fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T>;
+}
+
+/// Estimates a gradient from losses alone.
+///
+/// The estimate is a tree of gradients that every optimizer of the crate takes. There are three ways to
+/// evaluate the probes of a step. All of them give the same bits:
+///
+/// * [`Estimator::estimate`]: a closure evaluates one probe after another; the parameters are perturbed
+///   in place;
+/// * [`Estimator::estimate_parallel`]: several threads evaluate probes, each in its own copy of the model;
+/// * [`Estimator::ask`], [`Estimator::perturb`] and [`Estimator::tell`]: the caller evaluates the probes,
+///   on another machine if need be.
+///
+/// All evaluations of a step must see the same data and the same randomness (minibatch, dropout). They
+/// must not change the parameters, nor statistics such as those of batch normalisation. Afterwards the
+/// parameters are restored bit for bit, whether the evaluations succeed, fail or panic.
+///
+/// The tree must have the same leaves in the same order in every step: the position of a leaf selects its
+/// random numbers.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{prelude::*, zeroth_order::{Estimator, Spsa}};
+/// use ndarray::array;
+///
+/// let loss = |w: &ndarray::Array1<f64>| (w * w).sum();
+/// let mut w = array![1.0f64, -2.0, 3.0];
+/// let mut estimator = Spsa::default().build::<f64>()?;
+/// let mut opt = AdamW { lr: 0.05, ..AdamW::default() }.build()?;
+/// for _ in 0..300 {
+///     // the caller evaluates: copies are perturbed, and losses come back in order
+///     let losses: Vec<f64> = (0..estimator.ask(&mut w)?)
+///         .map(|probe| {
+///             let mut copy = w.clone();
+///             estimator.perturb(probe, &mut copy)?;
+///             Ok(loss(&copy))
+///         })
+///         .collect::<eigenstep::Result<_>>()?;
+///     let estimate = estimator.tell(&losses)?;
+///     opt.step(&mut w, &estimate)?;
+/// }
+/// assert!(loss(&w) < 0.1);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
+    /// The name in errors and state dicts.
+    fn name(&self) -> &'static str;
+
+    /// Changes the parameters from those of probe `from` to those of probe `to`. `None` stands for the
+    /// unperturbed parameters, as they were at [`Estimator::ask`].
+    ///
+    /// # Errors
+    /// Refuses a tree whose leaves are not those that [`Estimator::ask`] has seen.
+    fn move_to_probe(
+        &self,
+        buffers: &mut VisitBuffers<T>,
+        from: Option<usize>,
+        to: Option<usize>,
+        params: &mut dyn Parameters<T>,
+    ) -> Result<()>;
+
+    /// Bytes held, slot by slot.
+    fn state_bytes(&self) -> StateBytes;
+
+    /// A copy of everything that is needed to continue bit for bit: the seed, the step, and what the
+    /// directions remember.
+    fn state_dict(&self) -> StateDict;
+
+    /// Continues from a saved state.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`](crate::Error::StateDict) names the key. The estimator is unchanged then.
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()>;
+
+    /// The cost of a probe in any unit. Probes are distributed such that all workers have about the same
+    /// total cost.
+    fn cost(&self, probe: usize) -> u64 {
+        let _ = probe;
+        1
+    }
+
+    /// Number of estimates made so far. It is part of the key of the random numbers.
+    fn steps(&self) -> u64 {
+        self.state().step
+    }
+
+    /// The tensors, in the order of the tree; none before the first step.
+    fn segments(&self) -> &[Segment] {
+        self.state().snapshot.layout.segments()
+    }
+
+    /// The losses and coefficients of the last step.
+    fn report(&self) -> &Report {
+        &self.state().report
+    }
+
+    /// Plans the probes of the next step at these parameters, and returns their number. A second call
+    /// plans the same step again.
+    ///
+    /// # Errors
+    /// Refuses a tree whose leaves are not those of the first step, and numbers of steps, queries or
+    /// elements for which random numbers would repeat.
+    fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize> {
+        let first = self.segments().is_empty();
+        let planned = self.plan(params);
+        let state = self.state_mut();
+        state.asked = planned.is_ok();
+        if planned.is_err() && first {
+            // a first step that failed must not fix the tree
+            state.snapshot.layout = Layout::new();
+        }
+        planned.map(|()| self.num_probes())
+    }
+
+    /// Cancels the step that [`Estimator::ask`] planned.
+    fn cancel(&mut self) {
+        self.state_mut().asked = false;
+    }
+
+    /// Perturbs a copy of the parameters for the probe number `probe`. The copy must hold the parameters
+    /// that [`Estimator::ask`] has seen.
+    ///
+    /// # Errors
+    /// As [`Estimator::move_to_probe`].
+    fn perturb(&self, probe: usize, copy: &mut dyn Parameters<T>) -> Result<()> {
+        self.move_to_probe(&mut VisitBuffers::default(), None, Some(probe), copy)
+    }
+
+    /// Makes the estimate from the losses of all probes, in order, and ends the step.
+    ///
+    /// # Errors
+    /// [`Error::LossCount`](crate::Error::LossCount) if there are too few losses or too many;
+    /// [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss) unless the estimator skips or propagates
+    /// them; [`Error::OutOfOrder`](crate::Error::OutOfOrder) without a call of [`Estimator::ask`] before.
+    /// The step has not ended then.
+    fn tell(&mut self, losses: &[f64]) -> Result<Estimate<'_, T>> {
+        check(self, losses)?;
+        let mut kept = take(&mut self.state_mut().losses);
+        kept.clear();
+        kept.extend_from_slice(losses);
+        Ok(self.conclude(kept))
+    }
+
+    /// One step: the closure evaluates one probe after another, and the parameters are perturbed in place.
+    ///
+    /// # Errors
+    /// Those of the closure, of [`Estimator::ask`] and of [`Estimator::tell`]. The step has not ended then.
+    fn estimate<M, L>(
+        &mut self,
+        model: &mut M,
+        mut loss: impl FnMut(&mut M) -> L,
+    ) -> Result<Estimate<'_, T>>
+    where
+        Self: Sized,
+        M: Parameters<T>,
+        L: IntoLoss,
+    {
+        let probes = self.ask(model)?;
+        let state = self.state_mut();
+        let (mut buffers, mut losses) = (take(&mut state.buffers), take(&mut state.losses));
+        let mut held = None;
+        losses.clear();
+        let mut evaluate = |model: &mut M| {
+            for probe in 0..probes {
+                self.move_to_probe(&mut buffers, held, Some(probe), model)?;
+                held = Some(probe);
+                losses.push(loss(model).into_loss()?);
+            }
+            Ok(())
+        };
+        // after a panic, too, the parameters are restored
+        let outcome = catch_unwind(AssertUnwindSafe(|| evaluate(model)));
+        let restored = self.move_to_probe(&mut buffers, held, None, model);
+        self.state_mut().buffers = buffers;
+        let evaluated = outcome.unwrap_or_else(|panic| {
+            self.cancel();
+            resume_unwind(panic)
+        });
+        let checked = evaluated.and(restored).and_then(|()| check(self, &losses));
+        if let Err(error) = checked {
+            self.state_mut().losses = losses;
+            self.cancel();
+            return Err(error);
+        }
+        Ok(self.conclude(losses))
+    }
+
+    /// One step whose probes are evaluated on one thread per entry of `workers`. Each entry is a copy of
+    /// the model, which `clone_from` brings up to date.
+    ///
+    /// The result has the bits of [`Estimator::estimate`] for any number of workers.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`]. If several evaluations fail, the error is that of the first in order.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::{Estimator, Spsa};
+    /// use ndarray::array;
+    ///
+    /// let w = array![1.0f64, -2.0, 3.0];
+    /// let mut workers = vec![w.clone(), w.clone()];
+    /// let mut estimator = Spsa { num_samples: 8, ..Spsa::default() }.build::<f64>()?;
+    /// let estimate = estimator.estimate_parallel(&w, &mut workers, |w| (w * w).sum())?;
+    /// assert_eq!(estimate.report().evaluations(), 16);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    fn estimate_parallel<M, L>(
+        &mut self,
+        model: &M,
+        workers: &mut [M],
+        loss: impl Fn(&M) -> L + Sync,
+    ) -> Result<Estimate<'_, T>>
+    where
+        Self: Sized,
+        M: Parameters<T> + Clone + Send + Sync,
+        L: IntoLoss,
+    {
+        let Some(first) = workers.first_mut() else {
+            let mut copy = model.clone();
+            return self.estimate(&mut copy, |model| loss(model));
+        };
+        first.clone_from(model);
+        let probes = self.ask(first)?;
+        let costs: Vec<u64> = (0..probes).map(|probe| self.cost(probe)).collect();
+        let split = work_split(&costs, workers.len())?;
+        let (estimator, loss, split) = (&*self, &loss, &split);
+        let evaluate = |worker: usize, copy: &mut M| -> Vec<Result<f64>> {
+            if worker > 0 {
+                copy.clone_from(model);
+            }
+            let (mut buffers, mut held) = (VisitBuffers::default(), None);
+            let mine = (0..probes).filter(|&probe| split.get(probe) == Some(&worker));
+            mine.map(|probe| {
+                estimator.move_to_probe(&mut buffers, held, Some(probe), copy)?;
+                held = Some(probe);
+                loss(copy).into_loss()
+            })
+            .collect()
+        };
+        let parts: std::thread::Result<Vec<_>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (workers.iter_mut().enumerate())
+                .map(|(worker, copy)| scope.spawn(move || evaluate(worker, copy)))
+                .collect();
+            // wait for all of them, even if one has panicked
+            let parts: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+            parts.into_iter().collect()
+        });
+        let parts = parts.unwrap_or_else(|panic| {
+            self.cancel();
+            resume_unwind(panic)
+        });
+        // each worker evaluates consecutive probes, in ascending order
+        let losses = parts.into_iter().flatten().collect::<Result<Vec<f64>>>();
+        match losses.and_then(|losses| check(self, &losses).map(|()| losses)) {
+            Ok(losses) => Ok(self.conclude(losses)),
+            Err(error) => {
+                self.cancel();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Refuses losses from which no estimate can be made.
+fn check<T: Element>(estimator: &(impl Estimator<T> + ?Sized), losses: &[f64]) -> Result<()> {
+    let terms = (estimator.non_finite(), estimator.num_probes());
+    estimator.state().check(estimator.name(), terms, losses)
+}
