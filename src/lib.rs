@@ -48,8 +48,8 @@
 //! | [`MFac`](error_feedback::MFac) | 4m for the last m gradients; 6mρ + 4 at density ρ | a pass over the window | curvature of the whole model |
 //! | [`Ggt`](error_feedback::Ggt) | the same | a decomposition of order m | convex problems, badly conditioned |
 //! | [`MicroAdam`](error_feedback::MicroAdam) | 1 | – | fine-tuning, least memory |
-//! | [`GaLore`](error_feedback::GaLore) | 12r/n for an n × n matrix of rank r, all else 8 | two thin products a step, an SVD every 200 | large matrices, least memory |
-//! | [`LdAdam`](error_feedback::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen thin products a step | the same, with nothing of a gradient lost |
+//! | [`GaLore`](low_rank::GaLore) | 12r/n for an n × n matrix of rank r, all else 8 | two thin products a step, an SVD every 200 | large matrices, least memory |
+//! | [`LdAdam`](low_rank::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen thin products a step | the same, with nothing of a gradient lost |
 //!
 //! Every one of them runs with its state in fewer bits:
 //! [`with_state_precision`](optim::Optim::with_state_precision) takes a [`Precision`](quant::Precision).
@@ -99,6 +99,7 @@
 //! `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
 //! (old call → our call) and `benchmarks.md`.
 
+pub mod distributed;
 pub mod error;
 pub mod error_feedback;
 pub mod first_order;
@@ -106,6 +107,7 @@ pub mod gradient;
 pub mod hyper;
 pub mod kernel;
 pub mod linalg;
+pub mod low_rank;
 pub mod numeric;
 pub mod optim;
 pub mod params;

@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use eigenstep::Error;
-use eigenstep::error_feedback::Selection;
-use eigenstep::error_feedback::compressor::{Compressor, Identity, TopK};
-use eigenstep::error_feedback::exchange::{
+use eigenstep::distributed::{
     AllReduce, Alone, Comm, Compressed, Feedback, GradExchange, LocalComm, PowerSgd, PowerSgdOrder,
 };
+use eigenstep::error_feedback::Selection;
+use eigenstep::error_feedback::compressor::{Compressor, Identity, TopK};
 use eigenstep::state::{Dtype, Lookup, Record, StateDict, StateTensor};
 use std::cell::RefCell;
 use std::thread;

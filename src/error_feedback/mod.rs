@@ -5,8 +5,6 @@
 //! | [`MFac`] | all, the largest elements, or thin factors; the last `m` | 4m; 6mρ + 4 at density ρ | waits for the next step |
 //! | [`Ggt`] | the same | the same | the same |
 //! | [`MicroAdam`] | the largest elements of blocks, 10 times | 1 | waits in 4 bits |
-//! | [`LdAdam`] | a subspace that follows it | 4, and 12r/n of an n × n matrix | waits for the next step |
-//! | [`GaLore`] | a subspace, for 200 steps | 12r/n of an n × n matrix | is lost |
 //!
 //! A window of gradients ([`GradWindow`]) is a curvature matrix of the size of the model that is never
 //! formed: [`Fisher`] and [`WindowRoot`] invert it through the products of its gradients with each
@@ -14,21 +12,17 @@
 
 mod compression;
 pub mod compressor;
-pub mod exchange;
 mod feedback;
 mod fisher;
-mod galore;
 mod ggt;
 mod intake;
 mod kind;
-mod ldadam;
 mod memory;
 mod mfac;
 mod microadam;
 mod momentum;
 mod residual;
 mod root;
-mod subspace;
 mod window;
 mod window_method;
 
@@ -36,10 +30,8 @@ pub use compression::{Compression, LowRankness, Sparsity};
 pub use compressor::{Selection, power_iteration};
 pub use feedback::{EfAdagrad, ErrorFeedback, FeedbackMemory};
 pub use fisher::{Fisher, Normalization};
-pub use galore::{GaLore, GaLoreBlock};
 pub use ggt::{Ggt, GgtForm};
 pub use kind::Kind;
-pub use ldadam::{LdAdam, LdAdamBlock};
 pub use memory::WindowMemory;
 pub use mfac::MFac;
 pub use microadam::{Horizon, MicroAdam, MicroAdamMemory};
@@ -48,16 +40,6 @@ pub use residual::{Residual, ResidualFormat};
 pub use root::WindowRoot;
 pub use window::{GradWindow, LowRankRow, RowFormat};
 pub use window_method::{WindowMethod, WindowOptions};
-
-/// Calls `$macro!(Type)` for every method with error feedback that sees matrices: the list that the
-/// common tests read.
-#[macro_export]
-macro_rules! for_each_error_feedback {
-    ($macro:ident) => {
-        $macro!(GaLore);
-        $macro!(LdAdam);
-    };
-}
 
 /// Calls `$macro!(Type)` for every method that sees parameters as one vector: the list that the common
 /// tests read.

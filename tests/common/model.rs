@@ -82,7 +82,7 @@ macro_rules! matrix_method {
     };
 }
 eigenstep::for_each_second_order!(matrix_method);
-eigenstep::for_each_error_feedback!(matrix_method);
+eigenstep::for_each_low_rank!(matrix_method);
 
 macro_rules! windowed {
     ($method:ident) => {

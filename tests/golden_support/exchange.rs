@@ -8,11 +8,11 @@
 use super::compare::Tolerance;
 use super::matrix_runs::Options;
 use super::{Outcome, fail, json, skip};
-use eigenstep::error_feedback::Selection;
-use eigenstep::error_feedback::compressor::{Compressor, Identity, ScaledSign, TopK};
-use eigenstep::error_feedback::exchange::{
+use eigenstep::distributed::{
     Compressed, Feedback, GradExchange, LocalComm, PowerSgd, PowerSgdOrder,
 };
+use eigenstep::error_feedback::Selection;
+use eigenstep::error_feedback::compressor::{Compressor, Identity, ScaledSign, TopK};
 use ndarray::{Array1, Array2};
 use serde_json::Value;
 use std::thread;

@@ -58,6 +58,6 @@ pub fn instances() -> usize {
     eigenstep::for_each_windowed!(windowed);
     eigenstep::for_each_first_order!(rule);
     eigenstep::for_each_second_order!(matrix_method);
-    eigenstep::for_each_error_feedback!(matrix_method);
+    eigenstep::for_each_low_rank!(matrix_method);
     made
 }

@@ -1,4 +1,6 @@
-use super::{Comm, GRADIENT, GradExchange, mean};
+use super::checks::{GRADIENT, check_length};
+use super::comm::Comm;
+use super::exchange::{GradExchange, load_count, save_count};
 use crate::error::{Result, check_finite};
 use crate::kernel::Isa;
 use crate::numeric::Real;
@@ -12,7 +14,7 @@ use crate::state::{Dtype, Lookup, Record};
 ///
 /// # Examples
 /// ```
-/// use eigenstep::error_feedback::exchange::{AllReduce, Alone, GradExchange};
+/// use eigenstep::distributed::{AllReduce, Alone, GradExchange};
 ///
 /// let mut gradient = [1.0f32, -2.0];
 /// AllReduce::default().exchange(&Alone, &mut gradient)?;
@@ -66,11 +68,27 @@ impl<R: Real> GradExchange<R> for AllReduce {
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        super::save_count("sent", self.sent, record);
+        save_count("sent", self.sent, record);
     }
 
     fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
-        self.sent = super::load_count("sent", lookup)?;
+        self.sent = load_count("sent", lookup)?;
         Ok(())
     }
+}
+
+/// The sum over all workers divided by their number. A number of any worker that is not finite, a sum
+/// that overflows, or another length is an error for all of them; `values` have not changed then.
+pub(super) fn mean<R: Real>(comm: &dyn Comm, values: &mut [R]) -> Result<()> {
+    let own = check_finite(GRADIENT, &*values);
+    let mut bytes = Vec::with_capacity(size_of_val(values));
+    R::write_le(values, &mut bytes);
+    comm.all_reduce_sum(Dtype::of::<R>(), &mut bytes)?;
+    own?;
+    let workers = R::of(comm.size() as f64);
+    let means: Vec<R> = R::read_le(&bytes).into_iter().map(|sum: R| sum / workers).collect();
+    check_length(values.len(), means.len())?;
+    check_finite("the sum of all gradients", &means)?;
+    values.copy_from_slice(&means);
+    Ok(())
 }

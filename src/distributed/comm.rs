@@ -1,6 +1,6 @@
 //! What connects the workers.
 
-use super::problem;
+use super::checks::problem;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use crate::quant::bf16_value;

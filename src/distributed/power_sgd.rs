@@ -1,6 +1,7 @@
-use super::{
-    Comm, GRADIENT, GradExchange, check_length, load_count, mean, problem, save_count, save_vector,
-};
+use super::all_reduce::mean;
+use super::checks::{GRADIENT, check_length, problem};
+use super::comm::Comm;
+use super::exchange::{GradExchange, load_count, save_count, save_vector};
 use crate::error::{Error, Result, check_finite};
 use crate::error_feedback::compressor::{gram_schmidt, normal_factor, redraw_zero_columns};
 use crate::hyper::Range;
