@@ -1,11 +1,28 @@
 //! What methods over a window remember: the window, and this step's direction as a combination of it.
 
+use super::compression::Compression;
 use super::intake::Intake;
-use super::window_method::WindowOptions;
 use crate::error::{Error, Result};
 use crate::numeric::Real;
-use crate::optim::{Direction, Layout, VectorMemory, VectorStep};
+use crate::optim::{Direction, Layout, Scope, VectorMemory, VectorStep};
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
+
+/// The window of a method, by its options.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WindowOptions {
+    /// Number of gradients that are remembered.
+    pub capacity: usize,
+    /// What is kept of a gradient.
+    pub compression: Compression,
+    /// Whether an average of the gradients is kept beside them.
+    pub averages: bool,
+    /// Which parameters form one vector.
+    pub scope: Scope,
+    /// Weight of the parameter in the gradient, before everything: L2 regularisation.
+    pub gradient_decay: f64,
+    /// Failures in a row that are still borne.
+    pub tolerated_failures: u64,
+}
 
 /// The memory of a [`WindowMethod`](super::WindowMethod).
 ///

@@ -1,8 +1,8 @@
 use super::compression::Compression;
 use super::fisher::{Fisher, Normalization};
-use super::memory::WindowMemory;
+use super::memory::{WindowMemory, WindowOptions};
 use super::momentum::Momentum;
-use super::window_method::{WindowMethod, WindowOptions};
+use super::window_method::WindowMethod;
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;

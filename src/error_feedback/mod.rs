@@ -32,14 +32,14 @@ pub use feedback::{EfAdagrad, ErrorFeedback, FeedbackMemory};
 pub use fisher::{Fisher, Normalization};
 pub use ggt::{Ggt, GgtForm};
 pub use kind::Kind;
-pub use memory::WindowMemory;
+pub use memory::{WindowMemory, WindowOptions};
 pub use mfac::MFac;
 pub use microadam::{Horizon, MicroAdam, MicroAdamMemory};
 pub use momentum::{Momentum, MomentumCoefficients, Shrinkage};
 pub use residual::{Residual, ResidualFormat};
 pub use root::WindowRoot;
 pub use window::{GradWindow, LowRankRow, RowFormat};
-pub use window_method::{WindowMethod, WindowOptions};
+pub use window_method::WindowMethod;
 
 /// Calls `$macro!(Type)` for every method that sees parameters as one vector: the list that the common
 /// tests read.

@@ -1,29 +1,11 @@
 //! What methods over a window of gradients share: everything but their coefficients.
 
-use super::compression::Compression;
-use super::memory::WindowMemory;
+use super::memory::{WindowMemory, WindowOptions};
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::numeric::Real;
 use crate::optim::{Elementwise, Layout, Rule, Scope, VectorMethod, VectorStep};
 use crate::state::Lookup;
-
-/// The window of a method, by its options.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct WindowOptions {
-    /// Number of gradients that are remembered.
-    pub capacity: usize,
-    /// What is kept of a gradient.
-    pub compression: Compression,
-    /// Whether an average of the gradients is kept beside them.
-    pub averages: bool,
-    /// Which parameters form one vector.
-    pub scope: Scope,
-    /// Weight of the parameter in the gradient, before everything: L2 regularisation.
-    pub gradient_decay: f64,
-    /// Failures in a row that are still borne.
-    pub tolerated_failures: u64,
-}
 
 /// A method whose direction is `Σ cᵢgᵢ` over the last gradients, `+ s·v` for an average `v` of them.
 ///

@@ -1,6 +1,5 @@
 //! Numbers of 16 bits.
 
-use super::{Compressor, Message};
 use crate::kernel::Isa;
 use crate::numeric::Real;
 use crate::quant::{decode_bf16, encode_bf16};
@@ -40,7 +39,7 @@ impl HalfPrecision {
         }
     }
 
-    fn encode<R: Real>(self, x: &[R]) -> Vec<u16> {
+    pub(super) fn encode<R: Real>(self, x: &[R]) -> Vec<u16> {
         let mut codes = vec![0; x.len()];
         match self {
             Self::Bf16 => encode_bf16(Isa::detect(), x, &mut codes),
@@ -68,7 +67,7 @@ impl HalfPrecision {
 }
 
 /// `2^exponent`, of a normal number.
-fn power(exponent: i64) -> f64 {
+pub(super) fn power(exponent: i64) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
@@ -95,19 +94,6 @@ fn f16_value(code: u16) -> f64 {
         _ => (1024.0 + fraction) * power(exponent - 25),
     };
     if code >> 15 == 1 { -size } else { size }
-}
-
-impl<R: Real> Compressor<R> for HalfPrecision {
-    fn compress(&mut self, _: u64, x: &[R]) -> Message<R> {
-        Message::Half { format: *self, codes: self.encode(x) }
-    }
-
-    fn contraction(&self, _: usize) -> f64 {
-        1.0 - power(match self {
-            Self::Bf16 => -16,
-            Self::F16 => -22,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What a compressor makes of a vector.
 
-use super::bits::unpack;
-use super::{HalfPrecision, Natural, Qsgd, RandK};
+use super::half::HalfPrecision;
 use crate::numeric::Real;
 
 /// A vector in fewer bytes.
@@ -11,10 +10,10 @@ use crate::numeric::Real;
 /// | `Dense` | 4d | [`Identity`](super::Identity) |
 /// | `Sparse` | 8k | [`TopK`](super::TopK) of all |
 /// | `BlockSparse` | 6k | [`TopK`](super::TopK) of blocks of at most 65536 |
-/// | `Seeded` | 4k | [`RandK`] |
+/// | `Seeded` | 4k | [`RandK`](super::RandK) |
 /// | `Signs` | d/8 + 4 | [`ScaledSign`](super::ScaledSign) |
-/// | `Levels` | d⌈log₂(2s + 1)⌉/8 + 4 | [`Qsgd`] |
-/// | `Exponents` | 9d/8; 12d/8 in `f64` | [`Natural`] |
+/// | `Levels` | d⌈log₂(2s + 1)⌉/8 + 4 | [`Qsgd`](super::Qsgd) |
+/// | `Exponents` | 9d/8; 12d/8 in `f64` | [`Natural`](super::Natural) |
 /// | `Factors` | 4r(a + b) of a matrix a × b | [`LowRank`](super::LowRank) |
 /// | `Half` | 2d | [`HalfPrecision`] |
 ///
@@ -45,7 +44,7 @@ pub enum Message<R> {
         /// The elements.
         values: Vec<R>,
     },
-    /// Elements at places that the receiver draws itself, [`RandK::places`]; the others are zero.
+    /// Elements at places that the receiver draws itself, [`RandK::places`](super::RandK::places); the others are zero.
     Seeded {
         /// Number of elements of the vector.
         numel: usize,
@@ -133,35 +132,6 @@ impl<R: Real> Message<R> {
         }
     }
 
-    /// Writes the vector; elements beyond the shorter of both are left out.
-    pub fn decompress_into(&self, out: &mut [R]) {
-        match self {
-            Self::Dense(values) => write(out, values.iter().copied()),
-            Self::Sparse { indices, values, .. } => {
-                place(out, indices.iter().map(|&index| index as usize), values);
-            }
-            Self::BlockSparse { block, per_block, indices, values, .. } => {
-                place(out, block_places(indices, *block, *per_block), values);
-            }
-            Self::Seeded { numel, seed, t, values } => {
-                place(out, RandK::places(*seed, *t, *numel, values.len()).into_iter(), values);
-            }
-            Self::Signs { scale, signs, .. } => {
-                write(out, unpack(signs, 1).map(|bit| if bit == 1 { -*scale } else { *scale }));
-            }
-            Self::Levels { levels, norm, codes, .. } => {
-                let unit = norm.widen() / f64::from(*levels);
-                let value = |code| R::of((f64::from(code) - f64::from(*levels)) * unit);
-                write(out, unpack(codes, Qsgd::width(*levels)).map(value));
-            }
-            Self::Exponents { codes, .. } => {
-                write(out, unpack(codes, Natural::width::<R>()).map(Natural::value));
-            }
-            Self::Factors { columns, rank, p, r, .. } => multiply(out, (*columns, *rank), p, r),
-            Self::Half { format, codes } => format.decode(codes, out),
-        }
-    }
-
     /// Bytes of the payload: what changes from step to step, without the sizes, options and seeds that
     /// both sides know.
     pub fn bytes(&self) -> usize {
@@ -184,7 +154,7 @@ impl<R: Real> Message<R> {
 }
 
 /// Places in the vector of indices that count from the beginning of their block.
-fn block_places(
+pub(super) fn block_places(
     indices: &[u16],
     block: usize,
     per_block: usize,
@@ -194,29 +164,4 @@ fn block_places(
         let start = number.saturating_mul(block);
         indices.iter().map(move |&index| start.saturating_add(index.into()))
     })
-}
-
-fn write<R>(out: &mut [R], values: impl Iterator<Item = R>) {
-    out.iter_mut().zip(values).for_each(|(x, value)| *x = value);
-}
-
-/// Zeros but for some places.
-fn place<R: Real>(out: &mut [R], places: impl Iterator<Item = usize>, values: &[R]) {
-    out.fill(R::zero());
-    for (place, &value) in places.zip(values) {
-        if let Some(x) = out.get_mut(place) {
-            *x = value;
-        }
-    }
-}
-
-/// `P Rᵀ`, row by row.
-fn multiply<R: Real>(out: &mut [R], (columns, rank): (usize, usize), p: &[R], r: &[R]) {
-    let rows = out.chunks_mut(columns.max(1)).zip(p.chunks(rank.max(1)));
-    for (row, weights) in rows {
-        row.fill(R::zero());
-        for (&weight, factor) in weights.iter().zip(r.chunks(columns.max(1))) {
-            row.iter_mut().zip(factor).for_each(|(x, &r)| *x += weight * r);
-        }
-    }
 }

@@ -16,6 +16,9 @@
 
 mod accumulator;
 mod bits;
+mod decompress;
+mod dense;
+mod density;
 mod draws;
 mod half;
 mod low_rank;
@@ -33,6 +36,7 @@ mod wire;
 
 pub use crate::numeric::random::round_at_random;
 pub use accumulator::Accumulator;
+pub use dense::Identity;
 pub use half::HalfPrecision;
 pub use low_rank::power_iteration;
 pub(crate) use low_rank::{gram_schmidt, normal_factor, redraw_zero_columns};
@@ -43,7 +47,7 @@ pub use rand_k::RandK;
 pub use scaled_sign::ScaledSign;
 pub use scaled_top_k::ScaledTopK;
 pub use selection::Selection;
-pub use sparse::{Identity, TopK};
+pub use sparse::TopK;
 pub use thin::LowRank;
 pub use top_k::{block_top_k, select_top_k};
 

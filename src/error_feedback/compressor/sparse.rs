@@ -1,26 +1,8 @@
-//! Compressors that keep everything, or the largest elements.
+//! The largest elements.
 
 use super::{Compressor, Message, Selection};
 use crate::error::Result;
 use crate::numeric::Real;
-
-/// `C(x) = x`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Identity;
-
-impl<R: Real> Compressor<R> for Identity {
-    fn compress(&mut self, _: u64, x: &[R]) -> Message<R> {
-        Message::Dense(x.to_vec())
-    }
-
-    fn contraction(&self, _: usize) -> f64 {
-        1.0
-    }
-
-    fn variance(&self, _: usize) -> Option<f64> {
-        Some(0.0)
-    }
-}
 
 /// The largest elements of all, or of every block: `δ = k/d`, of blocks the smallest such share.
 ///

@@ -5,7 +5,7 @@
 //! threshold comes from maxima of groups: if `k` groups have a maximum of at least `t`, then so have `k`
 //! entries. The result does not depend on the guess.
 
-use super::selection::block_count;
+use super::density::block_count;
 use crate::kernel::reach::Reaching;
 use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
