@@ -14,10 +14,10 @@ use crate::state::{Dtype, Lookup, Record};
 ///
 /// # Examples
 /// ```
-/// use eigenstep::distributed::{AllReduce, Alone, GradExchange};
+/// use eigenstep::distributed::{AllReduce, SingleProcess, GradExchange};
 ///
 /// let mut gradient = [1.0f32, -2.0];
-/// AllReduce::default().exchange(&Alone, &mut gradient)?;
+/// AllReduce::default().exchange(&SingleProcess, &mut gradient)?;
 /// assert_eq!(gradient, [1.0, -2.0]);
 /// # Ok::<(), eigenstep::Error>(())
 /// ```

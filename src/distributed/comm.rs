@@ -93,9 +93,9 @@ fn sum_bf16(all: &[Vec<u8>]) -> Vec<u8> {
 
 /// One worker without others.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
+pub struct SingleProcess;
 
-impl Comm for Alone {
+impl Comm for SingleProcess {
     fn rank(&self) -> usize {
         0
     }

@@ -17,7 +17,7 @@
 //! # Examples
 //! Four workers, each with a quadratic of its own, and two numbers of eight in every message:
 //! ```
-//! use eigenstep::distributed::{Compressed, Feedback, GradExchange, LocalComm};
+//! use eigenstep::distributed::{CompressedAllReduce, Feedback, GradExchange, LocalComm};
 //! use eigenstep::error_feedback::Selection;
 //! use eigenstep::error_feedback::compressor::TopK;
 //!
@@ -25,7 +25,7 @@
 //!     let target: Vec<f64> = (0..8).map(|i| ((rank * 8 + i) as f64).sin()).collect();
 //!     let feedback = Feedback::Ef21 { momentum: 0.0, full_start: true };
 //!     let compressor = TopK(Selection::Count { k: 2 });
-//!     let mut exchange = Compressed::<f64>::new(feedback, Box::new(compressor))?;
+//!     let mut exchange = CompressedAllReduce::<f64>::new(feedback, Box::new(compressor))?;
 //!     let mut x = vec![0.0; 8];
 //!     for _ in 0..400 {
 //!         let mut gradient: Vec<f64> = x.iter().zip(&target).map(|(x, t)| x - t).collect();
@@ -49,12 +49,12 @@
 mod all_reduce;
 mod checks;
 mod comm;
-mod compressed;
+mod compressed_all_reduce;
 mod exchange;
 mod power_sgd;
 
 pub use all_reduce::AllReduce;
-pub use comm::{Alone, Comm, LocalComm};
-pub use compressed::{Compressed, Feedback};
+pub use comm::{Comm, LocalComm, SingleProcess};
+pub use compressed_all_reduce::{CompressedAllReduce, Feedback};
 pub use exchange::GradExchange;
 pub use power_sgd::{PowerSgd, PowerSgdOrder};

@@ -14,15 +14,15 @@ pub enum Compression {
     #[default]
     None,
     /// The largest elements.
-    Sparse(Sparsity),
+    Sparse(SparseConfig),
     /// Two thin factors of every matrix.
-    LowRank(LowRankness),
+    LowRank(LowRankConfig),
 }
 
 /// How a gradient is made sparse.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Sparsity {
+pub struct SparseConfig {
     /// Which elements are kept.
     pub selection: Selection,
     /// Whether what is left out is added to the next gradient; room for it is needed either way.
@@ -34,7 +34,7 @@ pub struct Sparsity {
     pub bf16_values: bool,
 }
 
-impl Default for Sparsity {
+impl Default for SparseConfig {
     /// The largest hundredth, with feedback in full precision.
     fn default() -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Default for Sparsity {
 /// the step before. Vectors are kept whole.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct LowRankness {
+pub struct LowRankConfig {
     /// Columns of the factors, at least 1.
     pub rank: usize,
     /// Whether what is left out is added to the next gradient; room for it is needed either way.
@@ -61,7 +61,7 @@ pub struct LowRankness {
     pub seed: u64,
 }
 
-impl Default for LowRankness {
+impl Default for LowRankConfig {
     /// Rank 4, with feedback in full precision.
     fn default() -> Self {
         Self { rank: 4, feedback: true, residual: ResidualFormat::Full, seed: 0 }
@@ -72,12 +72,12 @@ impl Compression {
     /// The largest `density` of every gradient, with error feedback.
     pub fn sparse(density: f64) -> Self {
         let selection = Selection::TopK { density };
-        Self::Sparse(Sparsity { selection, ..Sparsity::default() })
+        Self::Sparse(SparseConfig { selection, ..SparseConfig::default() })
     }
 
     /// Factors of `rank` columns of every matrix, with error feedback.
     pub fn low_rank(rank: usize) -> Self {
-        Self::LowRank(LowRankness { rank, ..LowRankness::default() })
+        Self::LowRank(LowRankConfig { rank, ..LowRankConfig::default() })
     }
 
     /// The format of the window's rows.

@@ -1,6 +1,6 @@
+use super::compressed_window::add_gradient;
 use super::compressor::{Message, Selection};
-use super::intake::add_gradient;
-use super::kind::{Compressors, Kind};
+use super::compressor_config::{CompressorConfig, Compressors};
 use super::residual::{Residual, ResidualFormat};
 use crate::error::Result;
 use crate::first_order::Adagrad;
@@ -31,7 +31,7 @@ use crate::state::{Lookup, Record, StateBytes};
 /// | field | default | |
 /// |---|---|---|
 /// | `method` | – | `Elementwise(rule)` or `Blocked(method)`; see [`ErrorFeedback::rule`] and [`ErrorFeedback::matrix`] |
-/// | `compressor` | the largest hundredth | any [`Kind`] |
+/// | `compressor` | the largest hundredth | any [`CompressorConfig`] |
 /// | `feedback` | true | false: what is left out is lost |
 /// | `residual` | `Full` | how ξ is held |
 /// | `scope` | `Group` | which parameters are compressed together |
@@ -47,14 +47,14 @@ use crate::state::{Lookup, Record, StateBytes};
 /// # Examples
 /// Lion on one element in ten of every gradient:
 /// ```
-/// use eigenstep::error_feedback::{ErrorFeedback, Kind, Selection};
+/// use eigenstep::error_feedback::{ErrorFeedback, CompressorConfig, Selection};
 /// use eigenstep::prelude::*;
 /// use ndarray::Array1;
 ///
 /// let target = Array1::from_iter((0..20).map(f64::from));
 /// let mut w = Array1::<f64>::zeros(20);
 /// let lion = Lion { lr: 0.1, ..Lion::default() };
-/// let compressor = Kind::TopK(Selection::TopK { density: 0.1 });
+/// let compressor = CompressorConfig::TopK(Selection::TopK { density: 0.1 });
 /// let mut opt = ErrorFeedback { compressor, ..ErrorFeedback::rule(lion) }.build()?;
 /// for step in 0..1500 {
 ///     opt.set_lr(0, 0.1 * (1.0 - f64::from(step) / 1500.0))?;
@@ -79,7 +79,7 @@ pub struct ErrorFeedback<M> {
     /// What steps along the compressed gradient.
     pub method: M,
     /// What is kept of a gradient.
-    pub compressor: Kind,
+    pub compressor: CompressorConfig,
     /// Whether what is left out is added to the next gradient.
     pub feedback: bool,
     /// How what is left out is held.
@@ -117,7 +117,7 @@ pub type EfAdagrad = ErrorFeedback<Elementwise<Adagrad>>;
 impl<M> ErrorFeedback<M> {
     /// The defaults around any method, as the engine runs it.
     pub fn around(method: M) -> Self {
-        let compressor = Kind::TopK(Selection::TopK { density: 0.01 });
+        let compressor = CompressorConfig::TopK(Selection::TopK { density: 0.01 });
         let residual = ResidualFormat::Full;
         Self { method, compressor, feedback: true, residual, scope: Scope::Group }
     }
@@ -131,7 +131,7 @@ impl<U: Rule> ErrorFeedback<Elementwise<U>> {
 
     /// A rule on the largest `density` of every gradient.
     pub fn sparse(rule: U, density: f64) -> Self {
-        let compressor = Kind::TopK(Selection::TopK { density });
+        let compressor = CompressorConfig::TopK(Selection::TopK { density });
         Self { compressor, ..Self::rule(rule) }
     }
 }
@@ -141,7 +141,7 @@ impl EfAdagrad {
     /// `|ξ + g|/√G`, where `G` begins with the rule's `eps`; `build` refuses one of zero.
     pub fn scaled(adagrad: Adagrad, density: f64) -> Self {
         let (selection, eps) = (Selection::TopK { density }, adagrad.eps);
-        let compressor = Kind::ScaledTopK { selection, eps };
+        let compressor = CompressorConfig::ScaledTopK { selection, eps };
         let rule = Adagrad { initial_accumulator_value: eps, ..adagrad };
         Self { compressor, ..Self::rule(rule) }
     }
@@ -252,7 +252,7 @@ impl<R: Real> Sent<R> {
 }
 
 impl<R: Real> Piece<R> {
-    fn absorb(
+    fn update(
         &mut self,
         step: &VectorStep<'_, R>,
         feedback: bool,
@@ -341,7 +341,7 @@ impl<M: Configured> VectorMethod for ErrorFeedback<M> {
     fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut FeedbackMemory<R>) {
         for (index, piece) in memory.pieces.iter_mut().enumerate() {
             let compressors = &mut memory.compressors;
-            piece.absorb(step, self.feedback, |a| compressors.compress(index, step.t, a));
+            piece.update(step, self.feedback, |a| compressors.compress(index, step.t, a));
         }
     }
 }

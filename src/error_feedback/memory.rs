@@ -1,7 +1,7 @@
 //! What methods over a window remember: the window, and this step's direction as a combination of it.
 
+use super::compressed_window::CompressedWindow;
 use super::compression::Compression;
-use super::intake::Intake;
 use crate::error::{Error, Result};
 use crate::numeric::Real;
 use crate::optim::{Direction, Layout, Scope, VectorMemory, VectorStep};
@@ -30,7 +30,7 @@ pub struct WindowOptions {
 /// own.
 #[derive(Debug)]
 pub struct WindowMemory<R> {
-    intake: Intake<R>,
+    gradients: CompressedWindow<R>,
     coefficients: Vec<f64>,
     /// An average of gradients that is preconditioned in their place, and its weight `s`.
     average: Option<(Vec<R>, f64)>,
@@ -42,7 +42,7 @@ impl<R: Real> WindowMemory<R> {
     pub(super) fn new(options: &WindowOptions, layout: &Layout) -> Self {
         let WindowOptions { capacity, compression, averages, .. } = options;
         Self {
-            intake: Intake::new(compression, *capacity, layout),
+            gradients: CompressedWindow::new(compression, *capacity, layout),
             coefficients: Vec::new(),
             average: averages.then(|| (vec![R::zero(); layout.numel()], 0.0)),
             failures: 0,
@@ -56,11 +56,11 @@ impl<R: Real> WindowMemory<R> {
         lookup: &Lookup<'_>,
     ) -> Result<Self> {
         let WindowOptions { capacity, compression, averages, .. } = options;
-        let intake = Intake::load(compression, *capacity, layout, lookup)?;
+        let gradients = CompressedWindow::load(compression, *capacity, layout, lookup)?;
         let average = || Ok((lookup.values("average", &[layout.numel()])?, 0.0));
         let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
         Ok(Self {
-            intake,
+            gradients,
             coefficients: Vec::new(),
             average: averages.then(average).transpose()?,
             failures: failures.ok_or_else(|| lookup.problem("failures", "is not a count"))?,
@@ -71,7 +71,7 @@ impl<R: Real> WindowMemory<R> {
     /// Moves the average, `v ← βv + (1 − β)g`, for the newest gradient as the window holds it; returns
     /// its products `⟨gᵢ, v⟩` with the gradients.
     pub(super) fn average(&mut self, beta: f64, weight: f64) -> Option<Vec<f64>> {
-        let window = &self.intake.window;
+        let window = &self.gradients.window;
         let (v, held) = self.average.as_mut()?;
         *held = weight;
         let decay = R::of(beta);
@@ -85,11 +85,11 @@ impl<R: Real> WindowMemory<R> {
     }
 
     /// Takes over the coefficients of this step; without any nothing moves.
-    pub(super) fn settle(&mut self, coefficients: Result<Vec<f64>>) {
-        let newest = self.intake.window.newest();
-        if self.intake.window.gram(newest, newest).is_nan() {
+    pub(super) fn set_coefficients(&mut self, coefficients: Result<Vec<f64>>) {
+        let newest = self.gradients.window.newest();
+        if self.gradients.window.gram(newest, newest).is_nan() {
             // a NaN that was let in stays visible; finite gradients have no such square
-            self.coefficients = vec![f64::NAN; self.intake.window.count()];
+            self.coefficients = vec![f64::NAN; self.gradients.window.count()];
             return;
         }
         match coefficients {
@@ -112,13 +112,13 @@ impl<R: Real> WindowMemory<R> {
     }
 
     /// Stores a gradient.
-    pub(super) fn absorb(&mut self, step: &VectorStep<'_, R>) {
-        self.intake.absorb(step);
+    pub(super) fn update(&mut self, step: &VectorStep<'_, R>) {
+        self.gradients.update(step);
     }
 
     /// The gradients that are remembered.
     pub fn window(&self) -> &super::GradWindow<R> {
-        &self.intake.window
+        &self.gradients.window
     }
 }
 
@@ -132,19 +132,19 @@ impl<R: Real> Direction<R> for WindowMemory<R> {
             }
             _ => out.fill(R::zero()),
         }
-        self.intake.window.combine(&self.coefficients, offset, out);
+        self.gradients.window.combine(&self.coefficients, offset, out);
     }
 }
 
 impl<R: Real> VectorMemory for WindowMemory<R> {
     fn count(&self, bytes: &mut StateBytes) {
-        self.intake.count(bytes);
+        self.gradients.count(bytes);
         let average = self.average.as_ref().map_or(0, |(v, _)| size_of_val(v.as_slice()));
         bytes.add("average", average);
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        self.intake.save(record);
+        self.gradients.save(record);
         if let Some((v, _)) = &self.average {
             record.tensor("average", StateTensor::new(&[v.len()], v));
         }

@@ -1,6 +1,6 @@
-use super::compression::{Compression, Sparsity};
+use super::compressed_window::CompressedWindow;
+use super::compression::{Compression, SparseConfig};
 use super::compressor::Selection;
-use super::intake::Intake;
 use super::momentum::Momentum;
 use super::residual::ResidualFormat;
 use crate::error::Result;
@@ -141,14 +141,14 @@ crate::hyperparameters!(MicroAdam, "MicroAdam", {
 impl MicroAdam {
     fn compression(&self) -> Compression {
         let Self { selection, residual, bf16_values, .. } = *self;
-        Compression::Sparse(Sparsity { selection, feedback: true, residual, bf16_values })
+        Compression::Sparse(SparseConfig { selection, feedback: true, residual, bf16_values })
     }
 }
 
 /// What [`MicroAdam`] remembers of one tensor.
 #[derive(Debug)]
 pub struct MicroAdamMemory<R> {
-    intake: Intake<R>,
+    gradients: CompressedWindow<R>,
     /// Weights of the gradients in the two averages, by slot.
     weights: Vec<[R; 2]>,
     eps: R,
@@ -156,15 +156,15 @@ pub struct MicroAdamMemory<R> {
 }
 
 impl<R: Real> MicroAdamMemory<R> {
-    fn around(intake: Intake<R>) -> Self {
-        Self { intake, weights: Vec::new(), eps: R::zero(), alpha: R::zero() }
+    fn new(gradients: CompressedWindow<R>) -> Self {
+        Self { gradients, weights: Vec::new(), eps: R::zero(), alpha: R::zero() }
     }
 }
 
 impl<R: Real> Direction<R> for MicroAdamMemory<R> {
     fn compute(&self, offset: usize, out: &mut [R]) {
         out.fill(R::zero());
-        let window = &self.intake.window;
+        let window = &self.gradients.window;
         with_scratch::<R, _>(out.len(), |squares| {
             squares.fill(R::zero());
             for (slot, &[first, second]) in self.weights.iter().enumerate() {
@@ -183,18 +183,18 @@ impl<R: Real> Direction<R> for MicroAdamMemory<R> {
             }
         });
         if self.alpha > R::zero() {
-            self.intake.add_residual(offset, self.alpha, out);
+            self.gradients.add_residual(offset, self.alpha, out);
         }
     }
 }
 
 impl<R: Real> VectorMemory for MicroAdamMemory<R> {
     fn count(&self, bytes: &mut StateBytes) {
-        self.intake.count(bytes);
+        self.gradients.count(bytes);
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        self.intake.save(record);
+        self.gradients.save(record);
     }
 }
 
@@ -220,21 +220,21 @@ impl VectorMethod for MicroAdam {
     }
 
     fn init<R: Real>(&self, layout: &Layout) -> MicroAdamMemory<R> {
-        MicroAdamMemory::around(Intake::new(&self.compression(), self.window, layout))
+        MicroAdamMemory::new(CompressedWindow::new(&self.compression(), self.window, layout))
     }
 
     fn load<R: Real>(&self, layout: &Layout, lookup: &Lookup<'_>) -> Result<MicroAdamMemory<R>> {
-        let intake = Intake::load(&self.compression(), self.window, layout, lookup)?;
-        Ok(MicroAdamMemory::around(intake))
+        let gradients = CompressedWindow::load(&self.compression(), self.window, layout, lookup)?;
+        Ok(MicroAdamMemory::new(gradients))
     }
 
     fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut MicroAdamMemory<R>) {
         // what the step before has applied is forgotten now
         if self.alpha > 0.0 {
-            memory.intake.scale_residual(1.0 - self.alpha);
+            memory.gradients.scale_residual(1.0 - self.alpha);
         }
-        memory.intake.absorb(step);
-        let window = &memory.intake.window;
+        memory.gradients.update(step);
+        let window = &memory.gradients.window;
         let horizon = match self.horizon {
             Horizon::Step => step.t as f64,
             Horizon::Window => window.count() as f64,

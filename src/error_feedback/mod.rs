@@ -10,13 +10,13 @@
 //! formed: [`Fisher`] and [`WindowRoot`] invert it through the products of its gradients with each
 //! other. [`Compression`] makes it small, and feeds back what it leaves out ([`Residual`]).
 
+mod compressed_window;
 mod compression;
 pub mod compressor;
+mod compressor_config;
 mod feedback;
 mod fisher;
 mod ggt;
-mod intake;
-mod kind;
 mod memory;
 mod mfac;
 mod microadam;
@@ -26,12 +26,12 @@ mod root;
 mod window;
 mod window_method;
 
-pub use compression::{Compression, LowRankness, Sparsity};
+pub use compression::{Compression, LowRankConfig, SparseConfig};
 pub use compressor::{Selection, power_iteration};
+pub use compressor_config::CompressorConfig;
 pub use feedback::{EfAdagrad, ErrorFeedback, FeedbackMemory};
 pub use fisher::{Fisher, Normalization};
 pub use ggt::{Ggt, GgtForm};
-pub use kind::Kind;
 pub use memory::{WindowMemory, WindowOptions};
 pub use mfac::MFac;
 pub use microadam::{Horizon, MicroAdam, MicroAdamMemory};

@@ -66,9 +66,9 @@ impl<W: WindowMethod> VectorMethod for W {
     }
 
     fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut WindowMemory<R>) {
-        memory.absorb(step);
+        memory.update(step);
         let coefficients = self.coefficients(memory);
-        memory.settle(coefficients);
+        memory.set_coefficients(coefficients);
     }
 
     fn tolerated_failures(&self) -> u64 {

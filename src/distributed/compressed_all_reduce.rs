@@ -67,7 +67,12 @@ impl<R> Feedback<R> {
             return Ok(());
         }
         let (expected, found) = ("in [0, 1)".to_owned(), value.to_string());
-        Err(Error::InvalidHyperparameter { optimizer: "Compressed", field, expected, found })
+        Err(Error::InvalidHyperparameter {
+            optimizer: "CompressedAllReduce",
+            field,
+            expected,
+            found,
+        })
     }
 }
 
@@ -75,7 +80,7 @@ impl<R> Feedback<R> {
 ///
 /// A worker that refuses its gradient tells the others, so that all of them refuse the step together.
 #[derive(Debug)]
-pub struct Compressed<R> {
+pub struct CompressedAllReduce<R> {
     feedback: Feedback<R>,
     compressor: Box<dyn Compressor<R>>,
     t: u64,
@@ -108,7 +113,7 @@ struct Prepared<R> {
     average: Vec<R>,
 }
 
-impl<R: Real> Compressed<R> {
+impl<R: Real> CompressedAllReduce<R> {
     /// An exchange before its first step. Compressors that draw random numbers have another seed on
     /// every worker, unless they say otherwise.
     ///
@@ -246,7 +251,7 @@ fn average<R: Real>(messages: &[Vec<u8>], numel: usize) -> Result<Vec<R>> {
     Ok(sum)
 }
 
-impl<R: Real> Compressed<R> {
+impl<R: Real> CompressedAllReduce<R> {
     /// Exchanges the messages, a refusal among them, and makes the common estimate of them.
     fn agree(
         &self,
@@ -266,7 +271,7 @@ impl<R: Real> Compressed<R> {
     }
 }
 
-impl<R: Real> GradExchange<R> for Compressed<R> {
+impl<R: Real> GradExchange<R> for CompressedAllReduce<R> {
     fn exchange(&mut self, comm: &dyn Comm, gradient: &mut [R]) -> Result<()> {
         if self.t == 0 {
             // made anew by every attempt at a first step

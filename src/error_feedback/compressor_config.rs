@@ -13,7 +13,7 @@ use crate::state::{Lookup, Record};
 /// A compressor by its options.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Kind {
+pub enum CompressorConfig {
     /// None: everything is kept.
     Identity,
     /// The largest elements.
@@ -42,7 +42,7 @@ pub enum Kind {
     },
 }
 
-impl Kind {
+impl CompressorConfig {
     /// Checks every option.
     pub(super) fn validate(&self, optimizer: &'static str) -> Result<()> {
         match self {
@@ -114,7 +114,7 @@ impl Kind {
 pub(super) struct Compressors<R>(Vec<Box<dyn Compressor<R>>>);
 
 impl<R: Real> Compressors<R> {
-    pub fn new(kind: &Kind, layout: &Layout) -> Self {
+    pub fn new(kind: &CompressorConfig, layout: &Layout) -> Self {
         let thin = |(seed, part): (u64, MatrixPart), rank| -> Box<dyn Compressor<R>> {
             match LowRank::new(part.rows, part.columns, rank, seed) {
                 Ok(thin) if !part.is_exact() => Box::new(thin),
@@ -124,7 +124,7 @@ impl<R: Real> Compressors<R> {
         };
         Self(match (kind, kind.whole(layout.numel())) {
             (_, Some(one)) => vec![one],
-            (Kind::LowRank { rank, seed }, None) => {
+            (CompressorConfig::LowRank { rank, seed }, None) => {
                 let parts = (*seed..).zip(MatrixPart::of(layout, *rank));
                 parts.map(|part| thin(part, *rank)).collect()
             }
@@ -132,7 +132,7 @@ impl<R: Real> Compressors<R> {
         })
     }
 
-    pub fn load(kind: &Kind, layout: &Layout, lookup: &Lookup<'_>) -> Result<Self> {
+    pub fn load(kind: &CompressorConfig, layout: &Layout, lookup: &Lookup<'_>) -> Result<Self> {
         let mut loaded = Self::new(kind, layout);
         for (index, compressor) in loaded.0.iter_mut().enumerate() {
             compressor.load(&lookup.nested(&format!("compressors.{index}")))?;
