@@ -191,8 +191,8 @@ fn equal_workers_are_one() {
         }
         x
     };
-    let alone = run(&SingleProcess);
-    assert!(workers(4, |_, comm| run(&comm)).iter().all(|x| distance(x, &alone) < 1e-13));
+    let single = run(&SingleProcess);
+    assert!(workers(4, |_, comm| run(&comm)).iter().all(|x| distance(x, &single) < 1e-13));
 }
 
 /// Threads that sleep at random change no bit.
@@ -268,9 +268,9 @@ fn bad_input() {
     assert!(LocalComm::workers(0).is_err());
     assert!(PowerSgd::<f64>::new(3, 3, 0, 0).is_err());
     assert!(PowerSgd::<f64>::new(usize::MAX, 3, 1, 0).is_err());
-    let mut thin = PowerSgd::<f64>::new(3, 3, 1, 0).unwrap();
-    thin.eps = f64::NAN;
-    let error = thin.exchange(&SingleProcess, &mut [1.0; 9]).unwrap_err();
+    let mut power_sgd = PowerSgd::<f64>::new(3, 3, 1, 0).unwrap();
+    power_sgd.eps = f64::NAN;
+    let error = power_sgd.exchange(&SingleProcess, &mut [1.0; 9]).unwrap_err();
     assert_eq!(error.to_string(), "PowerSgd: `eps` must be finite and >= 0, got NaN");
     let error = SingleProcess.all_reduce_sum(Dtype::U8, &mut [1, 2]).unwrap_err();
     assert_eq!(error.to_string(), "exchange: U8 cannot be summed");
@@ -434,7 +434,7 @@ fn iterations_send_what_is_left() {
     assert_eq!(error.to_string(), "PowerSgd: `iterations` must be at least 1, got 0");
 }
 
-/// Bytes on the wire: a tenth of a vector costs about a tenth, thin factors what they hold.
+/// Bytes on the wire: a tenth of a vector costs about a tenth, low-rank factors what they hold.
 #[test]
 fn messages_are_small() {
     let mut whole = AllReduce::default();
@@ -447,9 +447,9 @@ fn messages_are_small() {
     let mut exchange = made(Feedback::Ec, tenth);
     exchange.exchange(&SingleProcess, &mut vector(1, 1000)).unwrap();
     assert!((1200..1300).contains(&exchange.bytes_sent()), "{}", exchange.bytes_sent());
-    let mut thin = PowerSgd::<f64>::new(40, 25, 2, 0).unwrap();
-    thin.exchange(&SingleProcess, &mut vector(1, 1000)).unwrap();
-    assert_eq!(thin.bytes_sent(), 8 * 2 * 65);
+    let mut power_sgd = PowerSgd::<f64>::new(40, 25, 2, 0).unwrap();
+    power_sgd.exchange(&SingleProcess, &mut vector(1, 1000)).unwrap();
+    assert_eq!(power_sgd.bytes_sent(), 8 * 2 * 65);
 }
 
 /// bfloat16: the mean, within its precision; small numbers are not lost.

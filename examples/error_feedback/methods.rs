@@ -1,4 +1,4 @@
-//! The methods that are compared: one line each.
+//! The methods to compare: one line each.
 
 use eigenstep::error_feedback::{Compression, Momentum, ResidualFormat, Selection, SparseConfig};
 use eigenstep::prelude::*;
@@ -11,9 +11,9 @@ pub type Boxed = Box<dyn Optimizer<f32>>;
 pub struct Method {
     /// Its name.
     pub name: &'static str,
-    /// Learning rates that are tried.
+    /// The learning rates to try.
     pub grid: [f64; 4],
-    /// Makes the optimizer, with a learning rate.
+    /// Builds the optimizer for a learning rate.
     pub build: fn(f64) -> Result<Boxed>,
 }
 

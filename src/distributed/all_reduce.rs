@@ -7,10 +7,12 @@ use crate::numeric::Real;
 use crate::quant::{decode_bf16, encode_bf16};
 use crate::state::{Dtype, Lookup, Record};
 
-/// The mean of all gradients, whole or in 16 bits.
+/// The mean of the workers' gradients, sent in full precision or in bfloat16.
 ///
-/// In 16 bits gradients are divided by the number of workers before they are summed, so that sums do
-/// not overflow; bfloat16 has the range of `f32`, and loses no small ones by it.
+/// *Use it when* the network is fast, or as the baseline of a compressed exchange.
+///
+/// In bfloat16, gradients are divided by the number of workers before they are summed, so that sums do
+/// not overflow. bfloat16 has the range of `f32`, so small gradients are not lost by the division.
 ///
 /// # Examples
 /// ```
@@ -26,13 +28,13 @@ use crate::state::{Dtype, Lookup, Record};
 /// S. Li and others, "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", 2020.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllReduce {
-    /// Whether numbers travel as bfloat16.
+    /// Whether gradients are sent in bfloat16.
     pub bf16: bool,
     sent: u64,
 }
 
 impl AllReduce {
-    /// Numbers travel as bfloat16.
+    /// An exchange that sends gradients in bfloat16.
     pub fn bf16() -> Self {
         Self { bf16: true, sent: 0 }
     }
@@ -77,8 +79,10 @@ impl<R: Real> GradExchange<R> for AllReduce {
     }
 }
 
-/// The sum over all workers divided by their number. A number of any worker that is not finite, a sum
-/// that overflows, or another length is an error for all of them; `values` have not changed then.
+/// Replaces `values` by their mean over all workers.
+///
+/// If a number of any worker is not finite, a sum overflows or lengths differ, all workers get an
+/// error, and `values` have not changed.
 pub(super) fn mean<R: Real>(comm: &dyn Comm, values: &mut [R]) -> Result<()> {
     let own = check_finite(GRADIENT, &*values);
     let mut bytes = Vec::with_capacity(size_of_val(values));

@@ -7,7 +7,7 @@ pub(super) fn problem(text: impl Into<String>) -> Error {
     Error::Exchange { problem: text.into() }
 }
 
-/// What an error calls the gradient of this worker.
+/// The name of this worker's gradient in an error.
 pub(super) const GRADIENT: &str = "a gradient to exchange";
 
 pub(super) fn check_length(expected: usize, found: usize) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What every exchange can do, and how counts and vectors of it are saved.
+//! The trait of all exchanges, and how their counts and vectors are saved.
 
 use super::comm::Comm;
 use crate::error::Result;
@@ -6,25 +6,25 @@ use crate::numeric::Real;
 use crate::state::{Lookup, Record, Scalar, StateTensor};
 use std::fmt::Debug;
 
-/// Turns every worker's gradient into the estimate that all of them use.
+/// Turns the gradients of all workers into one estimate of their mean.
 pub trait GradExchange<R: Real>: Debug + Send {
-    /// Replaces `gradient`, this worker's, by the common one. All workers call it together, with
+    /// Replaces this worker's `gradient` by the common estimate. All workers call it together, with
     /// gradients of the same length.
     ///
     /// # Errors
-    /// A gradient that is not finite, or of another length than before; sums that overflow; a worker that
-    /// is gone; bytes that are no message. If one worker has such an error, all have one. Then the
-    /// gradient and what is remembered have not changed, apart from where a compressor's own iteration
-    /// goes on.
+    /// The gradient is not finite, or its length has changed; a sum overflows; a worker is gone; the
+    /// bytes received are not a message. If one worker gets an error, all workers get one. The
+    /// gradient and the state have not changed then. Only the state inside a compressor may have
+    /// moved on.
     fn exchange(&mut self, comm: &dyn Comm, gradient: &mut [R]) -> Result<()>;
 
-    /// Bytes of the messages that this worker has handed to the others so far, headers included.
+    /// Bytes that this worker has sent so far, headers included.
     fn bytes_sent(&self) -> u64;
 
-    /// Writes everything that the next exchange depends on.
+    /// Saves everything that the next exchange depends on.
     fn save(&self, record: &mut Record<'_>);
 
-    /// Reads what [`GradExchange::save`] has written; with an error nothing has changed.
+    /// Loads what [`GradExchange::save`] has saved. After an error nothing has changed.
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key.

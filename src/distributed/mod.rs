@@ -1,21 +1,29 @@
-//! How several workers agree on one gradient with few bytes.
+// floor 6
+//! Training on several workers: they agree on one gradient, and send few bytes for it.
 //!
-//! Every worker has a gradient of its own; an exchange replaces it by the common estimate that all of
-//! them step along, so that their parameters stay equal to the bit. What travels are bytes, through a
-//! [`Comm`]: [`LocalComm`] for virtual workers of one process; one over MPI needs four functions.
+//! Every worker computes its own gradient. A [`GradExchange`] replaces it by an estimate of the mean
+//! over all workers. The estimate is the same on every worker, so the parameters stay equal to the
+//! bit.
+//!
+//! Bytes travel through a [`Comm`]. [`LocalComm`] connects workers that are threads of one process;
+//! [`SingleProcess`] is a worker without others. Any other network needs three functions:
+//! [`rank`](Comm::rank), [`size`](Comm::size) and [`all_gather`](Comm::all_gather).
 //!
 //! | exchange | sends | state per worker | with a biased compressor |
 //! |---|---|---|---|
-//! | [`AllReduce`] | everything, or 16 bits of it | none | – |
-//! | [`Feedback::Plain`] | `C(g)` | none | stalls |
-//! | [`Feedback::Ec`] | `C(e + g)` | e | stalls where workers differ |
-//! | [`Feedback::Ef21`] | `C(v − h)` | h, and v with momentum | converges |
-//! | [`Feedback::EcIdeal`] | `C(e + g − h*)` | e, h* | converges; for analysis |
-//! | [`Feedback::EControl`] | `C(ηe + g − h)` | e, h | converges, also with noise |
-//! | [`PowerSgd`] | thin factors | e, Q | converges |
+//! | [`AllReduce`] | the gradient, in full precision or bfloat16 | none | – |
+//! | [`CompressedAllReduce`] with [`Feedback::Plain`] | `C(g)` | none | stalls |
+//! | … with [`Feedback::Ec`] | `C(e + g)` | e | stalls if the workers' gradients differ at the optimum |
+//! | … with [`Feedback::Ef21`] | `C(v − h)` | h, mean h, v | converges |
+//! | … with [`Feedback::EcIdeal`] | `C(e + g − h*)` | e, mean h* | converges; for analysis |
+//! | … with [`Feedback::EControl`] | `C(ηe + g − h)` | e, h, mean h | converges, also with gradient noise |
+//! | [`PowerSgd`] | the factors of a low-rank matrix | e, P, Q | converges |
+//!
+//! `g` is the worker's gradient, `C` a [compressor](crate::error_feedback::compressor), `e` the
+//! residual that error feedback keeps, `h` what the other workers know of `g`.
 //!
 //! # Examples
-//! Four workers, each with a quadratic of its own, and two numbers of eight in every message:
+//! Four workers, each with its own quadratic. Every message holds two elements of eight:
 //! ```
 //! use eigenstep::distributed::{CompressedAllReduce, Feedback, GradExchange, LocalComm};
 //! use eigenstep::error_feedback::Selection;

@@ -1,4 +1,4 @@
-//! The way of a gradient into a window: what is left out of it, and fed back.
+//! A window of gradients that are compressed, with error feedback, before they are stored.
 
 use super::compression::{Compression, LowRankConfig, SparseConfig};
 use super::compressor::{power_iteration, redraw_zero_columns};
@@ -12,10 +12,10 @@ use crate::optim::{Layout, VectorStep};
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use ndarray::{Array2, ArrayView2};
 
-/// Elements that one unit of work adds; selections per block take at least so many at a time.
+/// Elements of one unit of work. A selection by blocks takes at least so many elements at a time.
 const CHUNK: usize = 16_384;
 
-/// A window, and what its compression remembers.
+/// A window and the state of its compression.
 #[derive(Debug)]
 pub(super) struct CompressedWindow<R> {
     pub window: GradWindow<R>,
@@ -34,16 +34,16 @@ enum State<R> {
 struct SparseState<R> {
     options: SparseConfig,
     residual: Residual<R>,
-    /// The selected elements; kept for its memory.
+    /// The selected elements: a buffer for all steps.
     indices: Vec<u32>,
 }
 
-/// One parameter as a matrix.
+/// The state of one parameter.
 #[derive(Debug)]
 struct LowRankState<R> {
     part: MatrixPart,
     residual: Residual<R>,
-    /// `Q`, `columns × rank`: where the power iteration goes on.
+    /// `Q`, `columns × rank`: the next step of the power iteration starts from it.
     basis: Array2<R>,
 }
 
@@ -75,7 +75,7 @@ impl<R: Real> CompressedWindow<R> {
         layout: &Layout,
         lookup: &Lookup<'_>,
     ) -> Result<Self> {
-        // what the dict holds is read before memory is asked for
+        // reads what the dict holds before it allocates memory
         let window = GradWindow::load(compression.rows(layout.numel()), capacity, layout, lookup)?;
         let state = match *compression {
             Compression::None => State::None,
@@ -103,7 +103,7 @@ impl<R: Real> CompressedWindow<R> {
         Ok(Self { window, state })
     }
 
-    /// Stores a gradient in the window.
+    /// Compresses a gradient and stores it in the window.
     pub fn update(&mut self, step: &VectorStep<'_, R>) {
         let Self { window, state } = self;
         match state {
@@ -117,14 +117,14 @@ impl<R: Real> CompressedWindow<R> {
         }
     }
 
-    /// Adds a multiple of what sparse gradients have left out.
+    /// Adds a multiple of the residual, if the window is sparse.
     pub fn add_residual(&self, offset: usize, weight: R, out: &mut [R]) {
         if let State::Sparse(sparse) = &self.state {
             sparse.residual.add(offset, weight, out);
         }
     }
 
-    /// Multiplies what sparse gradients have left out.
+    /// Scales the residual, if the window is sparse.
     pub fn scale_residual(&mut self, factor: f64) {
         if let State::Sparse(sparse) = &mut self.state {
             sparse.residual.scale(factor);
@@ -163,7 +163,7 @@ impl<R: Real> CompressedWindow<R> {
 }
 
 impl<R: Real> SparseState<R> {
-    /// `a = ξ + g; c = C(a); ξ = a − c`, as many blocks at a time as make a piece worth the while.
+    /// `a = ξ + g; c = C(a); ξ = a − c`, piece by piece.
     fn update(&mut self, step: &VectorStep<'_, R>, window: &mut GradWindow<R>) {
         let Self { options, residual, indices } = self;
         let numel = step.layout.numel();
@@ -182,7 +182,7 @@ impl<R: Real> SparseState<R> {
 }
 
 impl<R: Real> LowRankState<R> {
-    /// The factors of this parameter's gradient; what they leave out is kept.
+    /// Factors this parameter's gradient, and keeps the residual.
     fn update(
         &mut self,
         step: &VectorStep<'_, R>,
@@ -197,7 +197,7 @@ impl<R: Real> LowRankState<R> {
         }
         residual.update(0, part.numel(), [step.t as u32, index], |a| {
             add_gradient(step, part.offset, options.feedback, a);
-            // the residual has the elements of the matrix
+            // the residual has as many elements as the matrix
             let Ok(matrix) = ArrayView2::from_shape((part.rows, part.columns), &*a) else {
                 return part.zero_row();
             };
@@ -212,7 +212,7 @@ impl<R: Real> LowRankState<R> {
     }
 }
 
-/// `a ← a + g`, or `a ← g` without feedback.
+/// `a ← a + g`; without feedback `a ← g`.
 pub(super) fn add_gradient<R: Real>(
     step: &VectorStep<'_, R>,
     base: usize,
@@ -233,8 +233,8 @@ pub(super) fn add_gradient<R: Real>(
     });
 }
 
-/// Elements that are selected from at a time: all of them, or whole blocks of the selection and of
-/// the residual.
+/// Length of the pieces that are selected from: the whole vector, or a multiple of the blocks of the
+/// selection and of the residual.
 fn piece_length(numel: usize, options: &SparseConfig) -> usize {
     let Some(block) = options.selection.block() else { return numel.max(1) };
     let (mut a, mut b) = (block, options.residual.block());

@@ -1,4 +1,5 @@
-//! What methods over a window remember: the window, and this step's direction as a combination of it.
+//! The state of a method over a window: the window, and the direction as a combination of its
+//! gradients.
 
 use super::compressed_window::CompressedWindow;
 use super::compression::Compression;
@@ -7,32 +8,32 @@ use crate::numeric::Real;
 use crate::optim::{Direction, Layout, Scope, VectorMemory, VectorStep};
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 
-/// The window of a method, by its options.
+/// Options of a method's window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WindowOptions {
-    /// Number of gradients that are remembered.
+    /// Number of gradients in the window.
     pub capacity: usize,
-    /// What is kept of a gradient.
+    /// How the window is compressed.
     pub compression: Compression,
-    /// Whether an average of the gradients is kept beside them.
+    /// Whether an average of the gradients is kept, too.
     pub averages: bool,
     /// Which parameters form one vector.
     pub scope: Scope,
-    /// Weight of the parameter in the gradient, before everything: L2 regularisation.
+    /// L2 regularisation: this multiple of the parameter is added to the gradient before everything
+    /// else.
     pub gradient_decay: f64,
-    /// Failures in a row that are still borne.
+    /// Consecutive failed decompositions that are tolerated.
     pub tolerated_failures: u64,
 }
 
-/// The memory of a [`WindowMethod`](super::WindowMethod).
+/// The state of a [`WindowMethod`](super::WindowMethod).
 ///
-/// The direction is `Σ cᵢgᵢ + s·v`, computed piece by piece where it is used: it has no memory of its
-/// own.
+/// The direction is `Σ cᵢgᵢ + s·v`. It is never stored, but computed piece by piece where it is used.
 #[derive(Debug)]
 pub struct WindowMemory<R> {
     gradients: CompressedWindow<R>,
     coefficients: Vec<f64>,
-    /// An average of gradients that is preconditioned in their place, and its weight `s`.
+    /// The average `v` of gradients, and its weight `s`.
     average: Option<(Vec<R>, f64)>,
     failures: u64,
     problem: &'static str,
@@ -68,8 +69,8 @@ impl<R: Real> WindowMemory<R> {
         })
     }
 
-    /// Moves the average, `v ← βv + (1 − β)g`, for the newest gradient as the window holds it; returns
-    /// its products `⟨gᵢ, v⟩` with the gradients.
+    /// Updates the average, `v ← βv + (1 − β)g`, with the newest gradient as the window stores it.
+    /// Returns the inner products `⟨gᵢ, v⟩`.
     pub(super) fn average(&mut self, beta: f64, weight: f64) -> Option<Vec<f64>> {
         let window = &self.gradients.window;
         let (v, held) = self.average.as_mut()?;
@@ -84,11 +85,11 @@ impl<R: Real> WindowMemory<R> {
         Some(window.products::<[R]>(v))
     }
 
-    /// Takes over the coefficients of this step; without any nothing moves.
+    /// Sets the coefficients of this step. After an error the direction is zero.
     pub(super) fn set_coefficients(&mut self, coefficients: Result<Vec<f64>>) {
         let newest = self.gradients.window.newest();
         if self.gradients.window.gram(newest, newest).is_nan() {
-            // a NaN that was let in stays visible; finite gradients have no such square
+            // a NaN that was let in stays visible; the square of finite gradients is never NaN
             self.coefficients = vec![f64::NAN; self.gradients.window.count()];
             return;
         }
@@ -116,7 +117,7 @@ impl<R: Real> WindowMemory<R> {
         self.gradients.update(step);
     }
 
-    /// The gradients that are remembered.
+    /// The window of gradients.
     pub fn window(&self) -> &super::GradWindow<R> {
         &self.gradients.window
     }

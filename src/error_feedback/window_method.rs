@@ -1,4 +1,4 @@
-//! What methods over a window of gradients share: everything but their coefficients.
+//! The common part of all methods over a window of gradients: everything but their coefficients.
 
 use super::memory::{WindowMemory, WindowOptions};
 use crate::error::Result;
@@ -7,23 +7,25 @@ use crate::numeric::Real;
 use crate::optim::{Elementwise, Layout, Rule, Scope, VectorMethod, VectorStep};
 use crate::state::Lookup;
 
-/// A method whose direction is `Σ cᵢgᵢ` over the last gradients, `+ s·v` for an average `v` of them.
+/// A method whose direction is `Σ cᵢgᵢ + s·v`, of the last gradients `gᵢ` and an average `v` of them.
 ///
-/// It needs its coefficients; window, compression, feedback, base rule, state and files are shared.
+/// The method computes the coefficients. Window, compression, error feedback, inner optimizer, state
+/// and checkpoints are shared.
 pub trait WindowMethod: Hyperparameters {
-    /// What is done with the direction.
+    /// The inner optimizer.
     type Base: Rule;
 
-    /// What is done with the direction.
+    /// The inner optimizer.
     fn base(&self) -> &Self::Base;
 
-    /// The window.
+    /// The options of the window.
     fn window(&self) -> WindowOptions;
 
-    /// The coefficients `c` of the gradients in their slots, after the newest was stored.
+    /// The coefficients `c` of the gradients, by slot. The newest gradient is in the window already.
     ///
     /// # Errors
-    /// [`Error::Decomposition`](crate::Error::Decomposition); then nothing moves, and it is counted.
+    /// [`Error::Decomposition`](crate::Error::Decomposition). The failure is counted, and the
+    /// direction of this step is zero.
     fn coefficients<R: Real>(&self, memory: &mut WindowMemory<R>) -> Result<Vec<f64>>;
 }
 
@@ -41,7 +43,7 @@ impl<W: WindowMethod> VectorMethod for W {
 
     fn gradient_decay(&self) -> f64 {
         let decay = self.window().gradient_decay;
-        // an ascent turns the direction later
+        // with `maximize` the direction changes its sign later
         if self.base().maximize() { -decay } else { decay }
     }
 

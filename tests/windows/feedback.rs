@@ -29,9 +29,9 @@ fn shampoo() -> Shampoo {
 /// I2: what is kept whole is the method itself, bit for bit.
 #[test]
 fn keeping_everything_changes_nothing() {
-    let kinds =
+    let compressors =
         [CompressorConfig::Identity, CompressorConfig::TopK(Selection::TopK { density: 1.0 })];
-    for compressor in kinds {
+    for compressor in compressors {
         for scope in [Scope::Model, Scope::Group, Scope::Tensor] {
             let around =
                 ErrorFeedback { compressor, scope, ..ErrorFeedback::rule(AdamW::default()) };
@@ -139,7 +139,7 @@ fn resumes<M: TensorMethod<f64>>(method: ErrorFeedback<M>) {
 
 /// Every compressor: what a quadratic loses without its state comes back, and everything resumes.
 #[test]
-fn every_kind_descends_and_resumes() {
+fn every_compressor_descends_and_resumes() {
     for compressor in [
         CompressorConfig::Identity,
         CompressorConfig::TopK(Selection::Count { k: 2 }),

@@ -1,4 +1,4 @@
-//! Vectors from messages.
+//! Decompression of messages.
 
 use super::bits::unpack;
 use super::message::block_places;
@@ -6,7 +6,8 @@ use super::{Message, Natural, Qsgd, RandK};
 use crate::numeric::Real;
 
 impl<R: Real> Message<R> {
-    /// Writes the vector; elements beyond the shorter of both are left out.
+    /// Writes the vector into `out`. If lengths differ, only the elements of the shorter one are
+    /// written.
     pub fn decompress_into(&self, out: &mut [R]) {
         match self {
             Self::Dense(values) => write(out, values.iter().copied()),
@@ -40,7 +41,7 @@ fn write<R>(out: &mut [R], values: impl Iterator<Item = R>) {
     out.iter_mut().zip(values).for_each(|(x, value)| *x = value);
 }
 
-/// Zeros but for some places.
+/// Writes zeros, and `values` at some positions.
 fn place<R: Real>(out: &mut [R], places: impl Iterator<Item = usize>, values: &[R]) {
     out.fill(R::zero());
     for (place, &value) in places.zip(values) {

@@ -1,10 +1,10 @@
-//! Every element, as it is or in 16 bits.
+//! Compressors that keep every element: as it is, or in 16 bits.
 
 use super::half::power;
 use super::{Compressor, HalfPrecision, Message};
 use crate::numeric::Real;
 
-/// `C(x) = x`.
+/// No compression: `C(x) = x`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity;
 

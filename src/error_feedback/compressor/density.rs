@@ -1,6 +1,7 @@
-//! How many elements a density stands for.
+//! The number of elements that a density stands for.
 
-/// `density·numel`, rounded up or down, of the shortest decimal fraction that reads as `density`.
+/// `density·numel`, rounded up or down. `density` counts as the shortest decimal fraction that parses
+/// to it.
 pub(super) fn share(density: f64, numel: usize, up: bool) -> usize {
     let text = density.to_string();
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
@@ -12,11 +13,11 @@ pub(super) fn share(density: f64, numel: usize, up: bool) -> usize {
         false => product / unit,
     });
     let rounded = || if up { (density * numel as f64).ceil() } else { density * numel as f64 };
-    // more digits than 128 bits hold: far from any decision
+    // more digits than 128 bits hold: rounding does not matter then
     exact.map_or_else(|| rounded() as usize, |count| count as usize).min(numel)
 }
 
-/// Entries that are kept of a block.
+/// Number of elements that are kept of a block of `len`.
 pub(super) fn block_count(density: f64, len: usize) -> usize {
     share(density, len, true)
 }

@@ -1,4 +1,4 @@
-//! Matrices as products of two thin factors, from one step to the next.
+//! The compressor of matrices to two low-rank factors.
 
 use super::power_iteration::{normal_factor, power_iteration, redraw_zero_columns};
 use super::{Compressor, Message};
@@ -10,19 +10,22 @@ use ndarray::{Array2, ArrayView2};
 
 const NAME: &str = "LowRank";
 
-/// One power iteration a step, which begins where the last one ended.
+/// Two low-rank factors of a matrix: one step of the power iteration per message, from the factor of
+/// the last message.
 ///
 /// ```text
 /// (P, R) = power_iteration(M/s, Q)                  s: power of two near the largest element
 /// C(M) = s·P Rᵀ,  Q ← R                             δ ≥ 0; r/min(a, b) if M stays the same
 /// ```
-/// of a matrix `M` of a × b elements: 4r(a + b) bytes in `f32`, and as many for `Q`. What it leaves out
-/// is never longer than `M`, but a matrix whose rows are all orthogonal to `Q` is left out as a whole:
-/// use it with error feedback. Columns of `Q` that are zero are drawn anew. Where the factors would
-/// not be smaller than the matrix, as those of a vector, the matrix is sent as it is, `δ = 1`.
+/// A message for an a × b matrix `M` takes 4r(a + b) bytes in `f32`. The residual is never longer
+/// than `M`. But if all rows of `M` are orthogonal to `Q` the message is zero, so use it with error
+/// feedback. Columns of `Q` that become zero are drawn again. If the factors would not be smaller
+/// than the matrix, as for a vector, the matrix is sent as it is, with `δ = 1`.
 ///
-/// Scaling makes the message of `cM` that of `M` times `c`: without it the constant of the
-/// orthogonalisation would swallow small gradients.
+/// Because `M` is scaled, the message of `cM` is `c` times the message of `M`. Without scaling, the
+/// constant of the orthogonalisation would lose small gradients.
+///
+/// State: `Q`, 4br bytes in `f32`.
 ///
 /// # Errors
 /// [`LowRank::new`] refuses a rank of 0.
@@ -51,17 +54,17 @@ pub struct LowRank<R> {
     columns: usize,
     rank: usize,
     seed: u64,
-    /// `Q`; of size 0 where matrices are sent as they are.
+    /// `Q`; empty if matrices are sent as they are.
     basis: Array2<R>,
 }
 
 impl<R: Real> LowRank<R> {
-    /// Factors of `rank` columns, or as many as the matrix has, of matrices of `rows × columns`
-    /// elements; `seed` is the same on all workers.
+    /// A compressor of matrices of `rows × columns` elements. `rank` is cut to the shorter side. All
+    /// workers need the same `seed`.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`] for the field `rank` if it is 0, and for `columns` if there are
-    /// more elements than can be counted.
+    /// [`Error::InvalidHyperparameter`] for the field `rank` if it is 0, and for `columns` if there
+    /// are too many elements to be counted.
     pub fn new(rows: usize, columns: usize, rank: usize, seed: u64) -> Result<Self> {
         let wrong = |field, expected: &str, found: usize| {
             let (expected, found) = (expected.to_owned(), found.to_string());
@@ -80,7 +83,7 @@ impl<R: Real> LowRank<R> {
         Ok(Self { rows, columns, rank, seed, basis })
     }
 
-    /// Columns of the factors.
+    /// Number of columns of the factors.
     pub fn rank(&self) -> usize {
         self.rank
     }
@@ -107,7 +110,7 @@ impl<R: Real> Compressor<R> for LowRank<R> {
         Message::Factors { rows, columns, rank, p: p.iter().copied().collect(), r }
     }
 
-    /// 0: matrices may be orthogonal to what came before.
+    /// 0: a matrix may be orthogonal to `Q`.
     fn contraction(&self, _: usize) -> f64 {
         if self.is_exact() { 1.0 } else { 0.0 }
     }

@@ -1,23 +1,23 @@
-//! What a compressor makes of a vector.
+//! Compressed vectors.
 
 use super::half::HalfPrecision;
 use crate::numeric::Real;
 
-/// A vector in fewer bytes.
+/// A compressed vector.
 ///
-/// | variant | payload, bytes for `d` elements in `f32` | of |
+/// | variant | payload for `d` elements in `f32`, bytes | compressor |
 /// |---|---|---|
 /// | `Dense` | 4d | [`Identity`](super::Identity) |
-/// | `Sparse` | 8k | [`TopK`](super::TopK) of all |
-/// | `BlockSparse` | 6k | [`TopK`](super::TopK) of blocks of at most 65536 |
+/// | `Sparse` | 8k | [`TopK`](super::TopK) of all elements |
+/// | `BlockSparse` | 6k | [`TopK`](super::TopK) of blocks of at most 65536 elements |
 /// | `Seeded` | 4k | [`RandK`](super::RandK) |
 /// | `Signs` | d/8 + 4 | [`ScaledSign`](super::ScaledSign) |
 /// | `Levels` | d⌈log₂(2s + 1)⌉/8 + 4 | [`Qsgd`](super::Qsgd) |
 /// | `Exponents` | 9d/8; 12d/8 in `f64` | [`Natural`](super::Natural) |
-/// | `Factors` | 4r(a + b) of a matrix a × b | [`LowRank`](super::LowRank) |
+/// | `Factors` | 4r(a + b) for an a × b matrix | [`LowRank`](super::LowRank) |
 /// | `Half` | 2d | [`HalfPrecision`] |
 ///
-/// Packed codes begin in the lowest bits of a byte; the last byte is filled up with zeros.
+/// Codes are packed from the lowest bits of a byte on. The last byte is padded with zeros.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message<R> {
     /// All elements.
@@ -26,42 +26,43 @@ pub enum Message<R> {
     Sparse {
         /// Number of elements of the vector.
         numel: usize,
-        /// Places of the elements, ascending.
+        /// Positions of the elements, ascending.
         indices: Vec<u32>,
         /// The elements.
         values: Vec<R>,
     },
-    /// As many elements of every block; the others are zero.
+    /// The same number of elements of every block; the others are zero.
     BlockSparse {
         /// Number of elements of the vector.
         numel: usize,
-        /// Elements of a block; the last one may be shorter.
+        /// Length of a block; the last one may be shorter.
         block: usize,
-        /// Elements that are kept of a block; of the last one what is left.
+        /// Number of elements of a block; the last one has the remaining ones.
         per_block: usize,
-        /// Places of the elements in their blocks, ascending in each.
+        /// Positions of the elements in their blocks, ascending in each.
         indices: Vec<u16>,
         /// The elements.
         values: Vec<R>,
     },
-    /// Elements at places that the receiver draws itself, [`RandK::places`](super::RandK::places); the others are zero.
+    /// Elements at random positions; the others are zero. The receiver draws the positions itself:
+    /// [`RandK::places`](super::RandK::places).
     Seeded {
         /// Number of elements of the vector.
         numel: usize,
-        /// Key of the places.
+        /// Seed of the positions.
         seed: u64,
-        /// Step number of the places.
+        /// Step number of the positions.
         t: u64,
-        /// The elements in the order of their places, with their factor.
+        /// The elements in the order of their positions, scaled by `d/k` if unbiased.
         values: Vec<R>,
     },
-    /// One magnitude, and a sign for every element.
+    /// One magnitude and the sign of every element.
     Signs {
         /// Number of elements of the vector.
         numel: usize,
         /// The magnitude.
         scale: R,
-        /// One bit for every element, set if it is negative.
+        /// One bit per element, set if it is negative.
         signs: Vec<u8>,
     },
     /// Multiples `q = −s ..= s` of `norm/s`.
@@ -72,14 +73,14 @@ pub enum Message<R> {
         levels: u32,
         /// Length of the vector.
         norm: R,
-        /// `q + s`, packed in ⌈log₂(2s + 1)⌉ bits each.
+        /// `q + s` in ⌈log₂(2s + 1)⌉ bits each, packed.
         codes: Vec<u8>,
     },
     /// Powers of two.
     Exponents {
         /// Number of elements of the vector.
         numel: usize,
-        /// The highest bits of every element, packed: sign and exponent; zero for 0.
+        /// Sign and exponent of every element, packed; 0 for zero.
         codes: Vec<u8>,
     },
     /// A matrix `P Rᵀ`.
@@ -97,7 +98,7 @@ pub enum Message<R> {
     },
     /// All elements in 16 bits.
     Half {
-        /// What the bits mean.
+        /// The format.
         format: HalfPrecision,
         /// The elements.
         codes: Vec<u16>,
@@ -120,7 +121,7 @@ impl<R: Real> Message<R> {
         }
     }
 
-    /// Places and elements, if these are all that the message has; else the message.
+    /// Positions and elements of a sparse message. Any other message is returned as it is.
     pub(crate) fn into_entries(self) -> Result<(Vec<u32>, Vec<R>), Self> {
         match self {
             Self::Sparse { indices, values, .. } => Ok((indices, values)),
@@ -132,8 +133,7 @@ impl<R: Real> Message<R> {
         }
     }
 
-    /// Bytes of the payload: what changes from step to step, without the sizes, options and seeds that
-    /// both sides know.
+    /// Bytes of the payload. Sizes, options and seeds do not count: both sides know them.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Dense(values) | Self::Seeded { values, .. } => size_of_val(values.as_slice()),
@@ -153,7 +153,7 @@ impl<R: Real> Message<R> {
     }
 }
 
-/// Places in the vector of indices that count from the beginning of their block.
+/// Positions in the vector, from positions in the blocks.
 pub(super) fn block_places(
     indices: &[u16],
     block: usize,

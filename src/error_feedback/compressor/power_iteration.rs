@@ -1,24 +1,27 @@
-//! Matrices as products of two thin factors.
+//! The power iteration: two low-rank factors of a matrix.
 
 use crate::linalg::{matmul, scale_to_one};
 use crate::numeric::Real;
 use crate::numeric::random::{normal_pair, philox4x32};
 use ndarray::{Array2, ArrayRef1, ArrayRef2, Axis};
 
-/// What keeps a column of zeros from being divided by zero.
+/// Keeps a column of zeros from being divided by zero.
 const EPS: f64 = 1e-8;
 
-/// One step of the power iteration: factors `P` (rows × rank) and `R` (columns × rank) with `M ≈ P Rᵀ`.
+/// One step of the power iteration: factors `P` (rows × rank) and `R` (columns × rank) with
+/// `M ≈ P Rᵀ`.
 ///
 /// ```text
 /// P = GS(M Q)      Gram–Schmidt, column by column, divided by ‖column‖ + 1e-8
 /// R = Mᵀ P
 /// ```
-/// `m`: rows × columns; `q`: columns × rank, the `R` of the step before or random numbers. If the step
-/// is repeated with `R` for `Q`, the product converges to the best approximation of this rank, by
-/// `(σ_{r+1}/σ_r)²` a step. `P` has orthonormal columns, apart from those that are nearly zero, so that
-/// `M − P Rᵀ` is orthogonal to them. A zero matrix has zero factors. Where the largest elements of `M`
-/// and `Q` multiply to less than 0.01, or nearly overflow, both are first brought near 1.
+/// `m` is rows × columns. `q` is columns × rank: the `R` of the last step, or random numbers. If the
+/// step is repeated with `R` as the new `Q`, the product converges to the best approximation of this
+/// rank, with the rate `(σ_{r+1}/σ_r)²`.
+///
+/// The columns of `P` are orthonormal, apart from columns that are nearly zero, and `M − P Rᵀ` is
+/// orthogonal to them. A zero matrix has zero factors. If the product of the largest elements of `M`
+/// and `Q` is below 0.01, or may overflow, both are scaled to about 1 first.
 ///
 /// # Examples
 /// ```
@@ -35,7 +38,7 @@ const EPS: f64 = 1e-8;
 /// Distributed Optimization", NeurIPS 2019.
 pub fn power_iteration<R: Real>(m: &ArrayRef2<R>, q: &ArrayRef2<R>) -> (Array2<R>, Array2<R>) {
     let size = largest(m) * largest(q);
-    // the constant is meant for zeros alone, and a product must not overflow
+    // EPS must matter for zeros only, and the product must not overflow
     let mut p = if size == 0.0 || (EPS * 1e6..=R::max_value().widen().sqrt()).contains(&size) {
         product(m, q)
     } else {
@@ -53,7 +56,7 @@ fn largest<R: Real>(a: &ArrayRef2<R>) -> f64 {
     a.iter().fold(0.0, |largest, x| x.widen().abs().max(largest))
 }
 
-/// A factor of normally distributed numbers that depend on their place, the seed and the step.
+/// A factor of normally distributed numbers, which depend on position, seed and step.
 pub(crate) fn normal_factor<R: Real>(shape: (usize, usize), seed: u64, t: u64) -> Array2<R> {
     Array2::from_shape_fn(shape, |place| drawn(place, shape.1, seed, t))
 }
@@ -65,7 +68,7 @@ fn drawn<R: Real>((i, j): (usize, usize), rank: usize, seed: u64, t: u64) -> R {
     R::of(normal)
 }
 
-/// Draws columns of zeros anew: from zeros the iteration does not come back.
+/// Replaces columns of zeros by random numbers: the iteration cannot leave zero by itself.
 pub(crate) fn redraw_zero_columns<R: Real>(q: &mut Array2<R>, seed: u64, t: u64) {
     let rank = q.ncols();
     for (j, mut column) in q.axis_iter_mut(Axis(1)).enumerate() {
@@ -76,15 +79,16 @@ pub(crate) fn redraw_zero_columns<R: Real>(q: &mut Array2<R>, seed: u64, t: u64)
 }
 
 fn product<R: Real>(a: &ArrayRef2<R>, b: &ArrayRef2<R>) -> Array2<R> {
-    // sizes that do not fit have no product
+    // shapes that do not fit give zeros
     matmul(a, b).unwrap_or_else(|_| Array2::zeros((a.nrows(), b.ncols())))
 }
 
-/// Makes columns orthonormal, in their order, each against those before it.
+/// Gram–Schmidt: makes the columns orthonormal, each against the columns before it.
 ///
-/// It is done twice for a column that has lost nearly all of its length, since `eps` leaves the earlier
-/// columns a little short, and what is left would be divided by next to nothing; and from five columns
-/// on, since once loses orthogonality with the condition number.
+/// A column is treated twice if it has lost nearly all of its length: `eps` makes the earlier columns
+/// a little too short, and the small rest would be divided by a small number. With five columns or
+/// more all are treated twice, because one pass loses orthogonality in proportion to the condition
+/// number.
 pub(crate) fn gram_schmidt<R: Real>(p: &mut Array2<R>, eps: f64) {
     let many = p.ncols() > 4;
     for j in 0..p.ncols() {
