@@ -123,6 +123,12 @@ impl<M> ErrorFeedback<M> {
     }
 }
 
+impl<U: Rule + Default> Default for ErrorFeedback<Elementwise<U>> {
+    fn default() -> Self {
+        Self::rule(U::default())
+    }
+}
+
 impl<U: Rule> ErrorFeedback<Elementwise<U>> {
     /// The defaults, around a rule.
     pub fn rule(rule: U) -> Self {
@@ -325,10 +331,15 @@ impl<M: Configured> VectorMethod for ErrorFeedback<M> {
     }
 
     fn load<R: Real>(&self, layout: &Layout, lookup: &Lookup<'_>) -> Result<FeedbackMemory<R>> {
+        let mut unused = Compressors::new(&self.compressor, layout);
         let piece = |(index, (offset, numel))| {
             let lookup = lookup.nested(&format!("pieces.{index}"));
             let residual = Residual::load_state(self.residual, numel, &lookup)?;
-            Ok(Piece { offset, numel, residual, sent: Sent::Sparse(Vec::new(), Vec::new()) })
+            // the next step replaces it; it has the size of a real one, so that loading a state does not
+            // change the bytes that are counted
+            let mut zeros = vec![R::zero(); numel];
+            let sent = Sent::of(unused.compress(index, 1, &zeros), &mut zeros);
+            Ok(Piece { offset, numel, residual, sent })
         };
         let pieces = self.compressor.pieces(layout).into_iter().enumerate().map(piece);
         let pieces = pieces.collect::<Result<_>>()?;

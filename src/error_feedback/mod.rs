@@ -61,6 +61,15 @@ pub use root::WindowRoot;
 pub use window::{GradWindow, LowRankRow, RowFormat};
 pub use window_method::WindowMethod;
 
+/// Calls `$macro!(Type)` for every named method with error feedback around a rule: the list that the
+/// common tests read.
+#[macro_export]
+macro_rules! for_each_error_feedback {
+    ($macro:ident) => {
+        $macro!(EfAdagrad);
+    };
+}
+
 /// Calls `$macro!(Type)` for every method over a window of gradients: the list that the common tests
 /// read.
 #[macro_export]
