@@ -48,8 +48,8 @@
 //! | [`MFac`](error_feedback::MFac) | 4m for the last m gradients; 6mρ + 4 at density ρ | a pass over the window | curvature of the whole model |
 //! | [`Ggt`](error_feedback::Ggt) | the same | a decomposition of order m | convex problems, badly conditioned |
 //! | [`MicroAdam`](error_feedback::MicroAdam) | 1 | – | fine-tuning, least memory |
-//! | [`GaLore`](error_feedback::GaLore) | 12r/n for an n × n matrix of rank r, all else 8 | two thin products a step, an SVD every 200 | large matrices, least memory |
-//! | [`LdAdam`](error_feedback::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen thin products a step | the same, with nothing of a gradient lost |
+//! | [`GaLore`](low_rank::GaLore) | 12r/n for an n × n matrix of rank r, all else 8 | two products with a low-rank factor a step, an SVD every 200 steps | large matrices, least memory |
+//! | [`LdAdam`](low_rank::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen products with low-rank factors a step | the same, and nothing of a gradient is lost |
 //!
 //! Every one of them runs with its state in fewer bits:
 //! [`with_state_precision`](optim::Optim::with_state_precision) takes a [`Precision`](quant::Precision).
@@ -85,13 +85,14 @@
 //! |---|---|---|
 //! | `std` | yes | nothing; reserved, the crate needs the standard library |
 //! | `rayon` | yes | threads; the same bits without |
-//! | `faer` | yes | fast decompositions in [`linalg`], for methods of matrices |
+//! | `faer` | yes | fast matrix products and decompositions in [`linalg`] |
 //! | `half` | no | `bf16` and `f16` parameters |
 //! | `safetensors` | no | files of state dicts |
 //! | `serde` | no | configurations and state dicts as JSON and the like |
 //! | `lapack-…` | no | LAPACK as a second opinion in [`linalg`]; slow, for checking |
 //!
-//! faer is most of the time of a first build. Everything works without it, `Shampoo` and `Soap` slower:
+//! faer is most of the time of a first build. Everything works without it, but methods that multiply or
+//! decompose matrices are slower:
 //! `default-features = false, features = ["std", "rayon"]`.
 //!
 //! # Guide
@@ -101,6 +102,7 @@
 //! (old call → our call) and `benchmarks.md`.
 
 pub mod discrete;
+pub mod distributed;
 pub mod error;
 pub mod error_feedback;
 pub mod first_order;
@@ -108,6 +110,7 @@ pub mod gradient;
 pub mod hyper;
 pub mod kernel;
 pub mod linalg;
+pub mod low_rank;
 pub mod numeric;
 pub mod optim;
 pub mod params;

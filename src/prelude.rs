@@ -1,9 +1,10 @@
 //! The names of an ordinary program.
 
 pub use crate::error::{Error, Result};
-pub use crate::error_feedback::{GaLore, Ggt, LdAdam, MFac, MicroAdam};
+pub use crate::error_feedback::{EfAdagrad, ErrorFeedback, Ggt, MFac, MicroAdam};
 pub use crate::first_order::*;
 pub use crate::gradient::{clip_grad_norm, clip_grad_value};
+pub use crate::low_rank::{GaLore, LdAdam};
 pub use crate::numeric::Real;
 pub use crate::optim::{
     ClosureOptimizer, MatrixMethod, NonFinite, Optim, Optimizer, Rule, Slot, VectorMethod,

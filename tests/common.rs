@@ -63,5 +63,6 @@ macro_rules! promises {
 }
 eigenstep::for_each_first_order!(promises);
 eigenstep::for_each_second_order!(promises);
-eigenstep::for_each_windowed!(promises);
 eigenstep::for_each_error_feedback!(promises);
+eigenstep::for_each_windowed!(promises);
+eigenstep::for_each_low_rank!(promises);

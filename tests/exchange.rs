@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use eigenstep::Error;
+use eigenstep::distributed::{
+    AllReduce, Comm, CompressedAllReduce, Feedback, GradExchange, LocalComm, PowerSgd,
+    PowerSgdOrder, SingleProcess,
+};
 use eigenstep::error_feedback::Selection;
 use eigenstep::error_feedback::compressor::{Compressor, Identity, TopK};
-use eigenstep::error_feedback::exchange::{
-    AllReduce, Alone, Comm, Compressed, Feedback, GradExchange, LocalComm, PowerSgd, PowerSgdOrder,
-};
 use eigenstep::state::{Dtype, Lookup, Record, StateDict, StateTensor};
 use std::cell::RefCell;
 use std::thread;
@@ -59,10 +60,10 @@ fn top2() -> Box<dyn Compressor<f64>> {
     Box::new(TopK(Selection::Count { k: 2 }))
 }
 
-type Make<'m> = dyn Fn(usize) -> Compressed<f64> + Sync + 'm;
+type Make<'m> = dyn Fn(usize) -> CompressedAllReduce<f64> + Sync + 'm;
 
-fn made(feedback: Feedback<f64>, compressor: Box<dyn Compressor<f64>>) -> Compressed<f64> {
-    Compressed::new(feedback, compressor).unwrap()
+fn made(feedback: Feedback<f64>, compressor: Box<dyn Compressor<f64>>) -> CompressedAllReduce<f64> {
+    CompressedAllReduce::new(feedback, compressor).unwrap()
 }
 
 /// All positions of every worker.
@@ -190,8 +191,8 @@ fn equal_workers_are_one() {
         }
         x
     };
-    let alone = run(&Alone);
-    assert!(workers(4, |_, comm| run(&comm)).iter().all(|x| distance(x, &alone) < 1e-13));
+    let single = run(&SingleProcess);
+    assert!(workers(4, |_, comm| run(&comm)).iter().all(|x| distance(x, &single) < 1e-13));
 }
 
 /// Threads that sleep at random change no bit.
@@ -239,38 +240,41 @@ fn a_lost_worker_is_an_error() {
 #[test]
 fn bad_input() {
     let mut exchange = made(Feedback::Ec, top2());
-    exchange.exchange(&Alone, &mut [1.0; DIM]).unwrap();
+    exchange.exchange(&SingleProcess, &mut [1.0; DIM]).unwrap();
     let kept = exchange.error().to_vec();
     for bad in [f64::NAN, f64::INFINITY] {
         let mut g = [1.0; DIM];
         g[3] = bad;
-        assert!(matches!(exchange.exchange(&Alone, &mut g), Err(Error::NonFinite { .. })));
+        assert!(matches!(exchange.exchange(&SingleProcess, &mut g), Err(Error::NonFinite { .. })));
     }
-    let error = exchange.exchange(&Alone, &mut [1.0; 5]).unwrap_err();
+    let error = exchange.exchange(&SingleProcess, &mut [1.0; 5]).unwrap_err();
     assert_eq!(error.to_string(), "exchange: expected 8 elements, found 5");
     assert_eq!(exchange.error(), kept);
     for (feedback, text) in [
         (
             Feedback::EControl { eta: Some(1.0), full_start: false },
-            "Compressed: `eta` must be in [0, 1), got 1",
+            "CompressedAllReduce: `eta` must be in [0, 1), got 1",
         ),
         (
             Feedback::Ef21 { momentum: -0.1, full_start: false },
-            "Compressed: `momentum` must be in [0, 1), got -0.1",
+            "CompressedAllReduce: `momentum` must be in [0, 1), got -0.1",
         ),
     ] {
-        assert_eq!(Compressed::<f64>::new(feedback, top2()).unwrap_err().to_string(), text);
+        assert_eq!(
+            CompressedAllReduce::<f64>::new(feedback, top2()).unwrap_err().to_string(),
+            text
+        );
     }
     assert!(LocalComm::workers(0).is_err());
     assert!(PowerSgd::<f64>::new(3, 3, 0, 0).is_err());
     assert!(PowerSgd::<f64>::new(usize::MAX, 3, 1, 0).is_err());
-    let mut thin = PowerSgd::<f64>::new(3, 3, 1, 0).unwrap();
-    thin.eps = f64::NAN;
-    let error = thin.exchange(&Alone, &mut [1.0; 9]).unwrap_err();
+    let mut power_sgd = PowerSgd::<f64>::new(3, 3, 1, 0).unwrap();
+    power_sgd.eps = f64::NAN;
+    let error = power_sgd.exchange(&SingleProcess, &mut [1.0; 9]).unwrap_err();
     assert_eq!(error.to_string(), "PowerSgd: `eps` must be finite and >= 0, got NaN");
-    let error = Alone.all_reduce_sum(Dtype::U8, &mut [1, 2]).unwrap_err();
+    let error = SingleProcess.all_reduce_sum(Dtype::U8, &mut [1, 2]).unwrap_err();
     assert_eq!(error.to_string(), "exchange: U8 cannot be summed");
-    assert!(Alone.broadcast(3, &mut vec![1]).is_err());
+    assert!(SingleProcess.broadcast(3, &mut vec![1]).is_err());
 }
 
 /// A worker that refuses its gradient does not leave the others waiting: all refuse the step, and go on
@@ -340,10 +344,10 @@ fn overflow_is_refused() {
     let huge = f64::MAX / 1.5;
     for feedback in [Feedback::Ec, Feedback::Ef21 { momentum: 0.0, full_start: false }] {
         let mut exchange = made(feedback, Box::new(TopK(Selection::Count { k: 1 })));
-        exchange.exchange(&Alone, &mut [huge, huge]).unwrap();
+        exchange.exchange(&SingleProcess, &mut [huge, huge]).unwrap();
         let (error, estimate) = (exchange.error().to_vec(), exchange.estimate().to_vec());
         // the sum with the residual, or the difference from the estimate, is no number
-        assert!(exchange.exchange(&Alone, &mut [-huge, huge]).is_err());
+        assert!(exchange.exchange(&SingleProcess, &mut [-huge, huge]).is_err());
         assert_eq!((exchange.error(), exchange.estimate()), (&error[..], &estimate[..]));
     }
     let outcomes = workers(2, |_, comm| {
@@ -366,7 +370,7 @@ fn power_sgd_has_no_scale() {
             let mut g: Vec<f64> =
                 (0..48).map(|i| scale * noise(1, i / 6) * noise(2, i % 6)).collect();
             let length = distance(&g, &[0.0; 48]);
-            exchange.exchange(&Alone, &mut g).unwrap();
+            exchange.exchange(&SingleProcess, &mut g).unwrap();
             longest = longest.max(distance(exchange.error(), &[0.0; 48]) / length);
         }
         (longest, distance(exchange.error(), &[0.0; 48]) / scale)
@@ -414,7 +418,7 @@ fn iterations_send_what_is_left() {
             exchange.iterations = iterations;
             let mut g = vector(1, 48);
             let length = distance(&g, &[0.0; 48]);
-            exchange.exchange(&Alone, &mut g).unwrap();
+            exchange.exchange(&SingleProcess, &mut g).unwrap();
             if order == PowerSgdOrder::Both {
                 assert_eq!(exchange.bytes_sent(), 8 * (8 + 6) * iterations);
             }
@@ -426,26 +430,26 @@ fn iterations_send_what_is_left() {
     }
     let mut none = PowerSgd::<f64>::new(8, 6, 1, 9).unwrap();
     none.iterations = 0;
-    let error = none.exchange(&Alone, &mut vector(1, 48)).unwrap_err();
+    let error = none.exchange(&SingleProcess, &mut vector(1, 48)).unwrap_err();
     assert_eq!(error.to_string(), "PowerSgd: `iterations` must be at least 1, got 0");
 }
 
-/// Bytes on the wire: a tenth of a vector costs about a tenth, thin factors what they hold.
+/// Bytes on the wire: a tenth of a vector costs about a tenth, low-rank factors what they hold.
 #[test]
 fn messages_are_small() {
     let mut whole = AllReduce::default();
-    GradExchange::<f64>::exchange(&mut whole, &Alone, &mut vector(1, 1000)).unwrap();
+    GradExchange::<f64>::exchange(&mut whole, &SingleProcess, &mut vector(1, 1000)).unwrap();
     assert_eq!(GradExchange::<f64>::bytes_sent(&whole), 8000);
     let mut half = AllReduce::bf16();
-    GradExchange::<f64>::exchange(&mut half, &Alone, &mut vector(1, 1000)).unwrap();
+    GradExchange::<f64>::exchange(&mut half, &SingleProcess, &mut vector(1, 1000)).unwrap();
     assert_eq!(GradExchange::<f64>::bytes_sent(&half), 2000);
     let tenth = Box::new(TopK(Selection::TopK { density: 0.1 }));
     let mut exchange = made(Feedback::Ec, tenth);
-    exchange.exchange(&Alone, &mut vector(1, 1000)).unwrap();
+    exchange.exchange(&SingleProcess, &mut vector(1, 1000)).unwrap();
     assert!((1200..1300).contains(&exchange.bytes_sent()), "{}", exchange.bytes_sent());
-    let mut thin = PowerSgd::<f64>::new(40, 25, 2, 0).unwrap();
-    thin.exchange(&Alone, &mut vector(1, 1000)).unwrap();
-    assert_eq!(thin.bytes_sent(), 8 * 2 * 65);
+    let mut power_sgd = PowerSgd::<f64>::new(40, 25, 2, 0).unwrap();
+    power_sgd.exchange(&SingleProcess, &mut vector(1, 1000)).unwrap();
+    assert_eq!(power_sgd.bytes_sent(), 8 * 2 * 65);
 }
 
 /// bfloat16: the mean, within its precision; small numbers are not lost.
@@ -463,7 +467,7 @@ fn bf16_is_near() {
 fn resumes(make: &dyn Fn() -> Box<dyn GradExchange<f64>>) {
     let (mut exchange, mut again) = (make(), make());
     for step in 0..5 {
-        exchange.exchange(&Alone, &mut vector(step, 48)).unwrap();
+        exchange.exchange(&SingleProcess, &mut vector(step, 48)).unwrap();
     }
     let mut dict = StateDict::new("exchange");
     exchange.save(&mut Record::new("x", &mut dict));
@@ -471,8 +475,8 @@ fn resumes(make: &dyn Fn() -> Box<dyn GradExchange<f64>>) {
     again.load(&Lookup::new("x", &dict, &used)).unwrap();
     for step in 5..10 {
         let (mut a, mut b) = (vector(step, 48), vector(step, 48));
-        exchange.exchange(&Alone, &mut a).unwrap();
-        again.exchange(&Alone, &mut b).unwrap();
+        exchange.exchange(&SingleProcess, &mut a).unwrap();
+        again.exchange(&SingleProcess, &mut b).unwrap();
         assert_eq!(a, b);
     }
     assert_eq!(exchange.bytes_sent(), again.bytes_sent());

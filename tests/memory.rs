@@ -12,7 +12,7 @@ mod model;
 mod threads;
 
 use eigenstep::error_feedback::{
-    Compression, MFac, MicroAdam, ResidualFormat, Selection, Sparsity,
+    Compression, MFac, MicroAdam, ResidualFormat, Selection, SparseConfig,
 };
 use eigenstep::optim::Optimizer;
 use eigenstep::params::{Gradients, Parameters, Scaled};
@@ -149,8 +149,8 @@ fn windows_take_what_they_say() {
     };
     let sparse = |residual, bf16_values| {
         let selection = Selection::BlockTopK { density: 0.01, block: 4000 };
-        let sparsity = Sparsity { selection, residual, bf16_values, feedback: true };
-        let compression = Compression::Sparse(sparsity);
+        let config = SparseConfig { selection, residual, bf16_values, feedback: true };
+        let compression = Compression::Sparse(config);
         Box::new(MFac { window: 1024, compression, ..MFac::default() }.build::<f32>().unwrap())
     };
     let (window, residual) = measure(sparse(ResidualFormat::Full, false));

@@ -200,6 +200,7 @@ mod each {
     eigenstep::for_each_first_order!(every_rule);
     eigenstep::for_each_second_order!(every_rule);
     eigenstep::for_each_error_feedback!(every_rule);
+    eigenstep::for_each_low_rank!(every_rule);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The floor of every folder; a file of the top level counts as a folder.
-const FLOORS: [(&str, u32); 20] = [
+const FLOORS: [(&str, u32); 22] = [
     ("error", 0),
     ("numeric", 0),
     ("kernel", 1),
@@ -25,10 +25,13 @@ const FLOORS: [(&str, u32); 20] = [
     ("zeroth_order", 5),
     ("second_order", 5),
     ("error_feedback", 5),
+    ("low_rank", 5),
     ("curvature", 5),
     ("constrained", 5),
     // random numbers are those of zeroth order
     ("discrete", 6),
+    // sends what the compressors of error_feedback make of a gradient
+    ("distributed", 6),
     ("wrappers", 6),
     ("prelude", 7),
 ];

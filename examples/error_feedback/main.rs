@@ -5,9 +5,9 @@
 //! cargo run --release --example error_feedback -- --help
 //! ```
 //!
-//! Every method gets the learning rate of its grid with the lowest training loss, then trains the same
-//! small network from several seeds. The program prints one table, and draws the losses. To add a
-//! method, add a line to the table in `methods.rs`.
+//! For every method the program picks the learning rate of a grid with the lowest training loss, then
+//! trains the same small network with several seeds. It prints one table, and draws the losses. To add
+//! a method, add a line to the table in `methods.rs`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -22,7 +22,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use train::{Run, WIDTHS, train};
 
-/// Three images in ten are kept for the test.
+/// Three images in ten are for testing.
 const TEST_SHARE: data::Share = (3, 10);
 
 const LENGTH: Length = Length {

@@ -1,6 +1,6 @@
-//! The methods that are compared: one line each.
+//! The methods to compare: one line each.
 
-use eigenstep::error_feedback::{Compression, Momentum, ResidualFormat, Selection, Sparsity};
+use eigenstep::error_feedback::{Compression, Momentum, ResidualFormat, Selection, SparseConfig};
 use eigenstep::prelude::*;
 
 /// An optimizer of any method.
@@ -11,9 +11,9 @@ pub type Boxed = Box<dyn Optimizer<f32>>;
 pub struct Method {
     /// Its name.
     pub name: &'static str,
-    /// Learning rates that are tried.
+    /// The learning rates to try.
     pub grid: [f64; 4],
-    /// Makes the optimizer, with a learning rate.
+    /// Builds the optimizer for a learning rate.
     pub build: fn(f64) -> Result<Boxed>,
 }
 
@@ -42,13 +42,13 @@ const ADAGRAD: [f64; 4] = [0.1, 0.3, 1.0, 3.0];
 
 fn sparse(density: f64, feedback: bool) -> Compression {
     let selection = Selection::TopK { density };
-    Compression::Sparse(Sparsity { selection, feedback, ..Sparsity::default() })
+    Compression::Sparse(SparseConfig { selection, feedback, ..SparseConfig::default() })
 }
 
 /// With the residual in 4 bits.
 fn coarse(density: f64) -> Compression {
     let (selection, residual) = (Selection::TopK { density }, ResidualFormat::Nibble { block: 64 });
-    Compression::Sparse(Sparsity { selection, residual, ..Sparsity::default() })
+    Compression::Sparse(SparseConfig { selection, residual, ..SparseConfig::default() })
 }
 
 fn mfac(lr: f64, compression: Compression) -> Result<Boxed> {

@@ -12,9 +12,9 @@ const BATCH: usize = 64;
 /// Widths of the network.
 pub const WIDTHS: [usize; 3] = [PIXELS, 32, CLASSES];
 
-/// What came of a run.
+/// The result of a run.
 pub struct Run {
-    /// Loss over the training set before the first epoch and after each.
+    /// Loss over the training set, before the first epoch and after each.
     pub losses: Vec<f64>,
     /// Share of the test set that is classified correctly.
     pub accuracy: f64,
@@ -24,7 +24,7 @@ pub struct Run {
     pub state_bytes: usize,
 }
 
-/// Trains a network; the same seed gives the same weights and batches to all methods.
+/// Trains a network. With the same seed all methods get the same initial weights and batches.
 pub fn train(
     method: &Method,
     lr: f64,

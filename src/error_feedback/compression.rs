@@ -1,4 +1,4 @@
-//! What a window keeps of every gradient: the options.
+//! How a window of gradients is compressed: the options.
 
 use super::compressor::Selection;
 use super::residual::ResidualFormat;
@@ -6,35 +6,35 @@ use super::window::RowFormat;
 use crate::error::{Error, Result};
 use crate::optim::Layout;
 
-/// What a window keeps of every gradient.
+/// How a window compresses every gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Compression {
-    /// Everything.
+    /// Not at all.
     #[default]
     None,
-    /// The largest elements.
-    Sparse(Sparsity),
-    /// Two thin factors of every matrix.
-    LowRank(LowRankness),
+    /// To the largest elements.
+    Sparse(SparseConfig),
+    /// To two low-rank factors of every matrix.
+    LowRank(LowRankConfig),
 }
 
-/// How a gradient is made sparse.
+/// Options of a sparse window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Sparsity {
+pub struct SparseConfig {
     /// Which elements are kept.
     pub selection: Selection,
-    /// Whether what is left out is added to the next gradient; room for it is needed either way.
+    /// Whether the residual is added to the next gradient. It takes its memory either way.
     pub feedback: bool,
-    /// How what is left out is held.
+    /// The format of the residual.
     pub residual: ResidualFormat,
-    /// Whether the window rounds values to bfloat16: 4 bytes per entry in place of 6 for `f32`. What
-    /// rounding loses is fed back.
+    /// Whether the window rounds values to bfloat16: 4 bytes per entry instead of 6 for `f32`. The
+    /// rounding error goes into the residual.
     pub bf16_values: bool,
 }
 
-impl Default for Sparsity {
+impl Default for SparseConfig {
     /// The largest hundredth, with feedback in full precision.
     fn default() -> Self {
         Self {
@@ -46,22 +46,22 @@ impl Default for Sparsity {
     }
 }
 
-/// How the matrices of a gradient are made thin: one step of the power iteration from the factor of
-/// the step before. Vectors are kept whole.
+/// Options of a low-rank window: factors come from one step of the power iteration, which starts from
+/// the last step's factor. Vectors are not compressed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct LowRankness {
+pub struct LowRankConfig {
     /// Columns of the factors, at least 1.
     pub rank: usize,
-    /// Whether what is left out is added to the next gradient; room for it is needed either way.
+    /// Whether the residual is added to the next gradient. It takes its memory either way.
     pub feedback: bool,
-    /// How what is left out is held.
+    /// The format of the residual.
     pub residual: ResidualFormat,
     /// Seed of the first factors.
     pub seed: u64,
 }
 
-impl Default for LowRankness {
+impl Default for LowRankConfig {
     /// Rank 4, with feedback in full precision.
     fn default() -> Self {
         Self { rank: 4, feedback: true, residual: ResidualFormat::Full, seed: 0 }
@@ -69,25 +69,24 @@ impl Default for LowRankness {
 }
 
 impl Compression {
-    /// The largest `density` of every gradient, with error feedback.
+    /// The largest elements of every gradient, a share of `density`, with error feedback.
     pub fn sparse(density: f64) -> Self {
         let selection = Selection::TopK { density };
-        Self::Sparse(Sparsity { selection, ..Sparsity::default() })
+        Self::Sparse(SparseConfig { selection, ..SparseConfig::default() })
     }
 
-    /// Factors of `rank` columns of every matrix, with error feedback.
+    /// Factors of `rank` columns for every matrix, with error feedback.
     pub fn low_rank(rank: usize) -> Self {
-        Self::LowRank(LowRankness { rank, ..LowRankness::default() })
+        Self::LowRank(LowRankConfig { rank, ..LowRankConfig::default() })
     }
 
-    /// The format of the window's rows.
+    /// The row format of the window.
     pub(super) fn rows(&self, numel: usize) -> RowFormat {
         match self {
             Self::None => RowFormat::Dense,
-            Self::Sparse(sparsity) => RowFormat::Sparse {
-                kept: sparsity.selection.count(numel),
-                bf16: sparsity.bf16_values,
-            },
+            Self::Sparse(sparse) => {
+                RowFormat::Sparse { kept: sparse.selection.count(numel), bf16: sparse.bf16_values }
+            }
             Self::LowRank(low_rank) => RowFormat::LowRank { rank: low_rank.rank },
         }
     }
@@ -96,9 +95,9 @@ impl Compression {
     pub(super) fn validate(&self, optimizer: &'static str) -> Result<()> {
         match self {
             Self::None => Ok(()),
-            Self::Sparse(sparsity) => {
-                sparsity.selection.validate(optimizer)?;
-                sparsity.residual.validate(optimizer)
+            Self::Sparse(sparse) => {
+                sparse.selection.validate(optimizer)?;
+                sparse.residual.validate(optimizer)
             }
             Self::LowRank(low_rank) if low_rank.rank == 0 => Err(Error::InvalidHyperparameter {
                 optimizer,
@@ -110,10 +109,10 @@ impl Compression {
         }
     }
 
-    /// Checks that a vector has as many elements as are to be kept.
+    /// Checks that a vector has at least as many elements as the window keeps.
     pub(super) fn check_layout(&self, optimizer: &'static str, layout: &Layout) -> Result<()> {
         match self {
-            Self::Sparse(sparsity) => sparsity.selection.check_numel(optimizer, layout.numel()),
+            Self::Sparse(sparse) => sparse.selection.check_numel(optimizer, layout.numel()),
             _ => Ok(()),
         }
     }

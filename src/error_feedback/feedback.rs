@@ -1,6 +1,6 @@
+use super::compressed_window::add_gradient;
 use super::compressor::{Message, Selection};
-use super::intake::add_gradient;
-use super::kind::{Compressors, Kind};
+use super::compressor_config::{CompressorConfig, Compressors};
 use super::residual::{Residual, ResidualFormat};
 use crate::error::Result;
 use crate::first_order::Adagrad;
@@ -12,12 +12,12 @@ use crate::optim::{
 };
 use crate::state::{Lookup, Record, StateBytes};
 
-/// Error feedback around any rule or matrix method: it sees a compressed gradient, and what the
-/// compression has left out is added to the next one.
+/// Error feedback around any rule or matrix method. The method gets a compressed gradient, and what
+/// the compression drops is added to the next gradient.
 ///
-/// *Use it when* a method is to be tried on compressed gradients, or proven to bear them. *Not when*
-/// memory is the point: the method behind keeps its whole state; [`MFac::sparse`](super::MFac::sparse)
-/// and [`MicroAdam`](super::MicroAdam) are the methods that store what is compressed.
+/// *Use it when* you want to know how a method does on compressed gradients. *Not when* you want to
+/// save memory: the inner method keeps its whole state. [`MFac::sparse`](super::MFac::sparse) and
+/// [`MicroAdam`](super::MicroAdam) store compressed gradients.
 ///
 /// ```text
 /// a = ξ + g
@@ -25,36 +25,36 @@ use crate::state::{Lookup, Record, StateBytes};
 /// ξ ← a − c
 /// p ← method(p, c)
 /// ```
-/// Over all steps nothing is lost: `Σc + ξ = Σg`. The learning rate comes after the feedback, so that
+/// Over all steps nothing is lost: `Σc + ξ = Σg`. The learning rate is applied after the feedback, so
 /// a schedule acts on old residuals, too.
 ///
 /// | field | default | |
 /// |---|---|---|
-/// | `method` | – | `Elementwise(rule)` or `Blocked(method)`; see [`ErrorFeedback::rule`] and [`ErrorFeedback::matrix`] |
-/// | `compressor` | the largest hundredth | any [`Kind`] |
-/// | `feedback` | true | false: what is left out is lost |
-/// | `residual` | `Full` | how ξ is held |
+/// | `method` | – | the inner method: [`ErrorFeedback::rule`] takes a rule, [`ErrorFeedback::matrix`] a matrix method |
+/// | `compressor` | the largest 1 % | any [`CompressorConfig`] |
+/// | `feedback` | true | false: what the compression drops is lost |
+/// | `residual` | `Full` | the format of ξ |
 /// | `scope` | `Group` | which parameters are compressed together |
 ///
-/// State: 4 bytes per `f32` parameter for ξ (2 and 0.6 in 16 and 4 bits), what the last step has sent, what
-/// the compressor remembers, and the method's.
+/// State: ξ with 4 bytes per `f32` parameter (2 in 16 bits, 0.6 in 4 bits), the last compressed
+/// gradient, and the states of the compressor and of the inner method.
 ///
 /// # Errors
-/// `build` refuses options out of range. The first step refuses compressors that are no contraction for
-/// the vector, such as coarse QSGD for a long one, unless `feedback` is off. A parameter that was not
-/// there at the first step is refused, unless the scope is `Tensor`.
+/// `build` refuses options out of range. Unless `feedback` is off, the first step refuses a
+/// compressor that is not a contraction for the vector, such as coarse QSGD for a long vector. Unless
+/// the scope is `Tensor`, a step refuses a parameter that was absent at the first step.
 ///
 /// # Examples
-/// Lion on one element in ten of every gradient:
+/// Lion on the largest tenth of every gradient:
 /// ```
-/// use eigenstep::error_feedback::{ErrorFeedback, Kind, Selection};
+/// use eigenstep::error_feedback::{ErrorFeedback, CompressorConfig, Selection};
 /// use eigenstep::prelude::*;
 /// use ndarray::Array1;
 ///
 /// let target = Array1::from_iter((0..20).map(f64::from));
 /// let mut w = Array1::<f64>::zeros(20);
 /// let lion = Lion { lr: 0.1, ..Lion::default() };
-/// let compressor = Kind::TopK(Selection::TopK { density: 0.1 });
+/// let compressor = CompressorConfig::TopK(Selection::TopK { density: 0.1 });
 /// let mut opt = ErrorFeedback { compressor, ..ErrorFeedback::rule(lion) }.build()?;
 /// for step in 0..1500 {
 ///     opt.set_lr(0, 0.1 * (1.0 - f64::from(step) / 1500.0))?;
@@ -66,8 +66,8 @@ use crate::state::{Lookup, Record, StateBytes};
 /// ```
 ///
 /// # Differences
-/// EFCP's option of the learning rate inside the feedback (`a = ξ + γg`) is the same for a constant
-/// rate, and not offered.
+/// EFCP can also apply the learning rate inside the feedback, `a = ξ + γg`. This crate does not offer
+/// that: with a constant rate both are the same.
 ///
 /// # Source
 /// F. Seide, H. Fu, J. Droppo, G. Li, D. Yu, "1-Bit Stochastic Gradient Descent and its Application to
@@ -76,22 +76,22 @@ use crate::state::{Lookup, Record, StateBytes};
 /// "Error Feedback Fixes SignSGD and other Gradient Compression Schemes", ICML 2019.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErrorFeedback<M> {
-    /// What steps along the compressed gradient.
+    /// The inner method, which gets the compressed gradient.
     pub method: M,
-    /// What is kept of a gradient.
-    pub compressor: Kind,
-    /// Whether what is left out is added to the next gradient.
+    /// How a gradient is compressed.
+    pub compressor: CompressorConfig,
+    /// Whether the residual is added to the next gradient.
     pub feedback: bool,
-    /// How what is left out is held.
+    /// The format of the residual.
     pub residual: ResidualFormat,
     /// Which parameters are compressed together.
     pub scope: Scope,
 }
 
-/// Adagrad on sparse gradients with error feedback, the method of EFCP's theory.
+/// Adagrad on sparse gradients with error feedback: the method of EFCP's theory.
 ///
-/// `G ← G + c²; p ← p − γ·c/(√G + ε)` for the largest elements `c` of `ξ + g`: the largest as they are,
-/// [`EfAdagrad::sparse`], or beside `√G`, [`EfAdagrad::scaled`].
+/// `G ← G + c²; p ← p − γ·c/(√G + ε)` for the largest elements `c` of `ξ + g`. [`EfAdagrad::sparse`]
+/// takes the largest in magnitude, [`EfAdagrad::scaled`] the largest relative to `√G`.
 ///
 /// # Examples
 /// ```
@@ -110,45 +110,51 @@ pub struct ErrorFeedback<M> {
 /// ```
 ///
 /// # Source
-/// I. Modoranu, A. Kalinov, E. Kurtic, E. Frantar, D. Alistarh, "Error Feedback Can Accurately Compress
-/// Preconditioners", ICML 2024.
+/// I. Modoranu, A. Kalinov, E. Kurtic, E. Frantar, D. Alistarh, "Error Feedback Can Accurately
+/// Compress Preconditioners", ICML 2024.
 pub type EfAdagrad = ErrorFeedback<Elementwise<Adagrad>>;
 
 impl<M> ErrorFeedback<M> {
-    /// The defaults around any method, as the engine runs it.
+    /// The defaults, around a method in the form in which the engine runs it.
     pub fn around(method: M) -> Self {
-        let compressor = Kind::TopK(Selection::TopK { density: 0.01 });
+        let compressor = CompressorConfig::TopK(Selection::TopK { density: 0.01 });
         let residual = ResidualFormat::Full;
         Self { method, compressor, feedback: true, residual, scope: Scope::Group }
     }
 }
 
+impl<U: Rule + Default> Default for ErrorFeedback<Elementwise<U>> {
+    fn default() -> Self {
+        Self::rule(U::default())
+    }
+}
+
 impl<U: Rule> ErrorFeedback<Elementwise<U>> {
-    /// The defaults around a rule.
+    /// The defaults, around a rule.
     pub fn rule(rule: U) -> Self {
         Self::around(Elementwise(rule))
     }
 
-    /// A rule on the largest `density` of every gradient.
+    /// A rule on the largest elements of every gradient, a share of `density`.
     pub fn sparse(rule: U, density: f64) -> Self {
-        let compressor = Kind::TopK(Selection::TopK { density });
+        let compressor = CompressorConfig::TopK(Selection::TopK { density });
         Self { compressor, ..Self::rule(rule) }
     }
 }
 
 impl EfAdagrad {
-    /// Adagrad on `density` of every gradient, the elements that it moves furthest: selected is
-    /// `|ξ + g|/√G`, where `G` begins with the rule's `eps`; `build` refuses one of zero.
+    /// Adagrad on the elements of every gradient that it moves furthest, a share of `density`: those
+    /// with the largest `|ξ + g|/√G`. `G` starts at the rule's `eps`; `build` refuses an `eps` of 0.
     pub fn scaled(adagrad: Adagrad, density: f64) -> Self {
         let (selection, eps) = (Selection::TopK { density }, adagrad.eps);
-        let compressor = Kind::ScaledTopK { selection, eps };
+        let compressor = CompressorConfig::ScaledTopK { selection, eps };
         let rule = Adagrad { initial_accumulator_value: eps, ..adagrad };
         Self { compressor, ..Self::rule(rule) }
     }
 }
 
 impl<C: MatrixMethod> ErrorFeedback<Blocked<C>> {
-    /// The defaults around a matrix method.
+    /// The defaults, around a matrix method.
     pub fn matrix(method: C) -> Self {
         Self::around(Blocked(method))
     }
@@ -157,7 +163,7 @@ impl<C: MatrixMethod> ErrorFeedback<Blocked<C>> {
 impl<M: Configured> Hyperparameters for ErrorFeedback<M> {
     const NAME: &'static str = "ErrorFeedback";
 
-    /// The method's options under their own names.
+    /// The inner method's options under their own names.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         let mut config = self.method.config().clone();
         config.visit_options(visitor);
@@ -171,10 +177,10 @@ impl<M: Configured> Hyperparameters for ErrorFeedback<M> {
     }
 }
 
-/// What [`ErrorFeedback`] remembers of one vector.
+/// The state of [`ErrorFeedback`] for one vector.
 #[derive(Clone, Debug)]
 pub struct FeedbackMemory<R: Real> {
-    /// One per piece of the vector that is compressed on its own.
+    /// The pieces of the vector that are compressed separately.
     pieces: Vec<Piece<R>>,
     compressors: Compressors<R>,
 }
@@ -190,14 +196,14 @@ struct Piece<R> {
 /// The compressed gradient of this step.
 #[derive(Clone, Debug)]
 enum Sent<R> {
-    /// Some elements, which are looked up where they are used.
+    /// Some elements, by indices and values.
     Sparse(Vec<u32>, Vec<R>),
     /// All elements.
     Dense(Vec<R>),
 }
 
 impl<R: Real> Sent<R> {
-    /// What a message says; it is taken out of `a`.
+    /// Reads a message, and subtracts its vector from `a`.
     fn of(message: Message<R>, a: &mut [R]) -> Self {
         match message.into_entries() {
             Ok((indices, values)) => {
@@ -217,7 +223,7 @@ impl<R: Real> Sent<R> {
         }
     }
 
-    /// Writes the elements `offset ..` of the piece.
+    /// Writes the elements from `offset` on.
     fn read(&self, offset: usize, out: &mut [R]) {
         match self {
             Self::Dense(values) => {
@@ -252,7 +258,7 @@ impl<R: Real> Sent<R> {
 }
 
 impl<R: Real> Piece<R> {
-    fn absorb(
+    fn update(
         &mut self,
         step: &VectorStep<'_, R>,
         feedback: bool,
@@ -325,10 +331,15 @@ impl<M: Configured> VectorMethod for ErrorFeedback<M> {
     }
 
     fn load<R: Real>(&self, layout: &Layout, lookup: &Lookup<'_>) -> Result<FeedbackMemory<R>> {
+        let mut unused = Compressors::new(&self.compressor, layout);
         let piece = |(index, (offset, numel))| {
             let lookup = lookup.nested(&format!("pieces.{index}"));
             let residual = Residual::load_state(self.residual, numel, &lookup)?;
-            Ok(Piece { offset, numel, residual, sent: Sent::Sparse(Vec::new(), Vec::new()) })
+            // the next step replaces it; it has the size of a real one, so that loading a state does not
+            // change the bytes that are counted
+            let mut zeros = vec![R::zero(); numel];
+            let sent = Sent::of(unused.compress(index, 1, &zeros), &mut zeros);
+            Ok(Piece { offset, numel, residual, sent })
         };
         let pieces = self.compressor.pieces(layout).into_iter().enumerate().map(piece);
         let pieces = pieces.collect::<Result<_>>()?;
@@ -341,7 +352,7 @@ impl<M: Configured> VectorMethod for ErrorFeedback<M> {
     fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut FeedbackMemory<R>) {
         for (index, piece) in memory.pieces.iter_mut().enumerate() {
             let compressors = &mut memory.compressors;
-            piece.absorb(step, self.feedback, |a| compressors.compress(index, step.t, a));
+            piece.update(step, self.feedback, |a| compressors.compress(index, step.t, a));
         }
     }
 }

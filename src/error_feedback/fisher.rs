@@ -6,30 +6,31 @@ use crate::linalg::{Triangle, cholesky, gram_right, solve_triangular};
 use crate::numeric::Real;
 use ndarray::{Array2, Axis};
 
-/// What the sum of outer products is divided by.
+/// The divisor of the sum of outer products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Normalization {
-    /// The capacity `m` of the window, also while it fills: the first steps are longer. As all
-    /// published code.
+    /// The capacity `m` of the window, also while it fills, which makes the first steps longer. All
+    /// published code does this.
     #[default]
     Window,
-    /// The number of gradients that it holds.
+    /// The number of gradients in the window.
     Count,
 }
 
 /// `F = λI + (1/n) Σ gᵢgᵢᵀ`, the damped empirical Fisher matrix of a window of gradients.
 ///
-/// Neither `F` nor its inverse is formed. With `K = S + nλI`, `S` the Gram matrix of the window, in
-/// `f64`:
+/// Neither `F` nor its inverse is formed. `S` is the Gram matrix of the window and `K = S + nλI`,
+/// both in `f64`:
 /// ```text
 /// F⁻¹v  = (v − Gᵀ K⁻¹ G v)/λ         for any v
-/// F⁻¹gₛ = n·Gᵀ K⁻¹ eₛ                 for a gradient of the window: nothing is subtracted
+/// F⁻¹gₛ = n·Gᵀ K⁻¹ eₛ                 for a gradient gₛ of the window
 /// ```
-/// The second form loses nothing when `λ` is small; the first, and the recursion that was published,
-/// subtract two vectors of length `‖v‖/λ`. Of gradients that depend on each other as few are combined as
-/// span the others. In `f32`, gradients that agree in their first four digits leave two or three digits
-/// of the sum.
+/// The first form, like the published recursion, subtracts two vectors of length `‖v‖/λ`, which
+/// cancel if `λ` is small. The second form subtracts nothing.
+///
+/// If gradients depend on each other, only as many are combined as span the others. In `f32`,
+/// gradients that agree in their first four digits leave two or three correct digits of the sum.
 ///
 /// # Examples
 /// ```
@@ -54,7 +55,7 @@ pub enum Normalization {
 pub struct Fisher {
     /// Damping `λ > 0`.
     pub damp: f64,
-    /// What `n` is.
+    /// The divisor `n`.
     pub normalization: Normalization,
 }
 
@@ -80,7 +81,7 @@ impl Fisher {
         let mut k = window.gram_matrix();
         k.diag_mut().map_inplace(|x| *x += shift);
         let factor = cholesky(&k).or_else(|_| {
-            // rounding has made a nearly singular matrix indefinite
+            // rounding can make a nearly singular matrix indefinite
             let mean = k.diag().sum() / count.max(1) as f64;
             k.diag_mut().map_inplace(|x| *x += 1e-12 * mean);
             cholesky(&k)
@@ -108,15 +109,15 @@ impl Fisher {
             return Ok(y);
         }
         let (l, pivots) = pivoted_cholesky(window);
-        // gradients that are independent of each other have no better coefficients
+        // for independent gradients there are no better coefficients
         if pivots.len() == window.count() { Ok(y) } else { self.newest_of_few(window, &l, &pivots) }
     }
 
-    /// As [`Fisher::newest`], from as few gradients as span the others: of gradients that are nearly
-    /// dependent, `K⁻¹` makes large multiples that cancel.
+    /// As [`Fisher::newest`], but combines only as many gradients as span the others. If gradients are
+    /// nearly dependent, `K⁻¹` gives large coefficients that cancel.
     ///
-    /// With `S = L Lᵀ`, pivoted, and `L₁` the rows of the pivots, the gradients are `L L₁⁻¹` times the
-    /// pivots `G₁`, and
+    /// `S = L Lᵀ` is the pivoted Cholesky decomposition, and `L₁` has the rows of the pivots. The
+    /// gradients are `L L₁⁻¹` times the pivots `G₁`, so
     /// ```text
     /// F⁻¹gₛ = n·G₁ᵀ L₁⁻ᵀ (LᵀL + nλI)⁻¹ Lᵀeₛ
     /// ```
@@ -159,22 +160,22 @@ impl Fisher {
     }
 }
 
-/// Whether `Σ yᵢgᵢ` is so much shorter than its terms that the type of the gradients cannot hold it: the
-/// error of the sum, as a part of its length, is about a quarter of ε times that ratio.
+/// Whether `Σ yᵢgᵢ` is so much shorter than its terms that the gradients' type cannot represent it.
+/// The relative error of the sum is about ε/4 times the ratio of the lengths.
 fn cancels<R: Real>(window: &GradWindow<R>, y: &[f64]) -> bool {
     let (mut terms, mut square) = (0.0, 0.0);
     for (i, a) in y.iter().enumerate() {
         terms += a.abs() * window.gram(i, i).sqrt();
         square += a * window.gram_row(i).iter().zip(y).map(|(s, b)| s * b).sum::<f64>();
     }
-    // written so that a NaN counts as well; a square that rounding alone can make says nothing
+    // a NaN must count as cancelled; a square as small as its rounding error says nothing
     let held = terms * R::epsilon().widen() <= 1e-4 * square.sqrt()
         && square > 16.0 * f64::EPSILON * terms * terms;
     terms > 0.0 && !held
 }
 
-/// `S ≈ L Lᵀ`, and the rows that were taken as pivots, in their order: the largest of what is left,
-/// until that is rounding.
+/// The pivoted Cholesky decomposition `S ≈ L Lᵀ`: `L`, and the rows of the pivots in their order. The
+/// pivot is the largest remaining diagonal entry, until that is a rounding error.
 fn pivoted_cholesky<R: Real>(window: &GradWindow<R>) -> (Array2<f64>, Vec<usize>) {
     let count = window.count();
     let mut left: Vec<f64> = (0..count).map(|i| window.gram(i, i)).collect();

@@ -1,61 +1,63 @@
 use super::compression::Compression;
-use super::memory::WindowMemory;
+use super::memory::{WindowMemory, WindowOptions};
 use super::momentum::Momentum;
 use super::root::WindowRoot;
-use super::window_method::{WindowMethod, WindowOptions};
+use super::window_method::WindowMethod;
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
 use crate::optim::{Rule, Scope};
 
-/// How [`Ggt`] computes the direction.
+/// The formula of [`Ggt`]'s direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum GgtForm {
-    /// For the newest gradient, without cancellation: `Ĝ(T^½ + εI)⁻¹e`. Needs `beta1 = 0`.
+    /// `Ĝ(T^½ + εI)⁻¹e`: for the newest gradient, without cancellation. Needs `beta1 = 0`.
     #[default]
     Newest,
-    /// For any vector, as published: multiples of `v/ε` cancel, and in `f32` at `ε = 1e-7` nothing
-    /// right is left.
+    /// The published formula, for any vector. Multiples of `v/ε` cancel in it: in `f32` with
+    /// `ε = 1e-7` no digit is correct.
     General,
 }
 
-/// GGT: full-matrix Adagrad over the last `r` gradients, without a matrix of the size of the model; its
-/// window dense, sparse with error feedback, or of low rank.
+/// GGT: full-matrix Adagrad over the last `r` gradients, without forming the full matrix. The window
+/// of gradients is dense, sparse with error feedback, or of low rank.
 ///
 /// *Use it when* a problem is convex or nearly so, and badly conditioned: linear probes, logistic
-/// regression. *Not when* a decomposition of order `r` per step is too dear.
+/// regression. *Not when* an eigendecomposition of order `r` per step is too expensive.
 ///
 /// ```text
-/// c = C(ξ + g);  ξ ← ξ + g − c                    C: compression; without it c = g
+/// c = C(ξ + g);  ξ ← ξ + g − c                    C: compression; c = g without
 /// v ← β₁v + (1 − β₁)c                             v = c if β₁ = 0
 /// Ĝ = [β₂^age·c, …]                               over the last r gradients
 /// u = [(ĜĜᵀ)^½ + εI]⁻¹ v
 /// p ← base(p, u)
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `base` | [`Momentum`], lr 1 | EFCP's logistic regression |
 /// | `window` r | 100 | EFCP |
 /// | `beta1` | 0 | EFCP's runs |
 /// | `beta2` | 1 | EFCP's runs |
 /// | `eps` ε | 1e-5 | EFCP's runs |
-/// | `jitter` | 1e-6, on the diagonal of ĜᵀĜ | EFCP |
-/// | `relative_jitter` | false | true: times max(1, mean of that diagonal) |
-/// | `form` | `Newest` | – ; published: `General` |
-/// | `gradient_decay` | 0 | L2, before everything: EFCP |
+/// | `jitter` | 1e-6, added to the diagonal of ĜᵀĜ | EFCP |
+/// | `relative_jitter` | false; true: `jitter` times max(1, mean of that diagonal) | – |
+/// | `form` | `Newest` | – (published: `General`) |
+/// | `gradient_decay` | 0; L2, added to the gradient before everything else | EFCP |
 /// | `compression` | `None`; [`Ggt::sparse`], [`Ggt::low_rank`] | EFCP |
 /// | `scope` | `Group` | – |
 /// | `tolerated_failures` | 3 | – |
 ///
-/// State per parameter: dense 4r bytes; sparse 6rρ at density ρ, and the residual's 4; low rank
-/// 4rk(a + b)/(ab) for a matrix a × b at rank k, and 4; 4 more with `beta1`. Per vector 8r².
+/// State in bytes per `f32` parameter: dense 4r; sparse 6rρ at density ρ, and 4 for the residual; low
+/// rank 4rk(a + b)/(ab) for an a × b matrix at rank k, and 4 for the residual. `beta1 > 0` takes 4
+/// more. The Gram matrix of a vector takes 8r² bytes.
 ///
 /// # Errors
-/// `build` refuses options out of range, and `form` `Newest` with `beta1` above 0. A parameter that was
-/// not there at the first step is refused, unless the scope is `Tensor`. A step fails if the
-/// decomposition failed four times in a row, which takes gradients that overflow.
+/// `build` refuses options out of range, and `form: Newest` with `beta1 > 0`. Unless the scope is
+/// `Tensor`, a step refuses a parameter that was absent at the first step. A step also fails after
+/// more than `tolerated_failures` consecutive failed decompositions; only gradients that overflow
+/// cause these.
 ///
 /// # Examples
 /// ```
@@ -77,8 +79,8 @@ pub enum GgtForm {
 /// ```
 ///
 /// # Differences
-/// EFCP's dense code takes the directions from gradients that have not decayed and their lengths from
-/// those that have; here both have. With `beta2 = 1` it is the same.
+/// EFCP's dense code takes directions from gradients without decay, and their lengths from gradients
+/// with decay. Here both have decayed. With `beta2 = 1` the results are the same.
 ///
 /// # Source
 /// N. Agarwal, B. Bullins, X. Chen, E. Hazan, K. Singh, C. Zhang, Y. Zhang, "Efficient Full-Matrix
@@ -87,29 +89,30 @@ pub enum GgtForm {
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ggt<U = Momentum> {
-    /// What is done with the direction.
+    /// The inner optimizer.
     pub base: U,
-    /// Number `r >= 1` of gradients that are remembered.
+    /// Number `r >= 1` of gradients in the window.
     pub window: usize,
     /// Decay rate `β₁` in `[0, 1)` of the average that is preconditioned.
     pub beta1: f64,
-    /// Decay rate `β₂` in `[0, 1]` of gradients with their age.
+    /// Decay rate `β₂` in `[0, 1]`: a gradient is multiplied by `β₂` with every step of its age.
     pub beta2: f64,
-    /// Stabiliser `ε > 0`: the inverse step size of directions that the window has not seen.
+    /// Stabiliser `ε > 0`: the inverse step size in directions outside of the window.
     pub eps: f64,
-    /// What is added to the diagonal of the Gram matrix, `>= 0`.
+    /// Number `>= 0` that is added to the diagonal of the Gram matrix.
     pub jitter: f64,
     /// Whether the jitter is a multiple of `max(1, mean of that diagonal)`.
     pub relative_jitter: bool,
-    /// How the direction is computed.
+    /// The formula of the direction.
     pub form: GgtForm,
-    /// L2 regularisation `>= 0`: weight of the parameter in the gradient, before everything.
+    /// L2 regularisation `>= 0`: this multiple of the parameter is added to the gradient before
+    /// everything else.
     pub gradient_decay: f64,
-    /// What is kept of a gradient.
+    /// How the window is compressed.
     pub compression: Compression,
     /// Which parameters form one vector.
     pub scope: Scope,
-    /// Failures in a row that are still borne.
+    /// Consecutive failed decompositions that are tolerated.
     pub tolerated_failures: u64,
 }
 
@@ -120,19 +123,19 @@ impl Default for Ggt {
 }
 
 impl Ggt {
-    /// The largest `density` of every gradient, with error feedback: EFCP's S-GGT.
+    /// EFCP's S-GGT: a window of the largest elements, a share of `density`, with error feedback.
     pub fn sparse(density: f64) -> Self {
         Self { compression: Compression::sparse(density), ..Self::default() }
     }
 
-    /// Factors of `rank` columns of every matrix, with error feedback.
+    /// A window of factors of `rank` columns for every matrix, with error feedback.
     pub fn low_rank(rank: usize) -> Self {
         Self { compression: Compression::low_rank(rank), ..Self::default() }
     }
 }
 
 impl<U> Ggt<U> {
-    /// The defaults around any rule.
+    /// The defaults, with another inner optimizer.
     pub fn with_base(base: U) -> Self {
         Self {
             base,
@@ -154,7 +157,7 @@ impl<U> Ggt<U> {
 impl<U: Rule> Hyperparameters for Ggt<U> {
     const NAME: &'static str = "Ggt";
 
-    /// The base's options under their own names, then those of the window.
+    /// The inner optimizer's options under their own names, then those of the window.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.base.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });

@@ -1,21 +1,39 @@
-//! What methods over a window remember: the window, and this step's direction as a combination of it.
+//! The state of a method over a window: the window, and the direction as a combination of its
+//! gradients.
 
-use super::intake::Intake;
-use super::window_method::WindowOptions;
+use super::compressed_window::CompressedWindow;
+use super::compression::Compression;
 use crate::error::{Error, Result};
 use crate::numeric::Real;
-use crate::optim::{Direction, Layout, VectorMemory, VectorStep};
+use crate::optim::{Direction, Layout, Scope, VectorMemory, VectorStep};
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 
-/// The memory of a [`WindowMethod`](super::WindowMethod).
+/// Options of a method's window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WindowOptions {
+    /// Number of gradients in the window.
+    pub capacity: usize,
+    /// How the window is compressed.
+    pub compression: Compression,
+    /// Whether an average of the gradients is kept, too.
+    pub averages: bool,
+    /// Which parameters form one vector.
+    pub scope: Scope,
+    /// L2 regularisation: this multiple of the parameter is added to the gradient before everything
+    /// else.
+    pub gradient_decay: f64,
+    /// Consecutive failed decompositions that are tolerated.
+    pub tolerated_failures: u64,
+}
+
+/// The state of a [`WindowMethod`](super::WindowMethod).
 ///
-/// The direction is `Σ cᵢgᵢ + s·v`, computed piece by piece where it is used: it has no memory of its
-/// own.
+/// The direction is `Σ cᵢgᵢ + s·v`. It is never stored, but computed piece by piece where it is used.
 #[derive(Clone, Debug)]
 pub struct WindowMemory<R> {
-    intake: Intake<R>,
+    gradients: CompressedWindow<R>,
     coefficients: Vec<f64>,
-    /// An average of gradients that is preconditioned in their place, and its weight `s`.
+    /// The average `v` of gradients, and its weight `s`.
     average: Option<(Vec<R>, f64)>,
     failures: u64,
     problem: &'static str,
@@ -25,7 +43,7 @@ impl<R: Real> WindowMemory<R> {
     pub(super) fn new(options: &WindowOptions, layout: &Layout) -> Self {
         let WindowOptions { capacity, compression, averages, .. } = options;
         Self {
-            intake: Intake::new(compression, *capacity, layout),
+            gradients: CompressedWindow::new(compression, *capacity, layout),
             coefficients: Vec::new(),
             average: averages.then(|| (vec![R::zero(); layout.numel()], 0.0)),
             failures: 0,
@@ -39,11 +57,11 @@ impl<R: Real> WindowMemory<R> {
         lookup: &Lookup<'_>,
     ) -> Result<Self> {
         let WindowOptions { capacity, compression, averages, .. } = options;
-        let intake = Intake::load(compression, *capacity, layout, lookup)?;
+        let gradients = CompressedWindow::load(compression, *capacity, layout, lookup)?;
         let average = || Ok((lookup.values("average", &[layout.numel()])?, 0.0));
         let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
         Ok(Self {
-            intake,
+            gradients,
             coefficients: Vec::new(),
             average: averages.then(average).transpose()?,
             failures: failures.ok_or_else(|| lookup.problem("failures", "is not a count"))?,
@@ -51,10 +69,10 @@ impl<R: Real> WindowMemory<R> {
         })
     }
 
-    /// Moves the average, `v ← βv + (1 − β)g`, for the newest gradient as the window holds it; returns
-    /// its products `⟨gᵢ, v⟩` with the gradients.
+    /// Updates the average, `v ← βv + (1 − β)g`, with the newest gradient as the window stores it.
+    /// Returns the inner products `⟨gᵢ, v⟩`.
     pub(super) fn average(&mut self, beta: f64, weight: f64) -> Option<Vec<f64>> {
-        let window = &self.intake.window;
+        let window = &self.gradients.window;
         let (v, held) = self.average.as_mut()?;
         *held = weight;
         let decay = R::of(beta);
@@ -67,12 +85,12 @@ impl<R: Real> WindowMemory<R> {
         Some(window.products::<[R]>(v))
     }
 
-    /// Takes over the coefficients of this step; without any nothing moves.
-    pub(super) fn settle(&mut self, coefficients: Result<Vec<f64>>) {
-        let newest = self.intake.window.newest();
-        if self.intake.window.gram(newest, newest).is_nan() {
-            // a NaN that was let in stays visible; finite gradients have no such square
-            self.coefficients = vec![f64::NAN; self.intake.window.count()];
+    /// Sets the coefficients of this step. After an error the direction is zero.
+    pub(super) fn set_coefficients(&mut self, coefficients: Result<Vec<f64>>) {
+        let newest = self.gradients.window.newest();
+        if self.gradients.window.gram(newest, newest).is_nan() {
+            // a NaN that was let in stays visible; the square of finite gradients is never NaN
+            self.coefficients = vec![f64::NAN; self.gradients.window.count()];
             return;
         }
         match coefficients {
@@ -95,13 +113,13 @@ impl<R: Real> WindowMemory<R> {
     }
 
     /// Stores a gradient.
-    pub(super) fn absorb(&mut self, step: &VectorStep<'_, R>) {
-        self.intake.absorb(step);
+    pub(super) fn update(&mut self, step: &VectorStep<'_, R>) {
+        self.gradients.update(step);
     }
 
-    /// The gradients that are remembered.
+    /// The window of gradients.
     pub fn window(&self) -> &super::GradWindow<R> {
-        &self.intake.window
+        &self.gradients.window
     }
 }
 
@@ -115,19 +133,19 @@ impl<R: Real> Direction<R> for WindowMemory<R> {
             }
             _ => out.fill(R::zero()),
         }
-        self.intake.window.combine(&self.coefficients, offset, out);
+        self.gradients.window.combine(&self.coefficients, offset, out);
     }
 }
 
 impl<R: Real> VectorMemory for WindowMemory<R> {
     fn count(&self, bytes: &mut StateBytes) {
-        self.intake.count(bytes);
+        self.gradients.count(bytes);
         let average = self.average.as_ref().map_or(0, |(v, _)| size_of_val(v.as_slice()));
         bytes.add("average", average);
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        self.intake.save(record);
+        self.gradients.save(record);
         if let Some((v, _)) = &self.average {
             record.tensor("average", StateTensor::new(&[v.len()], v));
         }

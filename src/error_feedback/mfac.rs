@@ -1,49 +1,50 @@
 use super::compression::Compression;
 use super::fisher::{Fisher, Normalization};
-use super::memory::WindowMemory;
+use super::memory::{WindowMemory, WindowOptions};
 use super::momentum::Momentum;
-use super::window_method::{WindowMethod, WindowOptions};
+use super::window_method::WindowMethod;
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
 use crate::optim::{Rule, Scope};
 
-/// M-FAC: natural gradients of the last `m` gradients, full matrix, without a matrix of the size of the
-/// model; its window dense, sparse with error feedback, or of low rank.
+/// M-FAC: the natural gradient of the full empirical Fisher matrix over the last `m` gradients,
+/// without forming the matrix. The window of gradients is dense, sparse with error feedback, or of
+/// low rank.
 ///
-/// *Use it when* curvature is the point, and a window fits: at a density of 1 % with `m = 1024` it takes
-/// 62 bytes per parameter in place of 4096. *Not when* `damp` cannot be tuned: what counts is `lr/damp`,
-/// the step in directions that the window has not seen.
+/// *Use it when* the problem needs the curvature of the whole model, and a window fits into memory:
+/// with `m = 1024` a dense window takes 4096 bytes per parameter, and 62 at a density of 1 %. *Not
+/// when* `damp` cannot be tuned: `lr/damp` is the step size in directions outside of the window.
 ///
 /// ```text
-/// c = C(ξ + g);  ξ ← ξ + g − c                   C: compression; without it c = g
-/// F = λI + (1/n) Σ cᵢcᵢᵀ                         over the last m gradients, c among them
-/// u = F⁻¹c = n·Gᵀ(GGᵀ + nλI)⁻¹e                  rows of G: the gradients; e picks the newest
+/// c = C(ξ + g);  ξ ← ξ + g − c                   C: compression; c = g without
+/// F = λI + (1/n) Σ cᵢcᵢᵀ                         over the last m gradients, with c
+/// u = F⁻¹c = n·Gᵀ(GGᵀ + nλI)⁻¹e                  the rows of G are the gradients; e selects the newest
 /// p ← base(p, u)                                 momentum, decay, learning rate
 /// ```
-/// `u` is never stored: each tensor's part of it is computed where it is used. Gram matrix and its
+/// `u` is never stored: the part of each tensor is computed where it is used. The Gram matrix and its
 /// Cholesky factor are in `f64`.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `base` | [`Momentum`], lr 1e-3 | M-FAC's code |
 /// | `window` m | 1024 | paper |
 /// | `damp` λ | 1e-5 | M-FAC's code |
-/// | `damp_relative` | 0: λ is absolute | 1e-3 and the like adapt it to the gradients |
-/// | `normalization` | `Window`: n = m | all published code; `Count` while the window fills |
-/// | `gradient_decay` | 0 | L2, before everything: M-FAC's code |
+/// | `damp_relative` | 0: λ is absolute; 1e-3 or so scales it with the gradients | – |
+/// | `normalization` | `Window`: n = m; `Count`: the number of gradients in the window | all published code |
+/// | `gradient_decay` | 0; L2, added to the gradient before everything else | M-FAC's code |
 /// | `compression` | `None`; [`MFac::sparse`], [`MFac::low_rank`] | EFCP |
-/// | `scope` | `Group` | `Model`: one F for all groups |
+/// | `scope` | `Group`; `Model`: one F for all groups | – |
 /// | `tolerated_failures` | 3 | – |
 ///
-/// State per parameter: dense 4m bytes; sparse 6mρ at density ρ, 4mρ with `bf16_values`, and the
-/// residual's 4; low rank 4mr(a + b)/(ab) for a matrix a × b, and 4. Per vector 8m² for the Gram
-/// matrix. And the base's.
+/// State in bytes per `f32` parameter: dense 4m; sparse 6mρ at density ρ, or 4mρ with `bf16_values`,
+/// and 4 for the residual; low rank 4mr(a + b)/(ab) for an a × b matrix at rank r, and 4 for the
+/// residual. The Gram matrix of a vector takes 8m² bytes. The inner optimizer adds its own state.
 ///
 /// # Errors
-/// `build` refuses options out of range. A parameter that was not there at the first step is refused,
-/// unless the scope is `Tensor`. A step fails if the Gram matrix could not be factored four times in a
-/// row, which takes gradients that overflow.
+/// `build` refuses options out of range. Unless the scope is `Tensor`, a step refuses a parameter
+/// that was absent at the first step. A step also fails after more than `tolerated_failures`
+/// consecutive failed decompositions of the Gram matrix; only gradients that overflow cause these.
 ///
 /// # Examples
 /// ```
@@ -64,9 +65,10 @@ use crate::optim::{Rule, Scope};
 /// ```
 ///
 /// # Differences
-/// The published recursion subtracts two vectors of length `‖g‖/λ` and is wrong by a factor of ten in
-/// `f32` at λ = 1e-8; the form above subtracts nothing. Indices have no sign and no limit. Parameters
-/// without a gradient count as zero and do not move.
+/// The published recursion subtracts two vectors of length `‖g‖/λ`; in `f32` at λ = 1e-8 it is wrong
+/// by a factor of ten. The form above subtracts nothing. Indices of a sparse window are unsigned and
+/// count within tiles, so a vector may have up to 2³² elements. A parameter without a gradient counts
+/// as a zero gradient in F, and does not move.
 ///
 /// # Source
 /// E. Frantar, E. Kurtic, D. Alistarh, "M-FAC: Efficient Matrix-Free Approximations of Second-Order
@@ -75,23 +77,24 @@ use crate::optim::{Rule, Scope};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MFac<U = Momentum> {
-    /// What is done with the direction.
+    /// The inner optimizer.
     pub base: U,
-    /// Number `m >= 1` of gradients that are remembered.
+    /// Number `m >= 1` of gradients in the window.
     pub window: usize,
     /// Damping `λ > 0`.
     pub damp: f64,
-    /// Damping as a multiple of the mean squared length of the gradients, added to `damp`; `>= 0`.
+    /// Additional damping `>= 0`, as a multiple of the mean squared norm of the gradients.
     pub damp_relative: f64,
-    /// What the sum of outer products is divided by.
+    /// The divisor of the sum of outer products.
     pub normalization: Normalization,
-    /// L2 regularisation `>= 0`: weight of the parameter in the gradient, before everything.
+    /// L2 regularisation `>= 0`: this multiple of the parameter is added to the gradient before
+    /// everything else.
     pub gradient_decay: f64,
-    /// What is kept of a gradient.
+    /// How the window is compressed.
     pub compression: Compression,
     /// Which parameters form one vector.
     pub scope: Scope,
-    /// Failures in a row that are still borne.
+    /// Consecutive failed decompositions that are tolerated.
     pub tolerated_failures: u64,
 }
 
@@ -102,19 +105,19 @@ impl Default for MFac {
 }
 
 impl MFac {
-    /// The largest `density` of every gradient, with error feedback: EFCP's S-MFAC.
+    /// EFCP's S-MFAC: a window of the largest elements, a share of `density`, with error feedback.
     pub fn sparse(density: f64) -> Self {
         Self { compression: Compression::sparse(density), ..Self::default() }
     }
 
-    /// Factors of `rank` columns of every matrix, with error feedback: EFCP's LR-MFAC.
+    /// EFCP's LR-MFAC: a window of factors of `rank` columns for every matrix, with error feedback.
     pub fn low_rank(rank: usize) -> Self {
         Self { compression: Compression::low_rank(rank), ..Self::default() }
     }
 }
 
 impl<U> MFac<U> {
-    /// The defaults around any rule.
+    /// The defaults, with another inner optimizer.
     pub fn with_base(base: U) -> Self {
         Self {
             base,
@@ -133,7 +136,7 @@ impl<U> MFac<U> {
 impl<U: Rule> Hyperparameters for MFac<U> {
     const NAME: &'static str = "MFac";
 
-    /// The base's options under their own names, then those of the window.
+    /// The inner optimizer's options under their own names, then those of the window.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.base.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });

@@ -1,6 +1,6 @@
-use super::compression::{Compression, Sparsity};
+use super::compressed_window::CompressedWindow;
+use super::compression::{Compression, SparseConfig};
 use super::compressor::Selection;
-use super::intake::Intake;
 use super::momentum::Momentum;
 use super::residual::ResidualFormat;
 use crate::error::Result;
@@ -9,48 +9,48 @@ use crate::numeric::Real;
 use crate::optim::{Direction, Elementwise, Layout, Scope, VectorMemory, VectorMethod, VectorStep};
 use crate::state::{Lookup, Record, StateBytes};
 
-/// How many steps the averages of [`MicroAdam`] are taken to have had.
+/// The number of steps `h` in the bias corrections of [`MicroAdam`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Horizon {
-    /// All of them, although the window holds `m` at most: long after the start a coordinate that is
-    /// selected at every step moves several times as far as Adam moves it. As published.
+    /// All steps, as published. The window holds `m` gradients only, so late in training a coordinate
+    /// that is selected at every step moves several times as far as with Adam.
     #[default]
     Step,
-    /// As many as the window holds.
+    /// The number of gradients in the window.
     Window,
 }
 
-/// MicroAdam: Adam from a short window of sparse gradients, with what they leave out fed back from four
+/// MicroAdam: Adam over a short window of sparse gradients, with error feedback from a residual in 4
 /// bits.
 ///
-/// *Use it when* a large model is fine-tuned and memory is short: 0.97 bytes per parameter against
-/// Adam's 8. *Not when* every weight has to move at every step: at most `m·density` of them do.
+/// *Use it when* you fine-tune a large model and memory is short: it takes 0.97 bytes per parameter,
+/// Adam 8. *Not when* every weight has to move at every step: at most a share of `m·density` moves.
 ///
 /// ```text
 /// a = g + ξ
-/// c = TopK(a), block by block;  ξ ← Q(a − c)         Q: residual
+/// c = TopK(a), block by block;  ξ ← Q(a − c)         Q: rounding to the format of the residual
 /// m̂ = (1 − β₁)/(1 − β₁ʰ)·Σ β₁^age·c                  over the window; h: horizon
 /// v̂ = (1 − β₂)/(1 − β₂ʰ)·Σ β₂^age·c²
 /// p ← p·(1 − γλ) − γ·m̂/(√v̂ + ε)
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | – |
 /// | `betas` | (0.9, 0.999) | paper |
 /// | `eps` ε | 1e-8 | paper |
 /// | `weight_decay` λ | 0 | paper |
 /// | `window` m | 10 | paper |
-/// | `selection` | 1 % of every block of 4096 | paper; its blocks are those of a GPU |
+/// | `selection` | 1 % of every block of 4096 | paper (its block size depends on the GPU) |
 /// | `residual` | 4 bits in blocks of 64 | paper |
 /// | `bf16_values` | true | paper |
-/// | `horizon` | `Step` | paper |
-/// | `alpha` | 0 | ISTA-DASLab-Optimizers: share of ξ that every step applies and forgets |
+/// | `horizon` h | `Step` | paper |
+/// | `alpha` | 0; the share of ξ that every step applies and removes | ISTA-DASLab-Optimizers |
 /// | `maximize` | false | – |
 ///
-/// State: with the defaults 0.5 bytes per `f32` parameter for codes, 0.125 for their ranges, 0.4 for the
-/// window.
+/// State with the defaults, in bytes per `f32` parameter: 0.5 for the residual's codes, 0.125 for
+/// their ranges, 0.4 for the window.
 ///
 /// # Errors
 /// `build` refuses options out of range.
@@ -75,36 +75,37 @@ pub enum Horizon {
 /// ```
 ///
 /// # Differences
-/// The gradient is left alone; codes are clamped, so that no rounding reaches a neighbour; ranges are
-/// numbers of the parameter's type.
+/// The authors' code writes into the gradient; here it does not change. Codes are clamped, so rounding
+/// cannot overflow into the neighbouring code. Ranges have the parameter's type.
 ///
 /// # Source
-/// I. Modoranu, M. Safaryan, G. Malinovsky, E. Kurtic, T. Robert, P. Richtárik, D. Alistarh, "MicroAdam:
-/// Accurate Adaptive Optimization with Low Space Overhead and Provable Convergence", NeurIPS 2024.
+/// I. Modoranu, M. Safaryan, G. Malinovsky, E. Kurtic, T. Robert, P. Richtárik, D. Alistarh,
+/// "MicroAdam: Accurate Adaptive Optimization with Low Space Overhead and Provable Convergence",
+/// NeurIPS 2024.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct MicroAdam {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
-    /// Decay rates with age of the sums of gradients and of their squares, each in `[0, 1)`.
+    /// Decay rates of the sums of gradients and of their squares, each in `[0, 1)`.
     pub betas: (f64, f64),
     /// Stabiliser `ε >= 0`.
     pub eps: f64,
     /// Decoupled weight decay `λ >= 0`.
     pub weight_decay: f64,
-    /// Number `m >= 1` of gradients that are remembered.
+    /// Number `m >= 1` of gradients in the window.
     pub window: usize,
     /// Which elements of a gradient are kept.
     pub selection: Selection,
-    /// How what is left out is held.
+    /// The format of the residual.
     pub residual: ResidualFormat,
     /// Whether the window rounds values to bfloat16.
     pub bf16_values: bool,
-    /// How many steps the averages are taken to have had.
+    /// The number of steps in the bias corrections.
     pub horizon: Horizon,
-    /// Share of what is left out that every step applies and forgets, in `[0, 1)`.
+    /// Share of the residual that every step applies and removes, in `[0, 1)`.
     pub alpha: f64,
-    /// Ascend in place of descending.
+    /// Ascend instead of descend.
     pub maximize: bool,
 }
 
@@ -141,30 +142,30 @@ crate::hyperparameters!(MicroAdam, "MicroAdam", {
 impl MicroAdam {
     fn compression(&self) -> Compression {
         let Self { selection, residual, bf16_values, .. } = *self;
-        Compression::Sparse(Sparsity { selection, feedback: true, residual, bf16_values })
+        Compression::Sparse(SparseConfig { selection, feedback: true, residual, bf16_values })
     }
 }
 
-/// What [`MicroAdam`] remembers of one tensor.
+/// The state of [`MicroAdam`] for one tensor.
 #[derive(Clone, Debug)]
 pub struct MicroAdamMemory<R> {
-    intake: Intake<R>,
-    /// Weights of the gradients in the two averages, by slot.
+    gradients: CompressedWindow<R>,
+    /// Weights of every gradient in the two averages, by its slot in the window.
     weights: Vec<[R; 2]>,
     eps: R,
     alpha: R,
 }
 
 impl<R: Real> MicroAdamMemory<R> {
-    fn around(intake: Intake<R>) -> Self {
-        Self { intake, weights: Vec::new(), eps: R::zero(), alpha: R::zero() }
+    fn new(gradients: CompressedWindow<R>) -> Self {
+        Self { gradients, weights: Vec::new(), eps: R::zero(), alpha: R::zero() }
     }
 }
 
 impl<R: Real> Direction<R> for MicroAdamMemory<R> {
     fn compute(&self, offset: usize, out: &mut [R]) {
         out.fill(R::zero());
-        let window = &self.intake.window;
+        let window = &self.gradients.window;
         with_scratch::<R, _>(out.len(), |squares| {
             squares.fill(R::zero());
             for (slot, &[first, second]) in self.weights.iter().enumerate() {
@@ -176,25 +177,25 @@ impl<R: Real> Direction<R> for MicroAdamMemory<R> {
                 });
             }
             for (m, &v) in out.iter_mut().zip(&*squares) {
-                // what the window does not hold stands still, whatever eps is
+                // a coordinate that is not in the window does not move, even if eps is 0
                 if v > R::zero() {
                     *m /= v.sqrt() + self.eps;
                 }
             }
         });
         if self.alpha > R::zero() {
-            self.intake.add_residual(offset, self.alpha, out);
+            self.gradients.add_residual(offset, self.alpha, out);
         }
     }
 }
 
 impl<R: Real> VectorMemory for MicroAdamMemory<R> {
     fn count(&self, bytes: &mut StateBytes) {
-        self.intake.count(bytes);
+        self.gradients.count(bytes);
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        self.intake.save(record);
+        self.gradients.save(record);
     }
 }
 
@@ -220,21 +221,21 @@ impl VectorMethod for MicroAdam {
     }
 
     fn init<R: Real>(&self, layout: &Layout) -> MicroAdamMemory<R> {
-        MicroAdamMemory::around(Intake::new(&self.compression(), self.window, layout))
+        MicroAdamMemory::new(CompressedWindow::new(&self.compression(), self.window, layout))
     }
 
     fn load<R: Real>(&self, layout: &Layout, lookup: &Lookup<'_>) -> Result<MicroAdamMemory<R>> {
-        let intake = Intake::load(&self.compression(), self.window, layout, lookup)?;
-        Ok(MicroAdamMemory::around(intake))
+        let gradients = CompressedWindow::load(&self.compression(), self.window, layout, lookup)?;
+        Ok(MicroAdamMemory::new(gradients))
     }
 
     fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut MicroAdamMemory<R>) {
-        // what the step before has applied is forgotten now
+        // removes what the last step has applied
         if self.alpha > 0.0 {
-            memory.intake.scale_residual(1.0 - self.alpha);
+            memory.gradients.scale_residual(1.0 - self.alpha);
         }
-        memory.intake.absorb(step);
-        let window = &memory.intake.window;
+        memory.gradients.update(step);
+        let window = &memory.gradients.window;
         let horizon = match self.horizon {
             Horizon::Step => step.t as f64,
             Horizon::Window => window.count() as f64,

@@ -1,31 +1,32 @@
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, WeightDecay};
 
-/// How weight decay follows the learning rate.
+/// Whether weight decay scales with the learning rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Shrinkage {
     /// `p ← p·(1 − γλ)`.
     #[default]
     WithLr,
-    /// `p ← p·(1 − λ)`, whatever the learning rate.
+    /// `p ← p·(1 − λ)`, for any learning rate.
     Raw,
 }
 
-/// A step along the momentum of a direction, with decay that momentum does not see.
+/// SGD with momentum for a preconditioned direction. Weight decay does not pass through the momentum.
 ///
 /// ```text
 /// v ← μ·v + (1 − τ)·u
-/// p ← p·(1 − γλ) − γ·v           γ alone without momentum: u in place of v
+/// p ← p·(1 − γλ) − γ·v           without momentum: u instead of v
 /// ```
-/// *Use it when* a preconditioner such as [`MFac`](super::MFac) has made the direction. *Not when* it
-/// is plain gradients that are to be followed: that is [`Sgd`](crate::first_order::Sgd).
+/// *Use it when* a preconditioner such as [`MFac`](super::MFac) computes the direction: it is the
+/// default inner optimizer there. *Not when* gradients are not preconditioned: take
+/// [`Sgd`](crate::first_order::Sgd).
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | M-FAC's code |
 /// | `momentum` μ | 0 | M-FAC's code |
-/// | `dampening` τ | 0: heavy ball, EFCP's; μ makes it a moving average, M-FAC's | EFCP |
+/// | `dampening` τ | 0: heavy ball; τ = μ is the moving average of M-FAC's code | EFCP |
 /// | `weight_decay` λ | 0 | – |
 /// | `shrinkage` | `WithLr` | ISTA-DASLab-Optimizers; `Raw` is EFCP's |
 /// | `maximize` | false | – |
@@ -50,7 +51,7 @@ pub enum Shrinkage {
 /// ```
 ///
 /// # Differences
-/// From [`Descent`](crate::second_order::Descent): decay does not pass through the momentum.
+/// In [`Descent`](crate::second_order::Descent) the decay passes through the momentum.
 ///
 /// # Source
 /// B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; decay: I.
@@ -62,13 +63,13 @@ pub struct Momentum {
     pub lr: f64,
     /// Momentum `μ` in `[0, 1)`.
     pub momentum: f64,
-    /// Dampening `τ` in `[0, 1)` of the direction in the momentum.
+    /// Dampening `τ` in `[0, 1)`: the direction enters the momentum with the weight `1 − τ`.
     pub dampening: f64,
     /// Weight decay `λ >= 0`.
     pub weight_decay: f64,
-    /// How decay follows the learning rate.
+    /// Whether weight decay scales with the learning rate.
     pub shrinkage: Shrinkage,
-    /// Ascend in place of descending.
+    /// Ascend instead of descend.
     pub maximize: bool,
 }
 

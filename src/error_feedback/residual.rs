@@ -1,4 +1,4 @@
-//! What a compressor has left out, kept for the next step.
+//! The residual of error feedback: what a compressor drops, kept for the next step.
 
 use crate::error::{Error, Result};
 use crate::kernel::Isa;
@@ -9,18 +9,18 @@ use crate::numeric::random::philox4x32;
 use crate::quant::decode_bf16;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 
-/// How a residual is held.
+/// The format of a residual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ResidualFormat {
-    /// In full precision: 4 bytes per `f32` element. Nothing is ever lost.
+    /// Full precision: 4 bytes per `f32` element. Nothing is lost.
     #[default]
     Full,
-    /// In bfloat16, rounded at random so that what is lost is zero on average: 2 bytes. Rounding to
-    /// the nearest would swallow every gradient below 1/512 of the residual.
+    /// bfloat16 with stochastic rounding: 2 bytes per element. The rounding error is zero on average.
+    /// Rounding to the nearest would lose every gradient below 1/512 of the residual.
     Bf16,
-    /// In 4 bits between the smallest and the largest element of each block: half a byte, and two
-    /// numbers per block. An element is off by at most `(hi − lo)/30`.
+    /// 4 bits from the smallest to the largest element of each block: half a byte per element, and two
+    /// numbers per block. The error of an element is at most `(hi − lo)/30`.
     Nibble {
         /// Elements of a block, at least 2 and even.
         block: usize,
@@ -28,7 +28,7 @@ pub enum ResidualFormat {
 }
 
 impl ResidualFormat {
-    /// Elements that are coded together: pieces of a vector begin at multiples of it.
+    /// Number of elements that are coded together. Pieces of a vector start at multiples of it.
     pub(crate) fn block(self) -> usize {
         match self {
             Self::Full | Self::Bf16 => 4,
@@ -55,7 +55,7 @@ impl ResidualFormat {
     }
 }
 
-/// The residual `ξ` of error feedback, zero at the start.
+/// The residual `ξ` of error feedback. It starts at zero.
 #[derive(Clone, Debug)]
 pub struct Residual<R> {
     numel: usize,
@@ -75,7 +75,7 @@ enum Held<R> {
 }
 
 impl<R: Real> Residual<R> {
-    /// The residual of `numel` elements.
+    /// A residual of `numel` zeros.
     pub fn new(format: ResidualFormat, numel: usize) -> Self {
         let held = match format {
             ResidualFormat::Full => Held::Full(Buffer::filled(R::zero(), numel)),
@@ -94,7 +94,7 @@ impl<R: Real> Residual<R> {
         self.numel
     }
 
-    /// Writes the elements `offset ..`; `offset` is the beginning of a block.
+    /// Writes the elements from `offset` on into `out`. `offset` must be the start of a block.
     pub fn load(&self, offset: usize, out: &mut [R]) {
         match &self.held {
             Held::Full(values) => {
@@ -116,8 +116,8 @@ impl<R: Real> Residual<R> {
         }
     }
 
-    /// Stores elements from `offset` on, which is the beginning of a block; `key` names the step and
-    /// the vector for random rounding.
+    /// Stores elements from `offset` on, which must be the start of a block. `key` identifies the
+    /// step and the vector for stochastic rounding.
     pub fn store(&mut self, offset: usize, key: [u32; 2], values: &[R]) {
         match &mut self.held {
             Held::Full(own) => {
@@ -147,8 +147,8 @@ impl<R: Real> Residual<R> {
         }
     }
 
-    /// Changes the elements `offset .. offset + len`, which begin with a block: `f` gets them decoded.
-    /// `key` as in [`Residual::store`].
+    /// Lets `f` change the decoded elements `offset .. offset + len`. `offset` must be the start of a
+    /// block; `key` is that of [`Residual::store`].
     pub(crate) fn update<O>(
         &mut self,
         offset: usize,
@@ -167,7 +167,7 @@ impl<R: Real> Residual<R> {
         })
     }
 
-    /// Adds `weight` times the elements `offset ..`, wherever a block begins.
+    /// Adds `weight` times the elements from `offset` on to `out`. `offset` may lie within a block.
     pub(crate) fn add(&self, offset: usize, weight: R, out: &mut [R]) {
         let before = offset % self.block();
         let end = (offset + out.len()).min(self.numel);
@@ -185,7 +185,7 @@ impl<R: Real> Residual<R> {
         }
     }
 
-    /// Multiplies every element, without coding anything anew.
+    /// Multiplies every element by `factor`. The 4-bit codes stay as they are.
     pub(crate) fn scale(&mut self, factor: f64) {
         let factor = R::of(factor);
         let scale = |values: &mut [R]| values.iter_mut().for_each(|x| *x *= factor);
@@ -202,7 +202,7 @@ impl<R: Real> Residual<R> {
         }
     }
 
-    /// Adds the bytes held.
+    /// Counts the bytes of the residual.
     pub fn count_bytes(&self, bytes: &mut StateBytes) {
         let own = match &self.held {
             Held::Full(values) => values.bytes(),
@@ -212,7 +212,7 @@ impl<R: Real> Residual<R> {
         bytes.add("residual", own);
     }
 
-    /// Writes everything under the record's keys.
+    /// Saves the residual under the record's keys.
     pub fn save(&self, record: &mut Record<'_>) {
         match &self.held {
             Held::Full(values) => {
@@ -229,7 +229,7 @@ impl<R: Real> Residual<R> {
         }
     }
 
-    /// Reads a residual of `numel` elements.
+    /// Loads a residual of `numel` elements.
     ///
     /// # Errors
     /// [`Error::StateDict`] names the key.
@@ -261,8 +261,7 @@ impl<R: Real> Residual<R> {
     }
 }
 
-/// Rounds to one of the two neighbours in bfloat16, to each with the probability that makes the mean
-/// exact; `bits` are random.
+/// Stochastic rounding to bfloat16: the mean of the result is `x`. `bits` are random.
 fn bf16_at_random<R: Real>(x: R, bits: u32) -> u16 {
     let exact = (x.widen() as f32).to_bits();
     let rounded = exact.wrapping_add(bits & 0xffff) >> 16;
@@ -271,7 +270,7 @@ fn bf16_at_random<R: Real>(x: R, bits: u32) -> u16 {
     (if infinite(rounded) && !infinite(exact >> 16) { exact >> 16 } else { rounded }) as u16
 }
 
-/// Codes of one block, the first of two in the high half of a byte; returns its range.
+/// Encodes one block and returns its range. The first of two codes is in the high half of a byte.
 ///
 /// ```text
 /// u = (hi − lo)/15,  code = ⌊(x − lo)/u + ½⌋ in 0..=15
@@ -288,7 +287,7 @@ fn encode_block<R: Real>(values: &[R], codes: &mut [u8]) -> [R; 2] {
     let [lo, hi] = range;
     let unit = (hi - lo) / R::of(15.0);
     let code = |&x: &R| {
-        // equal elements, or differences too small to be divided
+        // the unit is 0 if all elements are equal, or if their range underflows
         if unit > R::zero() {
             ((x - lo) / unit + R::of(0.5)).widen().floor().clamp(0.0, 15.0) as u8
         } else {

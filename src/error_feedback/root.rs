@@ -6,15 +6,15 @@ use crate::linalg::{Eigh, eigh};
 use crate::numeric::Real;
 use ndarray::{Array1, Axis};
 
-/// `[(ĜĜᵀ)^½ + εI]⁻¹`, for the gradients `ĝᵢ = β^age·gᵢ` of a window as the columns of `Ĝ`.
+/// `[(ĜĜᵀ)^½ + εI]⁻¹`: the columns of `Ĝ` are the gradients of a window, `ĝᵢ = β^age·gᵢ`.
 ///
-/// Neither `ĜĜᵀ` nor its root is formed. With `T = ĜᵀĜ + jitter·I = V diag(σ²) Vᵀ`, in `f64`:
+/// Neither `ĜĜᵀ` nor its root is formed. `T = ĜᵀĜ + jitter·I = V diag(σ²) Vᵀ` is computed in `f64`:
 /// ```text
 /// v     ↦ v/ε + Ĝ z,  z = V diag(((σ+ε)⁻¹ − ε⁻¹)/σ²) Vᵀ Ĝᵀv      for any v
 /// ĝₛ    ↦ Ĝ (T^½ + εI)⁻¹ eₛ                                     for the newest gradient
 /// ```
-/// The second form loses nothing when `ε` is small. In the first two multiples of `v/ε` cancel, and
-/// with a jitter they do not cancel entirely.
+/// In the first form two multiples of `v/ε` cancel, and with a jitter they do not cancel entirely.
+/// The second form has no cancellation, also if `ε` is small.
 ///
 /// # Examples
 /// ```
@@ -39,9 +39,9 @@ use ndarray::{Array1, Axis};
 pub struct WindowRoot {
     /// Decay rate `β` per step of a gradient's age, in `[0, 1]`.
     pub beta: f64,
-    /// Stabiliser `ε > 0`: the inverse step size of directions that the window has not seen.
+    /// Stabiliser `ε > 0`: the inverse step size in directions outside of the window.
     pub eps: f64,
-    /// What is added to the diagonal of the Gram matrix, `>= 0`.
+    /// Number `>= 0` that is added to the diagonal of the Gram matrix.
     pub jitter: f64,
     /// Whether the jitter is a multiple of `max(1, mean of the diagonal)`.
     pub relative_jitter: bool,
@@ -67,12 +67,12 @@ impl WindowRoot {
         let jitter = self.jitter * if self.relative_jitter { mean.max(1.0) } else { 1.0 };
         t.diag_mut().map_inplace(|x| *x += jitter);
         let (mut values, vectors) = eigh(&t)?;
-        // rounding makes small eigenvalues negative
+        // rounding can make small eigenvalues negative
         values.map_inplace(|x| *x = x.max(jitter));
         Ok((values, vectors))
     }
 
-    /// Coefficients `c` such that the newest gradient is mapped to `Σ cᵢgᵢ`.
+    /// Coefficients `c` of the image of the newest gradient: it is mapped to `Σ cᵢgᵢ`.
     ///
     /// # Errors
     /// [`Error::Decomposition`](crate::Error::Decomposition) if the Gram matrix is not finite.
@@ -86,7 +86,7 @@ impl WindowRoot {
         Ok((vectors.dot(&scaled) * decays).to_vec())
     }
 
-    /// Coefficients `c` such that `v` is mapped to `v/ε + Σ cᵢgᵢ`, for its products `⟨gᵢ, v⟩`.
+    /// Coefficients `c` of the image of `v`: it is mapped to `v/ε + Σ cᵢgᵢ`. `products` are `⟨gᵢ, v⟩`.
     ///
     /// # Errors
     /// As [`WindowRoot::newest`].
@@ -100,7 +100,7 @@ impl WindowRoot {
         }
         let decays = self.decays(window);
         let (values, vectors) = self.eigh(window, &decays)?;
-        // directions that are noise in a Gram matrix of f64 belong to the null space
+        // eigenvalues that are rounding errors belong to the null space
         let noise = f64::EPSILON * values.len() as f64 * values.iter().fold(0.0, |a, &b| b.max(a));
         let weight = |x: f64| match x > noise {
             true => (1.0 / (x.sqrt() + self.eps) - 1.0 / self.eps) / x,
@@ -110,7 +110,7 @@ impl WindowRoot {
         Ok((vectors.dot(&(values.mapv(weight) * projected)) * decays).to_vec())
     }
 
-    /// Maps any vector of as many elements as the gradients have.
+    /// The image of any vector `v` that is as long as the gradients.
     ///
     /// # Errors
     /// As [`WindowRoot::newest`].

@@ -1,47 +1,31 @@
-//! What methods over a window of gradients share: everything but their coefficients.
+//! The common part of all methods over a window of gradients: everything but their coefficients.
 
-use super::compression::Compression;
-use super::memory::WindowMemory;
+use super::memory::{WindowMemory, WindowOptions};
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::numeric::Real;
 use crate::optim::{Elementwise, Layout, Rule, Scope, VectorMethod, VectorStep};
 use crate::state::Lookup;
 
-/// The window of a method, by its options.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct WindowOptions {
-    /// Number of gradients that are remembered.
-    pub capacity: usize,
-    /// What is kept of a gradient.
-    pub compression: Compression,
-    /// Whether an average of the gradients is kept beside them.
-    pub averages: bool,
-    /// Which parameters form one vector.
-    pub scope: Scope,
-    /// Weight of the parameter in the gradient, before everything: L2 regularisation.
-    pub gradient_decay: f64,
-    /// Failures in a row that are still borne.
-    pub tolerated_failures: u64,
-}
-
-/// A method whose direction is `Σ cᵢgᵢ` over the last gradients, `+ s·v` for an average `v` of them.
+/// A method whose direction is `Σ cᵢgᵢ + s·v`, of the last gradients `gᵢ` and an average `v` of them.
 ///
-/// It needs its coefficients; window, compression, feedback, base rule, state and files are shared.
+/// The method computes the coefficients. Window, compression, error feedback, inner optimizer, state
+/// and checkpoints are shared.
 pub trait WindowMethod: Hyperparameters {
-    /// What is done with the direction.
+    /// The inner optimizer.
     type Base: Rule;
 
-    /// What is done with the direction.
+    /// The inner optimizer.
     fn base(&self) -> &Self::Base;
 
-    /// The window.
+    /// The options of the window.
     fn window(&self) -> WindowOptions;
 
-    /// The coefficients `c` of the gradients in their slots, after the newest was stored.
+    /// The coefficients `c` of the gradients, by slot. The newest gradient is in the window already.
     ///
     /// # Errors
-    /// [`Error::Decomposition`](crate::Error::Decomposition); then nothing moves, and it is counted.
+    /// [`Error::Decomposition`](crate::Error::Decomposition). The failure is counted, and the
+    /// direction of this step is zero.
     fn coefficients<R: Real>(&self, memory: &mut WindowMemory<R>) -> Result<Vec<f64>>;
 }
 
@@ -59,7 +43,7 @@ impl<W: WindowMethod> VectorMethod for W {
 
     fn gradient_decay(&self) -> f64 {
         let decay = self.window().gradient_decay;
-        // an ascent turns the direction later
+        // with `maximize` the direction changes its sign later
         if self.base().maximize() { -decay } else { decay }
     }
 
@@ -84,9 +68,9 @@ impl<W: WindowMethod> VectorMethod for W {
     }
 
     fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut WindowMemory<R>) {
-        memory.absorb(step);
+        memory.update(step);
         let coefficients = self.coefficients(memory);
-        memory.settle(coefficients);
+        memory.set_coefficients(coefficients);
     }
 
     fn tolerated_failures(&self) -> u64 {

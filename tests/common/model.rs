@@ -1,11 +1,12 @@
 //! Configurations, data and runs that the promises share.
 
 use eigenstep::Result;
+use eigenstep::error_feedback::{CompressorConfig, Selection};
 use eigenstep::hyper::{Hyperparameters, Range};
 use eigenstep::numeric::{Element, Real};
 use eigenstep::optim::{
-    Blocked, Elementwise, MatrixMethod, Optim, Optimizer, Rule, Slot, MethodFor, VectorMethod,
-    Vectored,
+    Blocked, Elementwise, MatrixMethod, MethodFor, Optim, Optimizer, Rule, Scope, Slot,
+    VectorMethod, Vectored,
 };
 use eigenstep::params::{GradVisitor, Gradients, ParamVisitor, Parameters};
 use eigenstep::quant::Precision;
@@ -82,7 +83,7 @@ macro_rules! matrix_method {
     };
 }
 eigenstep::for_each_second_order!(matrix_method);
-eigenstep::for_each_error_feedback!(matrix_method);
+eigenstep::for_each_low_rank!(matrix_method);
 
 macro_rules! windowed {
     ($method:ident) => {
@@ -108,6 +109,29 @@ macro_rules! windowed {
     };
 }
 eigenstep::for_each_windowed!(windowed);
+
+macro_rules! error_feedback {
+    ($method:ident) => {
+        impl Subject for eigenstep::prelude::$method {
+            type Method<T: Element> = Vectored<Self>;
+            const TWO_POINTS: bool = false;
+
+            fn subject() -> Self {
+                let selection = Selection::TopK { density: 0.5 };
+                let compressor = CompressorConfig::TopK(selection);
+                // one vector per tensor: groups of several are measured together
+                Self { compressor, scope: Scope::Tensor, ..Self::default() }
+            }
+            fn slots() -> Vec<Slot> {
+                eigenstep::prelude::Adagrad::SLOTS.to_vec()
+            }
+            fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
+                self.build()
+            }
+        }
+    };
+}
+eigenstep::for_each_error_feedback!(error_feedback);
 
 /// Every format that a state dict can hold.
 pub const PRECISIONS: [Precision; 7] = [

@@ -5,7 +5,7 @@ use super::{
     Outcome, Stop, distributed, exchange, fail, kernels, low_dimensional, lowbit, matrix_runs,
     schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels, zeroth_order,
 };
-use eigenstep::error_feedback::exchange::PowerSgdOrder;
+use eigenstep::distributed::PowerSgdOrder;
 use eigenstep::prelude::*;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,11 +8,11 @@
 use super::compare::Tolerance;
 use super::matrix_runs::Options;
 use super::{Outcome, fail, json, skip};
+use eigenstep::distributed::{
+    CompressedAllReduce, Feedback, GradExchange, LocalComm, PowerSgd, PowerSgdOrder,
+};
 use eigenstep::error_feedback::Selection;
 use eigenstep::error_feedback::compressor::{Compressor, Identity, ScaledSign, TopK};
-use eigenstep::error_feedback::exchange::{
-    Compressed, Feedback, GradExchange, LocalComm, PowerSgd, PowerSgdOrder,
-};
 use ndarray::{Array1, Array2};
 use serde_json::Value;
 use std::thread;
@@ -91,7 +91,7 @@ fn quadratic(problem: &Value, (count, dim): (usize, usize), run: &Value) -> Outc
             "econtrol" => Feedback::EControl { eta: Some(eta), full_start },
             other => return Err(skip(format!("no exchange `{other}`"))),
         };
-        let mut exchange = Compressed::new(feedback, compressor()?)?;
+        let mut exchange = CompressedAllReduce::new(feedback, compressor()?)?;
         let mut x = Array1::from(json::numbers(json::field(problem, "x0")?)?);
         let mut trace = Vec::new();
         for step in 0..steps.len() {

@@ -4,11 +4,11 @@ use super::compare::{Tolerance, equal};
 use super::matrix_runs::Options;
 use super::{Outcome, fail, json, skip};
 use eigenstep::error_feedback::{
-    Compression, EfAdagrad, Fisher, Ggt, GgtForm, GradWindow, Horizon, Kind, LowRankness, MFac,
-    MicroAdam, Momentum, Normalization, Residual, ResidualFormat, RowFormat, Selection, Shrinkage,
-    Sparsity, WindowRoot,
+    Compression, CompressorConfig, EfAdagrad, Fisher, Ggt, GgtForm, GradWindow, Horizon,
+    LowRankConfig, MFac, MicroAdam, Momentum, Normalization, Residual, ResidualFormat, RowFormat,
+    Selection, Shrinkage, SparseConfig, WindowRoot,
 };
-use eigenstep::optim::{Layout, Optim, MethodFor, VectorMethod};
+use eigenstep::optim::{Layout, MethodFor, Optim, VectorMethod};
 use eigenstep::prelude::*;
 use eigenstep::state::{Scalar, StateDict, StateTensor};
 use ndarray::ArrayD;
@@ -54,7 +54,9 @@ pub(super) fn selection(options: &mut Options<'_>) -> Outcome<Option<Selection>>
 
 fn sparse(selection: Option<Selection>) -> Compression {
     match selection {
-        Some(selection) => Compression::Sparse(Sparsity { selection, ..Sparsity::default() }),
+        Some(selection) => {
+            Compression::Sparse(SparseConfig { selection, ..SparseConfig::default() })
+        }
         None => Compression::None,
     }
 }
@@ -68,7 +70,7 @@ pub fn mfac(case: &Value) -> Outcome {
                 return Err(skip("Gram-Schmidt has the divisor norm + 1e-8"));
             }
             let rank = json::number(rank)? as usize;
-            Compression::LowRank(LowRankness { rank, ..LowRankness::default() })
+            Compression::LowRank(LowRankConfig { rank, ..LowRankConfig::default() })
         }
         None => sparse(selection(&mut options)?),
     };
@@ -147,7 +149,8 @@ pub fn ef_adagrad(case: &Value) -> Outcome {
     if decay != 0.0 {
         return Err(skip("decay before the feedback"));
     }
-    let compressor = selection(&mut options)?.map_or(Kind::Identity, Kind::TopK);
+    let compressor =
+        selection(&mut options)?.map_or(CompressorConfig::Identity, CompressorConfig::TopK);
     options.finish()?;
     let adagrad = Adagrad { lr, eps, ..Adagrad::default() };
     run(case, EfAdagrad { compressor, ..EfAdagrad::rule(adagrad) }, TOLERANCE)

@@ -2,7 +2,7 @@
 
 use crate::fixture::{Match::Bits, Match::Close, cases};
 use crate::run::{SMALL, single};
-use eigenstep::error_feedback::{ErrorFeedback, Kind, Momentum, ResidualFormat};
+use eigenstep::error_feedback::{CompressorConfig, ErrorFeedback, Momentum, ResidualFormat};
 use eigenstep::linalg::Damping;
 use eigenstep::prelude::*;
 
@@ -30,7 +30,7 @@ cases! {
     };
     feedback_low_rank, Close(1e-5) => {
         let method = ErrorFeedback {
-            compressor: Kind::LowRank { rank: 2, seed: 3 },
+            compressor: CompressorConfig::LowRank { rank: 2, seed: 3 },
             residual: ResidualFormat::Nibble { block: 64 },
             ..ErrorFeedback::rule(Lion { lr: 0.01, ..Lion::default() })
         };

@@ -3,12 +3,13 @@
 use crate::fixture::{Match::Bits, Match::Close, cases};
 use crate::run::{Run, SMALL, Tensors, Training, Tree, load_tree, noise, save_tree, single, tree};
 use eigenstep::Result;
+use eigenstep::discrete::GeneticSearch;
+use eigenstep::discrete::genetic::{Gene, Population};
 use eigenstep::prelude::*;
 use eigenstep::state::StateTensor;
-use eigenstep::zeroth_order::genetic::{Gene, Population};
 use eigenstep::zeroth_order::{
-    Coordinate, Estimator, GeneticSearch, Hizoo, IntTensor, LatticeOptimizer, Lozo, Mask, Quzo,
-    QuzoLattice, QuzoOptimizer, Random, Sparse, Spsa,
+    Coordinate, Estimator, Hizoo, IntTensor, IntegerQuzo, IntegerQuzoOptimizer, Lozo, Mask, Quzo,
+    QuzoOptimizer, Random, Sparse, Spsa,
 };
 use std::collections::BTreeMap;
 
@@ -89,12 +90,12 @@ impl Run for Quantized {
 
 /// Parameters that are integers.
 struct Integers {
-    optimizer: LatticeOptimizer,
+    optimizer: IntegerQuzoOptimizer,
     parameters: Vec<IntTensor>,
 }
 
 fn integers() -> Integers {
-    let config = QuzoLattice { lr: 0.01, seed: 3, ..QuzoLattice::default() };
+    let config = IntegerQuzo { lr: 0.01, seed: 3, ..IntegerQuzo::default() };
     let quantize = |leaf: ndarray::ArrayD<f64>| config.quantize(leaf.view()).unwrap();
     let parameters = tree(1, SMALL).into_values().map(quantize).collect();
     Integers { optimizer: config.build().unwrap(), parameters }
@@ -170,16 +171,16 @@ cases! {
         pair(estimator, AdamW { lr: 0.02, ..AdamW::default() }.build().unwrap())
     };
     lozo, Close(1e-5) => {
-        let law = Lozo { interval: 2, momentum: 0.7, ..Lozo::default() };
-        pair(Spsa { seed: 3, ..Spsa::with_law(law) }.build().unwrap(), sgd().build().unwrap())
+        let sampler = Lozo { interval: 2, momentum: 0.7, ..Lozo::default() };
+        pair(Spsa { seed: 3, ..Spsa::with_sampler(sampler) }.build().unwrap(), sgd().build().unwrap())
     };
     hizoo, Close(1e-5) => {
-        let law = Hizoo { alpha: 0.2, centered: false };
-        pair(Spsa { seed: 3, ..Spsa::with_law(law) }.build().unwrap(), sgd().build().unwrap())
+        let sampler = Hizoo { alpha: 0.2, centered: false };
+        pair(Spsa { seed: 3, ..Spsa::with_sampler(sampler) }.build().unwrap(), sgd().build().unwrap())
     };
     sparse, Bits => {
-        let law = Sparse { law: Random::Rademacher, mask: Mask::SmallWeights { density: 0.4 } };
-        pair(Spsa { seed: 3, ..Spsa::with_law(law) }.build().unwrap(), sgd().build().unwrap())
+        let sampler = Sparse { sampler: Random::Rademacher, mask: Mask::SmallWeights { density: 0.4 } };
+        pair(Spsa { seed: 3, ..Spsa::with_sampler(sampler) }.build().unwrap(), sgd().build().unwrap())
     };
     quzo, Bits => quantized();
     quzo_lattice, Bits => integers();

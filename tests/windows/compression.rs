@@ -3,7 +3,8 @@
 use crate::cases::cases;
 use crate::{distance, dot, norm, vector};
 use eigenstep::error_feedback::{
-    Compression, LowRankness, MFac, Momentum, ResidualFormat, Selection, Sparsity, power_iteration,
+    Compression, LowRankConfig, MFac, Momentum, ResidualFormat, Selection, SparseConfig,
+    power_iteration,
 };
 use eigenstep::optim::Optimizer;
 use eigenstep::prelude::*;
@@ -102,7 +103,8 @@ struct Sent {
 
 impl Sent {
     fn new(selection: Selection, d: usize, window: usize) -> Self {
-        let compression = Compression::Sparse(Sparsity { selection, ..Sparsity::default() });
+        let compression =
+            Compression::Sparse(SparseConfig { selection, ..SparseConfig::default() });
         let opt = MFac { window, damp: 1.0, compression, ..MFac::default() }.build().unwrap();
         let (w, received) = (Array1::zeros(d), vec![0.0; d]);
         Self { opt: Box::new(opt), w, received, sent: Vec::new(), window }
@@ -165,8 +167,8 @@ fn keeping_everything_is_dense() {
     let gradient = |step| vector(50 + step, 30);
     let dense = train(method(), 12, gradient);
     let selection = Selection::TopK { density: 1.0 };
-    let sparse = Compression::Sparse(Sparsity { selection, ..Sparsity::default() });
-    let low_rank = Compression::LowRank(LowRankness { rank: 5, ..LowRankness::default() });
+    let sparse = Compression::Sparse(SparseConfig { selection, ..SparseConfig::default() });
+    let low_rank = Compression::LowRank(LowRankConfig { rank: 5, ..LowRankConfig::default() });
     for (compression, bound) in [(sparse, 1e-13), (low_rank, 1e-6)] {
         let found = train(MFac { compression, ..method() }, 12, gradient);
         assert!(distance(&found, &dense) < bound, "{compression:?}: {}", distance(&found, &dense));
@@ -251,7 +253,7 @@ fn coarse_storage_stays_near() {
     let run = |residual, bf16_values| {
         let selection = Selection::BlockTopK { density: 0.2, block: 10 };
         let compression =
-            Compression::Sparse(Sparsity { selection, feedback: true, residual, bf16_values });
+            Compression::Sparse(SparseConfig { selection, feedback: true, residual, bf16_values });
         train(MFac { damp: 1.0, compression, ..method() }, 30, |step| vector(step, 30))
     };
     let start = vector::<f64>(1, 30);

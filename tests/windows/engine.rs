@@ -4,8 +4,8 @@ use crate::threads::on_threads;
 use crate::{distance, vector};
 use eigenstep::Error;
 use eigenstep::error_feedback::{
-    Compression, Fisher, Ggt, GgtForm, GradWindow, LowRankness, MFac, Momentum, ResidualFormat,
-    RowFormat, Selection, Sparsity,
+    Compression, Fisher, Ggt, GgtForm, GradWindow, LowRankConfig, MFac, Momentum, ResidualFormat,
+    RowFormat, Selection, SparseConfig,
 };
 use eigenstep::optim::{Layout, Optim, Optimizer, Scope, Vectored};
 use eigenstep::prelude::*;
@@ -20,12 +20,12 @@ fn model(seed: u64) -> Model {
 
 fn compressions() -> [Compression; 6] {
     let sparse = |selection, residual, bf16_values| {
-        Compression::Sparse(Sparsity { selection, feedback: true, residual, bf16_values })
+        Compression::Sparse(SparseConfig { selection, feedback: true, residual, bf16_values })
     };
     let (top, block) =
         (Selection::TopK { density: 0.3 }, Selection::BlockTopK { density: 0.3, block: 6 });
     let low = |residual| {
-        Compression::LowRank(LowRankness { rank: 2, residual, ..LowRankness::default() })
+        Compression::LowRank(LowRankConfig { rank: 2, residual, ..LowRankConfig::default() })
     };
     [
         Compression::None,
@@ -213,7 +213,8 @@ where
 
 #[test]
 fn options_that_are_refused() {
-    let sparse = |selection| Compression::Sparse(Sparsity { selection, ..Sparsity::default() });
+    let sparse =
+        |selection| Compression::Sparse(SparseConfig { selection, ..SparseConfig::default() });
     for (message, expected) in [
         (refused(MFac::sparse(0.0)), "MFac: `density` must be in (0, 1], got 0"),
         (refused(MFac::sparse(1.5)), "MFac: `density` must be in (0, 1], got 1.5"),
@@ -316,7 +317,7 @@ fn odd_shapes() {
 fn threads_do_not_change_bits() {
     let d = 150_000;
     let sparse = |selection, residual| {
-        Compression::Sparse(Sparsity { selection, residual, ..Sparsity::default() })
+        Compression::Sparse(SparseConfig { selection, residual, ..SparseConfig::default() })
     };
     let compressions = [
         Compression::None,

@@ -2,8 +2,10 @@
 
 use crate::{distance, vector};
 use eigenstep::error_feedback::compressor::{Natural, Qsgd, RandK};
-use eigenstep::error_feedback::{EfAdagrad, ErrorFeedback, Kind, ResidualFormat, Selection};
-use eigenstep::optim::{Scope, MethodFor};
+use eigenstep::error_feedback::{
+    CompressorConfig, EfAdagrad, ErrorFeedback, ResidualFormat, Selection,
+};
+use eigenstep::optim::{MethodFor, Scope};
 use eigenstep::prelude::*;
 use ndarray::{Array1, Array2};
 
@@ -27,8 +29,9 @@ fn shampoo() -> Shampoo {
 /// I2: what is kept whole is the method itself, bit for bit.
 #[test]
 fn keeping_everything_changes_nothing() {
-    let kinds = [Kind::Identity, Kind::TopK(Selection::TopK { density: 1.0 })];
-    for compressor in kinds {
+    let compressors =
+        [CompressorConfig::Identity, CompressorConfig::TopK(Selection::TopK { density: 1.0 })];
+    for compressor in compressors {
         for scope in [Scope::Model, Scope::Group, Scope::Tensor] {
             let around =
                 ErrorFeedback { compressor, scope, ..ErrorFeedback::rule(AdamW::default()) };
@@ -46,7 +49,7 @@ fn keeping_everything_changes_nothing() {
 #[test]
 fn only_the_residual_is_missing() {
     let sgd = Sgd { lr: 0.1, ..Sgd::default() };
-    let compressor = Kind::TopK(Selection::Count { k: 2 });
+    let compressor = CompressorConfig::TopK(Selection::Count { k: 2 });
     let scope = Scope::Tensor;
     let method = ErrorFeedback { compressor, scope, ..ErrorFeedback::rule(sgd.clone()) };
     let mut opt = method.build::<f64>().unwrap();
@@ -108,7 +111,7 @@ fn scaled_adagrad_is_what_it_says() {
 #[test]
 fn feedback_reaches_what_is_small() {
     let run = |feedback| {
-        let compressor = Kind::TopK(Selection::Count { k: 1 });
+        let compressor = CompressorConfig::TopK(Selection::Count { k: 1 });
         let sgd = Sgd { lr: 0.1, ..Sgd::default() };
         let method = ErrorFeedback { compressor, feedback, ..ErrorFeedback::rule(sgd) };
         let mut opt = method.build::<f64>().unwrap();
@@ -136,16 +139,16 @@ fn resumes<M: MethodFor<f64>>(method: ErrorFeedback<M>) {
 
 /// Every compressor: what a quadratic loses without its state comes back, and everything resumes.
 #[test]
-fn every_kind_descends_and_resumes() {
+fn every_compressor_descends_and_resumes() {
     for compressor in [
-        Kind::Identity,
-        Kind::TopK(Selection::Count { k: 2 }),
-        Kind::ScaledTopK { selection: Selection::Count { k: 2 }, eps: 1e-8 },
-        Kind::RandK(RandK { density: 0.3, ..RandK::default() }),
-        Kind::ScaledSign,
-        Kind::Qsgd(Qsgd { levels: 8, seed: 2 }),
-        Kind::Natural(Natural { seed: 3 }),
-        Kind::LowRank { rank: 1, seed: 4 },
+        CompressorConfig::Identity,
+        CompressorConfig::TopK(Selection::Count { k: 2 }),
+        CompressorConfig::ScaledTopK { selection: Selection::Count { k: 2 }, eps: 1e-8 },
+        CompressorConfig::RandK(RandK { density: 0.3, ..RandK::default() }),
+        CompressorConfig::ScaledSign,
+        CompressorConfig::Qsgd(Qsgd { levels: 8, seed: 2 }),
+        CompressorConfig::Natural(Natural { seed: 3 }),
+        CompressorConfig::LowRank { rank: 1, seed: 4 },
     ] {
         let sgd = Sgd { lr: 0.05, ..Sgd::default() };
         let method = ErrorFeedback { compressor, ..ErrorFeedback::rule(sgd) };
@@ -166,7 +169,7 @@ fn everything_resumes() {
     for residual in
         [ResidualFormat::Full, ResidualFormat::Bf16, ResidualFormat::Nibble { block: 4 }]
     {
-        let compressor = Kind::TopK(Selection::BlockTopK { density: 0.3, block: 5 });
+        let compressor = CompressorConfig::TopK(Selection::BlockTopK { density: 0.3, block: 5 });
         for scope in [Scope::Model, Scope::Tensor] {
             let rule = ErrorFeedback::rule(AdamW::default());
             resumes(ErrorFeedback { compressor, residual, scope, ..rule });
@@ -179,7 +182,7 @@ fn everything_resumes() {
 /// A residual that would grow without bound is refused at the first step; without feedback there is none.
 #[test]
 fn feedback_needs_a_contraction() {
-    let compressor = Kind::Qsgd(Qsgd { levels: 1, seed: 0 });
+    let compressor = CompressorConfig::Qsgd(Qsgd { levels: 1, seed: 0 });
     for feedback in [true, false] {
         let sgd = ErrorFeedback::rule(Sgd::default());
         let mut opt = ErrorFeedback { compressor, feedback, ..sgd }.build::<f64>().unwrap();

@@ -3,7 +3,7 @@
 use crate::cases::cases;
 use crate::{distance, dot, gradients, norm, vector, window};
 use eigenstep::error_feedback::{
-    Compression, Ggt, GgtForm, GradWindow, Momentum, Selection, Sparsity, WindowRoot,
+    Compression, Ggt, GgtForm, GradWindow, Momentum, Selection, SparseConfig, WindowRoot,
 };
 use eigenstep::linalg::eigh;
 use eigenstep::prelude::*;
@@ -96,7 +96,7 @@ fn along_the_axes_it_is_adagrad() {
 #[test]
 fn full_density_is_dense() {
     let selection = Selection::TopK { density: 1.0 };
-    let compression = Compression::Sparse(Sparsity { selection, ..Sparsity::default() });
+    let compression = Compression::Sparse(SparseConfig { selection, ..SparseConfig::default() });
     for (form, beta1) in [(GgtForm::Newest, 0.0), (GgtForm::General, 0.0), (GgtForm::General, 0.9)]
     {
         let method = Ggt { window: 4, eps: 0.1, beta1, beta2: 0.9, form, ..Ggt::default() };

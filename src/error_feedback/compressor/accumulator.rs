@@ -8,21 +8,21 @@ use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 
 const NAME: &str = "Accumulator";
 
-/// Error feedback: what a compressor leaves out of a vector is added to the next one.
+/// Error feedback around a compressor: what it drops from a vector is added to the next vector.
 ///
 /// ```text
 /// a = ξ + g
 /// c = C(a)
 /// ξ ← a − c                      Σ c + ξ = Σ g
 /// ```
-/// `g` and `ξ` are flat vectors of the same length. With `‖g‖ ≤ M` the residual stays below
-/// `M·√(1−δ)/(1−√(1−δ))`, which is less than `2M/δ`. Clip `g`, not `c`.
+/// `g` and `ξ` are flat vectors of the same length. If `‖g‖ ≤ M`, the norm of the residual stays below
+/// `M·√(1−δ)/(1−√(1−δ))`, which is less than `2M/δ`. If you clip gradients, clip `g`, not `c`.
 ///
-/// State: `ξ`, 4 bytes per `f32` element, and what the compressor remembers.
+/// State: `ξ` with 4 bytes per `f32` element, and the state of the compressor.
 ///
 /// # Errors
-/// [`Accumulator::new`] refuses options out of range, and compressors that are no contraction for
-/// vectors of this length: their residual grows without bound.
+/// [`Accumulator::new`] refuses options out of range. It also refuses a compressor that is not a
+/// contraction for vectors of this length: its residual would grow without bound.
 ///
 /// # Examples
 /// ```
@@ -40,10 +40,10 @@ const NAME: &str = "Accumulator";
 /// ```
 ///
 /// # Source
-/// F. Seide, H. Fu, J. Droppo, G. Li, D. Yu, "1-Bit Stochastic Gradient Descent and its Application to
-/// Data-Parallel Distributed Training of Speech DNNs", Interspeech 2014; S. P. Karimireddy, Q. Rebjock,
-/// S. U. Stich, M. Jaggi, "Error Feedback Fixes SignSGD and other Gradient Compression Schemes", ICML
-/// 2019.
+/// F. Seide, H. Fu, J. Droppo, G. Li, D. Yu, "1-Bit Stochastic Gradient Descent and its Application
+/// to Data-Parallel Distributed Training of Speech DNNs", Interspeech 2014; S. P. Karimireddy, Q.
+/// Rebjock, S. U. Stich, M. Jaggi, "Error Feedback Fixes SignSGD and other Gradient Compression
+/// Schemes", ICML 2019.
 #[derive(Debug)]
 pub struct Accumulator<R: Real> {
     compressor: Box<dyn Compressor<R>>,
@@ -52,11 +52,11 @@ pub struct Accumulator<R: Real> {
 }
 
 impl<R: Real> Accumulator<R> {
-    /// A residual of `numel` zeros.
+    /// Error feedback for vectors of `numel` elements. The residual starts at zero.
     ///
     /// # Errors
     /// As [`Compressor::validate`]; [`Error::InvalidHyperparameter`] for the field `compressor` if it
-    /// is no contraction.
+    /// is not a contraction.
     pub fn new(compressor: Box<dyn Compressor<R>>, numel: usize) -> Result<Self> {
         compressor.validate(numel)?;
         check_contraction(NAME, &*compressor, numel)?;
@@ -68,12 +68,12 @@ impl<R: Real> Accumulator<R> {
         self.residual.len()
     }
 
-    /// What has been left out, `ξ`.
+    /// The residual `ξ`.
     pub fn residual(&self) -> &[R] {
         &self.residual
     }
 
-    /// Number of vectors so far.
+    /// Number of vectors compressed so far.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -83,12 +83,12 @@ impl<R: Real> Accumulator<R> {
         &*self.compressor
     }
 
-    /// The message for the next vector.
+    /// Compresses the next vector.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`]; [`Error::NonFiniteGradient`] if an element is not finite;
-    /// [`Error::NonFinite`] if the sum with the residual, or what the compressor makes of it,
-    /// overflows. The residual has not changed then.
+    /// [`Error::NonFinite`] if the sum with the residual or the compressed vector overflows. After an
+    /// error the residual has not changed.
     pub fn step(&mut self, g: &[R]) -> Result<Message<R>> {
         let numel = self.numel();
         if g.len() != numel {
@@ -118,24 +118,24 @@ impl<R: Real> Accumulator<R> {
         })
     }
 
-    /// Forgets what has been left out.
+    /// Sets the residual to zero.
     pub fn clear(&mut self) {
         self.residual.fill(R::zero());
     }
 
-    /// Adds the bytes held.
+    /// Counts the bytes of the residual.
     pub fn count_bytes(&self, bytes: &mut StateBytes) {
         bytes.add("residual", size_of_val(self.residual.as_slice()));
     }
 
-    /// Writes residual, step number and what the compressor remembers.
+    /// Saves the residual, the number of steps and the state of the compressor.
     pub fn save(&self, record: &mut Record<'_>) {
         record.tensor("residual", StateTensor::new(&[self.numel()], &self.residual));
         record.scalar("step", Scalar::Int(i64::try_from(self.steps).unwrap_or(i64::MAX)));
         self.compressor.save(&mut record.nested("compressor"));
     }
 
-    /// Reads what [`Accumulator::save`] has written; with an error nothing has changed.
+    /// Loads what [`Accumulator::save`] has saved. After an error nothing has changed.
     ///
     /// # Errors
     /// [`Error::StateDict`] names the key.

@@ -1,4 +1,4 @@
-//! Small integers, packed without gaps.
+//! Packing of small integers, without gaps.
 
 /// Packs codes of `width <= 32` bits, the first in the lowest bits of the first byte.
 pub(super) fn pack(codes: impl Iterator<Item = u32>, width: u32) -> Vec<u8> {
@@ -19,7 +19,7 @@ pub(super) fn pack(codes: impl Iterator<Item = u32>, width: u32) -> Vec<u8> {
     bytes
 }
 
-/// The codes that fit into the bytes: those that were packed, and perhaps some of the last byte's rest.
+/// The codes in the bytes. The padding of the last byte may add a few more at the end.
 pub(super) fn unpack(bytes: &[u8], width: u32) -> impl Iterator<Item = u32> + '_ {
     let mut bytes = bytes.iter();
     let (mut held, mut filled) = (0u64, 0);
@@ -35,7 +35,7 @@ pub(super) fn unpack(bytes: &[u8], width: u32) -> impl Iterator<Item = u32> + '_
     })
 }
 
-/// Bytes of `numel` codes; `None`: more than can be counted.
+/// Bytes of `numel` codes; `None` if there are too many to be counted.
 pub(super) fn packed_len(numel: usize, width: u32) -> Option<usize> {
     Some(numel.checked_mul(width as usize)?.div_ceil(8))
 }

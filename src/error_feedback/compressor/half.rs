@@ -1,17 +1,16 @@
-//! Numbers of 16 bits.
+//! 16-bit floating-point numbers.
 
-use super::{Compressor, Message};
 use crate::kernel::Isa;
 use crate::numeric::Real;
 use crate::quant::{decode_bf16, encode_bf16};
 
-/// Rounding to the nearest number of 16 bits, ties to even; what is too large becomes the largest.
+/// Rounds to the nearest 16-bit number, ties to even. A number that is too large becomes the largest.
 ///
 /// ```text
 /// |C(x) − x| ≤ 2⁻⁸|x|,   δ = 1 − 2⁻¹⁶        Bf16
 /// |C(x) − x| ≤ 2⁻¹¹|x|,  δ = 1 − 2⁻²²        F16, if 6.1e-5 ≤ |x| ≤ 65504
 /// ```
-/// Two bytes for every element. The constants are those of elements within the normal range; in `F16`
+/// It takes two bytes per element. The constants hold for elements in the normal range. In `F16`,
 /// elements below 3e-8 become zero.
 ///
 /// # Examples
@@ -32,7 +31,7 @@ pub enum HalfPrecision {
 }
 
 impl HalfPrecision {
-    /// All bits of infinity.
+    /// The bits of infinity.
     pub(super) fn infinity(self) -> u16 {
         match self {
             Self::Bf16 => 0x7f80,
@@ -40,7 +39,7 @@ impl HalfPrecision {
         }
     }
 
-    fn encode<R: Real>(self, x: &[R]) -> Vec<u16> {
+    pub(super) fn encode<R: Real>(self, x: &[R]) -> Vec<u16> {
         let mut codes = vec![0; x.len()];
         match self {
             Self::Bf16 => encode_bf16(Isa::detect(), x, &mut codes),
@@ -67,22 +66,22 @@ impl HalfPrecision {
     }
 }
 
-/// `2^exponent`, of a normal number.
-fn power(exponent: i64) -> f64 {
+/// `2^exponent`, which must be a normal number.
+pub(super) fn power(exponent: i64) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-/// The nearest number in half precision; infinity from 65520 on.
+/// The nearest IEEE half-precision number; infinity from 65520 on.
 fn f16(x: f64) -> u16 {
     let sign = u16::from(x.is_sign_negative()) << 15;
     let size = x.abs();
     if size >= 65520.0 || size.is_nan() {
         return sign | 0x7c00;
     }
-    // below the normal numbers the spacing stays
+    // subnormal numbers all have the spacing of the smallest normal ones
     let exponent = ((size.to_bits() >> 52) as i64 - 1023).max(-14);
     let steps = (size * power(10 - exponent)).round_ties_even();
-    // 1024 steps and more carry into the exponent
+    // from 1024 steps on, the sum carries into the exponent
     sign | ((((exponent + 14) as u16) << 10) + steps as u16)
 }
 
@@ -95,19 +94,6 @@ fn f16_value(code: u16) -> f64 {
         _ => (1024.0 + fraction) * power(exponent - 25),
     };
     if code >> 15 == 1 { -size } else { size }
-}
-
-impl<R: Real> Compressor<R> for HalfPrecision {
-    fn compress(&mut self, _: u64, x: &[R]) -> Message<R> {
-        Message::Half { format: *self, codes: self.encode(x) }
-    }
-
-    fn contraction(&self, _: usize) -> f64 {
-        1.0 - power(match self {
-            Self::Bf16 => -16,
-            Self::F16 => -22,
-        })
-    }
 }
 
 #[cfg(test)]

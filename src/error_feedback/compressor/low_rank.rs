@@ -1,114 +1,149 @@
-//! Matrices as products of two thin factors.
+//! The compressor of matrices to two low-rank factors.
 
-use crate::linalg::{matmul, scale_to_one};
+use super::power_iteration::{normal_factor, power_iteration, redraw_zero_columns};
+use super::{Compressor, Message};
+use crate::error::{Error, Result};
+use crate::linalg::scale_to_one;
 use crate::numeric::Real;
-use crate::numeric::random::{normal_pair, philox4x32};
-use ndarray::{Array2, ArrayRef1, ArrayRef2, Axis};
+use crate::state::{Lookup, Record, StateTensor};
+use ndarray::{Array2, ArrayView2};
 
-/// What keeps a column of zeros from being divided by zero.
-const EPS: f64 = 1e-8;
+const NAME: &str = "LowRank";
 
-/// One step of the power iteration: factors `P` (rows × rank) and `R` (columns × rank) with `M ≈ P Rᵀ`.
+/// Two low-rank factors of a matrix: one step of the power iteration per message, from the factor of
+/// the last message.
 ///
 /// ```text
-/// P = GS(M Q)      Gram–Schmidt, column by column, divided by ‖column‖ + 1e-8
-/// R = Mᵀ P
+/// (P, R) = power_iteration(M/s, Q)                  s: power of two near the largest element
+/// C(M) = s·P Rᵀ,  Q ← R                             δ ≥ 0; r/min(a, b) if M stays the same
 /// ```
-/// `m`: rows × columns; `q`: columns × rank, the `R` of the step before or random numbers. If the step
-/// is repeated with `R` for `Q`, the product converges to the best approximation of this rank, by
-/// `(σ_{r+1}/σ_r)²` a step. `P` has orthonormal columns, apart from those that are nearly zero, so that
-/// `M − P Rᵀ` is orthogonal to them. A zero matrix has zero factors. Where the largest elements of `M`
-/// and `Q` multiply to less than 0.01, or nearly overflow, both are first brought near 1.
+/// A message for an a × b matrix `M` takes 4r(a + b) bytes in `f32`. The residual is never longer
+/// than `M`. But if all rows of `M` are orthogonal to `Q` the message is zero, so use it with error
+/// feedback. Columns of `Q` that become zero are drawn again. If the factors would not be smaller
+/// than the matrix, as for a vector, the matrix is sent as it is, with `δ = 1`.
+///
+/// Because `M` is scaled, the message of `cM` is `c` times the message of `M`. Without scaling, the
+/// constant of the orthogonalisation would lose small gradients.
+///
+/// State: `Q`, 4br bytes in `f32`.
+///
+/// # Errors
+/// [`LowRank::new`] refuses a rank of 0.
 ///
 /// # Examples
 /// ```
-/// use eigenstep::error_feedback::power_iteration;
-/// use ndarray::array;
+/// use eigenstep::error_feedback::compressor::{Compressor, LowRank};
 ///
-/// let m = array![[1.0f64, 2.0], [2.0, 4.0], [3.0, 6.0]];
-/// let (p, r) = power_iteration(&m, &array![[1.0], [0.0]]);
-/// assert!((m - p.dot(&r.t())).iter().all(|x: &f64| x.abs() < 1e-6));
+/// // of rank 1
+/// let x: Vec<f64> = (0..48).map(|i| f64::from((i / 8 + 1) * (i % 8 - 3))).collect();
+/// let mut compressor = LowRank::new(6, 8, 1, 0)?;
+/// let message = compressor.compress(1, &x);
+/// assert_eq!(message.bytes(), 8 * (6 + 8));
+/// let mut y = [0.0; 48];
+/// message.decompress_into(&mut y);
+/// assert!(x.iter().zip(&y).all(|(x, y)| (x - y).abs() < 1e-6));
+/// # Ok::<(), eigenstep::Error>(())
 /// ```
 ///
 /// # Source
 /// T. Vogels, S. P. Karimireddy, M. Jaggi, "PowerSGD: Practical Low-Rank Gradient Compression for
 /// Distributed Optimization", NeurIPS 2019.
-pub fn power_iteration<R: Real>(m: &ArrayRef2<R>, q: &ArrayRef2<R>) -> (Array2<R>, Array2<R>) {
-    let size = largest(m) * largest(q);
-    // the constant is meant for zeros alone, and a product must not overflow
-    let mut p = if size == 0.0 || (EPS * 1e6..=R::max_value().widen().sqrt()).contains(&size) {
-        product(m, q)
-    } else {
-        let (mut m, mut q) = (m.to_owned(), q.to_owned());
-        scale_to_one(&mut m);
-        scale_to_one(&mut q);
-        product(&m, &q)
-    };
-    gram_schmidt(&mut p, EPS);
-    let r = product(&m.t(), &p);
-    (p, r)
+#[derive(Clone, Debug, PartialEq)]
+pub struct LowRank<R> {
+    rows: usize,
+    columns: usize,
+    rank: usize,
+    seed: u64,
+    /// `Q`; empty if matrices are sent as they are.
+    basis: Array2<R>,
 }
 
-fn largest<R: Real>(a: &ArrayRef2<R>) -> f64 {
-    a.iter().fold(0.0, |largest, x| x.widen().abs().max(largest))
-}
-
-/// A factor of normally distributed numbers that depend on their place, the seed and the step.
-pub(crate) fn normal_factor<R: Real>(shape: (usize, usize), seed: u64, t: u64) -> Array2<R> {
-    Array2::from_shape_fn(shape, |place| drawn(place, shape.1, seed, t))
-}
-
-fn drawn<R: Real>((i, j): (usize, usize), rank: usize, seed: u64, t: u64) -> R {
-    let place = (i * rank + j) as u64;
-    let counter = [place as u32, (place >> 32) as u32, t as u32, (t >> 32) as u32];
-    let [normal, _] = normal_pair(philox4x32(counter, [seed as u32, (seed >> 32) as u32]));
-    R::of(normal)
-}
-
-/// Draws columns of zeros anew: from zeros the iteration does not come back.
-pub(crate) fn redraw_zero_columns<R: Real>(q: &mut Array2<R>, seed: u64, t: u64) {
-    let rank = q.ncols();
-    for (j, mut column) in q.axis_iter_mut(Axis(1)).enumerate() {
-        if column.iter().all(R::is_zero) {
-            column.indexed_iter_mut().for_each(|(i, x)| *x = drawn((i, j), rank, seed, t));
+impl<R: Real> LowRank<R> {
+    /// A compressor of matrices of `rows × columns` elements. `rank` is cut to the shorter side. All
+    /// workers need the same `seed`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] for the field `rank` if it is 0, and for `columns` if there
+    /// are too many elements to be counted.
+    pub fn new(rows: usize, columns: usize, rank: usize, seed: u64) -> Result<Self> {
+        let wrong = |field, expected: &str, found: usize| {
+            let (expected, found) = (expected.to_owned(), found.to_string());
+            Err(Error::InvalidHyperparameter { optimizer: NAME, field, expected, found })
+        };
+        if rank == 0 {
+            return wrong("rank", "an integer >= 1", rank);
         }
+        let Some(numel) = rows.checked_mul(columns) else {
+            return wrong("columns", "fewer", columns);
+        };
+        let rank = rank.min(rows).min(columns);
+        let smaller = rows.saturating_add(columns).saturating_mul(rank) < numel;
+        let shape = if smaller { (columns, rank) } else { (0, 0) };
+        let basis = normal_factor(shape, seed, 0);
+        Ok(Self { rows, columns, rank, seed, basis })
+    }
+
+    /// Number of columns of the factors.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Whether matrices are sent as they are.
+    pub fn is_exact(&self) -> bool {
+        self.basis.is_empty()
     }
 }
 
-fn product<R: Real>(a: &ArrayRef2<R>, b: &ArrayRef2<R>) -> Array2<R> {
-    // sizes that do not fit have no product
-    matmul(a, b).unwrap_or_else(|_| Array2::zeros((a.nrows(), b.ncols())))
-}
-
-/// Makes columns orthonormal, in their order, each against those before it.
-///
-/// It is done twice for a column that has lost nearly all of its length, since `eps` leaves the earlier
-/// columns a little short, and what is left would be divided by next to nothing; and from five columns
-/// on, since once loses orthogonality with the condition number.
-pub(crate) fn gram_schmidt<R: Real>(p: &mut Array2<R>, eps: f64) {
-    let many = p.ncols() > 4;
-    for j in 0..p.ncols() {
-        let (before, mut rest) = p.view_mut().split_at(Axis(1), j);
-        let mut column = rest.column_mut(0);
-        let whole = length(&column);
-        subtract_overlaps(&mut column, &before);
-        if many || length(&column) < 1e-2 * whole {
-            subtract_overlaps(&mut column, &before);
-        }
-        let divisor = length(&column) + eps;
-        if divisor > 0.0 {
-            column.map_inplace(|x| *x /= R::of(divisor));
-        }
+impl<R: Real> Compressor<R> for LowRank<R> {
+    fn compress(&mut self, t: u64, x: &[R]) -> Message<R> {
+        let (rows, columns, rank) = (self.rows, self.columns, self.rank);
+        let matrix = match ArrayView2::from_shape((rows, columns), x) {
+            Ok(matrix) if !self.is_exact() => matrix,
+            _ => return Message::Dense(x.to_vec()),
+        };
+        let mut matrix = matrix.to_owned();
+        let scale = scale_to_one(&mut matrix);
+        let (p, mut basis) = power_iteration(&matrix, &self.basis);
+        let r = basis.t().iter().map(|&x| x / scale).collect();
+        redraw_zero_columns(&mut basis, self.seed, t);
+        self.basis = basis;
+        Message::Factors { rows, columns, rank, p: p.iter().copied().collect(), r }
     }
-}
 
-fn length<R: Real>(x: &ArrayRef1<R>) -> f64 {
-    x.iter().map(|x| x.widen() * x.widen()).sum::<f64>().sqrt()
-}
+    /// 0: a matrix may be orthogonal to `Q`.
+    fn contraction(&self, _: usize) -> f64 {
+        if self.is_exact() { 1.0 } else { 0.0 }
+    }
 
-fn subtract_overlaps<R: Real>(x: &mut ArrayRef1<R>, columns: &ArrayRef2<R>) {
-    for column in columns.columns() {
-        let overlap: f64 = column.iter().zip(x.iter()).map(|(a, b)| a.widen() * b.widen()).sum();
-        x.scaled_add(R::of(-overlap), &column);
+    fn validate(&self, numel: usize) -> Result<()> {
+        if self.rows * self.columns == numel {
+            return Ok(());
+        }
+        Err(Error::InvalidHyperparameter {
+            optimizer: NAME,
+            field: "columns",
+            expected: format!("such that the vector's {numel} elements are `rows` of them"),
+            found: format!("{} in {} rows", self.columns, self.rows),
+        })
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.basis.len() * size_of::<R>()
+    }
+
+    fn save(&self, record: &mut Record<'_>) {
+        let values: Vec<R> = self.basis.iter().copied().collect();
+        record.tensor("basis", StateTensor::new(self.basis.shape(), &values));
+    }
+
+    fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
+        let shape = self.basis.dim();
+        let values: Vec<R> = lookup.values("basis", &[shape.0, shape.1])?;
+        if values.iter().any(|x| !x.is_finite()) {
+            return Err(lookup.problem("basis", "holds a number that is not finite"));
+        }
+        let basis = Array2::from_shape_vec(shape, values);
+        self.basis = basis.map_err(|_| lookup.problem("basis", "has another shape"))?;
+        Ok(())
     }
 }

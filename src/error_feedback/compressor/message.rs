@@ -1,24 +1,23 @@
-//! What a compressor makes of a vector.
+//! Compressed vectors.
 
-use super::bits::unpack;
-use super::{HalfPrecision, Natural, Qsgd, RandK};
+use super::half::HalfPrecision;
 use crate::numeric::Real;
 
-/// A vector in fewer bytes.
+/// A compressed vector.
 ///
-/// | variant | payload, bytes for `d` elements in `f32` | of |
+/// | variant | payload for `d` elements in `f32`, bytes | compressor |
 /// |---|---|---|
 /// | `Dense` | 4d | [`Identity`](super::Identity) |
-/// | `Sparse` | 8k | [`TopK`](super::TopK) of all |
-/// | `BlockSparse` | 6k | [`TopK`](super::TopK) of blocks of at most 65536 |
-/// | `Seeded` | 4k | [`RandK`] |
+/// | `Sparse` | 8k | [`TopK`](super::TopK) of all elements |
+/// | `BlockSparse` | 6k | [`TopK`](super::TopK) of blocks of at most 65536 elements |
+/// | `Seeded` | 4k | [`RandK`](super::RandK) |
 /// | `Signs` | d/8 + 4 | [`ScaledSign`](super::ScaledSign) |
-/// | `Levels` | d⌈log₂(2s + 1)⌉/8 + 4 | [`Qsgd`] |
-/// | `Exponents` | 9d/8; 12d/8 in `f64` | [`Natural`] |
-/// | `Factors` | 4r(a + b) of a matrix a × b | [`LowRank`](super::LowRank) |
+/// | `Levels` | d⌈log₂(2s + 1)⌉/8 + 4 | [`Qsgd`](super::Qsgd) |
+/// | `Exponents` | 9d/8; 12d/8 in `f64` | [`Natural`](super::Natural) |
+/// | `Factors` | 4r(a + b) for an a × b matrix | [`LowRank`](super::LowRank) |
 /// | `Half` | 2d | [`HalfPrecision`] |
 ///
-/// Packed codes begin in the lowest bits of a byte; the last byte is filled up with zeros.
+/// Codes are packed from the lowest bits of a byte on. The last byte is padded with zeros.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message<R> {
     /// All elements.
@@ -27,42 +26,43 @@ pub enum Message<R> {
     Sparse {
         /// Number of elements of the vector.
         numel: usize,
-        /// Places of the elements, ascending.
+        /// Positions of the elements, ascending.
         indices: Vec<u32>,
         /// The elements.
         values: Vec<R>,
     },
-    /// As many elements of every block; the others are zero.
+    /// The same number of elements of every block; the others are zero.
     BlockSparse {
         /// Number of elements of the vector.
         numel: usize,
-        /// Elements of a block; the last one may be shorter.
+        /// Length of a block; the last one may be shorter.
         block: usize,
-        /// Elements that are kept of a block; of the last one what is left.
+        /// Number of elements of a block; the last one has the remaining ones.
         per_block: usize,
-        /// Places of the elements in their blocks, ascending in each.
+        /// Positions of the elements in their blocks, ascending in each.
         indices: Vec<u16>,
         /// The elements.
         values: Vec<R>,
     },
-    /// Elements at places that the receiver draws itself, [`RandK::places`]; the others are zero.
+    /// Elements at random positions; the others are zero. The receiver draws the positions itself:
+    /// [`RandK::places`](super::RandK::places).
     Seeded {
         /// Number of elements of the vector.
         numel: usize,
-        /// Key of the places.
+        /// Seed of the positions.
         seed: u64,
-        /// Step number of the places.
+        /// Step number of the positions.
         t: u64,
-        /// The elements in the order of their places, with their factor.
+        /// The elements in the order of their positions, scaled by `d/k` if unbiased.
         values: Vec<R>,
     },
-    /// One magnitude, and a sign for every element.
+    /// One magnitude and the sign of every element.
     Signs {
         /// Number of elements of the vector.
         numel: usize,
         /// The magnitude.
         scale: R,
-        /// One bit for every element, set if it is negative.
+        /// One bit per element, set if it is negative.
         signs: Vec<u8>,
     },
     /// Multiples `q = −s ..= s` of `norm/s`.
@@ -73,14 +73,14 @@ pub enum Message<R> {
         levels: u32,
         /// Length of the vector.
         norm: R,
-        /// `q + s`, packed in ⌈log₂(2s + 1)⌉ bits each.
+        /// `q + s` in ⌈log₂(2s + 1)⌉ bits each, packed.
         codes: Vec<u8>,
     },
     /// Powers of two.
     Exponents {
         /// Number of elements of the vector.
         numel: usize,
-        /// The highest bits of every element, packed: sign and exponent; zero for 0.
+        /// Sign and exponent of every element, packed; 0 for zero.
         codes: Vec<u8>,
     },
     /// A matrix `P Rᵀ`.
@@ -98,7 +98,7 @@ pub enum Message<R> {
     },
     /// All elements in 16 bits.
     Half {
-        /// What the bits mean.
+        /// The format.
         format: HalfPrecision,
         /// The elements.
         codes: Vec<u16>,
@@ -121,7 +121,7 @@ impl<R: Real> Message<R> {
         }
     }
 
-    /// Places and elements, if these are all that the message has; else the message.
+    /// Positions and elements of a sparse message. Any other message is returned as it is.
     pub(crate) fn into_entries(self) -> Result<(Vec<u32>, Vec<R>), Self> {
         match self {
             Self::Sparse { indices, values, .. } => Ok((indices, values)),
@@ -133,37 +133,7 @@ impl<R: Real> Message<R> {
         }
     }
 
-    /// Writes the vector; elements beyond the shorter of both are left out.
-    pub fn decompress_into(&self, out: &mut [R]) {
-        match self {
-            Self::Dense(values) => write(out, values.iter().copied()),
-            Self::Sparse { indices, values, .. } => {
-                place(out, indices.iter().map(|&index| index as usize), values);
-            }
-            Self::BlockSparse { block, per_block, indices, values, .. } => {
-                place(out, block_places(indices, *block, *per_block), values);
-            }
-            Self::Seeded { numel, seed, t, values } => {
-                place(out, RandK::places(*seed, *t, *numel, values.len()).into_iter(), values);
-            }
-            Self::Signs { scale, signs, .. } => {
-                write(out, unpack(signs, 1).map(|bit| if bit == 1 { -*scale } else { *scale }));
-            }
-            Self::Levels { levels, norm, codes, .. } => {
-                let unit = norm.widen() / f64::from(*levels);
-                let value = |code| R::of((f64::from(code) - f64::from(*levels)) * unit);
-                write(out, unpack(codes, Qsgd::width(*levels)).map(value));
-            }
-            Self::Exponents { codes, .. } => {
-                write(out, unpack(codes, Natural::width::<R>()).map(Natural::value));
-            }
-            Self::Factors { columns, rank, p, r, .. } => multiply(out, (*columns, *rank), p, r),
-            Self::Half { format, codes } => format.decode(codes, out),
-        }
-    }
-
-    /// Bytes of the payload: what changes from step to step, without the sizes, options and seeds that
-    /// both sides know.
+    /// Bytes of the payload. Sizes, options and seeds do not count: both sides know them.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Dense(values) | Self::Seeded { values, .. } => size_of_val(values.as_slice()),
@@ -183,8 +153,8 @@ impl<R: Real> Message<R> {
     }
 }
 
-/// Places in the vector of indices that count from the beginning of their block.
-fn block_places(
+/// Positions in the vector, from positions in the blocks.
+pub(super) fn block_places(
     indices: &[u16],
     block: usize,
     per_block: usize,
@@ -194,29 +164,4 @@ fn block_places(
         let start = number.saturating_mul(block);
         indices.iter().map(move |&index| start.saturating_add(index.into()))
     })
-}
-
-fn write<R>(out: &mut [R], values: impl Iterator<Item = R>) {
-    out.iter_mut().zip(values).for_each(|(x, value)| *x = value);
-}
-
-/// Zeros but for some places.
-fn place<R: Real>(out: &mut [R], places: impl Iterator<Item = usize>, values: &[R]) {
-    out.fill(R::zero());
-    for (place, &value) in places.zip(values) {
-        if let Some(x) = out.get_mut(place) {
-            *x = value;
-        }
-    }
-}
-
-/// `P Rᵀ`, row by row.
-fn multiply<R: Real>(out: &mut [R], (columns, rank): (usize, usize), p: &[R], r: &[R]) {
-    let rows = out.chunks_mut(columns.max(1)).zip(p.chunks(rank.max(1)));
-    for (row, weights) in rows {
-        row.fill(R::zero());
-        for (&weight, factor) in weights.iter().zip(r.chunks(columns.max(1))) {
-            row.iter_mut().zip(factor).for_each(|(x, &r)| *x += weight * r);
-        }
-    }
 }

@@ -1,50 +1,55 @@
-//! Compressors: what is kept of a vector, and how it is written down.
+//! Compressors: they write a vector in fewer bytes.
 //!
-//! | compressor | keeps | δ, of vectors of `d` elements | ω | messages can be summed |
+//! | compressor | keeps of a vector of `d` elements | contraction δ | variance ω | messages can be summed |
 //! |---|---|---|---|---|
 //! | [`Identity`] | everything | 1 | 0 | yes |
-//! | [`TopK`] | the largest elements | k/d | – | no |
-//! | [`ScaledTopK`] | the largest elements beside what was sent of them before | 0 and more | – | no |
-//! | [`RandK`] | elements at random places | k/d | d/k − 1 if unbiased | yes |
-//! | [`ScaledSign`] | signs, and the mean magnitude | 1/d and more | – | no |
-//! | [`Qsgd`] | levels, rounded at random | 1 − ω | min(d/s², √d/s) | no |
-//! | [`Natural`] | powers of two, rounded at random | 7/8 | 1/8 | no |
-//! | [`LowRank`] | two thin factors of a matrix | 0 and more | – | factor by factor |
-//! | [`HalfPrecision`] | 16 bits | 1 − 2⁻¹⁶, 1 − 2⁻²² | – | no |
+//! | [`TopK`] | the `k` largest elements | k/d | – | no |
+//! | [`ScaledTopK`] | the largest elements relative to what was sent of them before | ≥ 0 | – | no |
+//! | [`RandK`] | `k` elements at random positions | k/d | d/k − 1 if unbiased | yes |
+//! | [`ScaledSign`] | the signs and the mean magnitude | ≥ 1/d | – | no |
+//! | [`Qsgd`] | `s` equidistant levels, with stochastic rounding | 1 − ω | min(d/s², √d/s) | no |
+//! | [`Natural`] | powers of two, with stochastic rounding | 7/8 | 1/8 | no |
+//! | [`LowRank`] | two low-rank factors of a matrix | ≥ 0 | – | factor by factor |
+//! | [`HalfPrecision`] | 16 bits of every element | 1 − 2⁻¹⁶, 1 − 2⁻²² | – | no |
 //!
-//! A [`Message`] has the bytes, an [`Accumulator`] feeds back what they leave out.
+//! [`Compressor`] defines δ and ω. A compressor returns a [`Message`], which can be written to bytes.
+//! An [`Accumulator`] adds error feedback.
 
 mod accumulator;
 mod bits;
+mod decompress;
+mod dense;
+mod density;
 mod draws;
 mod half;
 mod low_rank;
 mod message;
 mod natural;
+mod power_iteration;
 mod qsgd;
 mod rand_k;
 mod scaled_sign;
 mod scaled_top_k;
 mod selection;
 mod sparse;
-mod thin;
 mod top_k;
 mod wire;
 
 pub use crate::numeric::random::round_at_random;
 pub use accumulator::Accumulator;
+pub use dense::Identity;
 pub use half::HalfPrecision;
-pub use low_rank::power_iteration;
-pub(crate) use low_rank::{gram_schmidt, normal_factor, redraw_zero_columns};
+pub use low_rank::LowRank;
 pub use message::Message;
 pub use natural::Natural;
+pub use power_iteration::power_iteration;
+pub(crate) use power_iteration::{gram_schmidt, normal_factor, redraw_zero_columns};
 pub use qsgd::Qsgd;
 pub use rand_k::RandK;
 pub use scaled_sign::ScaledSign;
 pub use scaled_top_k::ScaledTopK;
 pub use selection::Selection;
-pub use sparse::{Identity, TopK};
-pub use thin::LowRank;
+pub use sparse::TopK;
 pub use top_k::{block_top_k, select_top_k};
 
 use crate::error::{Error, Result};
@@ -52,29 +57,30 @@ use crate::numeric::Real;
 use crate::state::{Lookup, Record};
 use std::fmt::Debug;
 
-/// Writes a vector down in fewer bytes, with an error that is a known part of it.
+/// Writes a vector in fewer bytes. The error has a known bound relative to the vector:
 ///
 /// ```text
 /// E‖C(x) − x‖² ≤ (1 − δ)·‖x‖²,   0 < δ ≤ 1
 /// ```
-/// A compressor may remember something from one vector to the next; what it makes of a vector depends
-/// on nothing else, whatever the number of threads.
+/// A compressor may have state. Its result depends on the vector, the step number and this state
+/// alone, for any number of threads.
 pub trait Compressor<R: Real>: Debug + Send + Sync {
-    /// The message for a vector of finite numbers; step number `t` counts from 1.
+    /// Compresses a vector of finite numbers. The step number `t` counts from 1.
     fn compress(&mut self, t: u64, x: &[R]) -> Message<R>;
 
-    /// The contraction constant `δ` for vectors of `numel` elements: a lower bound where it depends on
-    /// the vector. Of an unbiased compressor it is `1 − ω`; below zero it is no contraction.
+    /// The contraction constant `δ` for vectors of `numel` elements, or a lower bound if it depends
+    /// on the vector. For an unbiased compressor it is `1 − ω`. If it is negative the compressor is
+    /// not a contraction.
     fn contraction(&self, numel: usize) -> f64;
 
-    /// If the compressor is unbiased, `E C(x) = x`, the bound `ω` of `E‖C(x) − x‖² ≤ ω·‖x‖²`; then
-    /// `C/(1 + ω)` has the contraction constant `1/(1 + ω)`.
+    /// The bound `ω` in `E‖C(x) − x‖² ≤ ω·‖x‖²`, if the compressor is unbiased: `E C(x) = x`.
+    /// `C/(1 + ω)` then has the contraction constant `1/(1 + ω)`.
     fn variance(&self, numel: usize) -> Option<f64> {
         let _ = numel;
         None
     }
 
-    /// Checks the options, and that they suit vectors of `numel` elements.
+    /// Checks the options, and that they fit vectors of `numel` elements.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names the field.
@@ -83,17 +89,17 @@ pub trait Compressor<R: Real>: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Bytes of what is remembered from one vector to the next.
+    /// Bytes of the state.
     fn state_bytes(&self) -> usize {
         0
     }
 
-    /// Writes what is remembered from one vector to the next.
+    /// Saves the state.
     fn save(&self, record: &mut Record<'_>) {
         let _ = record;
     }
 
-    /// Reads what [`Compressor::save`] has written; with an error nothing has changed.
+    /// Loads what [`Compressor::save`] has saved. After an error nothing has changed.
     ///
     /// # Errors
     /// [`Error::StateDict`] names the key.
@@ -133,7 +139,7 @@ impl<R: Real, C: Compressor<R> + ?Sized> Compressor<R> for Box<C> {
     }
 }
 
-/// Refuses a compressor under which a residual grows without bound.
+/// Refuses a compressor whose residual would grow without bound.
 pub(crate) fn check_contraction<R: Real>(
     optimizer: &'static str,
     compressor: &dyn Compressor<R>,

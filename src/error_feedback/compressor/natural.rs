@@ -1,4 +1,4 @@
-//! Powers of two, rounded at random.
+//! Stochastic rounding to powers of two.
 
 use super::bits::pack;
 use super::draws::uniforms;
@@ -6,16 +6,16 @@ use super::{Compressor, Message};
 use crate::numeric::Real;
 use crate::numeric::random::round_at_random;
 
-/// Powers of two, rounded at random so that the mean is exact: what is left of a floating-point number
-/// is its sign and its exponent.
+/// Natural compression: stochastic rounding to powers of two. Only the sign and the exponent of a
+/// number are sent. The mean of the result is the number.
 ///
 /// ```text
 /// b = 2^⌊log₂|x|⌋,  q = 1 + [u < |x|/b − 1]             u: uniform in [0, 1)
 /// C(x) = sign(x)·q·b                                    ω = 1/8
 /// ```
-/// 9 bits for every element in `f32`, 12 in `f64`. Elements below the smallest normal number are
-/// rounded to it or to zero, also with an exact mean but a larger variance; those above the largest
-/// power of two are rounded to it.
+/// It takes 9 bits per element in `f32`, 12 in `f64`. Elements below the smallest normal number are
+/// rounded to it or to zero; the mean is exact there, too, but the variance is larger. Elements above
+/// the largest power of two are rounded to it.
 ///
 /// # Examples
 /// ```
@@ -32,17 +32,17 @@ use crate::numeric::random::round_at_random;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Natural {
-    /// Key of the random numbers, another one on every worker.
+    /// Seed of the random numbers; it must differ between workers.
     pub seed: u64,
 }
 
-/// Bits of an exponent, and the exponent of 1.
+/// Bits of an exponent, and its bias.
 fn exponents<R: Real>() -> (u32, u32) {
     if size_of::<R>() == 4 { (8, 127) } else { (11, 1023) }
 }
 
 impl Natural {
-    /// Bits of an element.
+    /// Bits per element.
     pub fn width<R: Real>() -> u32 {
         exponents::<R>().0 + 1
     }
@@ -54,19 +54,20 @@ impl Natural {
         if exponent == 0 {
             return R::zero();
         }
-        // the same exponent as an `f64` has it
+        // an `f64` with the same exponent
         let power = f64::from_bits(u64::from(exponent + 1023 - bias) << 52);
         R::of(if code >> bits & 1 == 1 { -power } else { power })
     }
 
-    /// Whether a code stands for a finite number, and none stands for the same.
+    /// Whether a code is valid: it stands for a finite number, and no other code stands for the same
+    /// number.
     pub(super) fn is_code<R: Real>(code: u32) -> bool {
         let (bits, _) = exponents::<R>();
         let exponent = code & ((1 << bits) - 1);
         exponent < (1 << bits) - 1 && (exponent > 0 || code == 0)
     }
 
-    /// The code of a power of two, of zero, or of what lies above all powers.
+    /// The code of a power of two or of zero. A power that is too large gets the code of the largest.
     fn code<R: Real>(power: f64, negative: bool) -> u32 {
         let (bits, bias) = exponents::<R>();
         if power == 0.0 {
@@ -77,7 +78,7 @@ impl Natural {
         u32::from(negative) << bits | exponent
     }
 
-    /// The message for uniform numbers that are given; where they end, rounding is to the nearest.
+    /// Compresses with given uniform numbers. When they run out, it rounds to the nearest.
     pub fn quantize<R: Real>(x: &[R], uniforms: impl IntoIterator<Item = f64>) -> Message<R> {
         let smallest = R::min_positive_value().widen();
         let code = |(&x, u): (&R, f64)| {

@@ -1,4 +1,4 @@
-//! Equidistant levels, rounded at random.
+//! Stochastic rounding to equidistant levels.
 
 use super::bits::pack;
 use super::draws::{euclidean_norm, uniforms};
@@ -7,17 +7,18 @@ use crate::error::{Error, Result};
 use crate::numeric::Real;
 use crate::numeric::random::round_at_random;
 
-/// Levels from 0 to the length of the vector, rounded at random so that the mean is exact.
+/// QSGD: stochastic rounding to equidistant levels between 0 and the norm of the vector. The mean of
+/// the result is the vector.
 ///
 /// ```text
 /// r = s·|x|/‖x‖₂,  q = ⌊r⌋ + [u < r − ⌊r⌋]              u: uniform in [0, 1)
 /// C(x) = ‖x‖₂·sign(x)·q/s                               ω = min(d/s², √d/s)
 /// ```
-/// ⌈log₂(2s + 1)⌉ bits for every element and one number. Long vectors are better cut into pieces, of a
-/// few times `s²` elements at most: as the length of the vector is the largest level, the variance
-/// grows with it.
+/// It takes ⌈log₂(2s + 1)⌉ bits per element, and one number. Cut long vectors into pieces of at most
+/// a few times `s²` elements: the largest level is the norm of the vector, so the variance grows with
+/// its length.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `levels` s | 127: one byte | – |
 /// | `seed` | 0 | – |
@@ -39,7 +40,7 @@ use crate::numeric::random::round_at_random;
 pub struct Qsgd {
     /// Number of levels `s`, from 1 to [`Qsgd::MOST_LEVELS`].
     pub levels: u32,
-    /// Key of the random numbers, another one on every worker.
+    /// Seed of the random numbers; it must differ between workers.
     pub seed: u64,
 }
 
@@ -50,17 +51,17 @@ impl Default for Qsgd {
 }
 
 impl Qsgd {
-    /// The finest levels: those of an `f32`.
+    /// The largest number of levels: the precision of an `f32`.
     pub const MOST_LEVELS: u32 = (1 << 24) - 1;
 
-    /// Bits of an element.
+    /// Bits per element.
     pub fn width(levels: u32) -> u32 {
         let codes = 2 * u64::from(levels) + 1;
-        // a hostile message may name any number of levels
+        // a corrupt message may hold any number of levels
         codes.next_power_of_two().trailing_zeros().min(32)
     }
 
-    /// The message for uniform numbers that are given; where they end, rounding is to the nearest.
+    /// Compresses with given uniform numbers. When they run out, it rounds to the nearest.
     pub fn quantize<R: Real>(
         x: &[R],
         levels: u32,
@@ -71,7 +72,7 @@ impl Qsgd {
         let norm = R::of(euclidean_norm(x)).min(R::max_value());
         let stretch = |x: f64| if norm > R::zero() { x / norm.widen() * s } else { 0.0 };
         let code = |(&x, u): (&R, f64)| {
-            // not beyond the largest level: the length is rounded
+            // the norm is rounded, so an element may lie above the largest level
             let q = round_at_random(stretch(x.widen().abs()), u).min(s);
             (if x < R::zero() { s - q } else { s + q }) as u32
         };

@@ -1,4 +1,4 @@
-//! Elements at random places.
+//! Elements at random positions.
 
 use super::draws::words;
 use super::{Compressor, Message, Selection};
@@ -6,19 +6,19 @@ use crate::error::Result;
 use crate::numeric::Real;
 use std::collections::HashSet;
 
-/// Elements at random places, the same ones on all workers, so that messages can be summed as they are.
+/// Rand-k: elements at random positions, the same positions on all workers, so messages can be summed.
 ///
 /// ```text
-/// C(x) = x at k places, 0 elsewhere                     δ = k/d
-/// C(x) = d/k·x at k places, 0 elsewhere (unbiased)      ω = d/k − 1
+/// C(x) = x at k positions, 0 elsewhere                     δ = k/d
+/// C(x) = d/k·x at k positions, 0 elsewhere (unbiased)      ω = d/k − 1
 /// ```
-/// `k = max(1, ⌊density·d⌋)`; the places depend on seed and step number alone, so a message holds the
-/// `k` values: 4k bytes in `f32`.
+/// `k = max(1, ⌊density·d⌋)`. The positions depend on seed and step number alone, so a message holds
+/// `k` values only: 4k bytes in `f32`.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `density` | 0.01 | – |
-/// | `unbiased` | false | with error feedback; true without |
+/// | `unbiased` | false, for use with error feedback; set it without | – |
 /// | `seed` | 0 | – |
 ///
 /// # Examples
@@ -34,16 +34,16 @@ use std::collections::HashSet;
 /// ```
 ///
 /// # Source
-/// S. U. Stich, J.-B. Cordonnier, M. Jaggi, "Sparsified SGD with Memory", NeurIPS 2018. Places: R. W.
-/// Floyd's algorithm in J. Bentley, "Programming Pearls: A Sample of Brilliance", 1987.
+/// S. U. Stich, J.-B. Cordonnier, M. Jaggi, "Sparsified SGD with Memory", NeurIPS 2018. Positions: R.
+/// W. Floyd's algorithm in J. Bentley, "Programming Pearls: A Sample of Brilliance", 1987.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct RandK {
-    /// Share that is kept, in `(0, 1]`.
+    /// Share of the elements that is kept, in `(0, 1]`.
     pub density: f64,
-    /// Whether the elements are multiplied with `d/k`.
+    /// Whether the elements are multiplied by `d/k`.
     pub unbiased: bool,
-    /// Key of the places, the same on all workers.
+    /// Seed of the positions; it must be the same on all workers.
     pub seed: u64,
 }
 
@@ -54,19 +54,19 @@ impl Default for RandK {
 }
 
 impl RandK {
-    /// Number of elements that are kept of `numel`.
+    /// How many elements of `numel` are kept.
     pub fn count(&self, numel: usize) -> usize {
         Selection::TopK { density: self.density }.count(numel)
     }
 
-    /// The `k` places of step `t`, ascending: every subset of `k` is as likely as any other.
+    /// The `k` positions of step `t`, ascending. All subsets of `k` positions are equally likely.
     pub fn places(seed: u64, t: u64, numel: usize, k: usize) -> Vec<usize> {
         if k >= numel {
             return (0..numel).collect();
         }
         let mut places = HashSet::with_capacity(k);
         for (last, word) in (numel - k..numel).zip(words(seed, t)) {
-            // uniform in 0..=last, but for one part in 2⁶⁴/numel
+            // uniform in 0..=last, up to one part in 2⁶⁴/numel
             let place = (u128::from(word) * (last as u128 + 1)) >> 64;
             if !places.insert(place as usize) {
                 places.insert(last);
@@ -77,7 +77,7 @@ impl RandK {
         places
     }
 
-    /// The message for places that are given, ascending; those that `x` does not have are left out.
+    /// Compresses with given positions, ascending. Positions outside of `x` are ignored.
     pub fn keep<R: Real>(x: &[R], places: &[u32], unbiased: bool) -> Message<R> {
         let kept = places.iter().filter_map(|&place| Some((place, *x.get(place as usize)?)));
         let (indices, mut values): (Vec<u32>, Vec<R>) = kept.unzip();
@@ -88,7 +88,7 @@ impl RandK {
     }
 }
 
-/// Times `d/k`.
+/// Multiplies by `d/k`.
 fn stretch<R: Real>(values: &mut [R], numel: usize) {
     let factor = R::of(numel as f64 / values.len().max(1) as f64);
     values.iter_mut().for_each(|value| *value *= factor);

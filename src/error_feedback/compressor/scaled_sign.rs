@@ -1,16 +1,16 @@
-//! Signs with one magnitude.
+//! Signs and one magnitude.
 
 use super::bits::pack;
 use super::draws::{euclidean_norm, mean_magnitude};
 use super::{Compressor, Message};
 use crate::numeric::Real;
 
-/// The sign of every element, with the mean magnitude of all.
+/// The sign of every element and the mean magnitude of all elements.
 ///
 /// ```text
 /// C(x) = (‖x‖₁/d)·sign(x),  sign(0) = 1           δ = ‖x‖₁²/(d‖x‖₂²), between 1/d and 1
 /// ```
-/// One bit for every element and one number: d/8 + 4 bytes in `f32`. A zero vector stays zero.
+/// It takes one bit per element and one number: d/8 + 4 bytes in `f32`. A zero vector stays zero.
 ///
 /// # Examples
 /// ```
@@ -28,7 +28,7 @@ use crate::numeric::Real;
 pub struct ScaledSign;
 
 impl ScaledSign {
-    /// `δ` of one vector, exactly; 1 if it is zero.
+    /// The exact `δ` of a vector; 1 if the vector is zero.
     pub fn contraction_of<R: Real>(x: &[R]) -> f64 {
         let norm = euclidean_norm(x);
         if norm > 0.0 { (mean_magnitude(x) / norm).powi(2) * x.len() as f64 } else { 1.0 }
@@ -41,7 +41,7 @@ impl<R: Real> Compressor<R> for ScaledSign {
         Message::Signs { numel: x.len(), scale: R::of(mean_magnitude(x)), signs }
     }
 
-    /// `1/d`: all but one element are zero.
+    /// `1/d`, the constant of a vector with one element that is not zero.
     fn contraction(&self, numel: usize) -> f64 {
         1.0 / numel.max(1) as f64
     }

@@ -7,18 +7,18 @@ use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::state::{Lookup, Record, StateTensor};
 
-/// The largest elements in the metric of Adagrad: small ones of coordinates that seldom come are chosen
-/// before large ones of coordinates that always do.
+/// The largest elements relative to Adagrad's denominator. A small element of a coordinate that was
+/// rarely sent is kept before a large element of one that is always sent.
 ///
 /// ```text
 /// S = the selection's choice of |x|/√G;   G = ε at first
 /// C(x) = x on S, 0 elsewhere;   G ← G + C(x)²                δ ≥ 0
 /// ```
-/// Values are sent as they are; a vector of another length than was said is sent whole. What it leaves
-/// out is never longer than `x`; how much shorter it is depends on `G`, so that there is no better
-/// constant.
+/// The values of the elements do not change. A vector of an unexpected length is sent uncompressed.
+/// The residual is never longer than `x`. How much shorter it is depends on `G`, so there is no
+/// better constant than 0.
 ///
-/// Remembers `G`, 4 bytes per element in `f32`; takes as many to work with.
+/// State: `G`, 4 bytes per element in `f32`. Compression takes a scratch buffer of the same size.
 ///
 /// # Examples
 /// ```
@@ -36,8 +36,8 @@ use crate::state::{Lookup, Record, StateTensor};
 /// ```
 ///
 /// # Source
-/// I. Modoranu, A. Kalinov, E. Kurtic, E. Frantar, D. Alistarh, "Error Feedback Can Accurately Compress
-/// Preconditioners", ICML 2024: the scaled form of its sparse Adagrad.
+/// I. Modoranu, A. Kalinov, E. Kurtic, E. Frantar, D. Alistarh, "Error Feedback Can Accurately
+/// Compress Preconditioners", ICML 2024: the scaled form of its sparse Adagrad.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScaledTopK<R> {
     selection: Selection,
@@ -46,11 +46,11 @@ pub struct ScaledTopK<R> {
 }
 
 impl<R: Real> ScaledTopK<R> {
-    /// As many as `selection` takes of vectors of `numel` elements, with `G = eps` at first.
+    /// A compressor of vectors of `numel` elements. `G` starts at `eps`.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`] for a field of the selection, and for `eps` unless it is positive
-    /// and finite.
+    /// [`Error::InvalidHyperparameter`] for a field of the selection, and for `eps` unless it is
+    /// positive and finite.
     pub fn new(numel: usize, selection: Selection, eps: f64) -> Result<Self> {
         selection.validate(NAME)?;
         if !Range::Positive.contains(eps) {
@@ -84,7 +84,7 @@ impl<R: Real> Compressor<R> for ScaledTopK<R> {
         selection.message(x, indices)
     }
 
-    /// 0: the coordinates that are chosen may hold next to nothing of the vector.
+    /// 0: the selected coordinates may hold almost nothing of the vector.
     fn contraction(&self, _: usize) -> f64 {
         0.0
     }

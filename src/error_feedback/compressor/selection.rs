@@ -1,29 +1,30 @@
-//! Which elements of a vector are its largest.
+//! The options of top-k selection.
 
+use super::density::share;
 use super::top_k::{block_top_k, select_top_k};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
 
-/// Which elements of a vector are kept: those of largest magnitude; of equal ones those that come
-/// first.
+/// Which elements of a vector are kept: those of largest magnitude. Of equal magnitudes the first are
+/// kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Selection {
     /// `max(1, ⌊density·d⌋)` of all `d` elements.
     TopK {
-        /// Share that is kept, in `(0, 1]`.
+        /// Share of the elements that is kept, in `(0, 1]`.
         density: f64,
     },
     /// A fixed number of all elements.
     Count {
-        /// How many, at least 1.
+        /// How many elements, at least 1.
         k: usize,
     },
     /// `⌈density·b⌉` of every block of `b` elements; the last block may be shorter.
     BlockTopK {
-        /// Share that is kept, in `(0, 1]`.
+        /// Share of the elements that is kept, in `(0, 1]`.
         density: f64,
-        /// Elements `b` of a block, at least 1.
+        /// Length `b` of a block, at least 1.
         block: usize,
     },
 }
@@ -49,7 +50,7 @@ impl Selection {
         }
     }
 
-    /// Checks that a vector has as many elements as are to be kept, and not too many to be numbered.
+    /// Checks that a vector has at least as many elements as are kept, and fewer than 2³².
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] for the field `k` or `selection`.
@@ -67,7 +68,7 @@ impl Selection {
         Err(Error::InvalidHyperparameter { optimizer, field, expected, found })
     }
 
-    /// Elements of a block; `None`: the selection is from all.
+    /// Length of a block; `None` if the selection is from all elements.
     pub fn block(&self) -> Option<usize> {
         match self {
             Self::BlockTopK { block, .. } => Some((*block).max(1)),
@@ -75,9 +76,9 @@ impl Selection {
         }
     }
 
-    /// Number of elements that are kept of `numel`.
+    /// How many elements of `numel` are kept.
     ///
-    /// Densities are taken as the decimal fractions that they are written as: 7 of 100 at 0.07.
+    /// A density counts as the decimal fraction that it is written as: 0.07 keeps 7 of 100.
     pub fn count(&self, numel: usize) -> usize {
         match *self {
             Self::TopK { density } => share(density, numel, false).max(1).min(numel),
@@ -89,7 +90,7 @@ impl Selection {
         }
     }
 
-    /// Writes the indices of the elements that are kept, ascending.
+    /// Writes the indices of the kept elements into `indices`, ascending.
     ///
     /// # Examples
     /// ```
@@ -107,25 +108,4 @@ impl Selection {
             _ => select_top_k(a, self.count(a.len()), indices),
         }
     }
-}
-
-/// `density·numel`, rounded up or down, of the shortest decimal fraction that reads as `density`.
-fn share(density: f64, numel: usize, up: bool) -> usize {
-    let text = density.to_string();
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let digits: Option<u128> = format!("{whole}{fraction}").parse().ok();
-    let unit = 10u128.checked_pow(fraction.len() as u32);
-    let product = digits.and_then(|digits| digits.checked_mul(numel as u128));
-    let exact = product.zip(unit).map(|(product, unit)| match up {
-        true => product.div_ceil(unit),
-        false => product / unit,
-    });
-    let rounded = || if up { (density * numel as f64).ceil() } else { density * numel as f64 };
-    // more digits than 128 bits hold: far from any decision
-    exact.map_or_else(|| rounded() as usize, |count| count as usize).min(numel)
-}
-
-/// Entries that are kept of a block.
-pub(super) fn block_count(density: f64, len: usize) -> usize {
-    share(density, len, true)
 }

@@ -1,31 +1,14 @@
-//! Compressors that keep everything, or the largest elements.
+//! Compressors that keep the largest elements.
 
 use super::{Compressor, Message, Selection};
 use crate::error::Result;
 use crate::numeric::Real;
 
-/// `C(x) = x`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Identity;
-
-impl<R: Real> Compressor<R> for Identity {
-    fn compress(&mut self, _: u64, x: &[R]) -> Message<R> {
-        Message::Dense(x.to_vec())
-    }
-
-    fn contraction(&self, _: usize) -> f64 {
-        1.0
-    }
-
-    fn variance(&self, _: usize) -> Option<f64> {
-        Some(0.0)
-    }
-}
-
-/// The largest elements of all, or of every block: `δ = k/d`, of blocks the smallest such share.
+/// Top-k: the largest elements, of the whole vector or of every block. `δ = k/d`; with blocks, the
+/// smallest share of a block.
 ///
-/// An element takes its own bytes and 4 for its index; 2 in blocks of at most 65536 elements, where
-/// the index counts from the beginning of the block.
+/// An element takes its own bytes and 4 for its index. In blocks of at most 65536 elements the index
+/// takes 2 bytes, because it counts from the start of the block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TopK(pub Selection);
 
@@ -52,7 +35,7 @@ impl<R: Real> Compressor<R> for TopK {
 }
 
 impl Selection {
-    /// The elements of `x` at places that this selection has chosen.
+    /// The message with the elements of `x` that this selection has selected.
     pub(super) fn message<R: Real>(&self, x: &[R], indices: Vec<u32>) -> Message<R> {
         let values = indices.iter().filter_map(|&index| x.get(index as usize).copied()).collect();
         let numel = x.len();

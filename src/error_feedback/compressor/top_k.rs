@@ -1,11 +1,13 @@
-//! The entries of largest magnitude, found in little more than one read of the vector.
+//! Top-k selection: the entries of largest magnitude, in little more than one pass over the vector.
 //!
-//! A threshold is guessed that a few more than `k` entries reach; one wide pass lists those; among them
-//! the last one that is chosen is found by bisection of the bits. Where the guess was too high the
-//! threshold comes from maxima of groups: if `k` groups have a maximum of at least `t`, then so have `k`
-//! entries. The result does not depend on the guess.
+//! 1. Guess a threshold that a few more than `k` entries reach.
+//! 2. List these entries in one vectorised pass.
+//! 3. Among them, find the magnitude of the `k`-th by bisection of its bits.
+//!
+//! If fewer than `k` entries reach the guess, the threshold comes from the maxima of groups: if the
+//! maxima of `k` groups reach it, so do `k` entries. The result does not depend on the guess.
 
-use super::selection::block_count;
+use super::density::block_count;
 use crate::kernel::reach::Reaching;
 use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
@@ -14,14 +16,14 @@ use std::ops::RangeInclusive;
 
 /// Entries of a group.
 const LANES: usize = 16;
-/// Above so many entries the first guess comes from a sample.
+/// With more entries than this the first guess comes from a sample.
 const SAMPLED: usize = 1 << 16;
 
-/// Fills `indices` with the `k` entries of `a` of largest magnitude, in ascending order; ties go to
-/// the lower index.
+/// Writes the indices of the `k` entries of largest magnitude into `indices`, ascending. Of equal
+/// magnitudes the lower index is selected.
 ///
-/// All entries if `k >= a.len()`. NaN counts as larger than infinity. Entries beyond `2^32` are not
-/// looked at.
+/// If `k >= a.len()` all entries are selected. NaN counts as larger than infinity. Entries beyond
+/// `2^32` are ignored.
 ///
 /// # Examples
 /// ```
@@ -40,10 +42,10 @@ pub fn select_top_k<R: Real>(a: &[R], k: usize, indices: &mut Vec<u32>) {
     Selector::new(guess).select(a, k, 0, indices);
 }
 
-/// Fills `indices` with the `ceil(density * len)` entries of largest magnitude of every block of
-/// `block` entries, in ascending order; ties go to the lower index.
+/// Writes the indices of the `ceil(density * len)` entries of largest magnitude of every block into
+/// `indices`, ascending. Of equal magnitudes the lower index is selected.
 ///
-/// Blocks start at entry 0; the last may be shorter. Indices count from the start of `a`. The
+/// A block has `block` entries; the last may be shorter. Indices count from the start of `a`. The
 /// product is rounded up in decimal arithmetic, see [`Selection`](super::Selection).
 ///
 /// # Examples
@@ -83,7 +85,7 @@ impl<R: Real> Selector<R> {
         Self { guess, found: Reaching::new(), maxima: Vec::new() }
     }
 
-    /// Appends the `k` chosen entries of `a` to `indices`, `base` added.
+    /// Appends the indices of the `k` selected entries of `a`, plus `base`.
     fn select(&mut self, a: &[R], k: usize, base: u32, indices: &mut Vec<u32>) {
         let room = (u32::MAX - base) as usize;
         let a = a.get(..room).unwrap_or(a);
@@ -94,7 +96,7 @@ impl<R: Real> Selector<R> {
         if k == 0 {
             return;
         }
-        // zeros are never listed: they would all be candidates where a block has many
+        // zeros are never listed: a block with many of them would list them all
         let smallest = (R::min_positive_value() * R::epsilon()).magnitude_bits();
         let bound = match self.guess.map(|guess| guess.max(smallest)) {
             Some(guess)
@@ -114,8 +116,9 @@ impl<R: Real> Selector<R> {
         let magnitudes = self.found.magnitudes();
         let last = threshold(magnitudes, bound, k..=k);
         append(&self.found, last, k, base, indices);
-        // for the next block: what a margin more than k of this one reach; if fewer were seen, 1/8
-        // less, which in the tail of a Gauss curve is a third more entries
+        // the guess for the next block: a threshold that a margin more than k entries of this one
+        // reach. If fewer were listed, 1/8 less: in the tail of a normal distribution about a third
+        // more entries
         let wanted = k + margin(k);
         self.guess = Some(match magnitudes.len() < wanted {
             true => (R::of(0.875) * R::from_magnitude_bits(last)).magnitude_bits(),
@@ -127,9 +130,9 @@ impl<R: Real> Selector<R> {
         self.found.list(Isa::detect(), a, threshold, limit)
     }
 
-    /// A large threshold that the maxima of at least `k` groups of entries reach.
+    /// A large threshold that the maxima of at least `k` groups reach.
     fn threshold_of_groups(&mut self, a: &[R], k: usize) -> R::Bits {
-        // groups of 16, and more groups than twice k, else the smallest would decide
+        // groups of 16, but at least 2k groups: else the threshold would be far too low
         let groups = (2 * k).max(a.len() / LANES).next_multiple_of(LANES);
         self.maxima.clear();
         self.maxima.resize(groups, R::Bits::zero());
@@ -143,11 +146,11 @@ fn margin(k: usize) -> usize {
     (4.0 * (k as f64).sqrt()) as usize + 2
 }
 
-/// A magnitude that a few more than `k` entries reach, judged by a sample.
+/// A threshold that a few more than `k` entries reach, estimated from a sample.
 fn sampled_threshold<R: Real>(a: &[R], k: usize) -> Option<R::Bits> {
-    // four neighbours each time: most of the time is what it takes to get there
+    // four neighbours at a time: reaching a place costs more than reading it
     let size = (a.len() / 512).clamp(64, 1 << 11);
-    // odd, so that it does not follow rows whose length is a power of two
+    // odd, so that it does not fall on the same column of rows whose length is a power of two
     let stride = (a.len() / size) | 1;
     let places = a.chunks(stride).flat_map(|chunk| chunk.iter().take(4));
     let sample: Vec<R::Bits> = places.map(|x| x.magnitude_bits()).collect();
@@ -157,11 +160,12 @@ fn sampled_threshold<R: Real>(a: &[R], k: usize) -> Option<R::Bits> {
         .then(|| threshold(&sample, R::Bits::zero(), wanted..=wanted + wanted / 16))
 }
 
-/// Appends the `k` places of magnitudes that are above `last`, or are no less and come first.
+/// Appends the indices of the `k` selected entries: all above `last`, then the first that are equal
+/// to it.
 fn append<B: PrimInt>(found: &Reaching<B>, last: B, k: usize, base: u32, indices: &mut Vec<u32>) {
     let magnitudes = found.magnitudes();
     let mut equal = k - Isa::detect().run(Count { magnitudes, threshold: last + B::one() });
-    // every place is written, and the next one over it unless it counts: no decision per place
+    // branch-free: every index is written, and overwritten by the next one unless it is selected
     let mut end = indices.len();
     indices.resize(end + found.len(), 0);
     for (&place, &magnitude) in found.places().iter().zip(magnitudes) {
@@ -191,8 +195,8 @@ fn fill_with_zeros<R: Real>(
     }));
 }
 
-/// A threshold that as many magnitudes reach as are wanted. Where equal ones allow none: the highest one
-/// that more reach. `low` is reached by enough.
+/// A threshold that a `wanted` number of magnitudes reach. If ties allow none: the highest threshold
+/// that more of them reach. At least `wanted.start()` magnitudes must reach `low`.
 fn threshold<B: PrimInt>(magnitudes: &[B], mut low: B, wanted: RangeInclusive<usize>) -> B {
     let one = B::one();
     let mut high =
@@ -211,7 +215,7 @@ fn threshold<B: PrimInt>(magnitudes: &[B], mut low: B, wanted: RangeInclusive<us
     low
 }
 
-/// How many reach a threshold.
+/// Counts the magnitudes that reach a threshold.
 struct Count<'a, B> {
     magnitudes: &'a [B],
     threshold: B,
@@ -222,7 +226,7 @@ impl<B: PrimInt> Kernel for Count<'_, B> {
 
     #[inline(always)]
     fn run(self) -> usize {
-        // as wide as what is compared, so that lanes stay lanes
+        // counters as wide as the magnitudes, so that the loop is vectorised
         let reaches = |&magnitude| if magnitude >= self.threshold { B::one() } else { B::zero() };
         let count = self.magnitudes.iter().map(reaches).fold(B::zero(), |sum, one| sum + one);
         count.to_usize().unwrap_or_default()

@@ -1,11 +1,11 @@
-//! Messages as bytes.
+//! Messages to bytes and back.
 
 use super::bits::{packed_len, unpack};
 use super::{HalfPrecision, Message, Natural, Qsgd};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
 
-/// First byte of every kind of message.
+/// The first byte of a message: its kind.
 mod kind {
     pub const DENSE: u8 = 0;
     pub const SPARSE: u8 = 1;
@@ -20,8 +20,8 @@ mod kind {
 }
 
 impl<R: Real> Message<R> {
-    /// The message as bytes: kind, bytes of a number, sizes and options of 8 bytes each, payload; all
-    /// little endian.
+    /// Writes the message to bytes, little-endian: the kind, the size of a number, sizes and options
+    /// with 8 bytes each, the payload.
     ///
     /// # Examples
     /// ```
@@ -92,12 +92,12 @@ impl<R: Real> Message<R> {
         out
     }
 
-    /// Reads a message, and checks everything that decompression relies on. The memory used is never
-    /// more than a few times the bytes given, whatever sizes they state.
+    /// Reads a message from bytes. It checks everything that decompression relies on. It never uses
+    /// more memory than a few times the length of `bytes`, even if they claim larger sizes.
     ///
     /// # Errors
-    /// [`Error::Message`] if the bytes are too few or too many, if sizes contradict each other, if
-    /// indices are not ascending or lie outside the vector, and if a number is not finite.
+    /// [`Error::Message`] if there are too few or too many bytes, if sizes contradict each other, if
+    /// indices are not ascending or lie outside the vector, or if a number is not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader { bytes };
         let [kind, size] = reader.array()?;
@@ -206,13 +206,13 @@ fn half<R: Real>(format: HalfPrecision, reader: &mut Reader<'_>) -> Result<Messa
     Ok(Message::Half { format, codes })
 }
 
-/// What has not been read yet.
+/// The bytes that are still to be read.
 struct Reader<'b> {
     bytes: &'b [u8],
 }
 
 impl<'b> Reader<'b> {
-    /// The next bytes; nothing is allocated before they are known to be there.
+    /// The next `len` bytes. No memory is allocated before they are known to exist.
     fn take(&mut self, len: Option<usize>) -> Result<&'b [u8]> {
         let halves = len.and_then(|len| self.bytes.split_at_checked(len));
         let (taken, rest) = halves.ok_or_else(|| wrong("bytes end too early"))?;
@@ -250,7 +250,7 @@ impl<'b> Reader<'b> {
         values.first().copied().ok_or_else(|| wrong("bytes end too early"))
     }
 
-    /// Packed codes, all of them right, and zeros after them.
+    /// Packed codes. All must be valid, and the padding must be zero.
     fn packed(&mut self, numel: usize, width: u32, right: impl Fn(u32) -> bool) -> Result<Vec<u8>> {
         let bytes = self.take(packed_len(numel, width))?;
         check(unpack(bytes, width).take(numel).all(right), "a code that means nothing")?;

@@ -1,4 +1,4 @@
-//! Rows with all their elements.
+//! Dense rows.
 
 use crate::error::Result;
 use crate::kernel::isa::{Isa, Kernel};
@@ -9,20 +9,20 @@ use crate::numeric::Real;
 use crate::numeric::reduce::LaneSum;
 use crate::state::{Lookup, Record, StateTensor};
 
-/// Elements of a row that one unit of work reads.
+/// Elements of a row per unit of work.
 const CHUNK: usize = 16_384;
 
 #[derive(Clone, Debug)]
 pub(super) struct DenseRows<R> {
     numel: usize,
-    /// Row after row.
+    /// All rows, one after another.
     values: Buffer<R>,
 }
 
-/// A vector that is read piece by piece.
+/// Reads a piece of a vector.
 type Load<'l, R> = &'l (dyn Fn(usize, &mut [R]) + Sync);
 
-/// Hands a piece of a vector, by its beginning and length, to a function.
+/// Passes a piece of a vector, given by offset and length, to a function.
 type Piece<'p, R> = &'p (dyn Fn(usize, usize, &mut dyn FnMut(&[R])) + Sync);
 
 impl<R: Real> DenseRows<R> {
@@ -57,7 +57,7 @@ impl<R: Real> DenseRows<R> {
         })
     }
 
-    /// `⟨gᵢ, v⟩`: one unit per piece of `v`, whose sums are added in the order of the pieces.
+    /// `⟨gᵢ, v⟩`, with one unit of work per piece of `v`. The sums of the pieces are added in order.
     fn products_of(&self, count: usize, isa: Isa, piece: Piece<'_, R>) -> Vec<f64> {
         let pieces = self.numel.div_ceil(CHUNK);
         let mut sums = vec![0.0; pieces * count];

@@ -1,4 +1,4 @@
-//! Rows as factors of low rank, one pair for every matrix.
+//! Low-rank rows: a pair of factors for every matrix.
 
 use super::super::compressor::normal_factor;
 use crate::error::Result;
@@ -8,16 +8,16 @@ use crate::optim::{Layout, Segment};
 use crate::state::{Lookup, Record, StateTensor};
 use ndarray::Array2;
 
-/// The factors of one parameter: the matrix is `P Rᵀ`.
+/// The factors of the gradient of one parameter, `P Rᵀ`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LowRankRow<R> {
-    /// `P`, `rows × rank`, row-major. Of a vector the vector itself.
+    /// `P`, `rows × rank`, row-major. For a vector, the vector itself.
     pub p: Vec<R>,
-    /// `Rᵀ`, `rank × columns`, row-major. Of a vector `[1]`.
+    /// `Rᵀ`, `rank × columns`, row-major. For a vector, `[1]`.
     pub r: Vec<R>,
 }
 
-/// One parameter as a matrix, and its place in the vector.
+/// One parameter as a matrix, and its offset in the vector.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MatrixPart {
     pub offset: usize,
@@ -27,8 +27,8 @@ pub(crate) struct MatrixPart {
 }
 
 impl MatrixPart {
-    /// The parameters of a vector as (first dimension, all others); vectors and scalars are columns
-    /// that are held exactly.
+    /// The parameters of a vector as matrices of (first dimension, all others). Vectors and scalars
+    /// become single columns, which are stored exactly.
     pub fn of(layout: &Layout, rank: usize) -> Vec<Self> {
         let part = |segment: &Segment| {
             let offset = segment.offset;
@@ -42,7 +42,7 @@ impl MatrixPart {
         layout.segments().iter().map(part).collect()
     }
 
-    /// Whether it is held exactly.
+    /// Whether it is stored exactly.
     pub fn is_exact(&self) -> bool {
         self.columns == 1
     }
@@ -52,22 +52,22 @@ impl MatrixPart {
         self.rows * self.columns
     }
 
-    /// Rows and columns of the factor that the power iteration begins with.
+    /// Shape of the factor that the power iteration starts from.
     pub fn basis_shape(&self) -> (usize, usize) {
         if self.is_exact() { (0, 0) } else { (self.columns, self.rank) }
     }
 
-    /// A factor of normally distributed numbers, to begin with.
+    /// The first factor: normally distributed numbers.
     pub fn first_basis<R: Real>(&self, seed: u64, index: u64) -> Array2<R> {
         normal_factor(self.basis_shape(), seed ^ index, 0)
     }
 
-    /// Elements that are left out of it.
+    /// Number of elements of its residual.
     pub fn residual_numel(&self) -> usize {
         if self.is_exact() { 0 } else { self.numel() }
     }
 
-    /// Factors that are zero.
+    /// Zero factors.
     pub fn zero_row<R: Real>(&self) -> LowRankRow<R> {
         LowRankRow {
             p: vec![R::zero(); self.rows * self.rank],
@@ -107,7 +107,8 @@ impl<R: Real> Held<R> {
         piece(&self.r, slot, self.part.columns * self.part.rank)
     }
 
-    /// `⟨P Rᵀ, Q Sᵀ⟩ = Σ (PᵀQ)ₐᵦ (RᵀS)ₐᵦ`, in operations of the order of the factors alone.
+    /// `⟨P Rᵀ, Q Sᵀ⟩ = Σ (PᵀQ)ₐᵦ (RᵀS)ₐᵦ`. The cost grows with the size of the factors, not of the
+    /// matrix.
     fn product(&self, slot: usize, other: usize) -> f64 {
         let MatrixPart { rank, columns, .. } = self.part;
         let ((p, r), (q, s)) = ((self.p(slot), self.r(slot)), (self.p(other), self.r(other)));
@@ -122,7 +123,7 @@ impl<R: Real> Held<R> {
         sum
     }
 
-    /// Adds elements `offset ..` of `Σ cᵢ Pᵢ Rᵢᵀ`, as far as they belong to this parameter.
+    /// Adds the elements of `Σ cᵢ Pᵢ Rᵢᵀ` from `offset` on that belong to this parameter.
     fn combine(&self, coefficients: &[f64], offset: usize, out: &mut [R]) {
         let MatrixPart { offset: begin, columns, rank, .. } = self.part;
         let end = offset + out.len();

@@ -1,4 +1,4 @@
-//! The last gradients of a vector, in a ring, with their inner products.
+//! The window of gradients: a ring buffer and its Gram matrix.
 
 mod dense;
 mod low_rank;
@@ -17,21 +17,21 @@ pub(crate) use low_rank::MatrixPart;
 use ndarray::{Array2, ArrayView1};
 use sparse::SparseRows;
 
-/// How the gradients of a window are held.
+/// The format of the gradients in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowFormat {
     /// All elements.
     Dense,
-    /// So many elements of each, as 16-bit indices and values.
+    /// A fixed number of elements, as 16-bit indices and values.
     Sparse {
-        /// Elements kept of a gradient.
+        /// Number of elements of every gradient.
         kept: usize,
         /// Whether values are rounded to bfloat16.
         bf16: bool,
     },
-    /// Factors `P`, `R` of every matrix, so that the gradient is about `P Rᵀ`.
+    /// Factors `P` and `R` of every matrix: the gradient is approximately `P Rᵀ`.
     LowRank {
-        /// Columns of `P` and `R`.
+        /// Number of columns of `P` and `R`.
         rank: usize,
     },
 }
@@ -39,9 +39,8 @@ pub enum RowFormat {
 /// The last `m` gradients `g₁ … gₘ` of a vector of `d` elements, and their Gram matrix
 /// `Sᵢⱼ = ⟨gᵢ, gⱼ⟩` in `f64`.
 ///
-/// The gradients lie in a ring: the newest takes the slot of the oldest. Row and column of a new one
-/// in `S` are computed from what is stored, after it is stored, so that neither rounding nor time
-/// lets `S` drift from the rows.
+/// The gradients are in a ring buffer: the newest replaces the oldest. Its row and column of `S` are
+/// computed from the stored gradients, so `S` always fits what is stored, also after rounding.
 ///
 /// # Examples
 /// ```
@@ -52,7 +51,7 @@ pub enum RowFormat {
 /// for gradient in [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [3.0, 3.0, 0.0]] {
 ///     window.push(&gradient[..]);
 /// }
-/// // the third has taken the first one's slot
+/// // the third gradient is in the slot of the first
 /// assert_eq!((window.newest(), window.count()), (0, 2));
 /// assert_eq!([window.gram(0, 0), window.gram(0, 1), window.gram(1, 1)], [18.0, 6.0, 4.0]);
 /// let mut sum = [0.0; 3];
@@ -91,33 +90,33 @@ impl<R: Real> GradWindow<R> {
         Self { rows, capacity, gram, next: 0, count: 0, isa: Isa::detect() }
     }
 
-    /// Number of gradients that fit.
+    /// Number of slots.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Number of gradients held.
+    /// Number of gradients in the window.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Slot of the newest gradient; 0 in an empty window.
+    /// Slot of the newest gradient; 0 if the window is empty.
     pub fn newest(&self) -> usize {
         self.next.checked_sub(1).unwrap_or(self.capacity.saturating_sub(1))
     }
 
-    /// Slot that the next gradient takes.
+    /// Slot of the next gradient.
     pub fn next(&self) -> usize {
         self.next
     }
 
-    /// Steps since the gradient in `slot` was the newest.
+    /// Age of the gradient in `slot`, in steps; the newest has age 0.
     pub fn age(&self, slot: usize) -> usize {
         let newest = self.newest();
         if slot <= newest { newest - slot } else { newest + self.capacity - slot }
     }
 
-    /// `S`, the inner products of all gradients held.
+    /// The Gram matrix `S` of the gradients in the window.
     pub fn gram_matrix(&self) -> Array2<f64> {
         let mut s = Array2::zeros((self.count, self.count));
         for (i, mut row) in s.rows_mut().into_iter().enumerate() {
@@ -126,18 +125,18 @@ impl<R: Real> GradWindow<R> {
         s
     }
 
-    /// Inner products of the gradient in a slot with all gradients held.
+    /// Inner products of the gradient in `slot` with all gradients of the window.
     pub fn gram_row(&self, slot: usize) -> &[f64] {
         let begin = slot * self.capacity;
         self.gram.get(begin..begin + self.count).unwrap_or_default()
     }
 
-    /// Inner product of the gradients in two slots.
+    /// Inner product of the gradients in slots `i` and `j`.
     pub fn gram(&self, i: usize, j: usize) -> f64 {
         self.gram.get(i * self.capacity + j).copied().unwrap_or(0.0)
     }
 
-    /// Stores a gradient as it is, in a dense window; elsewhere nothing happens.
+    /// Stores a gradient, if the window is dense. Else nothing happens.
     pub fn push<V: ReadVector<R> + ?Sized>(&mut self, gradient: &V) {
         if let Rows::Dense(rows) = &mut self.rows {
             rows.store(self.next, &|offset, out: &mut [R]| gradient.load(offset, out));
@@ -145,29 +144,29 @@ impl<R: Real> GradWindow<R> {
         }
     }
 
-    /// Stores the elements `indices`, ascending, of a vector in a sparse window; elsewhere nothing
-    /// happens. Each is replaced by what its storage has rounded away.
+    /// Stores the elements of `vector` at `indices`, ascending, if the window is sparse. Else nothing
+    /// happens. In `vector` each of these elements is replaced by its rounding error.
     pub fn push_sparse(&mut self, indices: &[u32], vector: &mut [R]) {
         self.push_piece((0, 0), indices, vector);
         self.finish_row();
     }
 
-    /// As [`GradWindow::push_sparse`], of a piece of the vector: `(filled, base)` are the number of
-    /// entries of earlier pieces, and where this one begins. [`GradWindow::finish_row`] ends the row.
+    /// As [`GradWindow::push_sparse`], for a piece of the vector. `place` is the number of entries of
+    /// earlier pieces, and the offset of this one. [`GradWindow::finish_row`] ends the row.
     pub(crate) fn push_piece(&mut self, place: (usize, usize), indices: &[u32], vector: &mut [R]) {
         if let Rows::Sparse(rows) = &mut self.rows {
             rows.store(self.next, place, indices, vector);
         }
     }
 
-    /// Ends a row that was stored piece by piece.
+    /// Ends a row that was stored in pieces.
     pub(crate) fn finish_row(&mut self) {
         if matches!(self.rows, Rows::Sparse(_)) {
             self.advance();
         }
     }
 
-    /// Stores the factors of every matrix in a window of low rank; elsewhere nothing happens.
+    /// Stores the factors of every matrix, if the window is of low rank. Else nothing happens.
     pub fn push_low_rank(&mut self, factors: &[LowRankRow<R>]) {
         if let Rows::LowRank(rows) = &mut self.rows {
             rows.store(self.next, factors);
@@ -175,7 +174,7 @@ impl<R: Real> GradWindow<R> {
         }
     }
 
-    /// Computes the inner products of the row just written, and moves on.
+    /// Computes the inner products of the row just written, and moves to the next slot.
     fn advance(&mut self) {
         let slot = self.next;
         self.count = (self.count + 1).min(self.capacity);
@@ -185,7 +184,7 @@ impl<R: Real> GradWindow<R> {
             Rows::Sparse(rows) => rows.products_with_row(self.count, slot),
             Rows::LowRank(rows) => rows.products_with_row(self.count, slot),
         };
-        // one number for both places: S is symmetric to the bit
+        // the same number at both places, so that S is symmetric to the bit
         for (i, &product) in products.iter().enumerate() {
             for place in [slot * self.capacity + i, i * self.capacity + slot] {
                 if let Some(entry) = self.gram.get_mut(place) {
@@ -195,7 +194,7 @@ impl<R: Real> GradWindow<R> {
         }
     }
 
-    /// `⟨gᵢ, v⟩` for every gradient held.
+    /// `⟨gᵢ, v⟩` for every gradient of the window.
     pub fn products<V: ReadVector<R> + ?Sized>(&self, v: &V) -> Vec<f64> {
         let load = |offset: usize, out: &mut [R]| v.load(offset, out);
         match &self.rows {
@@ -215,15 +214,15 @@ impl<R: Real> GradWindow<R> {
         }
     }
 
-    /// Calls `f(place, value)` for every element `offset + place`, `place < len`, that the gradient in
-    /// `slot` has stored, if the window is sparse.
+    /// Calls `f(place, value)` for every stored element `offset + place`, `place < len`, of the
+    /// gradient in `slot`, if the window is sparse.
     pub fn each_stored(&self, slot: usize, offset: usize, len: usize, f: impl FnMut(usize, R)) {
         if let Rows::Sparse(rows) = &self.rows {
             rows.each(slot, offset, len, f);
         }
     }
 
-    /// Adds the bytes of rows and Gram matrix.
+    /// Counts the bytes of the rows and of the Gram matrix.
     pub fn count_bytes(&self, bytes: &mut StateBytes) {
         let rows = match &self.rows {
             Rows::Dense(rows) => rows.bytes(),
@@ -234,7 +233,7 @@ impl<R: Real> GradWindow<R> {
         bytes.add("gram", size_of_val(self.gram.as_slice()));
     }
 
-    /// Writes everything under the record's keys.
+    /// Saves the window under the record's keys.
     pub fn save(&self, record: &mut Record<'_>) {
         record.scalar("next", Scalar::Int(self.next as i64));
         record.scalar("count", Scalar::Int(self.count as i64));
@@ -247,7 +246,7 @@ impl<R: Real> GradWindow<R> {
         }
     }
 
-    /// Reads a window that was made with the same arguments as [`GradWindow::new`]'s.
+    /// Loads a window. The arguments are those of [`GradWindow::new`].
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key.

@@ -1,4 +1,4 @@
-//! Rows of which a fixed number of elements is kept.
+//! Sparse rows: a fixed number of elements of each.
 
 use super::tiles::{TILE, Tiles};
 use crate::error::Result;
@@ -9,15 +9,15 @@ use crate::quant::{bf16_value, decode_bf16, encode_bf16};
 use crate::state::{Lookup, Record, StateTensor};
 use std::ops::Range;
 
-/// Sums that the products of a row are added to in turn: one alone waits for every addition.
+/// Number of accumulators of an inner product. A single one would wait for every addition.
 const SUMS: usize = 4;
 
 #[derive(Clone, Debug)]
 pub(super) struct SparseRows<R> {
     numel: usize,
-    /// Entries of each row.
+    /// Number of entries per row.
     kept: usize,
-    /// Of every entry, the place in its tile; ascending within the vector.
+    /// The position of every entry in its tile, ascending.
     indices: Vec<u16>,
     values: Values<R>,
     tiles: Tiles,
@@ -39,16 +39,16 @@ impl<R: Real> SparseRows<R> {
         Self { numel, kept, indices: vec![0; entries], values, tiles: Tiles::new(capacity, numel) }
     }
 
-    /// Entries of a row that lie in a tile.
+    /// The entries of a row in a tile.
     #[inline(always)]
     fn entries(&self, slot: usize, tile: usize) -> Range<usize> {
         let Range { start, end } = self.tiles.entries(slot, tile);
         slot * self.kept + start..slot * self.kept + end
     }
 
-    /// Takes elements out of a piece of the vector that begins at `base`, and leaves there what
-    /// rounding has lost. `indices` count from the beginning of the piece; `filled` entries of the
-    /// row are those of earlier pieces.
+    /// Stores elements of a piece of the vector that starts at `base`. In `vector` each of them is
+    /// replaced by its rounding error. `indices` count from the start of the piece. `filled` is the
+    /// number of entries of earlier pieces.
     pub fn store(
         &mut self,
         slot: usize,
@@ -111,7 +111,7 @@ impl<R: Real> SparseRows<R> {
         for tile in offset / TILE..end.div_ceil(TILE) {
             let begin = tile * TILE;
             let mut entries = self.entries(slot, tile);
-            // a piece of a tile: the entries before and behind it are passed over
+            // if only a piece of a tile is wanted, the entries before and after it are skipped
             let places = self.indices.get(entries.clone()).unwrap_or_default();
             let before =
                 |limit: usize| places.partition_point(|&place| begin + usize::from(place) < limit);
@@ -136,8 +136,8 @@ impl<R: Real> SparseRows<R> {
         }
     }
 
-    /// `⟨gᵢ, v⟩` for the first `count` rows: one unit per tile, added in the order of the tiles;
-    /// within a tile to [`SUMS`] sums in turn.
+    /// `⟨gᵢ, v⟩` for the first `count` rows, with one unit of work per tile. The sums of the tiles
+    /// are added in order; a tile has [`SUMS`] accumulators.
     pub fn products(&self, count: usize, load: &(dyn Fn(usize, &mut [R]) + Sync)) -> Vec<f64> {
         let mut sums = vec![0.0; self.tiles.len() * count];
         let mut units: Vec<_> = sums.chunks_mut(count.max(1)).enumerate().collect();
@@ -231,7 +231,7 @@ impl<R: Real> SparseRows<R> {
         }
     }
 
-    /// Whether the indices of every tile ascend, and stay inside the vector.
+    /// Whether the indices of every tile ascend and lie inside the vector.
     fn is_sound(&self, slot: usize) -> bool {
         (0..self.tiles.len()).all(|tile| {
             let places = self.indices.get(self.entries(slot, tile)).unwrap_or_default();
@@ -242,11 +242,11 @@ impl<R: Real> SparseRows<R> {
     }
 }
 
-/// `Σ decode(value)·v[place]`, added to several sums in turn; `v` has the elements of a tile.
+/// `Σ decode(value)·v[place]`, with several accumulators. `v` has the elements of a tile.
 #[inline(always)]
 fn dot<R: Real, V: Copy>(places: &[u16], values: &[V], decode: impl Fn(V) -> R, v: &[R]) -> f64 {
     let Some(v) = v.first_chunk::<TILE>() else { return 0.0 };
-    // no place is outside of its tile: this takes the check of it out of the loop
+    // every place is inside of its tile; with the remainder the compiler needs no check
     let term = |place: u64, value: V| {
         decode(value).widen() * v.get(place as usize % TILE).map_or(0.0, |x| x.widen())
     };
@@ -254,7 +254,7 @@ fn dot<R: Real, V: Copy>(places: &[u16], values: &[V], decode: impl Fn(V) -> R, 
     let (places, last_places) = places.as_chunks::<SUMS>();
     let (values, last_values) = values.as_chunks::<SUMS>();
     for (places, values) in places.iter().zip(values) {
-        // one word, shifted: to take places out of a vector would be most of the work
+        // shifts of one word: extracting the places from a vector register would take most of the time
         let mut places = places.iter().rev().fold(0, |word, &place| word << 16 | u64::from(place));
         for (sum, &value) in sums.iter_mut().zip(values) {
             *sum += term(places, value);

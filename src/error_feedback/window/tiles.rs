@@ -1,27 +1,27 @@
-//! Where the entries of each tile of a sparse row begin.
+//! Sparse rows are divided into tiles; this is where the entries of each tile start.
 
 use crate::kernel::CHUNK;
 use std::ops::Range;
 
-/// Elements of a tile: those of a unit of work. Places count from the beginning of their tile, so that 16
-/// bits suffice for vectors of any length, and a tile of a direction stays in the second-level cache.
+/// Elements of a tile, which is also a unit of work. Positions count from the start of their tile, so
+/// 16 bits suffice for vectors of any length. A tile of a direction fits into the second-level cache.
 pub(super) const TILE: usize = CHUNK;
 
-/// Tiles that share one number of four bytes.
+/// Number of tiles that share one `start` of four bytes.
 const SHARING: usize = 8;
 
-/// How many entries of each row lie in each tile.
+/// The number of entries of each row in each tile.
 #[derive(Clone, Debug)]
 pub(super) struct Tiles {
-    /// Tiles of a row.
+    /// Number of tiles per row.
     tiles: usize,
-    /// Row by row.
+    /// All groups, row by row.
     groups: Vec<Group>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
-    /// Entries of the row before those of this group.
+    /// Number of entries of the row before this group.
     start: u32,
     counts: [u16; SHARING],
 }
@@ -32,7 +32,7 @@ impl Tiles {
         Self { tiles, groups: vec![Group::default(); rows * tiles.div_ceil(SHARING)] }
     }
 
-    /// Tiles of a row.
+    /// Number of tiles per row.
     pub fn len(&self) -> usize {
         self.tiles
     }
@@ -42,7 +42,7 @@ impl Tiles {
         slot * groups..(slot + 1) * groups
     }
 
-    /// The entries of a row that lie in a tile, counted from the first of the row.
+    /// The range of the entries in a tile, counted from the first entry of the row.
     #[inline(always)]
     pub fn entries(&self, slot: usize, tile: usize) -> Range<usize> {
         let group = self.groups.get(self.row(slot)).and_then(|row| row.get(tile / SHARING));
@@ -54,9 +54,9 @@ impl Tiles {
         start..start + counts.get(own).map_or(0, |&count| count.into())
     }
 
-    /// Notes the entries of a piece of the vector: `len` elements from `base` on, a later piece of a row
-    /// after the earlier ones. `indices` ascend, and count from the beginning of the piece; `filled`
-    /// entries of the row are those of earlier pieces.
+    /// Records the entries of a piece of the vector: `len` elements from `base` on. The pieces of a
+    /// row come in order. `indices` ascend and count from the start of the piece. `filled` is the
+    /// number of entries of earlier pieces.
     pub fn note(
         &mut self,
         slot: usize,
@@ -94,12 +94,12 @@ impl Tiles {
         counts.flat_map(u16::to_le_bytes).collect()
     }
 
-    /// Tiles with these numbers of entries; `None` if there are not as many numbers as tiles, or a row
-    /// or a tile has more entries than fit.
+    /// Tiles with these numbers of entries; `None` if there is not one number per tile, or if a row
+    /// has more entries than fit.
     pub fn with_counts(rows: usize, numel: usize, kept: usize, counts: &[u8]) -> Option<Self> {
         let (counts, rest) = counts.as_chunks();
         let tiles = numel.div_ceil(TILE);
-        // what is there is looked at before memory is asked for
+        // the lengths are checked before memory is allocated
         if !rest.is_empty() || Some(counts.len()) != rows.checked_mul(tiles) {
             return None;
         }

@@ -55,9 +55,10 @@ pub fn instances() -> usize {
     made += usize::from(instance::<_, f64>(Blocked(base())).is_some());
     made += usize::from(total_norm::<f32, _>(&(), 2.0).is_ok());
     made += usize::from(total_norm::<f64, _>(&(), 2.0).is_ok());
+    eigenstep::for_each_error_feedback!(windowed);
     eigenstep::for_each_windowed!(windowed);
     eigenstep::for_each_first_order!(rule);
     eigenstep::for_each_second_order!(matrix_method);
-    eigenstep::for_each_error_feedback!(matrix_method);
+    eigenstep::for_each_low_rank!(matrix_method);
     made
 }

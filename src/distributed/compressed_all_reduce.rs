@@ -1,49 +1,53 @@
-use super::{
-    Comm, GRADIENT, GradExchange, check_length, load_count, mean, problem, save_count, save_vector,
-};
+use super::all_reduce::mean;
+use super::checks::{GRADIENT, check_length, problem};
+use super::comm::Comm;
+use super::exchange::{GradExchange, load_count, save_count, save_vector};
 use crate::error::{Error, Result, check_finite};
 use crate::error_feedback::compressor::{Compressor, Message};
 use crate::numeric::Real;
 use crate::state::{Lookup, Record};
 
-/// What is compressed, and what a worker remembers of it.
+/// What a worker compresses, and what it remembers.
 ///
-/// `g`: the worker's gradient; `Δ = C(…)`: its message; `mean`: over the workers.
+/// `g` is the worker's gradient, `Δ = C(…)` its message, `mean` the mean over the workers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Feedback<R> {
-    /// `Δ = C(g)`, estimate `mean Δ`. With a biased compressor it does not converge in general.
+    /// `Δ = C(g)`; the estimate is `mean Δ`. In general it does not converge with a biased compressor.
     Plain,
-    /// `Δ = C(e + g); e ← e + g − Δ`, estimate `mean Δ`: error compensation. Where the workers'
-    /// gradients differ at the optimum it stalls near it.
+    /// Error compensation: `Δ = C(e + g); e ← e + g − Δ`; the estimate is `mean Δ`. It stalls near the
+    /// optimum if the workers' gradients differ there.
     ///
-    /// F. Seide and others, "1-Bit Stochastic Gradient Descent", 2014; S. U. Stich, J.-B. Cordonnier, M.
-    /// Jaggi, "Sparsified SGD with Memory", NeurIPS 2018.
+    /// F. Seide and others, "1-Bit Stochastic Gradient Descent", 2014; S. U. Stich, J.-B. Cordonnier,
+    /// M. Jaggi, "Sparsified SGD with Memory", NeurIPS 2018.
     Ec,
-    /// `v ← μv + (1 − μ)g; Δ = C(v − h); h ← h + Δ`, estimate `mean h`.
+    /// EF21: `v ← μv + (1 − μ)g; Δ = C(v − h); h ← h + Δ`; the estimate is `mean h`.
     ///
-    /// P. Richtárik, I. Sokolov, I. Fatkhullin, "EF21", NeurIPS 2021; momentum: I. Fatkhullin, A. Tyurin,
-    /// P. Richtárik, "Momentum Provably Improves Error Feedback!", NeurIPS 2023.
+    /// P. Richtárik, I. Sokolov, I. Fatkhullin, "EF21", NeurIPS 2021; momentum: I. Fatkhullin, A.
+    /// Tyurin, P. Richtárik, "Momentum Provably Improves Error Feedback!", NeurIPS 2023.
     Ef21 {
-        /// Weight `μ` of the old average, in `[0, 1)`; 0: none.
+        /// Momentum `μ` in `[0, 1)`; 0 for none.
         momentum: f64,
-        /// Whether `h` begins with the first gradient, which is sent whole, and not with zero.
+        /// Whether `h` starts at the first gradient, which is then sent uncompressed. Else it starts
+        /// at 0.
         full_start: bool,
     },
-    /// `Δ = C(e + g − h*); e ← e + g − h* − Δ`, estimate `mean (h* + Δ)`, for the worker's gradient `h*`
-    /// at the optimum: for analysis.
+    /// For analysis: `Δ = C(e + g − h*); e ← e + g − h* − Δ`; the estimate is `mean (h* + Δ)`. `h*`
+    /// is the worker's gradient at the optimum.
     EcIdeal {
         /// The gradient of this worker's function at the optimum of their mean.
         optimum: Vec<R>,
     },
-    /// `Δ = C(ηe + g − h); e ← e + g − h − Δ; h ← h + Δ`, estimate `mean h`, `e` with the old `h`.
+    /// EControl: `Δ = C(ηe + g − h); e ← e + g − h − Δ; h ← h + Δ`, where `e` takes the old `h`; the
+    /// estimate is `mean h`.
     ///
     /// Y. Gao, R. Islamov, S. U. Stich, "EControl: Fast Distributed Optimization with Compression and
     /// Error Control", ICLR 2024.
     EControl {
-        /// Gain `η` in `[0, 1)`; `None`: the compressor's contraction constant, 1/2 if that is 1. 0 is
-        /// EF21.
+        /// Gain `η` in `[0, 1)`; 0 is EF21. `None` takes the compressor's contraction constant, or
+        /// 1/2 if that is 1.
         eta: Option<f64>,
-        /// Whether `h` begins with the first gradient, which is sent whole, and not with zero.
+        /// Whether `h` starts at the first gradient, which is then sent uncompressed. Else it starts
+        /// at 0.
         full_start: bool,
     },
 }
@@ -66,15 +70,26 @@ impl<R> Feedback<R> {
             return Ok(());
         }
         let (expected, found) = ("in [0, 1)".to_owned(), value.to_string());
-        Err(Error::InvalidHyperparameter { optimizer: "Compressed", field, expected, found })
+        Err(Error::InvalidHyperparameter {
+            optimizer: "CompressedAllReduce",
+            field,
+            expected,
+            found,
+        })
     }
 }
 
-/// One compressed message per worker and step, with or without feedback.
+/// An all-reduce of compressed gradients: one message per worker and step, with or without error
+/// feedback.
 ///
-/// A worker that refuses its gradient tells the others, so that all of them refuse the step together.
+/// *Use it when* the network is slower than the backward pass. *Not when* the gradients are large
+/// matrices of low rank: [`PowerSgd`](super::PowerSgd) sends factors that can be summed.
+///
+/// If a worker refuses its gradient it tells the others, and all workers refuse the step.
+///
+/// The [module page](super) has an example.
 #[derive(Debug)]
-pub struct Compressed<R> {
+pub struct CompressedAllReduce<R> {
     feedback: Feedback<R>,
     compressor: Box<dyn Compressor<R>>,
     t: u64,
@@ -82,13 +97,13 @@ pub struct Compressed<R> {
     state: State<R>,
 }
 
-/// Vectors that this feedback has no use for are empty, and all are before the first step.
+/// A vector is empty if the feedback does not need it. All are empty before the first step.
 #[derive(Debug)]
 struct State<R> {
     error: Vec<R>,
     h: Vec<R>,
     average: Vec<R>,
-    /// The mean of all workers' `h`, or of their `h*`.
+    /// The mean over the workers of `h`, or of `h*`.
     mean_h: Vec<R>,
 }
 
@@ -98,18 +113,18 @@ impl<R> State<R> {
     }
 }
 
-/// What this worker has to say in a step, and what becomes of its own state.
+/// This worker's message, and its state after the step.
 struct Prepared<R> {
     message: Vec<u8>,
-    /// What the others make of the message.
+    /// The message decompressed: `Δ`.
     own: Vec<R>,
     error: Vec<R>,
     average: Vec<R>,
 }
 
-impl<R: Real> Compressed<R> {
-    /// An exchange before its first step. Compressors that draw random numbers have another seed on
-    /// every worker, unless they say otherwise.
+impl<R: Real> CompressedAllReduce<R> {
+    /// An exchange before its first step. Compressors that draw random numbers need a different seed
+    /// on every worker, unless their page says otherwise.
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] for `momentum` or `eta` outside `[0, 1)`.
@@ -118,17 +133,17 @@ impl<R: Real> Compressed<R> {
         Ok(Self { feedback, compressor, t: 0, sent: 0, state: State::empty() })
     }
 
-    /// The residual `e` of this worker.
+    /// This worker's residual `e`.
     pub fn error(&self) -> &[R] {
         &self.state.error
     }
 
-    /// What the others know of this worker's gradient: `h`.
+    /// `h`: what the other workers know of this worker's gradient.
     pub fn estimate(&self) -> &[R] {
         &self.state.h
     }
 
-    /// The state that a first step begins with. All workers get an error, or none does.
+    /// The state before the first step. Either all workers get an error, or none does.
     fn start(&self, comm: &dyn Comm, gradient: &[R]) -> Result<State<R>> {
         let [error, h, average, mean_h] = self.feedback.uses();
         let zeros = || vec![R::zero(); gradient.len()];
@@ -151,7 +166,7 @@ impl<R: Real> Compressed<R> {
         Ok(state)
     }
 
-    /// Compresses what the feedback aims at. Changes nothing but what the compressor remembers.
+    /// Compresses what the feedback asks for. Nothing changes but the compressor's own state.
     fn prepare(&mut self, gradient: &[R]) -> Result<Prepared<R>> {
         let numel = gradient.len();
         check_finite(GRADIENT, gradient)?;
@@ -161,7 +176,7 @@ impl<R: Real> Compressed<R> {
         held.map(Vec::len).try_for_each(|held| check_length(held, numel))?;
 
         let average = match &self.feedback {
-            // a full start has the first gradient in it already
+            // with a full start, the average is the first gradient already
             Feedback::Ef21 { full_start: true, .. } if self.t == 0 => average.clone(),
             Feedback::Ef21 { momentum, .. } => {
                 let (old, new) = (R::of(*momentum), R::of(1.0 - momentum));
@@ -200,13 +215,13 @@ impl<R: Real> Compressed<R> {
 
     fn default_eta(&self, numel: usize) -> f64 {
         let contraction = self.compressor.contraction(numel);
-        // a gain of 1 diverges
+        // with a gain of 1 it diverges
         if contraction < 1.0 { contraction.max(0.0) } else { 0.5 }
     }
 }
 
 impl<R> Feedback<R> {
-    /// Which of the vectors of a [`State`] have a use.
+    /// Which of `error`, `h`, `average` and `mean_h` the feedback needs.
     fn uses(&self) -> [bool; 4] {
         match self {
             Self::Plain => [false, false, false, false],
@@ -217,13 +232,13 @@ impl<R> Feedback<R> {
         }
     }
 
-    /// Whether something is sent whole before the first message.
+    /// Whether a whole vector is sent before the first message.
     fn shares_first(&self) -> bool {
         self.full_start() || matches!(self, Self::EcIdeal { .. })
     }
 }
 
-/// `f` of every pair; nothing where one of them is empty.
+/// `f` of every pair; empty if one of the vectors is.
 fn zip<R: Real>(a: &[R], b: &[R], f: impl Fn(R, R) -> R) -> Vec<R> {
     a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
 }
@@ -245,15 +260,15 @@ fn average<R: Real>(messages: &[Vec<u8>], numel: usize) -> Result<Vec<R>> {
     Ok(sum)
 }
 
-impl<R: Real> Compressed<R> {
-    /// Exchanges the messages, a refusal among them, and makes the common estimate of them.
+impl<R: Real> CompressedAllReduce<R> {
+    /// Exchanges the messages and returns the common estimate. An empty message is a refusal.
     fn agree(
         &self,
         comm: &dyn Comm,
         prepared: Result<Prepared<R>>,
         numel: usize,
     ) -> Result<(Prepared<R>, Vec<R>)> {
-        // no message is empty: that is how the others are told
+        // no real message is empty, so an empty one tells the others of the error
         let bytes = prepared.as_ref().map_or(&[][..], |prepared| &prepared.message);
         let all = comm.all_gather(bytes)?;
         let prepared = prepared?;
@@ -265,10 +280,10 @@ impl<R: Real> Compressed<R> {
     }
 }
 
-impl<R: Real> GradExchange<R> for Compressed<R> {
+impl<R: Real> GradExchange<R> for CompressedAllReduce<R> {
     fn exchange(&mut self, comm: &dyn Comm, gradient: &mut [R]) -> Result<()> {
         if self.t == 0 {
-            // made anew by every attempt at a first step
+            // a first step that failed starts again from here
             self.state = self.start(comm, gradient)?;
         }
         let prepared = self.prepare(gradient);
@@ -277,7 +292,7 @@ impl<R: Real> GradExchange<R> for Compressed<R> {
             self.state = State::empty();
         }
         let (prepared, estimate) = agreed?;
-        // nothing can fail any more
+        // from here on nothing can fail
         let state = &mut self.state;
         state.h.iter_mut().zip(&prepared.own).for_each(|(h, &delta)| *h += delta);
         if !matches!(self.feedback, Feedback::EcIdeal { .. }) && !state.mean_h.is_empty() {

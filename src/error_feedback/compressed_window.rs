@@ -1,6 +1,6 @@
-//! The way of a gradient into a window: what is left out of it, and fed back.
+//! A window of gradients that are compressed, with error feedback, before they are stored.
 
-use super::compression::{Compression, LowRankness, Sparsity};
+use super::compression::{Compression, LowRankConfig, SparseConfig};
 use super::compressor::{power_iteration, redraw_zero_columns};
 use super::residual::Residual;
 use super::window::{GradWindow, LowRankRow, MatrixPart};
@@ -12,61 +12,61 @@ use crate::optim::{Layout, VectorStep};
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use ndarray::{Array2, ArrayView2};
 
-/// Elements that one unit of work adds; selections per block take at least so many at a time.
+/// Elements of one unit of work. A selection by blocks takes at least so many elements at a time.
 const CHUNK: usize = 16_384;
 
-/// A window, and what its compression remembers.
+/// A window and the state of its compression.
 #[derive(Clone, Debug)]
-pub(super) struct Intake<R> {
+pub(super) struct CompressedWindow<R> {
     pub window: GradWindow<R>,
-    compressor: Compressor<R>,
+    state: State<R>,
 }
 
 #[derive(Clone, Debug)]
-enum Compressor<R> {
+enum State<R> {
     None,
-    Sparse(Sparse<R>),
+    Sparse(SparseState<R>),
     /// One for each parameter.
-    LowRank(LowRankness, Vec<Thin<R>>),
+    LowRank(LowRankConfig, Vec<LowRankState<R>>),
 }
 
 #[derive(Clone, Debug)]
-struct Sparse<R> {
-    options: Sparsity,
+struct SparseState<R> {
+    options: SparseConfig,
     residual: Residual<R>,
-    /// The selected elements; kept for its memory.
+    /// The selected elements: a buffer for all steps.
     indices: Vec<u32>,
 }
 
-/// One parameter as a matrix.
+/// The state of one parameter.
 #[derive(Clone, Debug)]
-struct Thin<R> {
+struct LowRankState<R> {
     part: MatrixPart,
     residual: Residual<R>,
-    /// `Q`, `columns × rank`: where the power iteration goes on.
+    /// `Q`, `columns × rank`: the next step of the power iteration starts from it.
     basis: Array2<R>,
 }
 
-impl<R: Real> Intake<R> {
+impl<R: Real> CompressedWindow<R> {
     pub fn new(compression: &Compression, capacity: usize, layout: &Layout) -> Self {
-        let compressor = match *compression {
-            Compression::None => Compressor::None,
+        let state = match *compression {
+            Compression::None => State::None,
             Compression::Sparse(options) => {
                 let residual = Residual::new(options.residual, layout.numel());
-                Compressor::Sparse(Sparse { options, residual, indices: Vec::new() })
+                State::Sparse(SparseState { options, residual, indices: Vec::new() })
             }
             Compression::LowRank(options) => {
-                let thin = |(index, part): (u64, MatrixPart)| Thin {
+                let state = |(index, part): (u64, MatrixPart)| LowRankState {
                     residual: Residual::new(options.residual, part.residual_numel()),
                     basis: part.first_basis(options.seed, index),
                     part,
                 };
-                let parts = (0..).zip(MatrixPart::of(layout, options.rank)).map(thin);
-                Compressor::LowRank(options, parts.collect())
+                let parts = (0..).zip(MatrixPart::of(layout, options.rank)).map(state);
+                State::LowRank(options, parts.collect())
             }
         };
         let window = GradWindow::new(compression.rows(layout.numel()), capacity, layout);
-        Self { window, compressor }
+        Self { window, state }
     }
 
     pub fn load(
@@ -75,71 +75,71 @@ impl<R: Real> Intake<R> {
         layout: &Layout,
         lookup: &Lookup<'_>,
     ) -> Result<Self> {
-        // what the dict holds is read before memory is asked for
+        // reads what the dict holds before it allocates memory
         let window = GradWindow::load(compression.rows(layout.numel()), capacity, layout, lookup)?;
-        let compressor = match *compression {
-            Compression::None => Compressor::None,
+        let state = match *compression {
+            Compression::None => State::None,
             Compression::Sparse(options) => {
                 let residual = Residual::load_state(options.residual, layout.numel(), lookup)?;
-                Compressor::Sparse(Sparse { options, residual, indices: Vec::new() })
+                State::Sparse(SparseState { options, residual, indices: Vec::new() })
             }
             Compression::LowRank(options) => {
-                let thin = |(index, part): (usize, MatrixPart)| {
+                let state = |(index, part): (usize, MatrixPart)| {
                     let lookup = lookup.nested(&format!("matrices.{index}"));
                     let numel = part.residual_numel();
                     let (rows, columns) = part.basis_shape();
                     let values = lookup.values("basis", &[rows, columns])?;
                     let basis = Array2::from_shape_vec((rows, columns), values);
-                    Ok(Thin {
+                    Ok(LowRankState {
                         residual: Residual::load_state(options.residual, numel, &lookup)?,
                         basis: basis.map_err(|_| lookup.problem("basis", "has another shape"))?,
                         part,
                     })
                 };
                 let parts = MatrixPart::of(layout, options.rank).into_iter().enumerate();
-                Compressor::LowRank(options, parts.map(thin).collect::<Result<_>>()?)
+                State::LowRank(options, parts.map(state).collect::<Result<_>>()?)
             }
         };
-        Ok(Self { window, compressor })
+        Ok(Self { window, state })
     }
 
-    /// Stores a gradient in the window.
-    pub fn absorb(&mut self, step: &VectorStep<'_, R>) {
-        let Self { window, compressor } = self;
-        match compressor {
-            Compressor::None => window.push(step.gradient),
-            Compressor::Sparse(sparse) => sparse.absorb(step, window),
-            Compressor::LowRank(options, parts) => {
+    /// Compresses a gradient and stores it in the window.
+    pub fn update(&mut self, step: &VectorStep<'_, R>) {
+        let Self { window, state } = self;
+        match state {
+            State::None => window.push(step.gradient),
+            State::Sparse(sparse) => sparse.update(step, window),
+            State::LowRank(options, parts) => {
                 let factors = parts.iter_mut().zip(0..);
-                let factors = factors.map(|(thin, index)| thin.absorb(step, options, index));
+                let factors = factors.map(|(part, index)| part.update(step, options, index));
                 window.push_low_rank(&factors.collect::<Vec<_>>());
             }
         }
     }
 
-    /// Adds a multiple of what sparse gradients have left out.
+    /// Adds a multiple of the residual, if the window is sparse.
     pub fn add_residual(&self, offset: usize, weight: R, out: &mut [R]) {
-        if let Compressor::Sparse(sparse) = &self.compressor {
+        if let State::Sparse(sparse) = &self.state {
             sparse.residual.add(offset, weight, out);
         }
     }
 
-    /// Multiplies what sparse gradients have left out.
+    /// Scales the residual, if the window is sparse.
     pub fn scale_residual(&mut self, factor: f64) {
-        if let Compressor::Sparse(sparse) = &mut self.compressor {
+        if let State::Sparse(sparse) = &mut self.state {
             sparse.residual.scale(factor);
         }
     }
 
     pub fn count(&self, bytes: &mut StateBytes) {
         self.window.count_bytes(bytes);
-        match &self.compressor {
-            Compressor::None => {}
-            Compressor::Sparse(sparse) => sparse.residual.count_bytes(bytes),
-            Compressor::LowRank(_, parts) => {
-                for thin in parts {
-                    thin.residual.count_bytes(bytes);
-                    bytes.add("basis", thin.basis.len() * size_of::<R>());
+        match &self.state {
+            State::None => {}
+            State::Sparse(sparse) => sparse.residual.count_bytes(bytes),
+            State::LowRank(_, parts) => {
+                for part in parts {
+                    part.residual.count_bytes(bytes);
+                    bytes.add("basis", part.basis.len() * size_of::<R>());
                 }
             }
         }
@@ -147,24 +147,24 @@ impl<R: Real> Intake<R> {
 
     pub fn save(&self, record: &mut Record<'_>) {
         self.window.save(record);
-        match &self.compressor {
-            Compressor::None => {}
-            Compressor::Sparse(sparse) => sparse.residual.save(record),
-            Compressor::LowRank(_, parts) => {
-                for (index, thin) in parts.iter().enumerate() {
+        match &self.state {
+            State::None => {}
+            State::Sparse(sparse) => sparse.residual.save(record),
+            State::LowRank(_, parts) => {
+                for (index, part) in parts.iter().enumerate() {
                     let mut record = record.nested(&format!("matrices.{index}"));
-                    thin.residual.save(&mut record);
-                    let values: Vec<R> = thin.basis.iter().copied().collect();
-                    record.tensor("basis", StateTensor::new(thin.basis.shape(), &values));
+                    part.residual.save(&mut record);
+                    let values: Vec<R> = part.basis.iter().copied().collect();
+                    record.tensor("basis", StateTensor::new(part.basis.shape(), &values));
                 }
             }
         }
     }
 }
 
-impl<R: Real> Sparse<R> {
-    /// `a = ξ + g; c = C(a); ξ = a − c`, as many blocks at a time as make a piece worth the while.
-    fn absorb(&mut self, step: &VectorStep<'_, R>, window: &mut GradWindow<R>) {
+impl<R: Real> SparseState<R> {
+    /// `a = ξ + g; c = C(a); ξ = a − c`, piece by piece.
+    fn update(&mut self, step: &VectorStep<'_, R>, window: &mut GradWindow<R>) {
         let Self { options, residual, indices } = self;
         let numel = step.layout.numel();
         let piece = piece_length(numel, options);
@@ -181,12 +181,12 @@ impl<R: Real> Sparse<R> {
     }
 }
 
-impl<R: Real> Thin<R> {
-    /// The factors of this parameter's gradient; what they leave out is kept.
-    fn absorb(
+impl<R: Real> LowRankState<R> {
+    /// Factors this parameter's gradient, and keeps the residual.
+    fn update(
         &mut self,
         step: &VectorStep<'_, R>,
-        options: &LowRankness,
+        options: &LowRankConfig,
         index: u32,
     ) -> LowRankRow<R> {
         let Self { part, residual, basis } = self;
@@ -197,7 +197,7 @@ impl<R: Real> Thin<R> {
         }
         residual.update(0, part.numel(), [step.t as u32, index], |a| {
             add_gradient(step, part.offset, options.feedback, a);
-            // the residual has the elements of the matrix
+            // the residual has as many elements as the matrix
             let Ok(matrix) = ArrayView2::from_shape((part.rows, part.columns), &*a) else {
                 return part.zero_row();
             };
@@ -212,7 +212,7 @@ impl<R: Real> Thin<R> {
     }
 }
 
-/// `a ← a + g`, or `a ← g` without feedback.
+/// `a ← a + g`; without feedback `a ← g`.
 pub(super) fn add_gradient<R: Real>(
     step: &VectorStep<'_, R>,
     base: usize,
@@ -233,9 +233,9 @@ pub(super) fn add_gradient<R: Real>(
     });
 }
 
-/// Elements that are selected from at a time: all of them, or whole blocks of the selection and of
-/// the residual.
-fn piece_length(numel: usize, options: &Sparsity) -> usize {
+/// Length of the pieces that are selected from: the whole vector, or a multiple of the blocks of the
+/// selection and of the residual.
+fn piece_length(numel: usize, options: &SparseConfig) -> usize {
     let Some(block) = options.selection.block() else { return numel.max(1) };
     let (mut a, mut b) = (block, options.residual.block());
     while b != 0 {

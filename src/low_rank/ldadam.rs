@@ -12,13 +12,13 @@ use ndarray::{Array2, ArrayRef2, ArrayViewMut2, ArrayViewMutD};
 
 /// LDAdam: AdamW in a subspace that follows the gradients, with error feedback.
 ///
-/// *Use it when* the moments of large matrices do not fit into memory and no part of a gradient may be
-/// lost. *Not when* 4 bytes per `f32` parameter for the buffer of what is left over are too many: then
-/// take [`GaLore`](super::GaLore), or switch `error_feedback` off. Embeddings and output heads go into
-/// a group with `project = false`.
+/// *Use it when* the moments of large matrices do not fit into memory, and no part of a gradient may
+/// be lost. *Not when* the 4 bytes per `f32` parameter of the residual are too many: take
+/// [`GaLore`](super::GaLore), or switch `error_feedback` off. Put embeddings and output heads into a
+/// group with `project = false`.
 ///
 /// ```text
-/// X = G + E                                            transposed for more rows than columns: n × k
+/// X = G + E                                            n × k; transposed if there are more rows
 /// first step   U ← the r leading left singular vectors of X
 /// later        A = ρ·U⁻m/c₁ + (1 − ρ)·X,  U ← Q of A(AᵀU⁻) = QR,  R_ii >= 0
 ///              P = UᵀU⁻,  m⁺ = P m
@@ -28,12 +28,14 @@ use ndarray::{Array2, ArrayRef2, ArrayViewMut2, ArrayViewMutD};
 /// v ← β₂·v + (1 − β₂)·(UᵀX)²
 /// W ← W·(1 − γλ) − γ·U·(m/(1 − β₁ᵗ))/(√(v/(1 − β₂ᵗ)) + ε)
 /// ```
-/// `U⁻` is the basis of the step before, and c₁ = 1 − β₁ᵗ⁻¹, c₂ = 1 − β₂ᵗ⁻¹ its corrections. r is
-/// `rank`, or n if that is less. The basis stays where it is while A = 0, and begins anew from A if
-/// A(AᵀU⁻) = 0. Tensors that are no matrices get AdamW; a tensor of more than two dimensions is seen as
-/// (first, all others), dimensions of 1 left out.
+/// `U⁻` is the basis of the last step; c₁ = 1 − β₁ᵗ⁻¹ and c₂ = 1 − β₂ᵗ⁻¹ are its bias corrections. r
+/// is `rank`, or n if that is less. If A = 0 the basis stays as it is. If A(AᵀU⁻) = 0 the basis is
+/// computed from A as at the first step.
 ///
-/// | field | default | whose |
+/// Tensors that are not matrices get AdamW. A tensor of more than two dimensions is a matrix of (first
+/// dimension, all others); dimensions of 1 are left out.
+///
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | authors' code |
 /// | `betas` β₁, β₂ | (0.908, 0.99) | authors' code |
@@ -42,25 +44,25 @@ use ndarray::{Array2, ArrayRef2, ArrayViewMut2, ArrayViewMutD};
 /// | `eps` ε | 1e-8 | authors' code |
 /// | `weight_decay` λ | 0 | authors' code |
 /// | `error_feedback` | true | paper; without it E = 0 |
-/// | `project` | true | false: this group is AdamW's |
+/// | `project` | true | false: this group gets AdamW |
 /// | `tolerated_failures` | 3 | – |
 ///
-/// State of an n × k matrix, n <= k: `basis` (U) nr values, `exp_avg` (m) and `exp_avg_sq` (v) 2rk, and
-/// with error feedback `error` (E) nk. `with_state_precision` codes the moments; E keeps full precision
-/// unless [`with_slot_precision`](crate::optim::Optim::with_slot_precision) names it, as small terms
-/// would be rounded away beside large ones. There is also room for the direction, 4 bytes per `f32`
-/// parameter.
+/// State of an n × k matrix, n <= k: `basis` (U) with nr values, `exp_avg` (m) and `exp_avg_sq` (v)
+/// with rk values each, and with error feedback `error` (E) with nk values. `with_state_precision`
+/// applies to the moments. E stays in full precision, because rounding would lose its small elements;
+/// use [`with_slot_precision`](crate::optim::Optim::with_slot_precision) to change that. A scratch
+/// buffer takes another 4 bytes per `f32` parameter.
 ///
 /// # Errors
-/// `build` refuses options out of range. If a decomposition fails, U stays as it was; a step fails if
-/// that has happened more than `tolerated_failures` times in a row.
+/// `build` refuses options out of range. If a decomposition fails, U stays as it was. After more than
+/// `tolerated_failures` consecutive failures a step fails.
 ///
 /// # Examples
 /// ```
 /// use eigenstep::prelude::*;
 /// use ndarray::Array2;
 ///
-/// // of full rank: with a subspace of two dimensions every gradient leaves something over
+/// // a target of full rank: no gradient fits into a subspace of two dimensions
 /// let target = Array2::from_shape_fn((12, 8), |(i, j)| ((i * i + 3 * i * j + j) as f64).sin());
 /// let mut w = Array2::<f64>::zeros((12, 8));
 /// let mut opt = LdAdam { rank: 2, ..LdAdam::default() }.build()?;
@@ -76,9 +78,8 @@ use ndarray::{Array2, ArrayRef2, ArrayViewMut2, ArrayViewMutD};
 /// ```
 ///
 /// # Differences
-/// The authors' code keeps E inside the gradients, which must then not be cleared, clipped or scaled;
-/// here it is a slot of its own. Second moments stop at a share of the largest number, where squares
-/// would overflow.
+/// The authors' code keeps E inside the gradients, which must then not be cleared, clipped or scaled.
+/// Here E is a slot of its own. Second moments are clamped where sums of them would overflow.
 ///
 /// # Source
 /// T. Robert, M. Safaryan, I.-V. Modoranu, D. Alistarh, "LDAdam: Adaptive Optimization from
@@ -90,19 +91,19 @@ pub struct LdAdam {
     pub lr: f64,
     /// Decay rates of the first and second moment, each in `[0, 1)`.
     pub betas: (f64, f64),
-    /// Weight `ρ` of the first moment in what the basis follows, in `[0, 1]`.
+    /// Weight `ρ` of the first moment in the matrix that the basis follows, in `[0, 1]`.
     pub rho: f64,
-    /// Largest dimension `r` of the subspace, at least 1.
+    /// Dimension `r` of the subspace, at least 1; cut to the shorter side of a matrix.
     pub rank: usize,
     /// Stabiliser `ε >= 0`, added to the root of the corrected second moment.
     pub eps: f64,
     /// Decoupled weight decay `λ >= 0`.
     pub weight_decay: f64,
-    /// Whether what the subspace leaves over is added to the next gradient.
+    /// Whether the part of a gradient outside of the subspace is added to the next gradient.
     pub error_feedback: bool,
     /// Whether matrices of this group are projected.
     pub project: bool,
-    /// Failures in a row that are borne.
+    /// Consecutive failed decompositions that are tolerated.
     pub tolerated_failures: u64,
 }
 
@@ -135,21 +136,21 @@ crate::hyperparameters!(LdAdam, "LdAdam", {
     "tolerated_failures": CountFrom(0) = tolerated_failures;
 });
 
-/// What is remembered of one matrix.
+/// The state of one matrix.
 #[derive(Clone, Debug)]
 pub struct LdAdamBlock<R> {
     side: Side,
     subspace: Subspace<R>,
     /// m and v, r × k.
     moments: [SlotBuffer<R>; 2],
-    /// E, as the tensor; `None`: there is no error feedback.
+    /// E, in the shape of the tensor; `None` without error feedback.
     error: Option<SlotBuffer<R>>,
 }
 
-/// Names of the moments; AdamW's slots have the same.
+/// The moments, under the names of AdamW's slots.
 const MOMENTS: [(&str, SlotKind); 2] =
     [("exp_avg", SlotKind::Signed), ("exp_avg_sq", SlotKind::Unsigned)];
-/// In full precision unless it is asked for by name.
+/// In full precision, unless a precision is set for this slot by name.
 const ERROR: (&str, SlotKind) = ("error", SlotKind::Point);
 
 fn slot<'s>((name, kind): (&'static str, SlotKind), shape: &'s [usize; 2]) -> SlotShape<'s> {
@@ -180,7 +181,7 @@ struct Scalars<R> {
     bias: (R, R),
     /// `β₁/(1 − β₁)`.
     carry: R,
-    /// Where second moments stop: a sum of r of them is still a number.
+    /// Upper limit of second moments: the sum of r of them does not overflow.
     limit: R,
 }
 
@@ -204,14 +205,14 @@ impl<R: Real> Scalars<R> {
         self.capped(x * x)
     }
 
-    /// NaN stays what it is.
+    /// NaN stays NaN.
     fn capped(&self, x: R) -> R {
         if x > self.limit { self.limit } else { x }
     }
 }
 
-/// The basis after `old`: of one step of block power iteration on `a`, or if that leads nowhere the
-/// leading singular vectors.
+/// The next basis: one step of block power iteration on `a` from `old`, or the leading singular
+/// vectors of `a` if that step gives zero.
 fn follow<R: Real>(a: &ArrayRef2<R>, old: &ArrayRef2<R>) -> Result<Array2<R>> {
     let image = matmul(a, &matmul(&a.t(), old)?)?;
     if image.iter().all(R::is_zero) {
@@ -230,7 +231,8 @@ impl<R: Real> LdAdamBlock<R> {
         SlotBuffer::new::<R>(&slot(ERROR, &Self::shape(side).1), &[], storage)
     }
 
-    /// Moves the basis towards the gradient `x`; `a` is scratch. Returns the old basis if it moved.
+    /// Moves the basis towards the gradient `x`, and returns the old basis if it has moved. `a` is a
+    /// scratch buffer.
     fn follow(
         &mut self,
         c: &Scalars<R>,
@@ -253,22 +255,23 @@ impl<R: Real> LdAdamBlock<R> {
         self.subspace.replace(basis)
     }
 
-    /// Turns moments from the `old` basis to the new one; `turned` becomes `m`.
-    fn rotate(&self, c: &Scalars<R>, old: &ArrayRef2<R>, [m, v, turned]: [&mut ArrayRef2<R>; 3]) {
+    /// Rotates the moments from the `old` basis into the new one. The new first moment goes into
+    /// `rotated`.
+    fn rotate(&self, c: &Scalars<R>, old: &ArrayRef2<R>, [m, v, rotated]: [&mut ArrayRef2<R>; 3]) {
         let Ok(mut rotation) = matmul(&self.subspace.basis.t(), old) else { return };
-        product(R::one(), (&rotation, m), R::zero(), turned);
+        product(R::one(), (&rotation, m), R::zero(), rotated);
         rotation.mapv_inplace(|x| x * x);
         let (c1, c2) = c.old_bias;
         if c1 == R::zero() || c2 == R::zero() {
-            return; // the first step: there is nothing to turn
+            return; // at the first step there are no moments to rotate
         }
         let mut variance = v.to_owned();
         variance.zip_mut_with(m, |v, &m| *v = c.capped(*v / c2) - c.square(m / c1));
         product(R::one(), (&rotation, &variance), R::zero(), v);
-        v.zip_mut_with(turned, |v, &m| *v = (c2 * (*v + c.square(m / c1))).abs());
+        v.zip_mut_with(rotated, |v, &m| *v = (c2 * (*v + c.square(m / c1))).abs());
     }
 
-    /// Step `t`: turns the gradient in `values` into the direction.
+    /// Step `t`: replaces the gradient in `values` by the direction.
     fn step(&mut self, method: &LdAdam, t: u64, values: &mut [R]) {
         let side = self.side;
         let ([r, k], _) = Self::shape(side);
@@ -282,11 +285,11 @@ impl<R: Real> LdAdamBlock<R> {
             let (rest, low) = scratch.split_at_mut(values.len());
             let mut parts = low.chunks_mut((r * k).max(1));
             let mut part = || parts.next().unwrap_or_default();
-            let (m, v, turned, low) = (part(), part(), part(), part());
+            let (m, v, rotated, low) = (part(), part(), part(), part());
             self.moments.iter_mut().zip([&mut *m, &mut *v]).for_each(|(slot, values)| {
                 read(slot, values, |x, value| *x = value);
             });
-            self.compute(&c, [values, rest], [&mut *m, &mut *v, turned, low]);
+            self.compute(&c, [values, rest], [&mut *m, &mut *v, rotated, low]);
             self.moments.iter_mut().zip([m, v]).for_each(|(slot, values)| write(slot, values));
             if let Some(error) = &mut feedback {
                 write(error, rest);
@@ -295,19 +298,20 @@ impl<R: Real> LdAdamBlock<R> {
         self.error = error;
     }
 
-    /// From X in `values` to the direction; `rest` becomes the new E, `m` and `v` the new moments.
+    /// Replaces X in `values` by the direction, and writes the new E into `rest`, the new moments
+    /// into `m` and `v`.
     fn compute(
         &mut self,
         c: &Scalars<R>,
         [values, rest]: [&mut [R]; 2],
-        [m, v, turned, low]: [&mut [R]; 4],
+        [m, v, rotated, low]: [&mut [R]; 4],
     ) -> Option<()> {
         let side = self.side;
         let ([r, k], _) = Self::shape(side);
         let matrix = |values| ArrayViewMut2::from_shape((r, k), values).ok();
         let (mut x, mut e) = (side.view(values)?, side.view(rest)?);
         let (mut m, mut v) = (matrix(m)?, matrix(v)?);
-        let (mut turned, mut low) = (matrix(turned)?, matrix(low)?);
+        let (mut rotated, mut low) = (matrix(rotated)?, matrix(low)?);
 
         let old = self.follow(c, &x, &m, &mut e);
         let basis = &self.subspace.basis;
@@ -316,8 +320,8 @@ impl<R: Real> LdAdamBlock<R> {
         product(-R::one(), (basis, &low), R::one(), &mut e);
         if let Some(old) = old {
             product(c.carry, (&old, &m), R::one(), &mut e);
-            self.rotate(c, &old, [&mut m, &mut v, &mut turned]);
-            m.assign(&turned);
+            self.rotate(c, &old, [&mut m, &mut v, &mut rotated]);
+            m.assign(&rotated);
             product(-c.carry, (basis, &m), R::one(), &mut e);
         }
         let (beta1, beta2) = c.betas;
@@ -329,7 +333,7 @@ impl<R: Real> LdAdamBlock<R> {
         let (bias1, bias2) = c.bias;
         low.zip_mut_with(&v, |u, &v| {
             let root = (v / bias2).sqrt() + c.eps;
-            // where no gradient has been there is no direction, even without a stabiliser
+            // without a gradient there is no direction, even if eps is 0
             *u = if root == R::zero() { *u } else { *u / bias1 / root };
         });
         product(R::one(), (basis, &low), R::zero(), &mut x);
@@ -381,7 +385,7 @@ impl MatrixMethod for LdAdam {
         Some(Partition::new(vec![rows, columns], usize::MAX))
     }
 
-    /// The moments have the names of AdamW's.
+    /// The moments are listed already, as AdamW's.
     fn block_slots(&self) -> &[&'static str] {
         &["error"]
     }

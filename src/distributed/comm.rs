@@ -1,6 +1,6 @@
-//! What connects the workers.
+//! The connection between the workers.
 
-use super::problem;
+use super::checks::problem;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use crate::quant::bf16_value;
@@ -8,28 +8,57 @@ use crate::state::Dtype;
 use std::fmt::Debug;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// A group of workers that exchange bytes.
+/// One worker's connection to all workers.
 ///
-/// All workers call the same functions in the same order. Only [`Comm::all_gather`] has to be written;
-/// what is faster over a real network may be overridden, if every worker gets the same bits.
+/// An implementation needs three functions: [`rank`](Comm::rank), [`size`](Comm::size) and
+/// [`all_gather`](Comm::all_gather). The others are built on these. Override them where the network
+/// has a faster way, as long as every worker gets the same bits. All workers call the same functions
+/// in the same order.
+///
+/// # Examples
+/// A network, here one of a single worker:
+/// ```
+/// use eigenstep::distributed::{AllReduce, Comm, GradExchange};
+///
+/// #[derive(Debug)]
+/// struct Network;
+///
+/// impl Comm for Network {
+///     fn rank(&self) -> usize {
+///         0
+///     }
+///     fn size(&self) -> usize {
+///         1
+///     }
+///     fn all_gather(&self, own: &[u8]) -> eigenstep::Result<Vec<Vec<u8>>> {
+///         Ok(vec![own.to_vec()])
+///     }
+/// }
+///
+/// let mut gradient = [1.0f32, -2.0];
+/// AllReduce::default().exchange(&Network, &mut gradient)?;
+/// assert_eq!(gradient, [1.0, -2.0]);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
 pub trait Comm: Debug + Send + Sync {
-    /// Number of this worker, from 0.
+    /// The number of this worker, counted from 0.
     fn rank(&self) -> usize;
 
-    /// Number of workers.
+    /// The number of workers.
     fn size(&self) -> usize;
 
-    /// The bytes of all workers, in the order of their ranks; lengths may differ.
+    /// Sends `own` to all workers, and returns the bytes of all workers in the order of their ranks.
+    /// Lengths may differ.
     ///
     /// # Errors
-    /// [`Error::Exchange`]: a worker is gone, or the network fails.
+    /// [`Error::Exchange`] if a worker is gone or the network fails.
     fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// Sums little-endian numbers of one type over all workers, in the order of their ranks.
+    /// Replaces little-endian numbers of one type by their sums over all workers, added in the order
+    /// of the ranks.
     ///
     /// # Errors
-    /// As [`Comm::all_gather`]; also for workers with different numbers of bytes, or a type that cannot
-    /// be summed.
+    /// As [`Comm::all_gather`]; also if the workers' lengths differ, or `dtype` cannot be summed.
     fn all_reduce_sum(&self, dtype: Dtype, bytes: &mut [u8]) -> Result<()> {
         let all = self.all_gather(bytes)?;
         if all.iter().any(|other| other.len() != bytes.len()) {
@@ -45,7 +74,7 @@ pub trait Comm: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Replaces `bytes` by those of worker `root`.
+    /// Replaces `bytes` by the bytes of worker `root`.
     ///
     /// # Errors
     /// As [`Comm::all_gather`]; also if there is no such worker.
@@ -76,7 +105,7 @@ fn sum<T: Element<Compute = T> + std::ops::AddAssign>(all: &[Vec<u8>]) -> Vec<u8
     bytes
 }
 
-/// In `f32`, rounded once.
+/// Sums in `f32`, and rounds once.
 fn sum_bf16(all: &[Vec<u8>]) -> Vec<u8> {
     let mut sums: Vec<f32> = Vec::new();
     for bytes in all {
@@ -91,11 +120,11 @@ fn sum_bf16(all: &[Vec<u8>]) -> Vec<u8> {
     codes.into_iter().flat_map(u16::to_le_bytes).collect()
 }
 
-/// One worker without others.
+/// A single worker, without others.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
+pub struct SingleProcess;
 
-impl Comm for Alone {
+impl Comm for SingleProcess {
     fn rank(&self) -> usize {
         0
     }
@@ -109,10 +138,10 @@ impl Comm for Alone {
     }
 }
 
-/// One of several virtual workers of a process; each has a thread of its own.
+/// One of several workers that are threads of one process.
 ///
-/// Results do not depend on which thread is faster. A worker that is dropped, also by a panic, leaves
-/// the others with an error, not waiting.
+/// Results do not depend on the timing of the threads. If a worker is dropped, also by a panic, the
+/// others get an error; they do not wait forever.
 #[derive(Debug)]
 pub struct LocalComm {
     rank: usize,
@@ -123,18 +152,18 @@ pub struct LocalComm {
 #[derive(Debug)]
 struct Shared {
     round: Mutex<Round>,
-    turned: Condvar,
+    round_ended: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Round {
-    /// Number of the round.
+    /// How many rounds have ended.
     number: u64,
-    /// What has arrived in this round, by rank.
+    /// The bytes of this round, by rank; `None`: not there yet.
     arrived: Vec<Option<Vec<u8>>>,
-    /// What the last round has brought.
+    /// The bytes of the last round.
     gathered: Arc<Vec<Vec<u8>>>,
-    /// A worker is gone.
+    /// Whether a worker is gone.
     broken: bool,
 }
 
@@ -153,13 +182,13 @@ impl LocalComm {
             });
         }
         let round = Round { arrived: vec![None; size], ..Round::default() };
-        let shared = Arc::new(Shared { round: Mutex::new(round), turned: Condvar::new() });
+        let shared = Arc::new(Shared { round: Mutex::new(round), round_ended: Condvar::new() });
         let worker = |rank| Self { rank, size, shared: Arc::clone(&shared) };
         Ok((0..size).map(worker).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Round> {
-        // a round is whole between any two statements that could panic
+        // no panic can leave a round half changed, so a poisoned lock is usable
         self.shared.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -183,15 +212,15 @@ impl Comm for LocalComm {
             let all = round.arrived.iter_mut().filter_map(Option::take).collect();
             round.gathered = Arc::new(all);
             round.number += 1;
-            self.shared.turned.notify_all();
+            self.shared.round_ended.notify_all();
         }
         while round.number == number {
             if round.broken {
                 return Err(problem("another worker is gone"));
             }
-            round = self.shared.turned.wait(round).unwrap_or_else(PoisonError::into_inner);
+            round = self.shared.round_ended.wait(round).unwrap_or_else(PoisonError::into_inner);
         }
-        // the next round cannot end before this worker has joined it
+        // `gathered` is still this round's: the next round cannot end before this worker joins it
         let gathered = Arc::clone(&round.gathered);
         drop(round);
         Ok(gathered.to_vec())
@@ -201,6 +230,6 @@ impl Comm for LocalComm {
 impl Drop for LocalComm {
     fn drop(&mut self) {
         self.lock().broken = true;
-        self.shared.turned.notify_all();
+        self.shared.round_ended.notify_all();
     }
 }

@@ -1,6 +1,7 @@
-use super::{
-    Comm, GRADIENT, GradExchange, check_length, load_count, mean, problem, save_count, save_vector,
-};
+use super::all_reduce::mean;
+use super::checks::{GRADIENT, check_length, problem};
+use super::comm::Comm;
+use super::exchange::{GradExchange, load_count, save_count, save_vector};
 use crate::error::{Error, Result, check_finite};
 use crate::error_feedback::compressor::{gram_schmidt, normal_factor, redraw_zero_columns};
 use crate::hyper::Range;
@@ -9,30 +10,33 @@ use crate::numeric::Real;
 use crate::state::{Lookup, Record};
 use ndarray::{Array2, ArrayRef2};
 
-/// Which factor is exchanged when.
+/// Which factors a step of [`PowerSgd`] exchanges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PowerSgdOrder {
-    /// Both at every step: `P = Σ MᵢQ`, then `Q = mean MᵢᵀP`; what is left is `Mᵢ − PQᵀ`. As the hook of
-    /// PyTorch.
+    /// Both at every step: `P = Σ MᵢQ`, then `Q = mean MᵢᵀP`. The residual is `Mᵢ − PQᵀ`. As
+    /// PyTorch's hook does.
     #[default]
     Both,
-    /// One at a step, in turns; what is left is `Mᵢ` less the worker's own share. As the authors' later
-    /// code.
+    /// `P` and `Q` in turn, one per step. The residual is `Mᵢ` minus the worker's own share of the
+    /// estimate. As the authors' later code does.
     Alternating,
 }
 
-/// PowerSGD: gradients of a matrix as products of two thin factors, which can be summed.
+/// PowerSGD: the gradient of a matrix is sent as two low-rank factors, which can be summed.
+///
+/// *Use it when* gradients are large matrices and the network is slow. *Not when* they are vectors:
+/// the factors of a vector are not smaller than the vector.
 ///
 /// ```text
 /// M = g + e
-/// P = orth(Σ M Q),  Q = mean Mᵀ P        over the workers; Q goes on from the step before
+/// P = orth(Σ M Q),  Q = mean Mᵀ P        over the workers; the Q on the right is that of the last step
 /// estimate P Qᵀ,  e ← M − P Qᵀ
 /// ```
-/// More `iterations` compress again what the earlier ones of a step have left out, and their estimates are
-/// added. Before step `start`, and where factors would not be `min_compression_rate` times smaller than the
-/// matrix, gradients are averaged whole.
+/// With more `iterations`, each compresses what the ones before it left out, and their estimates are
+/// added. Gradients are averaged uncompressed before step `start`, and if the factors would not be
+/// `min_compression_rate` times smaller than the matrix.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `rank` | 1 | PyTorch |
 /// | `order` | `Both` | PyTorch |
@@ -40,8 +44,24 @@ pub enum PowerSgdOrder {
 /// | `error_feedback` | true | PyTorch |
 /// | `start` | 1 | PyTorch: 1000 |
 /// | `min_compression_rate` | 2 | PyTorch |
-/// | `eps` | 1e-8, beside the largest element of a factor | PyTorch: 0 |
+/// | `eps` | 1e-8, relative to the largest element of a factor | PyTorch: 0 |
 /// | `seed` | 0 | PyTorch |
+///
+/// State per worker for a matrix of a × b elements: e, ab values, and P and Q, (a + b)r values.
+///
+/// # Examples
+/// ```
+/// use eigenstep::distributed::{GradExchange, PowerSgd, SingleProcess};
+///
+/// // of rank 1: nothing of it is left out
+/// let mut gradient: Vec<f64> = (0..48).map(|i| f64::from((i / 8 + 1) * (i % 8 - 3))).collect();
+/// let expected = gradient.clone();
+/// let mut exchange = PowerSgd::new(6, 8, 1, 0)?;
+/// exchange.exchange(&SingleProcess, &mut gradient)?;
+/// assert!(gradient.iter().zip(&expected).all(|(x, y)| (x - y).abs() < 1e-6));
+/// assert_eq!(exchange.bytes_sent(), 8 * (6 + 8));
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
 ///
 /// # Source
 /// T. Vogels, S. P. Karimireddy, M. Jaggi, "PowerSGD: Practical Low-Rank Gradient Compression for
@@ -50,17 +70,17 @@ pub enum PowerSgdOrder {
 pub struct PowerSgd<R> {
     shape: (usize, usize),
     rank: usize,
-    /// Which factor is exchanged when.
+    /// Which factors a step exchanges.
     pub order: PowerSgdOrder,
-    /// Exchanges of a step, at least 1; each compresses what the ones before it have left out.
+    /// Exchanges per step, at least 1. Each compresses what the ones before it left out.
     pub iterations: u64,
-    /// Whether what is left out is added to the next gradient.
+    /// Whether the residual is added to the next gradient.
     pub error_feedback: bool,
-    /// The first step, counted from 1, that is compressed.
+    /// The first compressed step, counted from 1.
     pub start: u64,
-    /// How many times smaller the factors have to be, at least.
+    /// How many times smaller than the matrix the factors must be.
     pub min_compression_rate: f64,
-    /// What keeps a column of zeros from being divided by zero.
+    /// Keeps a column of zeros from being divided by zero.
     pub eps: f64,
     seed: u64,
     t: u64,
@@ -71,10 +91,11 @@ pub struct PowerSgd<R> {
 }
 
 impl<R: Real> PowerSgd<R> {
-    /// An exchange of matrices `rows × columns`; `seed` is the same on all workers.
+    /// An exchange of matrices `rows × columns`. All workers need the same `seed`.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`] for a `rank` of 0, and for more elements than can be counted.
+    /// [`Error::InvalidHyperparameter`] if `rank` is 0, or if the matrix has too many elements to be
+    /// counted.
     pub fn new(rows: usize, columns: usize, rank: usize, seed: u64) -> Result<Self> {
         if rank == 0 {
             return Err(invalid("rank", "at least 1", "0".into()));
@@ -102,10 +123,10 @@ impl<R: Real> PowerSgd<R> {
         })
     }
 
-    /// The same with given factors to begin with, `rows × rank` and `columns × rank`.
+    /// The same, starting from given factors `p`, `rows × rank`, and `q`, `columns × rank`.
     ///
     /// # Errors
-    /// [`Error::Exchange`] if they have other shapes.
+    /// [`Error::Exchange`] if the factors have other shapes.
     pub fn with_factors(mut self, p: Array2<R>, q: Array2<R>) -> Result<Self> {
         let (rows, columns) = self.shape;
         if p.dim() != (rows, self.rank) || q.dim() != (columns, self.rank) {
@@ -115,7 +136,7 @@ impl<R: Real> PowerSgd<R> {
         Ok(self)
     }
 
-    /// What this worker has not sent.
+    /// This worker's residual `e`.
     pub fn error(&self) -> &[R] {
         &self.error
     }
@@ -141,7 +162,7 @@ impl<R: Real> PowerSgd<R> {
         Ok(())
     }
 
-    /// The gradient and what was left out before, as a matrix.
+    /// The sum of gradient and residual, as a matrix.
     fn matrix(&self, gradient: &[R]) -> Result<Array2<R>> {
         check_length(self.error.len(), gradient.len())?;
         check_finite(GRADIENT, gradient)?;
@@ -150,13 +171,15 @@ impl<R: Real> PowerSgd<R> {
         m.map_err(|_| problem("the gradient is no such matrix"))
     }
 
-    /// Makes columns orthonormal; `eps` is beside their largest element, however small that is.
+    /// Makes the columns orthonormal. They are scaled first, so that `eps` is relative to their
+    /// largest element.
     fn orthonormalize(&self, factor: &mut Array2<R>) {
         scale_to_one(factor);
         gram_schmidt(factor, self.eps);
     }
 
-    /// All exchanges of a step: what is left, the common estimate, and the numbers sent.
+    /// All exchanges of a step. Returns what is left to send, the common estimate, and how many
+    /// numbers were sent.
     fn agree(&self, comm: &dyn Comm, mut left: Left<R>) -> Result<(Left<R>, Array2<R>, usize)> {
         let (mut sum, mut sent) = (Array2::zeros(self.shape), 0);
         for iteration in 0..self.iterations {
@@ -173,7 +196,7 @@ impl<R: Real> PowerSgd<R> {
         Ok((left, sum, sent))
     }
 
-    /// One exchange, number `index` of all, of what is left of the workers' matrices.
+    /// One exchange of what is left to send; `index` counts all exchanges.
     fn compress(&self, index: u64, comm: &dyn Comm, left: &Left<R>) -> Result<Agreement<R>> {
         match self.order {
             PowerSgdOrder::Both => self.both(comm, left),
@@ -181,7 +204,7 @@ impl<R: Real> PowerSgd<R> {
         }
     }
 
-    /// With both factors exchanged.
+    /// Exchanges both factors.
     fn both(&self, comm: &dyn Comm, left: &Left<R>) -> Result<Agreement<R>> {
         let (m, mut q) = (&left.matrix, left.q.clone());
         self.orthonormalize(&mut q);
@@ -195,25 +218,25 @@ impl<R: Real> PowerSgd<R> {
     }
 }
 
-/// What is still to be sent within a step, and the factors to go on from.
+/// What is still to be sent in a step, and the current factors.
 struct Left<R> {
     matrix: Array2<R>,
     p: Array2<R>,
     q: Array2<R>,
 }
 
-/// What one exchange has agreed on.
+/// The outcome of one exchange.
 struct Agreement<R> {
     p: Array2<R>,
     q: Array2<R>,
     estimate: Array2<R>,
-    /// What of the estimate is this worker's.
+    /// This worker's share of the estimate.
     share: Array2<R>,
-    /// Numbers sent.
+    /// How many numbers were sent.
     sent: usize,
 }
 
-/// With one of the factors exchanged.
+/// Exchanges one of the factors.
 fn one<R: Real>(even: bool, comm: &dyn Comm, left: &Left<R>) -> Result<Agreement<R>> {
     let Left { matrix: m, p, q } = left;
     let (old, matrix): (_, &ArrayRef2<R>) = if even { (p, &m.t()) } else { (q, m) };
@@ -234,12 +257,12 @@ fn invalid(field: &'static str, expected: &str, found: String) -> Error {
     Error::invalid("PowerSgd", field, expected, found)
 }
 
-/// A product that may hold what is not finite: then all workers learn of it by the sum.
+/// A product. It is NaN if the shapes do not fit: then the sum over the workers tells all of them.
 fn product<R: Real>(a: &ArrayRef2<R>, b: &ArrayRef2<R>) -> Array2<R> {
     matmul(a, b).unwrap_or_else(|_| Array2::from_elem((a.nrows(), b.ncols()), R::nan()))
 }
 
-/// The mean of a factor over the workers.
+/// Replaces a factor by its mean over the workers.
 fn average<R: Real>(comm: &dyn Comm, factor: &mut Array2<R>) -> Result<()> {
     let mut values: Vec<R> = factor.iter().copied().collect();
     mean(comm, &mut values)?;
@@ -258,7 +281,7 @@ impl<R: Real> GradExchange<R> for PowerSgd<R> {
         }
         let (matrix, refusal) = match self.matrix(gradient) {
             Ok(matrix) => (matrix, None),
-            // told to the others as numbers that are none
+            // the others learn of the error from the NaN in the sum
             Err(error) => (Array2::from_elem(self.shape, R::nan()), Some(error)),
         };
         let agreed = self.agree(comm, Left { matrix, p: self.p.clone(), q: self.q.clone() });
@@ -267,7 +290,7 @@ impl<R: Real> GradExchange<R> for PowerSgd<R> {
         }
         let (left, sum, sent) = agreed?;
         check_finite("the common estimate", sum.as_slice().unwrap_or_default())?;
-        // nothing can fail any more
+        // from here on nothing can fail
         if self.error_feedback {
             self.error = left.matrix.iter().copied().collect();
         }

@@ -1,4 +1,4 @@
-//! The compressors that an optimizer can be told to use.
+//! The compressor of an optimizer, by its options.
 
 use super::compressor::{
     Compressor, Identity, LowRank, Message, Natural, Qsgd, RandK, ScaledSign, ScaledTopK,
@@ -10,30 +10,31 @@ use crate::numeric::Real;
 use crate::optim::Layout;
 use crate::state::{Lookup, Record};
 
-/// A compressor by its options.
+/// The compressor of an optimizer and its options.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Kind {
-    /// None: everything is kept.
+pub enum CompressorConfig {
+    /// No compression.
     Identity,
     /// The largest elements.
     TopK(Selection),
-    /// The largest elements beside what was sent of them before: those that Adagrad would move furthest.
+    /// The elements that Adagrad would move furthest: the largest relative to what was sent of them
+    /// before.
     ScaledTopK {
-        /// How many.
+        /// How many elements.
         selection: Selection,
-        /// What squares sent begin with, positive.
+        /// Initial value of the sums of squares, positive.
         eps: f64,
     },
-    /// Elements at random places.
+    /// Elements at random positions.
     RandK(RandK),
-    /// Signs, and the mean magnitude.
+    /// The signs and the mean magnitude.
     ScaledSign,
-    /// Levels between zero and the norm, rounded at random.
+    /// Equidistant levels between 0 and the norm, with stochastic rounding.
     Qsgd(Qsgd),
-    /// Powers of two, rounded at random.
+    /// Powers of two, with stochastic rounding.
     Natural(Natural),
-    /// Two thin factors of every matrix; vectors are kept whole.
+    /// Two low-rank factors of every matrix. Vectors are not compressed.
     LowRank {
         /// Columns of the factors, at least 1.
         rank: usize,
@@ -42,7 +43,7 @@ pub enum Kind {
     },
 }
 
-impl Kind {
+impl CompressorConfig {
     /// Checks every option.
     pub(super) fn validate(&self, optimizer: &'static str) -> Result<()> {
         match self {
@@ -54,12 +55,12 @@ impl Kind {
                 Err(Error::invalid(optimizer, "rank", "at least 1", 0))
             }
             Self::LowRank { .. } => Ok(()),
-            // these have options that no vector has a say in
+            // the options of these do not depend on the length of a vector
             _ => self.whole::<f64>(0).map_or(Ok(()), |compressor| compressor.validate(0)),
         }
     }
 
-    /// Checks that a vector can be compressed, and with `feedback` that its residual stays bounded.
+    /// Checks that a vector can be compressed and, with `feedback`, that the residual stays bounded.
     pub(super) fn check_layout(
         &self,
         optimizer: &'static str,
@@ -67,7 +68,7 @@ impl Kind {
         feedback: bool,
     ) -> Result<()> {
         if let Self::TopK(selection) | Self::ScaledTopK { selection, .. } = self {
-            // these are contractions
+            // these are always contractions
             return selection.check_numel(optimizer, layout.numel());
         }
         match self.whole::<f64>(layout.numel()).filter(|_| feedback) {
@@ -76,7 +77,8 @@ impl Kind {
         }
     }
 
-    /// The compressor of a whole vector of `numel` elements; `None`: matrices are compressed one by one.
+    /// The compressor of a vector of `numel` elements; `None` if its matrices are compressed one by
+    /// one.
     fn whole<R: Real>(&self, numel: usize) -> Option<Box<dyn CloneCompressor<R>>> {
         Some(match *self {
             Self::Identity => Box::new(Identity),
@@ -92,7 +94,7 @@ impl Kind {
         })
     }
 
-    /// The matrices of a vector, if they are compressed one by one.
+    /// The matrices of a vector; `None` if it is compressed as a whole.
     fn matrices(&self, layout: &Layout) -> Option<Vec<MatrixPart>> {
         match self {
             Self::LowRank { rank, .. } => Some(MatrixPart::of(layout, *rank)),
@@ -100,7 +102,7 @@ impl Kind {
         }
     }
 
-    /// Where the pieces of a vector begin that are compressed on their own, and how long they are.
+    /// Offset and length of the pieces of a vector that are compressed separately.
     pub(super) fn pieces(&self, layout: &Layout) -> Vec<(usize, usize)> {
         match self.matrices(layout) {
             Some(parts) => parts.iter().map(|part| (part.offset, part.numel())).collect(),
@@ -109,7 +111,7 @@ impl Kind {
     }
 }
 
-/// A compressor that can be copied with what it remembers.
+/// A compressor that can be copied with its state.
 pub(super) trait CloneCompressor<R: Real>: Compressor<R> {
     fn boxed(&self) -> Box<dyn CloneCompressor<R>>;
 }
@@ -120,7 +122,7 @@ impl<R: Real, C: Compressor<R> + Clone + 'static> CloneCompressor<R> for C {
     }
 }
 
-/// One compressor for every piece of a vector.
+/// The compressors of a vector, one for every piece.
 #[derive(Debug)]
 pub(super) struct Compressors<R: Real>(Vec<Box<dyn CloneCompressor<R>>>);
 
@@ -131,33 +133,33 @@ impl<R: Real> Clone for Compressors<R> {
 }
 
 impl<R: Real> Compressors<R> {
-    pub fn new(kind: &Kind, layout: &Layout) -> Self {
-        let thin = |(seed, part): (u64, MatrixPart), rank| -> Box<dyn CloneCompressor<R>> {
+    pub fn new(config: &CompressorConfig, layout: &Layout) -> Self {
+        let of_matrix = |(seed, part): (u64, MatrixPart), rank| -> Box<dyn CloneCompressor<R>> {
             match LowRank::new(part.rows, part.columns, rank, seed) {
-                Ok(thin) if !part.is_exact() => Box::new(thin),
+                Ok(low_rank) if !part.is_exact() => Box::new(low_rank),
                 // vectors, and matrices without elements
                 _ => Box::new(Identity),
             }
         };
-        Self(match (kind, kind.whole(layout.numel())) {
+        Self(match (config, config.whole(layout.numel())) {
             (_, Some(one)) => vec![one],
-            (Kind::LowRank { rank, seed }, None) => {
+            (CompressorConfig::LowRank { rank, seed }, None) => {
                 let parts = (*seed..).zip(MatrixPart::of(layout, *rank));
-                parts.map(|part| thin(part, *rank)).collect()
+                parts.map(|part| of_matrix(part, *rank)).collect()
             }
             (_, None) => Vec::new(),
         })
     }
 
-    pub fn load(kind: &Kind, layout: &Layout, lookup: &Lookup<'_>) -> Result<Self> {
-        let mut loaded = Self::new(kind, layout);
+    pub fn load(config: &CompressorConfig, layout: &Layout, lookup: &Lookup<'_>) -> Result<Self> {
+        let mut loaded = Self::new(config, layout);
         for (index, compressor) in loaded.0.iter_mut().enumerate() {
             compressor.load(&lookup.nested(&format!("compressors.{index}")))?;
         }
         Ok(loaded)
     }
 
-    /// The message of piece number `index`.
+    /// Compresses piece number `index`.
     pub fn compress(&mut self, index: usize, t: u64, a: &[R]) -> Message<R> {
         match self.0.get_mut(index) {
             Some(compressor) => compressor.compress(t, a),

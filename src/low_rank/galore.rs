@@ -12,50 +12,54 @@ use crate::optim::{
 use crate::state::{Lookup, Record, Rounding, StateBytes, Storage};
 use ndarray::{ArrayViewMut2, ArrayViewMutD};
 
-/// GaLore: AdamW, or another element-wise rule, on gradients of low rank.
+/// GaLore: AdamW, or another element-wise rule, on gradients projected to a low rank.
 ///
 /// *Use it when* the moments of large matrices do not fit into memory, and gradients have a low rank.
-/// *Not when* what it drops matters: it is lost for good, where [`LdAdam`](super::LdAdam) keeps it.
-/// Embeddings and output heads go into a group with `project = false`.
+/// *Not when* the part of a gradient outside of the subspace matters: GaLore drops it, and
+/// [`LdAdam`](super::LdAdam) adds it to the next gradient. Put embeddings and output heads into a
+/// group with `project = false`.
 ///
 /// ```text
 /// every update_proj_gap steps, from the first
 ///     B ← the r leading left singular vectors of G        rows < columns
-///     B ← the r leading right singular vectors of G       else; below, G is transposed for it
+///     B ← the r leading right singular vectors of G       else; G is then transposed below
 /// every step
 ///     U = s·B·inner(Bᵀ G)
 ///     W ← (W − γU)·(1 − γλ)
 /// ```
-/// `inner` is the direction of the rule, without learning rate γ and decay λ, which act on W. Its
-/// slots stay as they are when B changes, so that its signs matter: the largest entry of every column
-/// is positive. r is `rank`, or the shorter side if that is less. A zero gradient leaves B as it is.
-/// Tensors that are no matrices get the inner rule, with decay after the step; a tensor of more than
-/// two dimensions is seen as (first, all others), dimensions of 1 left out.
+/// `inner` is the direction of the inner optimizer. Learning rate γ and decay λ act on W. The state
+/// of the inner optimizer stays as it is when B changes. The signs of B therefore matter: the largest
+/// entry of every column is positive. r is `rank`, or the length of the shorter side if that is less.
+/// A zero gradient leaves B as it is.
 ///
-/// | field | default | whose |
+/// Tensors that are not matrices get the inner optimizer, with decay after the step. A tensor of more
+/// than two dimensions is a matrix of (first dimension, all others); dimensions of 1 are left out.
+///
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `inner` | AdamW: `lr` 1e-3, `betas` (0.9, 0.999), `eps` 1e-6, `weight_decay` 0, `eps_hat` | authors' code |
 /// | `rank` r | 128 | paper: 128 to 1024, a quarter to a half of the width |
 /// | `update_proj_gap` | 200 | paper |
 /// | `scale` s | 0.25 | paper |
-/// | `project` | true | false: this group is the inner rule's |
+/// | `project` | true | false: this group gets the inner optimizer |
 /// | `tolerated_failures` | 3 | – |
 ///
-/// State of an a × b matrix, a >= b: `basis` br values, and the inner rule's slots on a × r numbers:
-/// (b + 2a)r values with AdamW. `with_state_precision` codes the slots like any others. There is also
-/// room for the direction, 4 bytes per `f32` parameter.
+/// State of an a × b matrix, a >= b: `basis` with br values, and the inner optimizer's slots for ar
+/// elements. With AdamW that is (b + 2a)r values. `with_state_precision` applies to the slots as
+/// usual. A scratch buffer takes another 4 bytes per `f32` parameter.
 ///
 /// # Errors
-/// `build` refuses options out of range, and an inner rule that takes sums over whole tensors, keeps
-/// points in parameter space, or adds decay to the gradient. If the decomposition of a gradient fails,
-/// B stays as it was; a step fails if that has happened more than `tolerated_failures` times in a row.
+/// `build` refuses options out of range. It also refuses an inner rule that takes sums over whole
+/// tensors, keeps points in parameter space, or adds decay to the gradient. If the decomposition of a
+/// gradient fails, B stays as it was. After more than `tolerated_failures` consecutive failures a
+/// step fails.
 ///
 /// # Examples
 /// ```
 /// use eigenstep::prelude::*;
 /// use ndarray::Array2;
 ///
-/// // of rank two, as are all its gradients
+/// // a target of rank 2: all gradients have rank 2
 /// let target = Array2::from_shape_fn((12, 8), |(i, j)| (i as f64).sin() + (j as f64).cos());
 /// let mut w = Array2::<f64>::zeros((12, 8));
 /// let mut opt = GaLore { rank: 2, scale: 1.0, update_proj_gap: 10, ..GaLore::default() }.build()?;
@@ -67,7 +71,7 @@ use ndarray::{ArrayViewMut2, ArrayViewMutD};
 /// assert!((w - target).iter().all(|x| x.abs() < 0.1));
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
-/// Another rule inside:
+/// Another inner optimizer:
 /// ```
 /// use eigenstep::prelude::*;
 ///
@@ -76,10 +80,10 @@ use ndarray::{ArrayViewMut2, ArrayViewMutD};
 /// ```
 ///
 /// # Differences
-/// The authors' code leaves signs to the SVD, which makes paths depend on the library; and it projects
-/// on arbitrary vectors from a zero gradient to the next renewal of B. Numbers in Bᵀ G whose square
-/// would overflow stop at the largest whose square does not. Its 8-bit version is
-/// `with_state_precision(Precision::INT8_DYNAMIC)`.
+/// The authors' code leaves the signs of B to the SVD, so results depend on the library. After a zero
+/// gradient it projects on arbitrary vectors until B is computed again. Here, numbers in Bᵀ G whose
+/// square would overflow are clamped to the largest whose square does not. The authors' 8-bit version
+/// is `with_state_precision(Precision::INT8_DYNAMIC)`.
 ///
 /// # Source
 /// J. Zhao, Z. Zhang, B. Chen, Z. Wang, A. Anandkumar, Y. Tian, "GaLore: Memory-Efficient LLM Training
@@ -87,22 +91,22 @@ use ndarray::{ArrayViewMut2, ArrayViewMutD};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GaLore<U = AdamW> {
-    /// What is done with the projected gradient, and with all that is not projected.
+    /// The inner optimizer: of projected gradients, and of all tensors that are not projected.
     pub inner: U,
-    /// Largest rank `r` of what is kept of a gradient, at least 1.
+    /// Dimension `r` of the subspace, at least 1; cut to the shorter side of a matrix.
     pub rank: usize,
-    /// Steps between renewals of the basis, at least 1.
+    /// Steps from one basis to the next, at least 1.
     pub update_proj_gap: u64,
-    /// Factor `s >= 0` on the direction.
+    /// Factor `s >= 0` of the direction.
     pub scale: f64,
     /// Whether matrices of this group are projected.
     pub project: bool,
-    /// Failures in a row that are borne.
+    /// Consecutive failed decompositions that are tolerated.
     pub tolerated_failures: u64,
 }
 
 impl<U> GaLore<U> {
-    /// The defaults around another rule.
+    /// The defaults, with another inner optimizer.
     pub fn with_inner(inner: U) -> Self {
         Self {
             inner,
@@ -128,7 +132,7 @@ impl Default for GaLore {
 impl<U: Rule<Scalars = ()>> Hyperparameters for GaLore<U> {
     const NAME: &'static str = "GaLore";
 
-    /// The inner rule's options under their own names, then the projection's.
+    /// The inner optimizer's options under their own names, then those of the projection.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.inner.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });
@@ -145,7 +149,7 @@ impl<U: Rule<Scalars = ()>> Hyperparameters for GaLore<U> {
     }
 }
 
-/// What is remembered of one matrix.
+/// The state of one matrix.
 #[derive(Clone, Debug)]
 pub struct GaLoreBlock<R: Real> {
     side: Side,
@@ -153,30 +157,30 @@ pub struct GaLoreBlock<R: Real> {
     inner: ElementState<R>,
 }
 
-/// The shape of what is kept of a gradient: as the tensor's, with one side cut to the rank.
+/// The shape of a projected gradient: the tensor's, with one side cut to the rank.
 fn low_shape(side: Side) -> [usize; 2] {
     if side.right { [side.rows, side.rank] } else { [side.rank, side.columns] }
 }
 
-/// A number of magnitude `limit` at most; NaN stays what it is.
+/// Clamps the magnitude to `limit`. NaN stays NaN.
 fn capped<R: Real>(x: R, limit: R) -> R {
     if x.abs() > limit { limit * x.signum() } else { x }
 }
 
-/// The rule's parameter is a scratch, which rounding has nothing to remember of.
+/// The inner optimizer steps a scratch buffer, so it needs no slots for rounding.
 fn of_slots(storage: &Storage) -> Storage {
     Storage { rounding: Rounding::Nearest, ..storage.clone() }
 }
 
 impl<R: Real> GaLoreBlock<R> {
-    /// Renews the basis from the gradient `x`, seen from the projected side, if that is `due`.
+    /// Computes the basis from the gradient `x` if it is `due`, or if there is none yet.
     fn follow(&mut self, x: &ArrayViewMut2<'_, R>, due: bool) {
         if (due || self.subspace.is_missing()) && !x.iter().all(R::is_zero) {
             let _ = self.subspace.replace(leading(x, self.side.rank));
         }
     }
 
-    /// Turns the gradient in `values` into the direction.
+    /// Replaces the gradient in `values` by the direction.
     fn step<U: Rule<Scalars = ()>>(&mut self, method: &GaLore<U>, t: u64, values: &mut [R]) {
         let side = self.side;
         let due = (t - 1).is_multiple_of(method.update_proj_gap.max(1));
@@ -186,7 +190,7 @@ impl<R: Real> GaLoreBlock<R> {
         let [rows, columns] = low_shape(side);
         with_scratch::<R, _>(2 * rows * columns, |scratch| {
             let (low, u) = scratch.split_at_mut(rows * columns);
-            // both lie in memory as the tensor does
+            // both have the memory order of the tensor
             let kept = Side { rows, columns, ..side };
             if let Some(mut low) = kept.view(low) {
                 product(R::one(), (&subspace.basis.t(), &x), R::zero(), &mut low);
@@ -219,7 +223,8 @@ impl<R: Real> BlockState for GaLoreBlock<R> {
 
 impl<U: Rule<Scalars = ()>> MatrixMethod for GaLore<U> {
     type Rule = Delayed<Applied<U>>;
-    /// Its slots have the names of the blocks' slots, so that those need no list of their own.
+    /// Its slots have the same names as the slots of the blocks, so the blocks need no list of their
+    /// own.
     type Plain = Delayed<U>;
     type Block<R: Real> = GaLoreBlock<R>;
 

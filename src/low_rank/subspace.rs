@@ -1,4 +1,4 @@
-//! The subspace that a matrix is projected on: its basis, and which of its decompositions failed.
+//! The subspace that a matrix is projected on: its basis, and its failed decompositions.
 
 use crate::error::{Error, Result};
 use crate::linalg::{matmul_into, svd};
@@ -6,12 +6,12 @@ use crate::numeric::Real;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 use ndarray::{Array2, ArrayRef2, ArrayViewMut2, s};
 
-/// A matrix seen from the side that is projected: rows × columns, or transposed.
+/// The shape of a matrix, and which side of it is projected.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side {
     pub rows: usize,
     pub columns: usize,
-    /// Whether columns are projected, so that the matrix is seen transposed.
+    /// Whether the right side is projected: then the matrix is used transposed.
     pub right: bool,
     /// Dimension of the subspace.
     pub rank: usize,
@@ -24,7 +24,7 @@ impl Side {
         Self { rows, columns, right: right(rows, columns), rank: rank.min(rows).min(columns) }
     }
 
-    /// Length n of the side that is projected, and k of the other one.
+    /// The length n of the projected side, and the length k of the other side.
     pub fn lengths(&self) -> (usize, usize) {
         if self.right { (self.columns, self.rows) } else { (self.rows, self.columns) }
     }
@@ -36,7 +36,7 @@ impl Side {
     }
 }
 
-/// Orthonormal columns, n × r; zero before the first of them are found.
+/// An orthonormal basis, n × r; zero before the first decomposition.
 #[derive(Clone, Debug)]
 pub(super) struct Subspace<R> {
     pub basis: Array2<R>,
@@ -73,12 +73,12 @@ impl<R: Real> Subspace<R> {
         (self.failures > 0).then_some((self.failures, self.problem))
     }
 
-    /// Whether no gradient has made a basis yet.
+    /// Whether there is no basis yet.
     pub fn is_missing(&self) -> bool {
         self.basis.iter().all(R::is_zero)
     }
 
-    /// Takes a new basis, or counts why there is none; returns the old basis if it has changed.
+    /// Replaces the basis and returns the old one. If the decomposition failed, counts the failure.
     pub fn replace(&mut self, basis: Result<Array2<R>>) -> Option<Array2<R>> {
         match basis {
             Ok(basis) if basis.dim() == self.basis.dim() => {
@@ -103,14 +103,14 @@ pub(super) fn leading<R: Real>(x: &ArrayRef2<R>, rank: usize) -> Result<Array2<R
     Ok(vectors.slice(s![.., ..rank.min(vectors.ncols())]).to_owned())
 }
 
-/// C ← α·A·B + β·C for factors that fit.
+/// C ← α·A·B + β·C. The shapes must fit.
 pub(super) fn product<R: Real>(
     alpha: R,
     (a, b): (&ArrayRef2<R>, &ArrayRef2<R>),
     beta: R,
     c: &mut ArrayRef2<R>,
 ) {
-    // shapes are the block's own
+    // all shapes follow from the block's
     let fits = matmul_into(alpha, a, b, beta, c);
     debug_assert!(fits.is_ok(), "{fits:?}");
 }
