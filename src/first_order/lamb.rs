@@ -171,7 +171,7 @@ impl Rule for Lamb {
         self.maximize
     }
 
-    fn begin(&self, scalars: &mut LambScalars) {
+    fn begin(&self, _loss: Option<f64>, scalars: &mut LambScalars) {
         scalars.clip = 1.0;
     }
 

@@ -204,7 +204,7 @@ impl Rule for PrimalAveraging {
         SlotInit::Parameter
     }
 
-    fn begin(&self, scalars: &mut PrimalAveragingScalars) {
+    fn begin(&self, _loss: Option<f64>, scalars: &mut PrimalAveragingScalars) {
         scalars.c = match self.averaging {
             Averaging::Constant(old) => 1.0 - old,
             Averaging::ScheduleFree { lr_power } => {

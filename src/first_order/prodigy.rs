@@ -249,7 +249,7 @@ impl Rule for Prodigy {
         self.slice_p
     }
 
-    fn begin(&self, scalars: &mut ProdigyScalars) {
+    fn begin(&self, _loss: Option<f64>, scalars: &mut ProdigyScalars) {
         if scalars.d == 0.0 {
             scalars.d = self.d0;
             scalars.d_max = self.d0;

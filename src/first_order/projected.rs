@@ -168,8 +168,8 @@ impl<M: Rule> Rule for Projected<M> {
         self.rule.slot_stride(slot)
     }
 
-    fn begin(&self, scalars: &mut M::Scalars) {
-        self.rule.begin(scalars);
+    fn begin(&self, loss: Option<f64>, scalars: &mut M::Scalars) {
+        self.rule.begin(loss, scalars);
     }
 
     fn passes(&self) -> Range<usize> {

@@ -201,7 +201,7 @@ impl Rule for ScheduleFreeAdamW {
         if slot == 1 { SlotInit::Parameter } else { SlotInit::Value(0.0) }
     }
 
-    fn begin(&self, scalars: &mut ScheduleFreeScalars) {
+    fn begin(&self, _loss: Option<f64>, scalars: &mut ScheduleFreeScalars) {
         let steps = (scalars.k + 1) as f64;
         let warmup = self.warmup_steps as f64;
         let schedule = if steps <= warmup { steps / warmup } else { 1.0 };

@@ -13,7 +13,10 @@
 //! | [`Accumulator`] | repeated `backward()` | once | its own buffers |
 //! | [`GradScaler`] | `torch.amp.GradScaler` | once | no |
 //! | [`NormGuard`] | – | once | no |
+//! | [`with_curvature`], [`with_loss`] | – | no | no |
 //! | [`materialize`] | – | once | a copy |
+
+pub use crate::params::{WithCurvature, WithLoss, with_curvature, with_loss};
 
 mod accumulate;
 mod agc;

@@ -25,7 +25,7 @@ pub use elementwise::{
 pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem};
 pub use method::{
     Configured, Decayed, Direction, GradSlice, GradSource, Job, Joint, Leaf, Measured, MethodFor,
-    Methods, Mode, Part, SavedJoint, Scalars, Stage, TensorMethod, TensorState,
+    Methods, Mode, Needs, Part, SavedJoint, Scalars, Stage, TensorMethod, TensorState, TensorStep,
 };
 pub use optimizer::{NonFinite, Optimizer};
 pub use vectorwise::{

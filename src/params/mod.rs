@@ -14,6 +14,7 @@
 
 mod gradient;
 mod impls;
+mod inputs;
 mod macros;
 mod manifest;
 mod select;
@@ -21,6 +22,7 @@ mod visitor;
 
 pub use gradient::{Clamped, Generate, RowGradient, Scaled};
 pub use impls::{Flat, FlatMut};
+pub use inputs::{WithCurvature, WithLoss, with_curvature, with_loss};
 pub use select::Select;
 pub use visitor::{GradVisitor, ParamVisitor};
 

@@ -89,11 +89,18 @@ impl<'a, T> ParamVisitor<'a, T> {
 pub(crate) struct GradBuffers<T: 'static> {
     path: Path,
     leaves: Vec<GradientLeaf<'static, T>>,
+    curvature_manifest: Manifest,
+    curvature: Vec<GradientLeaf<'static, T>>,
 }
 
 impl<T> Default for GradBuffers<T> {
     fn default() -> Self {
-        Self { path: Path::default(), leaves: Vec::new() }
+        Self {
+            path: Path::default(),
+            leaves: Vec::new(),
+            curvature_manifest: Manifest::default(),
+            curvature: Vec::new(),
+        }
     }
 }
 
@@ -103,6 +110,13 @@ pub struct GradVisitor<'a, T> {
     path: Path,
     pub(crate) manifest: Manifest,
     pub(crate) leaves: Vec<GradientLeaf<'a, T>>,
+    /// The curvature: leaves that came with gradients of the same names.
+    pub(crate) curvature_manifest: Manifest,
+    pub(crate) curvature: Vec<GradientLeaf<'a, T>>,
+    /// Whether leaves belong to the curvature.
+    in_curvature: bool,
+    /// The loss, if it is known.
+    pub(crate) loss: Option<f64>,
     /// Factor and bound that the enclosing wrappers ask for.
     scale: f64,
     bound: f64,
@@ -114,10 +128,16 @@ impl<'a, T: 'static> GradVisitor<'a, T> {
     /// A visitor in the buffers of an earlier one.
     pub(crate) fn new(buffers: GradBuffers<T>, mut manifest: Manifest) -> Self {
         manifest.clear();
+        let mut curvature_manifest = buffers.curvature_manifest;
+        curvature_manifest.clear();
         Self {
             path: buffers.path,
             manifest,
             leaves: recycle(buffers.leaves),
+            curvature_manifest,
+            curvature: recycle(buffers.curvature),
+            in_curvature: false,
+            loss: None,
             scale: 1.0,
             bound: f64::INFINITY,
             finite: false,
@@ -132,14 +152,20 @@ impl<'a, T: 'static> GradVisitor<'a, T> {
     }
 
     pub(crate) fn into_buffers(self) -> (GradBuffers<T>, Manifest) {
-        (GradBuffers { path: self.path, leaves: recycle(self.leaves) }, self.manifest)
+        let buffers = GradBuffers {
+            path: self.path,
+            leaves: recycle(self.leaves),
+            curvature_manifest: self.curvature_manifest,
+            curvature: recycle(self.curvature),
+        };
+        (buffers, self.manifest)
     }
 }
 
 impl<'a, T> GradVisitor<'a, T> {
     /// A dense gradient in any layout.
     pub fn leaf<D: Dimension>(&mut self, value: ArrayView<'a, T, D>) {
-        self.manifest.push(self.path.leaf(), value.shape());
+        self.enter_leaf(value.shape());
         let kind = if value.is_standard_layout() {
             GradientKind::Slice(value.to_slice().unwrap_or_default())
         } else {
@@ -153,19 +179,19 @@ impl<'a, T> GradVisitor<'a, T> {
     /// A slice of the wrong length makes the step fail with [`Error::LengthMismatch`].
     pub fn slice(&mut self, data: &'a [T], shape: &[usize]) {
         check_length(&mut self.problem, &self.path, data.len(), shape);
-        self.manifest.push(self.path.leaf(), shape);
+        self.enter_leaf(shape);
         self.push(GradientKind::Slice(data));
     }
 
     /// Some rows of a gradient whose other rows are zero.
     pub fn rows(&mut self, gradient: &'a RowGradient<T>) {
-        self.manifest.push(self.path.leaf(), gradient.shape());
+        self.enter_leaf(gradient.shape());
         self.push(GradientKind::Rows(gradient));
     }
 
     /// A gradient that is produced chunk by chunk inside the update.
     pub fn generated(&mut self, generator: &'a dyn Generate<T>) {
-        self.manifest.push(self.path.leaf(), generator.shape());
+        self.enter_leaf(generator.shape());
         self.push(GradientKind::Generated(generator));
     }
 
@@ -201,8 +227,35 @@ impl<'a, T> GradVisitor<'a, T> {
         self.finite = outer;
     }
 
+    /// A second tree of leaves that belong to gradients of the same names: Hessian-vector products,
+    /// squared gradients. Factors and bounds outside act on gradients alone; within one curvature there
+    /// is no other.
+    pub fn curvature<G: Gradients<T> + ?Sized>(&mut self, tree: &'a G) {
+        if self.in_curvature {
+            return;
+        }
+        let outer = (self.scale, self.bound, self.finite);
+        (self.scale, self.bound, self.finite) = (1.0, f64::INFINITY, false);
+        self.in_curvature = true;
+        tree.visit(self);
+        self.in_curvature = false;
+        (self.scale, self.bound, self.finite) = outer;
+    }
+
+    /// The loss that these are gradients of.
+    pub fn loss(&mut self, loss: f64) {
+        self.loss = Some(loss);
+    }
+
+    fn enter_leaf(&mut self, shape: &[usize]) {
+        let manifest =
+            if self.in_curvature { &mut self.curvature_manifest } else { &mut self.manifest };
+        manifest.push(self.path.leaf(), shape);
+    }
+
     fn push(&mut self, kind: GradientKind<'a, T>) {
-        self.leaves.push(GradientLeaf {
+        let leaves = if self.in_curvature { &mut self.curvature } else { &mut self.leaves };
+        leaves.push(GradientLeaf {
             scale: self.scale,
             bound: self.bound,
             // an outer factor above 1 could still overflow

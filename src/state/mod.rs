@@ -12,6 +12,7 @@ pub(crate) mod slot;
 mod storage;
 
 pub use bytes::StateBytes;
+pub use chunk::Input;
 pub(crate) use dict::problem;
 pub use dict::{Dtype, Scalar, StateDict, StateTensor};
 pub(crate) use reader::StateReader;

@@ -1,6 +1,6 @@
 //! One state slot of one tensor, in whatever precision.
 
-use super::chunk::{Rank1Chunk, SlotChunk, SlotCursor};
+use super::chunk::{Input, Rank1Chunk, SlotChunk, SlotCursor};
 use super::dict::{Dtype, Scalar, StateTensor};
 use super::record::{Lookup, Record};
 use super::storage::Storage;
@@ -23,10 +23,19 @@ pub enum SlotKind {
     Signed,
     /// Numbers `>= 0`: second moments.
     Unsigned,
+    /// Nothing that is remembered: an input of the step that the rule reads like a slot.
+    Input(Input),
     /// A point in parameter space: Schedule-Free's `z`, Prodigy's `p0`. Steps are far smaller than
     /// the codes of few bits are apart, so a point stays in full precision unless it is asked for
     /// by name.
     Point,
+}
+
+impl SlotKind {
+    /// Whether nothing is remembered.
+    pub fn is_input(self) -> bool {
+        matches!(self, Self::Input(_))
+    }
 }
 
 /// What a slot holds before its first step.

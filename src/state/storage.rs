@@ -76,7 +76,9 @@ impl Storage {
         let precision = match (chosen, kind) {
             (Some((_, precision)), _) => *precision,
             (None, SlotKind::Point) => Precision::Full,
-            (None, SlotKind::Signed | SlotKind::Unsigned) => self.state.precision,
+            (None, SlotKind::Signed | SlotKind::Unsigned | SlotKind::Input(_)) => {
+                self.state.precision
+            }
         };
         let policy = StatePolicy { precision, ..self.state };
         // the precision was checked when it was chosen

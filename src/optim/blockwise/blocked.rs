@@ -11,8 +11,8 @@ use crate::kernel::{CHUNK, Isa};
 use crate::numeric::{Element, Real};
 use crate::optim::elementwise::{self, AnyRule, ElementState, Prepared, Rule, Slot};
 use crate::optim::method::{
-    Configured, Decayed, GradSlice, GradSource, Job, Measured, MethodFor, Stage, TensorMethod,
-    TensorState,
+    Configured, Decayed, GradSlice, GradSource, Job, Measured, MethodFor, Needs, Stage,
+    TensorMethod, TensorState, TensorStep,
 };
 use crate::state::slot::{SlotBuffer, SlotShape};
 use crate::state::{Lookup, Record, SlotInit, SlotKind, StateBytes, Storage};
@@ -255,7 +255,8 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         let filter = self.get().filter().map(|filter| filter.slot);
         // most methods have one rule for both
         let others = plain.layout().iter().filter(|slot| !used.contains(slot));
-        let slots = used.iter().chain(others).map(|slot| slot.name);
+        let slots = used.iter().chain(others).filter(|slot| !slot.kind.is_input());
+        let slots = slots.map(|slot| slot.name);
         let blocks = self.get().block_slots().iter().copied();
         filter.into_iter().chain(blocks).chain(slots).collect()
     }
@@ -304,9 +305,45 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         Ok(BlockedState { cut, element })
     }
 
-    fn begin(&mut self) {
-        self.rule.get_mut().begin();
+    fn needs(&self, t: u64) -> Needs {
+        let (rule, plain) = (self.rule.get().needs(t), self.plain.get().needs(t));
+        Needs { loss: rule.loss || plain.loss, curvature: rule.curvature || plain.curvature }
+    }
+
+    fn has_needs(&self) -> bool {
+        let has = |rule: &AnyRule<_>| TensorMethod::<T>::has_needs(rule);
+        has(&self.rule) || has(&self.plain)
+    }
+
+    fn uses_curvature(&self) -> bool {
+        let uses = |rule: &AnyRule<_>| TensorMethod::<T>::uses_curvature(rule);
+        uses(&self.rule) || uses(&self.plain)
+    }
+
+    fn per_tensor(&self) -> bool {
+        self.rule.get().per_tensor() || self.plain.get().per_tensor()
+    }
+
+    fn begin(&mut self, loss: Option<f64>) {
+        self.rule.get_mut().begin(loss);
         self.share_scalars();
+    }
+
+    fn begin_tensor(&self, step: &TensorStep<'_>, state: &mut Self::State) {
+        let rule = self.rule_of(&state.cut);
+        rule.begin_tensor(step, &mut state.element);
+    }
+
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &Measured,
+        step: &TensorStep<'_>,
+        state: &mut Self::State,
+    ) {
+        if let Some(pass) = pass.checked_sub(RULE) {
+            self.rule_of(&state.cut).absorb(pass, measured, step, &mut state.element);
+        }
     }
 
     fn passes(&self) -> Range<usize> {
@@ -325,11 +362,13 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         state.element.wants_preview()
     }
 
-    fn prepare(&self, t: u64, prepared: &mut Self::Prepared) {
-        prepared.rule.update(self.rule.get(), t);
-        prepared.plain.update(self.plain.get(), t);
+    fn prepare(&self, step: &TensorStep<'_>, state: &Self::State, prepared: &mut Self::Prepared) {
+        // the numbers of a tensor are those of the rule that it has
+        let numbers = |has: bool| if has { state.element.numbers.as_slice() } else { &[] };
+        prepared.rule.update(self.rule.get(), step, numbers(state.cut.is_some()));
+        prepared.plain.update(self.plain.get(), step, numbers(state.cut.is_none()));
         prepared.gradient_norm = 0.0;
-        prepared.grafts = self.get().grafts(t);
+        prepared.grafts = self.get().grafts(step.t);
         prepared.ratio = 1.0;
     }
 
@@ -356,7 +395,8 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         job: Job<'u, T, Self::State, Self::Prepared>,
         push: &mut dyn FnMut(MatrixUnit<'u, T>),
     ) {
-        let Job { stage, isa, storage, prepared, t, key, shape, data, grad, state } = job;
+        let Job { stage, isa, storage, prepared, t, key, shape, data, grad, curvature, state } =
+            job;
         let BlockedState { cut, element: state } = state;
         // an ascent turns the direction later
         let sign = if prepared.rule.maximizes() { -1.0 } else { 1.0 };
@@ -388,7 +428,8 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
             None => (&prepared.plain, grad, 1.0),
         };
         let apply = prepared.apply_with(lr_factor);
-        let job = Job { stage, isa, storage, prepared, t, key, shape, data, grad, state };
+        let job =
+            Job { stage, isa, storage, prepared, t, key, shape, data, grad, curvature, state };
         elementwise::split(job, apply, &mut |unit| push(MatrixUnit::Rule(unit)));
     }
 

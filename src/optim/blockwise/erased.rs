@@ -86,6 +86,8 @@ pub trait ErasedMatrix<R: Real>: Any + Debug + Send + Sync {
     fn block_slots(&self) -> &[&'static str];
     /// [`MatrixMethod::filter`].
     fn filter(&self) -> Option<Filter>;
+    /// [`MatrixMethod::reads_param`].
+    fn reads_param(&self) -> bool;
     /// [`MatrixMethod::gradient_decay`].
     fn gradient_decay(&self) -> f64;
     /// [`MatrixMethod::grafts`].
@@ -146,6 +148,9 @@ impl<C: MatrixMethod, R: Real> ErasedMatrix<R> for C {
     }
     fn filter(&self) -> Option<Filter> {
         MatrixMethod::filter(self)
+    }
+    fn reads_param(&self) -> bool {
+        MatrixMethod::reads_param(self)
     }
     fn gradient_decay(&self) -> f64 {
         MatrixMethod::gradient_decay(self)

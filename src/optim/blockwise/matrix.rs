@@ -50,6 +50,8 @@ pub struct BlockStep<'a, R> {
     pub gradient: ArrayViewD<'a, R>,
     /// `‖G‖` of the whole tensor.
     pub gradient_norm: f64,
+    /// The block of the parameter, row-major, if [`MatrixMethod::reads_param`].
+    pub param: Option<ArrayViewD<'a, R>>,
 }
 
 /// A method that sees a tensor as blocks: matrices, or of any number of dimensions.
@@ -89,6 +91,11 @@ pub trait MatrixMethod: Hyperparameters {
     /// Average of gradients to precondition in place of the gradient.
     fn filter(&self) -> Option<Filter> {
         None
+    }
+
+    /// Whether [`MatrixMethod::precondition`] looks at the parameter: then the engine copies it, too.
+    fn reads_param(&self) -> bool {
+        false
     }
 
     /// Weight `λ` of the parameter in the gradient, before anything else: L2 regularisation.

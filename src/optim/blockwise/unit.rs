@@ -71,6 +71,15 @@ fn load_tile<T: Element>(
     }
 }
 
+/// Copies a block of a parameter, row by row.
+fn load_param_tile<T: Element>(param: &[T], shape: &[usize], tile: &Tile, out: &mut [T::Compute]) {
+    let width = tile.shape().last().copied().unwrap_or(1).max(1);
+    for (row, out) in out.chunks_mut(width).enumerate() {
+        let row = param.get(tile.row_offset(shape, row)..).unwrap_or_default();
+        out.iter_mut().zip(row).for_each(|(x, p)| *x = p.load());
+    }
+}
+
 /// One chunk of the gradient on its way into the direction.
 #[derive(Debug)]
 pub struct FilterUnit<'u, T: Element> {
@@ -170,14 +179,20 @@ pub struct BlockUnit<'u, T: Element> {
 impl<T: Element> BlockUnit<'_, T> {
     fn run(&mut self) {
         let numel = self.tile.numel();
-        with_scratch::<T::Compute, _>(numel, |gradient| {
+        let reads_param = self.method.reads_param();
+        let room = if reads_param { 2 * numel } else { numel };
+        with_scratch::<T::Compute, _>(room, |scratch| {
+            let (gradient, param) = scratch.split_at_mut(numel);
             load_tile(&self.grad, self.shape, self.tile, gradient);
+            let shape = IxDyn(self.tile.shape());
+            let param = reads_param.then(|| {
+                load_param_tile(self.grad.param, self.shape, self.tile, param);
+                ArrayViewD::from_shape(shape.clone(), &*param).ok()
+            });
             // the scratch has exactly the elements of the block
-            let Ok(gradient) = ArrayViewD::from_shape(IxDyn(self.tile.shape()), &*gradient) else {
-                return;
-            };
+            let Ok(gradient) = ArrayViewD::from_shape(shape.clone(), &*gradient) else { return };
             let (t, gradient_norm) = (self.t, self.gradient_norm);
-            let step = BlockStep { t, gradient, gradient_norm };
+            let step = BlockStep { t, gradient, gradient_norm, param: param.flatten() };
             let direction = self.direction.view_mut();
             let wanted = self.method.precondition(&step, self.block, direction);
             self.sums = [wanted, norm_squared(&self.direction.view()), 0.0, 0.0];

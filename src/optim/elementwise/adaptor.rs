@@ -2,7 +2,7 @@
 
 use super::erased::AnyRule;
 use super::prepared::Prepared;
-use super::rule::{Apply, Elementwise, Rule};
+use super::rule::{Apply, Elementwise, Rule, Slot};
 use super::state::{ElementState, ShadowBuffer};
 use super::unit::{ElementUnit, Shadow};
 use crate::error::Result;
@@ -10,9 +10,11 @@ use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::CHUNK;
 use crate::kernel::sweep::{MAX_SLOTS, Sums};
 use crate::numeric::Element;
-use crate::optim::method::{Configured, Job, Measured, MethodFor, Stage, TensorMethod};
+use crate::optim::method::{
+    Configured, Job, Measured, MethodFor, Needs, Stage, TensorMethod, TensorStep,
+};
 use crate::state::chunk::SlotChunk;
-use crate::state::{Lookup, Rounding, Storage};
+use crate::state::{Input, Lookup, Rounding, SlotKind, Storage};
 use std::any::Any;
 use std::ops::Range;
 
@@ -92,7 +94,8 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
     }
 
     fn slots(&self) -> Vec<&'static str> {
-        self.get().layout().iter().map(|slot| slot.name).collect()
+        let slots = self.get().layout().iter().filter(|slot| !slot.kind.is_input());
+        slots.map(|slot| slot.name).collect()
     }
 
     fn init(&self, shape: &[usize], param: &[T], storage: &Storage) -> ElementState<T> {
@@ -112,8 +115,44 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         ElementState::load(self.get(), shape, storage, lookup)
     }
 
-    fn begin(&mut self) {
-        self.get_mut().begin();
+    fn needs(&self, t: u64) -> Needs {
+        self.get().needs(t)
+    }
+
+    fn has_needs(&self) -> bool {
+        self.get().needs(1).loss || TensorMethod::<T>::uses_curvature(self)
+    }
+
+    fn uses_curvature(&self) -> bool {
+        let reads = |slot: &Slot| match slot.kind {
+            SlotKind::Input(input) => input != Input::Noise,
+            _ => false,
+        };
+        self.get().layout().iter().any(reads)
+    }
+
+    fn per_tensor(&self) -> bool {
+        self.get().per_tensor()
+    }
+
+    fn begin(&mut self, loss: Option<f64>) {
+        self.get_mut().begin(loss);
+    }
+
+    fn begin_tensor(&self, step: &TensorStep<'_>, state: &mut ElementState<T>) {
+        self.get().begin_tensor(step, &mut state.numbers);
+    }
+
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &Measured,
+        step: &TensorStep<'_>,
+        state: &mut ElementState<T>,
+    ) {
+        if self.get().passes().contains(&pass) {
+            self.get().absorb(pass, measured, step, &mut state.numbers);
+        }
     }
 
     fn passes(&self) -> Range<usize> {
@@ -128,8 +167,13 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         state.wants_preview()
     }
 
-    fn prepare(&self, t: u64, prepared: &mut Self::Prepared) {
-        prepared.update(self.get(), t);
+    fn prepare(
+        &self,
+        step: &TensorStep<'_>,
+        state: &ElementState<T>,
+        prepared: &mut Self::Prepared,
+    ) {
+        prepared.update(self.get(), step, &state.numbers);
     }
 
     fn refine(&self, pass: usize, measured: &Measured, prepared: &mut Self::Prepared) {
@@ -183,10 +227,12 @@ pub(in crate::optim) fn split<'u, T: Element>(
         ShadowBuffer::Kahan(kahan) => Shadow::Kahan(kahan),
         ShadowBuffer::Master(master) => Shadow::Master(master),
     };
+    let mut inputs = prepared.inputs;
+    inputs.iter_mut().zip(prepared.used).for_each(|(input, used)| *input = input.filter(|_| used));
     for (chunk, p) in job.data.chunks_mut(CHUNK).enumerate() {
         let slots = std::array::from_fn(|k| match cursors.get_mut(k) {
             Some(Some(cursor)) => cursor.take(p.len()),
-            _ => SlotChunk::Off,
+            _ => inputs.get(k).copied().flatten().map_or(SlotChunk::Off, SlotChunk::Input),
         });
         push(ElementUnit {
             stage: job.stage,
@@ -198,6 +244,9 @@ pub(in crate::optim) fn split<'u, T: Element>(
             shadow: shadow.take(p.len()),
             p,
             grad,
+            curvature: job.curvature,
+            shape: job.shape,
+            key: job.key,
             slots,
             sums: Sums::default(),
         });

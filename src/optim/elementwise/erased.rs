@@ -7,7 +7,7 @@ use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::Sums;
 use crate::kernel::sweep::{MAX_SLOTS, Slots};
 use crate::numeric::Real;
-use crate::optim::method::{Measured, Scalars};
+use crate::optim::method::{Measured, Needs, Scalars, TensorStep};
 use crate::state::SlotInit;
 use std::any::Any;
 use std::fmt::Debug;
@@ -50,8 +50,20 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn slot_init(&self, slot: usize) -> SlotInit;
     /// [`Rule::slot_stride`].
     fn slot_stride(&self, slot: usize) -> usize;
+    /// [`Rule::TENSOR_SLOTS`].
+    fn tensor_slots(&self) -> &'static [(&'static str, f64)];
+    /// [`Rule::PER_TENSOR`].
+    fn per_tensor(&self) -> bool;
+    /// [`Rule::needs_loss`] and [`Rule::needs_curvature`].
+    fn needs(&self, t: u64) -> Needs;
+    /// [`Rule::seed`].
+    fn seed(&self) -> u64;
     /// [`Rule::begin`].
-    fn begin(&mut self);
+    fn begin(&mut self, loss: Option<f64>);
+    /// [`Rule::begin_tensor`].
+    fn begin_tensor(&self, step: &TensorStep<'_>, numbers: &mut [f64]);
+    /// [`Rule::absorb`].
+    fn absorb(&self, pass: usize, measured: &Measured, step: &TensorStep<'_>, numbers: &mut [f64]);
     /// [`Rule::passes`].
     fn passes(&self) -> Range<usize>;
     /// [`Rule::measure_stride`].
@@ -60,8 +72,14 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn combine(&mut self, pass: usize, total: &Sums);
     /// [`Rule::step_size`].
     fn step_size(&self, t: u64) -> f64;
-    /// [`Rule::coefficients`], into the kernel that is there if it is one of this rule.
-    fn prepare(&self, t: u64, kernel: &mut Option<Box<dyn ElementKernel<R>>>);
+    /// [`Rule::coefficients`] and [`Rule::tensor_coefficients`], into the kernel that is there if it is
+    /// one of this rule.
+    fn prepare(
+        &self,
+        step: &TensorStep<'_>,
+        numbers: &[f64],
+        kernel: &mut Option<Box<dyn ElementKernel<R>>>,
+    );
     /// [`Rule::refine`] of a kernel of this rule.
     fn refine(&self, pass: usize, measured: &Measured, kernel: &mut dyn ElementKernel<R>);
 }
@@ -136,8 +154,26 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     fn slot_stride(&self, slot: usize) -> usize {
         self.rule.slot_stride(slot)
     }
-    fn begin(&mut self) {
-        self.rule.begin(&mut self.scalars);
+    fn tensor_slots(&self) -> &'static [(&'static str, f64)] {
+        U::TENSOR_SLOTS
+    }
+    fn per_tensor(&self) -> bool {
+        U::PER_TENSOR
+    }
+    fn needs(&self, t: u64) -> Needs {
+        Needs { loss: self.rule.needs_loss(), curvature: self.rule.needs_curvature(t) }
+    }
+    fn seed(&self) -> u64 {
+        self.rule.seed()
+    }
+    fn begin(&mut self, loss: Option<f64>) {
+        self.rule.begin(loss, &mut self.scalars);
+    }
+    fn begin_tensor(&self, step: &TensorStep<'_>, numbers: &mut [f64]) {
+        self.rule.begin_tensor(step, numbers);
+    }
+    fn absorb(&self, pass: usize, measured: &Measured, step: &TensorStep<'_>, numbers: &mut [f64]) {
+        self.rule.absorb(pass, measured, step, numbers);
     }
     fn passes(&self) -> Range<usize> {
         self.rule.passes()
@@ -151,8 +187,17 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     fn step_size(&self, t: u64) -> f64 {
         self.rule.step_size(t, &self.scalars)
     }
-    fn prepare(&self, t: u64, kernel: &mut Option<Box<dyn ElementKernel<R>>>) {
-        let new = RuleKernel::<U, R>(self.rule.coefficients(t, &self.scalars));
+    fn prepare(
+        &self,
+        step: &TensorStep<'_>,
+        numbers: &[f64],
+        kernel: &mut Option<Box<dyn ElementKernel<R>>>,
+    ) {
+        let mut coefficients = self.rule.coefficients(step.t, &self.scalars);
+        if U::PER_TENSOR {
+            self.rule.tensor_coefficients(step, numbers, &mut coefficients);
+        }
+        let new = RuleKernel::<U, R>(coefficients);
         let old = kernel.as_deref_mut().and_then(|kernel| own::<U, R>(kernel));
         match old {
             Some(old) => *old = new,

@@ -10,7 +10,7 @@ use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
-use crate::optim::method::{GradSlice, GradSource, Job, Stage};
+use crate::optim::method::{GradSlice, GradSource, Job, Stage, TensorStep};
 use crate::state::{Lookup, SlotInit, SlotKind, Storage};
 
 /// Whether the rule `U` inside the method `C` can work on a gradient in other coordinates.
@@ -31,6 +31,12 @@ pub(crate) fn check_embedded<C: Hyperparameters, U: Rule<Scalars = ()>>(inner: &
         "a rule without points in parameter space"
     } else if !inner.passes().is_empty() {
         "a rule that takes no sums over tensors"
+    } else if U::PER_TENSOR {
+        "a rule without numbers of whole tensors"
+    } else if U::SLOTS.iter().any(|slot| slot.kind.is_input()) {
+        "a rule that needs nothing but gradients"
+    } else if U::OWN_UPDATE {
+        "a rule whose step is its direction times the learning rate"
     } else {
         return Ok(());
     };
@@ -90,7 +96,7 @@ fn direction<R: Real>(
     out: &mut [R],
 ) {
     let mut prepared = Prepared::default();
-    prepared.update(rule, t);
+    prepared.update(rule, &TensorStep { t, shape: &[], curvature: false }, &state.numbers);
     // 0·1 − (−1)·u
     let apply = Apply { lr: -R::one(), coupled: R::zero(), shrink: R::one() };
     out.fill(R::zero());
@@ -108,6 +114,7 @@ fn direction<R: Real>(
             shape: &[],
             data: &mut *out,
             grad: GradSlice { scale: 1.0, bound: f64::INFINITY, source },
+            curvature: None,
             state: &mut *state,
         };
         split(job, apply, &mut |mut unit| unit.run());

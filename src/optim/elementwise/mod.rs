@@ -5,6 +5,7 @@ mod applied;
 mod decay;
 mod erased;
 mod inner;
+mod inputs;
 mod kernel;
 mod prepared;
 mod rule;

@@ -5,8 +5,8 @@ use crate::hyper::Hyperparameters;
 use crate::kernel::sweep::{Slots, Sums};
 use crate::numeric::{Element, Real};
 use crate::optim::engine::Optim;
-use crate::optim::method::{Measured, Mode, Scalars};
-use crate::state::{SlotInit, SlotKind};
+use crate::optim::method::{Measured, Mode, Scalars, TensorStep};
+use crate::state::{Input, SlotInit, SlotKind};
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -28,6 +28,11 @@ impl Slot {
     /// A slot of numbers `>= 0`.
     pub const fn unsigned(name: &'static str) -> Self {
         Self { name, kind: SlotKind::Unsigned }
+    }
+
+    /// An input of the step that the rule reads like a slot, such as the curvature.
+    pub const fn input(name: &'static str, input: Input) -> Self {
+        Self { name, kind: SlotKind::Input(input) }
     }
 
     /// A point in parameter space: in full precision unless its slot is asked for by name.
@@ -128,6 +133,12 @@ pub trait Rule: Hyperparameters {
     type Scalars: Scalars;
     /// The state slots. Those that a configuration may switch off come last.
     const SLOTS: &'static [Slot];
+    /// Numbers that are remembered per tensor, with their first values: NAdam's product, NovoGrad's norm.
+    const TENSOR_SLOTS: &'static [(&'static str, f64)] = &[];
+    /// Whether [`Rule::tensor_coefficients`] does anything. Rules with [`Rule::TENSOR_SLOTS`] have it.
+    const PER_TENSOR: bool = !Self::TENSOR_SLOTS.is_empty();
+    /// Whether [`Rule::update`] is overridden: such a rule cannot stand where only directions count.
+    const OWN_UPDATE: bool = false;
     /// Whether training and evaluation happen at different points ([`Rule::switch`]).
     const TWO_POINTS: bool = false;
 
@@ -190,9 +201,48 @@ pub trait Rule: Hyperparameters {
         1
     }
 
-    /// Runs once per step and group, before anything else: advances the group's scalars.
-    fn begin(&self, scalars: &mut Self::Scalars) {
-        let _ = scalars;
+    /// Runs once per step and group, before anything else: advances the group's scalars. `loss` is
+    /// that of [`with_loss`](crate::gradient::with_loss), or of the closure.
+    fn begin(&self, loss: Option<f64>, scalars: &mut Self::Scalars) {
+        let _ = (loss, scalars);
+    }
+
+    /// Runs once per step and tensor, before anything is measured: advances the tensor's numbers, which
+    /// are in the order of [`Rule::TENSOR_SLOTS`].
+    fn begin_tensor(&self, step: &TensorStep<'_>, numbers: &mut [f64]) {
+        let _ = (step, numbers);
+    }
+
+    /// Takes the sums of pass number `pass` over a tensor into its numbers; runs once.
+    fn absorb(&self, pass: usize, measured: &Measured, step: &TensorStep<'_>, numbers: &mut [f64]) {
+        let _ = (pass, measured, step, numbers);
+    }
+
+    /// Completes the coefficients with what belongs to one tensor: its numbers, its shape, whether a
+    /// curvature came with its gradient. Called if [`Rule::PER_TENSOR`].
+    fn tensor_coefficients<R: Real>(
+        &self,
+        step: &TensorStep<'_>,
+        numbers: &[f64],
+        c: &mut Self::Coefficients<R>,
+    ) {
+        let _ = (step, numbers, c);
+    }
+
+    /// Whether a step needs the loss; without it, it is an error.
+    fn needs_loss(&self) -> bool {
+        false
+    }
+
+    /// Whether step number `t` of a tensor needs the curvature; without it, it is an error.
+    fn needs_curvature(&self, t: u64) -> bool {
+        let _ = t;
+        false
+    }
+
+    /// Key of the random numbers of [`Input::Noise`].
+    fn seed(&self) -> u64 {
+        0
     }
 
     /// The passes that measure before the update; none for most rules.

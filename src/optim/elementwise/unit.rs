@@ -1,5 +1,6 @@
 //! One chunk of one tensor under an element-wise rule: decode, update, encode.
 
+use super::inputs::{NoiseStream, load_magnitude};
 use super::kernel::ElementKernel;
 use super::prepared::Prepared;
 use super::rule::Apply;
@@ -9,7 +10,7 @@ use crate::kernel::{CHUNK, Isa};
 use crate::numeric::random::philox4x32;
 use crate::numeric::{Element, Real};
 use crate::optim::method::{GradSlice, GradSource, Stage};
-use crate::state::chunk::SlotChunk;
+use crate::state::chunk::{Input, SlotChunk};
 
 /// Elements that are decoded into scratch at a time: few enough that parameters, gradient and all
 /// slots stay in the first-level cache, and at least the length of a block of codes.
@@ -48,6 +49,10 @@ pub struct ElementUnit<'u, T: Element> {
     pub(in crate::optim) offset: usize,
     pub(in crate::optim) p: &'u mut [T],
     pub(in crate::optim) grad: GradSlice<'u, T>,
+    pub(super) curvature: Option<GradSlice<'u, T>>,
+    /// Shape and name of the whole tensor.
+    pub(super) shape: &'u [usize],
+    pub(super) key: u64,
     pub(in crate::optim) slots: [SlotChunk<'u, T::Compute>; MAX_SLOTS],
     pub(in crate::optim) shadow: Shadow<'u, T>,
     pub(in crate::optim) sums: Sums,
@@ -147,7 +152,23 @@ impl<T: Element> ElementUnit<'_, T> {
         load_params(self.p.get(range).unwrap_or_default(), &self.shadow, block.start, block.p);
         self.grad.load(self.offset + block.start, block.g);
         for (slot, values) in self.slots.iter().zip(block.slots.iter_mut()) {
-            slot.load(self.isa, block.start, values);
+            self.load_slot(slot, block.start, values);
+        }
+    }
+
+    /// Reads the elements `start ..` of a slot, or of an input of the step.
+    fn load_slot(&self, slot: &SlotChunk<'_, T::Compute>, start: usize, out: &mut [T::Compute]) {
+        let offset = self.offset + start;
+        match (slot, self.curvature) {
+            (SlotChunk::Input(Input::Noise), _) => {
+                let stream = NoiseStream { seed: self.prepared.seed, t: self.t, key: self.key };
+                stream.fill(offset, out);
+            }
+            (SlotChunk::Input(Input::Curvature), Some(curvature)) => curvature.load(offset, out),
+            (SlotChunk::Input(Input::CurvatureMagnitude), Some(curvature)) => {
+                load_magnitude(&curvature, self.shape, offset, out);
+            }
+            _ => slot.load(self.isa, start, out),
         }
     }
 
@@ -162,9 +183,9 @@ impl<T: Element> ElementUnit<'_, T> {
                 (&*g, T::Compute::of(1.0))
             }
         };
-        for (slot, scratch) in self.slots.iter_mut().zip(slots.iter_mut()) {
-            if slot.in_place().is_none() {
-                slot.load(self.isa, start, scratch);
+        for (slot, scratch) in self.slots.iter().zip(slots.iter_mut()) {
+            if !slot.is_in_place() {
+                self.load_slot(slot, start, scratch);
             }
         }
         let mut slices = SlotSlices::default();

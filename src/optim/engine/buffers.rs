@@ -12,6 +12,7 @@ pub(in crate::optim) struct Buffers<M: TensorMethod<T>, T: Element> {
     /// Row-major copies of strided leaves.
     pub(super) param_copies: Vec<Vec<T>>,
     pub(super) grad_copies: Vec<Vec<T>>,
+    pub(super) curvature_copies: Vec<Vec<T>>,
     pub(super) flat: Vec<&'static mut [T]>,
     pub(super) work: Vec<Work<'static, T, M::State>>,
     pub(super) parts: Vec<Part<'static, T>>,
@@ -25,6 +26,7 @@ impl<M: TensorMethod<T>, T: Element> Default for Buffers<M, T> {
             grads: Default::default(),
             param_copies: Vec::new(),
             grad_copies: Vec::new(),
+            curvature_copies: Vec::new(),
             flat: Vec::new(),
             work: Vec::new(),
             parts: Vec::new(),

@@ -4,7 +4,9 @@ use super::group::Group;
 use super::plan::Tracked;
 use crate::kernel::{Isa, Sums, parallel};
 use crate::numeric::Element;
-use crate::optim::method::{GradSlice, GradSource, Job, Measured, Part, Stage, TensorMethod};
+use crate::optim::method::{
+    GradSlice, GradSource, Job, Measured, Part, Stage, TensorMethod, TensorStep,
+};
 use crate::params::recycle;
 use crate::state::Storage;
 use std::mem::take;
@@ -22,13 +24,19 @@ pub(in crate::optim) struct Work<'j, T: Element, S> {
     shape: &'j [usize],
     data: &'j mut [T],
     grad: GradSlice<'j, T>,
+    curvature: Option<GradSlice<'j, T>>,
     state: &'j mut S,
 }
 
 impl<'j, T: Element, S> Work<'j, T, S> {
-    pub fn new(tracked: &'j mut Tracked<S>, data: &'j mut [T], grad: GradSlice<'j, T>) -> Self {
+    pub fn new(
+        tracked: &'j mut Tracked<S>,
+        data: &'j mut [T],
+        grad: GradSlice<'j, T>,
+        curvature: Option<GradSlice<'j, T>>,
+    ) -> Self {
         let Tracked { name, group, t, key, shape, state } = tracked;
-        Self { name, group: *group, t: *t, key: *key, shape, data, grad, state }
+        Self { name, group: *group, t: *t, key: *key, shape, data, grad, curvature, state }
     }
 }
 
@@ -36,6 +44,12 @@ impl<'j, T: Element, S> Work<'j, T, S> {
     /// Path of the parameter.
     pub fn name(&self) -> &'j str {
         self.name
+    }
+
+    /// The tensor's part of the step, and its state.
+    fn step(&mut self) -> (TensorStep<'j>, &mut S) {
+        let Self { t, shape, curvature, state, .. } = self;
+        (TensorStep { t: *t, shape, curvature: curvature.is_some() }, state)
     }
 
     /// The parameter and its gradient, to look at.
@@ -88,6 +102,12 @@ pub(in crate::optim) struct Rounds<'r, M: TensorMethod<T>, T: Element> {
 impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
     /// Measures as often as the method asks for, and updates.
     pub fn step(&mut self, groups: &mut [Group<M>], work: &mut [Work<'_, T, M::State>]) {
+        for work in work.iter_mut() {
+            if let Some(group) = groups.get(work.group) {
+                let (step, state) = work.step();
+                group.method.begin_tensor(&step, state);
+            }
+        }
         let passes = groups.iter().map(|group| group.method.passes()).filter(|p| !p.is_empty());
         let passes = passes.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
         let passes = passes.unwrap_or(0..0);
@@ -96,7 +116,7 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
         self.buffers.measured.resize(passes.end * work.len(), None);
         for pass in passes {
             self.run(Stage::Measure(pass), groups, work);
-            let total = self.collect_sums(pass, work);
+            let total = self.collect_sums(pass, groups, work);
             for group in groups.iter_mut().filter(|group| group.method.passes().contains(&pass)) {
                 group.method.combine(pass, &total);
             }
@@ -131,6 +151,7 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
                     shape: work.shape,
                     data: work.data,
                     grad: work.grad,
+                    curvature: work.curvature,
                     state: work.state,
                 };
                 group.method.split(job, &mut |unit| units.push(unit));
@@ -152,16 +173,26 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
     }
 
     /// Adds the sums of the units, in their order, per tensor and in total.
-    fn collect_sums(&mut self, pass: usize, work: &[Work<'_, T, M::State>]) -> Sums {
+    fn collect_sums(
+        &mut self,
+        pass: usize,
+        groups: &[Group<M>],
+        work: &mut [Work<'_, T, M::State>],
+    ) -> Sums {
         let (mut total, mut sums) = (Sums::default(), self.buffers.sums.iter());
-        for (index, (work, &count)) in work.iter().zip(&self.buffers.counts).enumerate() {
+        for (index, (work, &count)) in work.iter_mut().zip(&self.buffers.counts).enumerate() {
             let mut own = Sums::default();
             sums.by_ref().take(count).for_each(|unit| add(&mut own, unit));
             add(&mut total, &own);
             let place = index * self.buffers.passes + pass;
             if let Some(measured) = self.buffers.measured.get_mut(place).filter(|_| count > 0) {
                 let (numel, ndim) = (work.data.len(), work.shape.len());
-                *measured = Some(Measured { sums: own, numel, ndim });
+                let found = Measured { sums: own, numel, ndim };
+                *measured = Some(found);
+                if let Some(group) = groups.get(work.group) {
+                    let (step, state) = work.step();
+                    group.method.absorb(pass, &found, &step, state);
+                }
             }
         }
         total
@@ -181,7 +212,11 @@ fn prepare_all<M: TensorMethod<T>, T: Element>(
     for (index, work) in work.iter().enumerate() {
         let key = (work.group, work.t);
         let measured = measured.get(index * passes..(index + 1) * passes).unwrap_or_default();
-        let own = measured.iter().any(Option::is_some);
+        let Some(group) = groups.get(work.group) else {
+            chosen.push(usize::MAX);
+            continue;
+        };
+        let own = measured.iter().any(Option::is_some) || group.method.per_tensor();
         match shared {
             Some((known, index)) if known == key && !own => {
                 chosen.push(index);
@@ -192,8 +227,10 @@ fn prepare_all<M: TensorMethod<T>, T: Element>(
         if prepared.len() == count {
             prepared.push(M::Prepared::default());
         }
-        if let (Some(group), Some(prepared)) = (groups.get(work.group), prepared.get_mut(count)) {
-            group.method.prepare(work.t, prepared);
+        if let Some(prepared) = prepared.get_mut(count) {
+            let (t, shape, curvature) = (work.t, work.shape, work.curvature.is_some());
+            let step = TensorStep { t, shape, curvature };
+            group.method.prepare(&step, work.state, prepared);
             for (pass, measured) in measured.iter().enumerate() {
                 if let Some(measured) = measured {
                     group.method.refine(pass, measured, prepared);

@@ -2,6 +2,7 @@
 
 use super::core::Engine;
 use super::finite;
+use super::group::Group;
 use super::plan::{Match, Pair, Tracked, by_name, match_trees};
 use super::rounds::{RoundBuffers, Rounds, Work};
 use crate::error::{Error, Result, check_shape};
@@ -40,8 +41,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         if self.mode == Mode::Eval {
             return Err(Error::EvaluationMode { optimizer: self.name() });
         }
-        let same = self.plan.params == params.manifest && self.plan.grads == grads.manifest;
-        let trees = (&params.manifest, &grads.manifest);
+        let same = self.plan.params == params.manifest
+            && self.plan.grads == grads.manifest
+            && self.plan.curvature == grads.curvature_manifest;
+        let trees = (&params.manifest, &grads.manifest, &grads.curvature_manifest);
         let matched = (self.plan.stale || !same)
             .then(|| match_trees(trees, &self.groups, &self.tracked))
             .transpose()?;
@@ -52,6 +55,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         if let Some(matched) = matched.as_ref().filter(|_| M::Joint::SOME) {
             self.joint.check(&methods, &leaves_of(matched, &params.manifest))?;
         }
+        self.check_inputs(matched.as_ref(), grads)?;
         if self.non_finite != NonFinite::Propagate {
             let check = finite::check(self.isa, grads);
             if check.is_err() && self.non_finite == NonFinite::Skip {
@@ -79,13 +83,59 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             self.adopt(&matched, &params.manifest, &flat);
             self.plan.params.clone_from(&params.manifest);
             self.plan.grads.clone_from(&grads.manifest);
+            self.plan.curvature.clone_from(&grads.curvature_manifest);
             self.plan.stale = false;
         }
-        self.execute(&mut flat, &grads.leaves);
+        self.execute(&mut flat, grads);
         self.buffers.flat = recycle(flat);
         write_back(&mut params.leaves, &copies);
         self.buffers.param_copies = copies;
         Ok(())
+    }
+
+    /// Inputs besides gradients: those that a method needs must be there, and what is there is read.
+    fn check_inputs(&self, matched: Option<&Match>, grads: &GradVisitor<'_, T>) -> Result<()> {
+        let optimizer = self.name();
+        let reads = |group: &Group<M>| group.method.uses_curvature();
+        if !grads.curvature.is_empty() && !self.groups.iter().any(reads) {
+            return Err(Error::UnusedCurvature { optimizer });
+        }
+        let step_of = |name: &str| self.steps(name).unwrap_or(0) + 1;
+        let missing = |leaf: usize, grad: usize, curvature: bool| {
+            let name = grads.manifest.name(grad);
+            let group = match matched {
+                Some(matched) => matched.groups.get(leaf).copied(),
+                None => {
+                    self.plan.pairs.iter().find(|pair| pair.param == leaf).and_then(|pair| {
+                        self.tracked.get(pair.tracked).map(|tracked| tracked.group)
+                    })
+                }
+            };
+            let needs = self.groups.get(group.unwrap_or(0))?.method.needs(step_of(name));
+            if needs.loss && grads.loss.is_none() {
+                let (input, help) = ("the loss", "with_loss");
+                return Some(Error::MissingInput { optimizer, input, of: String::new(), help });
+            }
+            (needs.curvature && !curvature).then(|| {
+                let (of, help) = (format!(" for `{name}`"), "with_curvature");
+                Error::MissingInput { optimizer, input: "a curvature", of, help }
+            })
+        };
+        if !self.groups.iter().any(|group| group.method.has_needs()) {
+            return Ok(());
+        }
+        let found = match matched {
+            Some(matched) => matched
+                .pairs
+                .iter()
+                .find_map(|&(leaf, grad, curvature)| missing(leaf, grad, curvature.is_some())),
+            None => self
+                .plan
+                .pairs
+                .iter()
+                .find_map(|pair| missing(pair.param, pair.grad, pair.curvature.is_some())),
+        };
+        found.map_or(Ok(()), Err)
     }
 
     /// Takes over a new plan: makes the states of new parameters, and sorts all states into the
@@ -101,7 +151,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 tracked.group = group_of(leaf);
             }
         }
-        for &(leaf, _) in &matched.pairs {
+        for &(leaf, ..) in &matched.pairs {
             let (name, shape, group) = (params.name(leaf), params.shape(leaf), group_of(leaf));
             let method = self.groups.get(group).map(|group| &group.method);
             if let (Some(method), Some(data), false) =
@@ -123,15 +173,17 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             .enumerate()
             .map(|(i, tracked)| (tracked.name.as_str(), i))
             .collect();
-        let pairs = matched.pairs.iter().filter_map(|&(param, grad)| {
-            tracked.get(params.name(param)).map(|&tracked| Pair { param, grad, tracked })
+        let pairs = matched.pairs.iter().filter_map(|&(param, grad, curvature)| {
+            let tracked = *tracked.get(params.name(param))?;
+            Some(Pair { param, grad, tracked, curvature })
         });
         self.plan.pairs = pairs.collect();
     }
 
     /// Updates every parameter of the plan.
-    fn execute(&mut self, flat: &mut [&mut [T]], grads: &[GradientLeaf<'_, T>]) {
-        copy_strided(grads, &mut self.buffers.grad_copies);
+    fn execute(&mut self, flat: &mut [&mut [T]], grads: &GradVisitor<'_, T>) {
+        copy_strided(&grads.leaves, &mut self.buffers.grad_copies);
+        copy_strided(&grads.curvature, &mut self.buffers.curvature_copies);
         let mut work: Vec<Work<'_, T, M::State>> = recycle(take(&mut self.buffers.work));
         let mut leaves = flat.iter_mut().enumerate();
         let mut tracked = self.tracked.iter_mut().enumerate();
@@ -139,7 +191,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             // pairs ascend in both, so that one walk over each finds them all
             let data = leaves.find(|(leaf, _)| *leaf == pair.param);
             let tracked = tracked.find(|(index, _)| *index == pair.tracked);
-            let grad = grads.get(pair.grad).zip(self.buffers.grad_copies.get(pair.grad));
+            let grad = grads.leaves.get(pair.grad).zip(self.buffers.grad_copies.get(pair.grad));
             let (Some((_, data)), Some((_, tracked)), Some((leaf, copy))) = (data, tracked, grad)
             else {
                 continue;
@@ -148,10 +200,14 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             if let Some(group) = self.groups.get(tracked.group) {
                 group.method.extend(&mut tracked.state, &tracked.shape, data, &self.storage);
             }
-            work.push(Work::new(tracked, data, grad_slice(leaf, copy)));
+            let curvature = pair.curvature.and_then(|curvature| {
+                let leaf = grads.curvature.get(curvature)?;
+                Some(grad_slice(leaf, self.buffers.curvature_copies.get(curvature)?))
+            });
+            work.push(Work::new(tracked, data, grad_slice(leaf, copy), curvature));
         }
         for group in &mut self.groups {
-            group.method.begin();
+            group.method.begin(grads.loss);
         }
         if M::Joint::SOME {
             let mut parts: Vec<Part<'_, T>> = recycle(take(&mut self.buffers.parts));
@@ -198,7 +254,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         for tracked in &mut self.tracked {
             let leaf = leaves.get(tracked.name.as_str());
             if let Some(data) = leaf.and_then(|&leaf| data.get_mut(leaf)?.take()) {
-                work.push(Work::new(tracked, data, nothing));
+                work.push(Work::new(tracked, data, nothing, None));
             }
         }
         let mut rounds =

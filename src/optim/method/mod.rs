@@ -10,4 +10,4 @@ pub use gradient::{Decayed, Direction, GradSlice, GradSource};
 pub use joint::{Joint, Leaf, Methods, Part, SavedJoint};
 pub use scalars::Scalars;
 pub use stage::{Measured, Mode, Stage};
-pub use tensor_method::{Configured, Job, MethodFor, TensorMethod, TensorState};
+pub use tensor_method::{Configured, Job, MethodFor, Needs, TensorMethod, TensorState, TensorStep};

@@ -13,6 +13,26 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
 
+/// A tensor and its step, as rules see them.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorStep<'s> {
+    /// Step number of the parameter, from 1.
+    pub t: u64,
+    /// Shape of the parameter.
+    pub shape: &'s [usize],
+    /// Whether a curvature came with the gradient.
+    pub curvature: bool,
+}
+
+/// Inputs of a step besides the gradients, which a method may be unable to do without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The loss.
+    pub loss: bool,
+    /// The curvature of the tensor.
+    pub curvature: bool,
+}
+
 /// One tensor in one round of units.
 #[derive(Debug)]
 pub struct Job<'u, T: Element, S, P> {
@@ -34,6 +54,8 @@ pub struct Job<'u, T: Element, S, P> {
     pub data: &'u mut [T],
     /// The gradient.
     pub grad: GradSlice<'u, T>,
+    /// The curvature that came with it.
+    pub curvature: Option<GradSlice<'u, T>>,
     /// The parameter's state.
     pub state: &'u mut S,
 }
@@ -146,16 +168,34 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key.
     fn load(&self, shape: &[usize], storage: &Storage, lookup: &Lookup<'_>) -> Result<Self::State>;
-    /// Runs once per step, before anything else.
-    fn begin(&mut self);
+    /// What step number `t` of a tensor cannot do without.
+    fn needs(&self, t: u64) -> Needs;
+    /// Whether [`TensorMethod::needs`] can ever ask for anything.
+    fn has_needs(&self) -> bool;
+    /// Whether the method reads the curvature at all.
+    fn uses_curvature(&self) -> bool;
+    /// Whether scalars of a step differ between tensors of one group and age.
+    fn per_tensor(&self) -> bool;
+    /// Runs once per step, before anything else, with the loss if it is known.
+    fn begin(&mut self, loss: Option<f64>);
+    /// Runs once per step and tensor, before anything is measured.
+    fn begin_tensor(&self, step: &TensorStep<'_>, state: &mut Self::State);
+    /// Takes the sums of a pass over one tensor into its state, once.
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &Measured,
+        step: &TensorStep<'_>,
+        state: &mut Self::State,
+    );
     /// The measuring passes of this group.
     fn passes(&self) -> Range<usize>;
     /// Takes the sums of a pass over all tensors.
     fn combine(&mut self, pass: usize, total: &Sums);
     /// Whether the state asks for [`Stage::Preview`].
     fn wants_preview(state: &Self::State) -> bool;
-    /// Writes the scalars of the step with number `t`.
-    fn prepare(&self, t: u64, prepared: &mut Self::Prepared);
+    /// Writes the scalars of a step.
+    fn prepare(&self, step: &TensorStep<'_>, state: &Self::State, prepared: &mut Self::Prepared);
     /// Folds the sums of a pass over one tensor into its scalars.
     fn refine(&self, pass: usize, measured: &Measured, prepared: &mut Self::Prepared);
     /// Cuts a tensor into units; sizes depend on the shape alone, never on threads.

@@ -10,8 +10,8 @@ use crate::kernel::Isa;
 use crate::kernel::sweep::Sums;
 use crate::numeric::{Element, Real};
 use crate::optim::method::{
-    Configured, Decayed, GradSlice, GradSource, Job, Measured, MethodFor, Stage, TensorMethod,
-    TensorState,
+    Configured, Decayed, GradSlice, GradSource, Job, Measured, MethodFor, Needs, Stage,
+    TensorMethod, TensorState, TensorStep,
 };
 use crate::state::{Lookup, Record, StateBytes, Storage};
 use std::any::Any;
@@ -186,8 +186,40 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         Ok(VectoredState { own, inner: inner?, part: I::PART })
     }
 
-    fn begin(&mut self) {
-        self.inner.begin();
+    fn needs(&self, t: u64) -> Needs {
+        self.inner.needs(t)
+    }
+
+    fn has_needs(&self) -> bool {
+        self.inner.has_needs()
+    }
+
+    fn uses_curvature(&self) -> bool {
+        self.inner.uses_curvature()
+    }
+
+    fn per_tensor(&self) -> bool {
+        self.inner.per_tensor()
+    }
+
+    fn begin(&mut self, loss: Option<f64>) {
+        self.inner.begin(loss);
+    }
+
+    fn begin_tensor(&self, step: &TensorStep<'_>, state: &mut Self::State) {
+        self.inner.begin_tensor(step, &mut state.inner);
+    }
+
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &Measured,
+        step: &TensorStep<'_>,
+        state: &mut Self::State,
+    ) {
+        if let Some(pass) = pass.checked_sub(INNER) {
+            self.inner.absorb(pass, measured, step, &mut state.inner);
+        }
     }
 
     fn passes(&self) -> Range<usize> {
@@ -204,8 +236,8 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         I::wants_preview(&state.inner)
     }
 
-    fn prepare(&self, t: u64, prepared: &mut Self::Prepared) {
-        self.inner.prepare(t, prepared);
+    fn prepare(&self, step: &TensorStep<'_>, state: &Self::State, prepared: &mut Self::Prepared) {
+        self.inner.prepare(step, &state.inner, prepared);
     }
 
     fn refine(&self, pass: usize, measured: &Measured, prepared: &mut Self::Prepared) {
@@ -219,7 +251,8 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         job: Job<'u, T, Self::State, Self::Prepared>,
         push: &mut dyn FnMut(Self::Unit<'u>),
     ) {
-        let Job { stage, isa, storage, prepared, t, key, shape, data, mut grad, state } = job;
+        let Job { stage, isa, storage, prepared, t, key, shape, data, mut grad, curvature, state } =
+            job;
         let VectoredState { own, inner, .. } = state;
         let stage = match stage {
             Stage::Measure(ABSORB) => {
@@ -238,7 +271,8 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
             grad = GradSlice { scale: 1.0, bound: f64::INFINITY, source };
         }
         let state = inner;
-        let job = Job { stage, isa, storage, prepared, t, key, shape, data, grad, state };
+        let job =
+            Job { stage, isa, storage, prepared, t, key, shape, data, grad, curvature, state };
         self.inner.split(job, &mut |unit| push(VectorUnit::Inner(unit)));
     }
 

@@ -184,7 +184,7 @@ impl<R: Real> SoapBlock<R> {
                     }
                 }
             }
-            SlotKind::Point => {}
+            SlotKind::Point | SlotKind::Input(_) => {}
         });
         outcome
     }
