@@ -44,7 +44,7 @@
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; its base's | two matrix products a step, roots now and then | fewer, better steps |
 //! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, with bases that may grow old |
-//! | [`LayerFactors`](second_order::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | K-FAC and AdaBK |
+//! | [`LayerFactors`](curvature::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | K-FAC and AdaBK |
 //! | [`MFac`](error_feedback::MFac) | 4m for the last m gradients; 6mρ + 4 at density ρ | a pass over the window | curvature of the whole model |
 //! | [`Ggt`](error_feedback::Ggt) | the same | a decomposition of order m | convex problems, badly conditioned |
 //! | [`MicroAdam`](error_feedback::MicroAdam) | 1 | – | fine-tuning, least memory |
@@ -99,6 +99,8 @@
 //! `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
 //! (old call → our call) and `benchmarks.md`.
 
+pub mod constrained;
+pub mod curvature;
 pub mod error;
 pub mod error_feedback;
 pub mod first_order;

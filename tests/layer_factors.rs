@@ -13,11 +13,12 @@ use eigenstep_instances as _;
 #[path = "support/cases.rs"]
 mod cases;
 
+use eigenstep::curvature::LayerPreconditioner;
 use eigenstep::linalg::{CoupledNewton, Damping, eigh};
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
+use eigenstep::second_order::Exponents;
 use eigenstep::second_order::factor::RootSolver;
-use eigenstep::second_order::{Exponents, LayerPreconditioner};
 use eigenstep::state::{Lookup, Record, Scalar};
 use ndarray::{Array1, Array2, Axis, array, concatenate};
 use noise::noise;

@@ -25,10 +25,11 @@ const FLOORS: [(&str, u32); 19] = [
     ("zeroth_order", 5),
     ("second_order", 5),
     ("error_feedback", 5),
-    ("curvature", 5),
     ("constrained", 5),
-    ("wrappers", 6),
-    ("prelude", 7),
+    // uses the factors of second_order
+    ("curvature", 6),
+    ("wrappers", 7),
+    ("prelude", 8),
 ];
 
 /// Arrows between neighbours that are meant.

@@ -10,14 +10,13 @@
 //! blocks, copies them in and out, grafts, and hands the direction to an element-wise rule, so that
 //! groups, schedules, state precision, threads and checkpoints are those of every other method.
 //!
-//! [`LayerFactors`], K-FAC and AdaBK, is no optimizer: from a layer's inputs and output gradients it makes
-//! what preconditions the layer's gradient, 16 bytes per parameter, in 4 bits 2.25, for any of the others.
+//! K-FAC and AdaBK, which see a layer's inputs and output gradients, are in
+//! [`curvature`](crate::curvature).
 
 mod descent;
 mod dimensions;
 pub mod factor;
 mod graft;
-mod layer;
 mod muon;
 mod polar;
 mod shampoo;
@@ -28,7 +27,6 @@ mod width;
 
 pub use descent::Descent;
 pub use graft::{Graft, GraftMoment};
-pub use layer::{LayerFactors, LayerPreconditioner};
 pub use muon::Muon;
 pub use polar::{LrAdjustment, Orthogonalization, PolarBlock};
 pub use shampoo::{

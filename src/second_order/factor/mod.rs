@@ -320,7 +320,7 @@ impl FactorOptions {
 }
 
 /// Why a decomposition failed, in words that need no memory.
-pub(super) fn reason(error: &Error) -> &'static str {
+pub(crate) fn reason(error: &Error) -> &'static str {
     match error {
         Error::Decomposition { problem, .. } => problem,
         _ => "a factor is not finite",
@@ -373,7 +373,7 @@ impl RootSolver {
     }
 
     /// The method for a matrix of which nothing is known.
-    pub(super) fn inverse_root(&self, damping: Damping) -> InverseRoot {
+    pub(crate) fn inverse_root(&self, damping: Damping) -> InverseRoot {
         match *self {
             Self::Eigen => InverseRoot::Eigh { damping, perturb_before: false },
             Self::DampedEigen | Self::Qr { .. } => {

@@ -1,11 +1,11 @@
-use super::moments::lerp;
+use crate::first_order::moments::lerp;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, WeightDecay};
 
 /// RMSprop: steps divided by a running root mean square of the gradient.
 ///
 /// *Use it when* you train recurrent networks or reinforcement learning agents tuned for it. *Not
-/// when* you start afresh: [`AdamW`](super::AdamW) adds momentum and bias correction.
+/// when* you start afresh: [`AdamW`](crate::first_order::AdamW) adds momentum and bias correction.
 ///
 /// ```text
 /// g ← g + λp

@@ -1,4 +1,4 @@
-use super::moments::{AdamCoefficients, Correction};
+use super::coefficients::{AdamCoefficients, Correction};
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, WeightDecay};
 
@@ -6,7 +6,7 @@ use crate::optim::{Rule, Slot, WeightDecay};
 ///
 /// *Use it when* you train nearly anything; it is the default of the field. *Not when* memory is so
 /// scarce that 8 bytes per parameter hurt: store the state in 8 or 4 bits
-/// ([`Precision`](crate::quant::Precision)), or use [`Lion`](super::Lion) or [`Sgd`](super::Sgd).
+/// ([`Precision`](crate::quant::Precision)), or use [`Lion`](crate::first_order::Lion) or [`Sgd`](crate::first_order::Sgd).
 ///
 /// ```text
 /// p ← p·(1 − γλ)

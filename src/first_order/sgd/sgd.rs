@@ -5,7 +5,7 @@ use crate::optim::{Rule, Slot, WeightDecay};
 ///
 /// *Use it when* the problem is well conditioned or you can tune the learning rate (image
 /// classifiers); it generalises well and needs the least memory. *Not when* gradients differ by
-/// orders of magnitude between layers (transformers): use [`AdamW`](super::AdamW).
+/// orders of magnitude between layers (transformers): use [`AdamW`](crate::first_order::AdamW).
 ///
 /// ```text
 /// g ← g + λp

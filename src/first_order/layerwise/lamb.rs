@@ -1,4 +1,4 @@
-use super::moments::lerp;
+use crate::first_order::moments::lerp;
 use crate::kernel::Sums;
 use crate::numeric::Real;
 use crate::optim::{Measured, Rule, Slot};

@@ -1,4 +1,4 @@
-use super::moments::lerp;
+use crate::first_order::moments::lerp;
 use crate::kernel::Sums;
 use crate::numeric::{Real, sign};
 use crate::optim::{Measured, Rule, Slot, WeightDecay};

@@ -1,21 +1,14 @@
-//! Factors of one layer, from what goes into it and from the gradients of what comes out of it.
+//! The options of one layer's factors.
 
-mod preconditioner;
-
-pub use preconditioner::LayerPreconditioner;
-
-use super::factor::{FactorOptions, FactorStorage, RootSolver};
-use crate::error::Result;
-use crate::hyper::Hyperparameters;
 use crate::linalg::{COUPLED_EXPONENT, Damping, QrSigns};
-use crate::numeric::Real;
+use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 
 /// K-FAC and AdaBK: the gradient of one layer, whitened by statistics of the layer's inputs and output
 /// gradients, for any optimizer.
 ///
 /// *Use it when* you have both in hand, in a backward pass of your own or in hooks: they tell of every
 /// sample, where a gradient tells of their sum. *Not when* all you have is gradients:
-/// [`Shampoo`](super::Shampoo) makes do with those.
+/// [`Shampoo`](crate::second_order::Shampoo) makes do with those.
 ///
 /// For a weight W of out × in, with X of samples × in what the layer was given, and Y of samples × out
 /// the gradients of each sample's loss at `X Wᵀ`, so that G = YᵀX/samples is that of the mean loss:
@@ -61,7 +54,7 @@ use crate::numeric::Real;
 ///
 /// # Errors
 /// `build` refuses options out of range and an impossible codec or solver. The other errors are those of
-/// [`LayerPreconditioner`]'s methods.
+/// [`LayerPreconditioner`](super::LayerPreconditioner)'s methods.
 ///
 /// # Examples
 /// ```
@@ -93,7 +86,7 @@ use crate::numeric::Real;
 ///
 /// # Differences
 /// AdaBK's published code sums over samples in L, takes damping of 1e-5, and also updates and refreshes at
-/// the first step; [`LayerPreconditioner::update`] and [`LayerPreconditioner::refresh`] do that here. K-FAC
+/// the first step; [`LayerPreconditioner::update`](super::LayerPreconditioner::update) and [`LayerPreconditioner::refresh`](super::LayerPreconditioner::refresh) do that here. K-FAC
 /// as first published damps both factors by amounts that balance their traces, and finds the length of
 /// a step from the Fisher matrix; here the length is the gradient's, or with `keep_norm: false` that of
 /// D.
@@ -192,24 +185,14 @@ impl LayerFactors {
         Self { exponent: 0.5, damping: Damping::relative(1e-3), ..Self::kfac() }
     }
 
-    /// The factors of a weight of this shape: outputs, inputs.
-    ///
-    /// # Errors
-    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is out
-    /// of range.
-    pub fn build<R: Real>(self, shape: (usize, usize)) -> Result<LayerPreconditioner<R>> {
-        self.validate()?;
-        Ok(LayerPreconditioner::new(self, shape))
-    }
-
     /// Whether statistics and roots are due at observation `t`.
-    fn due(&self, t: u64) -> (bool, bool) {
+    pub(super) fn due(&self, t: u64) -> (bool, bool) {
         let due = |interval: u64| t.is_multiple_of(interval);
         (due(self.update_factors_every), due(self.update_roots_every))
     }
 
     /// What the factors are told about a Gram matrix of so many samples, or a root of so many updates.
-    fn factor_options(&self, samples: usize, updates: u64) -> FactorOptions {
+    pub(super) fn factor_options(&self, samples: usize, updates: u64) -> FactorOptions {
         let beta = self.factor_beta;
         let corrected = self.bias_correction && beta < 1.0 && updates > 0;
         FactorOptions {

@@ -1,6 +1,6 @@
 //! What is remembered of one layer.
 
-use super::LayerFactors;
+use super::layer_factors::LayerFactors;
 use crate::error::{Error, Result, check_finite, check_shape};
 use crate::hyper::Hyperparameters;
 use crate::linalg::{frobenius, matmul};
@@ -26,8 +26,20 @@ pub struct LayerPreconditioner<R> {
     problem: &'static str,
 }
 
+impl LayerFactors {
+    /// The factors of a weight of this shape: outputs, inputs.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is out
+    /// of range.
+    pub fn build<R: Real>(self, shape: (usize, usize)) -> Result<LayerPreconditioner<R>> {
+        self.validate()?;
+        Ok(LayerPreconditioner::new(self, shape))
+    }
+}
+
 impl<R: Real> LayerPreconditioner<R> {
-    pub(super) fn new(options: LayerFactors, shape: (usize, usize)) -> Self {
+    fn new(options: LayerFactors, shape: (usize, usize)) -> Self {
         let told = options.factor_options(1, 0);
         let factors = [shape.0, shape.1].map(|n| Factor::new(n, &told));
         Self { options, shape, factors, observations: 0, updates: 0, failures: 0, problem: "" }

@@ -31,7 +31,7 @@ impl crate::hyper::OptionValue for ClasspVariant {
 ///
 /// *Use it when* a model must learn one task after another without replaying the old data: weights
 /// that the first task used much have a large sum and move little, weights it did not need stay
-/// free. *Not when* there is only one task; it is slower than [`Adagrad`](super::Adagrad) then.
+/// free. *Not when* there is only one task; it is slower than [`Adagrad`](crate::first_order::Adagrad) then.
 ///
 /// ```text
 /// where g² > θ:   A ← A + |g|^q

@@ -7,7 +7,7 @@ use crate::state::SlotInit;
 ///
 /// *Use it when* a direction needs no moments of its own: plain gradients, or behind
 /// [`Shampoo`](crate::second_order::Shampoo). *Not when* gradients of different layers differ in
-/// size: use [`ScheduleFreeAdamW`](super::ScheduleFreeAdamW).
+/// size: use [`ScheduleFreeAdamW`](crate::first_order::ScheduleFreeAdamW).
 ///
 /// Gradients are taken at `y`, where the parameters stand while training; the model to use is the
 /// average `x`. Call [`eval`](crate::optim::Optimizer::eval) before evaluating or saving the model,

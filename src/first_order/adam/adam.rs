@@ -1,11 +1,11 @@
-use super::moments::{AdamCoefficients, Correction};
+use super::coefficients::{AdamCoefficients, Correction};
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, WeightDecay};
 
 /// Adam: adaptive moments.
 ///
 /// *Use it when* you reproduce results made with it. *Not when* you want weight decay: coupled
-/// decay is divided by the second moment like any gradient; [`AdamW`](super::AdamW) decays all
+/// decay is divided by the second moment like any gradient; [`AdamW`](crate::first_order::AdamW) decays all
 /// weights alike.
 ///
 /// ```text

@@ -37,7 +37,7 @@ use std::ops::Range;
 ///
 /// # Examples
 /// ```
-/// use eigenstep::{first_order::Projected, prelude::*};
+/// use eigenstep::{constrained::Projected, prelude::*};
 /// use ndarray::array;
 ///
 /// let mut w = array![0.5f32, 0.5];
