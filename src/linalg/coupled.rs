@@ -1,11 +1,13 @@
 //! Coupled iterations for inverse p-th roots: X → A^(−1/p) and M = Xᵖ A → I together, by products
 //! alone.
 
-use super::backend::Task;
 use super::checks::invalid;
+use super::damping::RidgeRetry;
+use super::functions::matmul;
 use super::norms::{frobenius, max_abs, symmetrized};
 use super::routines::NO_CONVERGENCE;
-use super::{RidgeRetry, matmul, spectral_norm};
+use super::spectral::spectral_norm;
+use super::task::Task;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::Array2;

@@ -10,7 +10,7 @@
 //! faer's eigenvalue iteration can give up on matrices whose entries span more than the digits of
 //! the number type; the native one then takes over.
 
-use super::Triangle;
+use super::backend::Triangle;
 use super::layout::{from_columns, turn, write};
 use super::native::Native;
 use super::routines::{NOT_POSITIVE, Outcome, Routines};

@@ -1,9 +1,9 @@
 //! How well a Kronecker product describes the second moment of gradients: a diagnostic.
 
-use super::backend::Task;
+use super::functions::{gram_left, gram_right, matmul};
 use super::norms::{frobenius, inner, max_abs};
 use super::routines::NO_CONVERGENCE;
-use super::{gram_left, gram_right, matmul};
+use super::task::Task;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::linalg::kron;

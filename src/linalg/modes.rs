@@ -1,6 +1,8 @@
 //! Tensors seen along one dimension, the *mode*, at a time.
 
-use super::{Backend, add_gram_left, add_gram_right, mirror_lower};
+use super::backend::Backend;
+use super::functions::{add_gram_left, add_gram_right};
+use super::layout::mirror_lower;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayD, ArrayRef2, ArrayView2, ArrayViewD, ArrayViewMut2};

@@ -4,8 +4,9 @@
 //! transposed matrix is stored.
 #![allow(clippy::indexing_slicing)] // the algorithms are statements about index ranges
 
+use super::backend::Triangle;
 use super::routines::{NO_CONVERGENCE, NOT_POSITIVE, Outcome, Routines};
-use super::{Triangle, reciprocal_power_of_two, sorted};
+use super::scale::{reciprocal_power_of_two, sorted};
 use crate::numeric::Real;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};

@@ -1,9 +1,12 @@
 //! Eigenvectors of a matrix that changes slowly, from those it had before.
 
-use super::backend::{Task, largest};
+use super::backend::{Backend, Eigh};
+use super::functions::{matmul, qr};
 use super::layout::transposed;
 use super::norms::frobenius;
-use super::{Backend, Eigh, QrSigns, matmul, qr, qr_with, sorted};
+use super::scale::sorted;
+use super::signs::{QrSigns, qr_with};
+use super::task::{Task, largest};
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef2, Axis, Zip};

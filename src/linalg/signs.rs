@@ -2,7 +2,8 @@
 
 #![allow(clippy::indexing_slicing)] // the elimination is a statement about index ranges
 
-use super::{Qr, qr};
+use super::backend::Qr;
+use super::functions::qr;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayRef2, Zip, s};

@@ -1,6 +1,6 @@
 //! Less when a metric no longer gets better.
 
-use super::PerGroup;
+use super::per_group::PerGroup;
 use super::scheduler::write_all;
 use crate::error::Result;
 use crate::hyper::{Hyperparameters, OptionValue, Range};
@@ -117,7 +117,7 @@ impl ReduceOnPlateau {
     }
 
     fn options(&self) -> Vec<(String, f64)> {
-        let mut options = super::table_of(self);
+        let mut options = super::rate::table_of(self);
         self.min_lr.list("min_lr", &mut options);
         options
     }

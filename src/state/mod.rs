@@ -4,6 +4,7 @@
 mod bytes;
 pub(crate) mod chunk;
 mod dict;
+mod kind;
 mod reader;
 mod record;
 #[cfg(feature = "safetensors")]
@@ -14,8 +15,8 @@ mod storage;
 pub use bytes::StateBytes;
 pub(crate) use dict::problem;
 pub use dict::{Dtype, Scalar, StateDict, StateTensor};
+pub use kind::{SlotInit, SlotKind};
 pub(crate) use reader::StateReader;
 pub use record::{Lookup, Record};
 pub(crate) use record::{numel_fits, parse_shape};
-pub use slot::{SlotInit, SlotKind};
 pub use storage::{Rounding, Storage};

@@ -1,7 +1,6 @@
 //! The part of a state dict that belongs to one key prefix, for writing and for reading.
 
 use super::dict::{Dtype, Scalar, StateDict, StateTensor, problem};
-use super::slot::check_tensor;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use std::cell::RefCell;
@@ -142,6 +141,25 @@ impl<'d> Lookup<'d> {
             self.used.borrow_mut().insert(key);
         }
     }
+}
+
+/// A tensor must have the shape asked for, and as many bytes as its shape says.
+pub(super) fn check_tensor(
+    tensor: &StateTensor,
+    shape: &[usize],
+    name: &str,
+    lookup: &Lookup<'_>,
+) -> Result<()> {
+    if tensor.shape != shape {
+        let found = &tensor.shape;
+        return Err(lookup.problem(name, format!("expected shape {shape:?}, found {found:?}")));
+    }
+    let expected = tensor.numel().and_then(|numel| numel.checked_mul(tensor.dtype.size()));
+    if expected != Some(tensor.bytes.len()) {
+        let found = tensor.bytes.len();
+        return Err(lookup.problem(name, format!("shape {shape:?} does not fit {found} bytes")));
+    }
+    Ok(())
 }
 
 /// A comma-separated list of sizes whose product is a possible number of elements.

@@ -2,7 +2,8 @@
 
 use super::chunk::{Rank1Chunk, SlotChunk, SlotCursor};
 use super::dict::{Dtype, Scalar, StateTensor};
-use super::record::{Lookup, Record};
+use super::kind::{SlotInit, SlotKind};
+use super::record::{Lookup, Record, check_tensor};
 use super::storage::Storage;
 use crate::error::Result;
 use crate::kernel::Isa;
@@ -15,28 +16,6 @@ use crate::quant::{
 
 /// Elements that a whole slot is decoded by at a time: every block of codes divides it.
 const PART: usize = 4096;
-
-/// What a state slot holds; the codec picks its code table from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotKind {
-    /// Numbers of both signs: first moments, momentum.
-    Signed,
-    /// Numbers `>= 0`: second moments.
-    Unsigned,
-    /// A point in parameter space: Schedule-Free's `z`, Prodigy's `p0`. Steps are far smaller than
-    /// the codes of few bits are apart, so a point stays in full precision unless it is asked for
-    /// by name.
-    Point,
-}
-
-/// What a slot holds before its first step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum SlotInit {
-    /// The same number everywhere.
-    Value(f64),
-    /// A copy of the parameter.
-    Parameter,
-}
 
 /// A slot of a tensor, before it has memory.
 #[derive(Clone, Copy, Debug)]
@@ -372,23 +351,4 @@ fn read_floats<R: Real>(
             return Err(lookup.problem(name, format!("expected F32, F64 or Bf16, found {other:?}")));
         }
     })
-}
-
-/// A tensor must have the shape asked for, and as many bytes as its shape says.
-pub(super) fn check_tensor(
-    tensor: &StateTensor,
-    shape: &[usize],
-    name: &str,
-    lookup: &Lookup<'_>,
-) -> Result<()> {
-    if tensor.shape != shape {
-        let found = &tensor.shape;
-        return Err(lookup.problem(name, format!("expected shape {shape:?}, found {found:?}")));
-    }
-    let expected = tensor.numel().and_then(|numel| numel.checked_mul(tensor.dtype.size()));
-    if expected != Some(tensor.bytes.len()) {
-        let found = tensor.bytes.len();
-        return Err(lookup.problem(name, format!("shape {shape:?} does not fit {found} bytes")));
-    }
-    Ok(())
 }

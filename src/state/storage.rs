@@ -1,6 +1,6 @@
 //! How an optimizer stores what it remembers, and how it rounds parameters.
 
-use super::slot::SlotKind;
+use super::kind::SlotKind;
 use crate::error::{Error, Result};
 use crate::quant::{Precision, SlotFormat, StatePolicy};
 

@@ -15,7 +15,7 @@ pub use map::MatrixMap;
 pub use symmetric::QuantizedSymmetric;
 pub use triangular::QuantizedTriangular;
 
-use super::invalid;
+use super::blockwise::invalid;
 use crate::error::Result;
 use std::fmt;
 

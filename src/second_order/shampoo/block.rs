@@ -1,7 +1,8 @@
 //! The factors of one block, and what they do to a gradient.
 
 use super::super::graft::GraftState;
-use super::{Combination, Shampoo, Statistic};
+use super::config::Shampoo;
+use super::pipeline::{Combination, Statistic};
 use crate::error::Result;
 use crate::kernel::scratch::with_scratch;
 use crate::linalg::modes;

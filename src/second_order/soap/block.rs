@@ -1,7 +1,8 @@
 //! One block: the inner rule's slots in the eigenbasis, and the basis.
 
+use super::config::Soap;
+use super::options::SoapOrder;
 use super::side::{Renewal, Side, Turn};
-use super::{Soap, SoapOrder};
 use crate::error::{Error, Result};
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;

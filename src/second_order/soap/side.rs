@@ -1,6 +1,7 @@
 //! Statistic and basis of one dimension.
 
-use super::{BasisSolver, Soap, SoapOrder};
+use super::config::Soap;
+use super::options::{BasisSolver, SoapOrder};
 use crate::error::Result;
 use crate::linalg::{
     QrSigns, column_products, eigh, matmul, mirror_lower, qr, qr_turn, sorted, symmetric_from_lower,
