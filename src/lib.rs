@@ -64,7 +64,7 @@
 //!   direction and state out. Threads, instruction sets, groups, bits and files are the engine's, so
 //!   a rule of your own has all of them from the start.
 //! - **A matrix method is the mathematics of one block** ([`MatrixMethod`](optim::MatrixMethod)), and
-//!   any rule stands behind it: `Shampoo { base: Lion::default(), .. }`.
+//!   any rule stands behind it: `Shampoo { inner: Lion::default(), .. }`.
 //! - **An estimate is a gradient** ([`zeroth_order`]): losses at perturbed parameters in, a recipe of a
 //!   gradient out, for any optimizer; no tensor is stored.
 //! - **Precision is storage.** Any rule takes any state precision; `bf16` and `f16` parameters keep

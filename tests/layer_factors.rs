@@ -188,7 +188,7 @@ fn shampoo_is_a_special_case() {
         for storage in [FactorStorage::Dense].into_iter().chain(full_rank) {
             let (damping, beta) = (Damping::relative(1e-4), 0.9);
             let shampoo = Shampoo {
-                base: Sgd { lr: 1.0, ..Sgd::default() },
+                inner: Sgd { lr: 1.0, ..Sgd::default() },
                 storage,
                 damping,
                 factor_beta: beta,

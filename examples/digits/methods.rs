@@ -50,7 +50,7 @@ pub fn table() -> Vec<Method> {
         method("shampoo-4bit", |p| shampoo(FactorStorage::EIGEN4, p)),
         method("soap", |p| soap(BasisStorage::Full, p)),
         method("soap-4bit", |p| soap(BasisStorage::FOUR_BIT, p)),
-        method("muon", |p| matrix(Muon { lr: 0.02, rest_lr_ratio: 0.25, weight_decay: 0.01, ..Muon::default() }, p)),
+        method("muon", |p| matrix(Muon { lr: 0.02, fallback_lr_ratio: 0.25, weight_decay: 0.01, ..Muon::default() }, p)),
         method("s-mfac", |p| windowed(MFac { base: Momentum { lr: 0.02, ..Momentum::default() }, window: 64, damp: 1e-2, ..MFac::sparse(0.01) }, p)),
         method("s-ggt", |p| windowed(Ggt { base: Momentum { lr: 0.5, ..Momentum::default() }, window: 50, eps: 1e-2, ..Ggt::sparse(0.01) }, p)),
         method("mezo-adamw", |p| boxed(AdamW { lr: 3e-3, weight_decay: 0.0, ..AdamW::default() }, p)).estimated(32),
@@ -70,11 +70,11 @@ fn adamw(precision: Precision) -> Result<Boxed> {
 }
 
 fn shampoo(storage: FactorStorage, precision: Precision) -> Result<Boxed> {
-    let base = AdamW { lr: 5e-3, weight_decay: 0.01, ..AdamW::default() };
+    let inner = AdamW { lr: 5e-3, weight_decay: 0.01, ..AdamW::default() };
     let (update_factors_every, update_roots_every) = (5, 10);
     let damping = Damping::relative(1e-4);
     let shampoo = Shampoo {
-        base,
+        inner,
         storage,
         damping,
         update_factors_every,

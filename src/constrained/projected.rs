@@ -23,7 +23,7 @@ use std::ops::Range;
 ///
 /// | field | default | whose |
 /// |---|---|---|
-/// | `rule` | the rule's | – |
+/// | `inner` | the rule's | – |
 /// | `lower` | −∞ | – |
 /// | `upper` | +∞ | – |
 ///
@@ -41,8 +41,8 @@ use std::ops::Range;
 /// use ndarray::array;
 ///
 /// let mut w = array![0.5f32, 0.5];
-/// let rule = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
-/// let mut opt = Projected { lower: 0.0, upper: 1.0, ..Projected::new(rule) }.build()?;
+/// let inner = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
+/// let mut opt = Projected { lower: 0.0, upper: 1.0, ..Projected::with_inner(inner) }.build()?;
 /// for _ in 0..100 {
 ///     let grad = &w - &array![3.0, 0.25]; // the nearest point to (3, 1/4)
 ///     opt.step(&mut w, &grad)?;
@@ -57,8 +57,8 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Projected<R> {
-    /// The rule.
-    pub rule: R,
+    /// The inner optimizer.
+    pub inner: R,
     /// Smallest value of a parameter; may be `−∞`.
     pub lower: f64,
     /// Largest value of a parameter; may be `+∞`.
@@ -66,15 +66,15 @@ pub struct Projected<R> {
 }
 
 impl<R> Projected<R> {
-    /// A rule without bounds.
-    pub fn new(rule: R) -> Self {
-        Self { rule, lower: f64::NEG_INFINITY, upper: f64::INFINITY }
+    /// This rule without bounds.
+    pub fn with_inner(inner: R) -> Self {
+        Self { inner, lower: f64::NEG_INFINITY, upper: f64::INFINITY }
     }
 }
 
 impl<R: Default> Default for Projected<R> {
     fn default() -> Self {
-        Self::new(R::default())
+        Self::with_inner(R::default())
     }
 }
 
@@ -82,16 +82,16 @@ impl<R: Rule> Hyperparameters for Projected<R> {
     const NAME: &'static str = "Projected";
 
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
-        self.rule.visit_options(visitor);
+        self.inner.visit_options(visitor);
         let range = Admissible::Number;
         visitor(Hyper { name: "lower", range, value: &mut self.lower });
         visitor(Hyper { name: "upper", range, value: &mut self.upper });
     }
 
     fn validate_together(&self) -> Result<()> {
-        self.rule.validate_together()?;
+        self.inner.validate_together()?;
         if R::TWO_POINTS {
-            return Err(Self::invalid("rule", "a rule with one point", R::NAME));
+            return Err(Self::invalid("inner", "a rule with one point", R::NAME));
         }
         if self.lower > self.upper {
             let expected = format!("at least `lower`, {}", self.lower);
@@ -104,7 +104,7 @@ impl<R: Rule> Hyperparameters for Projected<R> {
 /// Coefficients of the rule, and the bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct ProjectedCoefficients<C, R> {
-    rule: C,
+    inner: C,
     lower: R,
     upper: R,
 }
@@ -117,7 +117,7 @@ impl<M: Rule> Rule for Projected<M> {
 
     fn coefficients<R: Real>(&self, t: u64, scalars: &M::Scalars) -> Self::Coefficients<R> {
         let (lower, upper) = (R::of(self.lower), R::of(self.upper));
-        ProjectedCoefficients { rule: self.rule.coefficients(t, scalars), lower, upper }
+        ProjectedCoefficients { inner: self.inner.coefficients(t, scalars), lower, upper }
     }
 
     #[inline(always)]
@@ -127,11 +127,11 @@ impl<M: Rule> Rule for Projected<M> {
         g: R,
         s: M::State<R>,
     ) -> (R, M::State<R>) {
-        M::direction(&c.rule, p, g, s)
+        M::direction(&c.inner, p, g, s)
     }
 
     fn step_size(&self, t: u64, scalars: &M::Scalars) -> f64 {
-        self.rule.step_size(t, scalars)
+        self.inner.step_size(t, scalars)
     }
 
     #[inline(always)]
@@ -142,38 +142,38 @@ impl<M: Rule> Rule for Projected<M> {
         g: R,
         s: M::State<R>,
     ) -> (R, M::State<R>) {
-        let (p, s) = M::update(&c.rule, a, p, g, s);
+        let (p, s) = M::update(&c.inner, a, p, g, s);
         // comparisons let NaN through, where min and max would hide it
         let p = if p < c.lower { c.lower } else { p };
         (if p > c.upper { c.upper } else { p }, s)
     }
 
     fn decay(&self) -> WeightDecay {
-        self.rule.decay()
+        self.inner.decay()
     }
 
     fn maximize(&self) -> bool {
-        self.rule.maximize()
+        self.inner.maximize()
     }
 
     fn uses_slot(&self, slot: usize) -> bool {
-        self.rule.uses_slot(slot)
+        self.inner.uses_slot(slot)
     }
 
     fn slot_init(&self, slot: usize) -> SlotInit {
-        self.rule.slot_init(slot)
+        self.inner.slot_init(slot)
     }
 
     fn slot_stride(&self, slot: usize) -> usize {
-        self.rule.slot_stride(slot)
+        self.inner.slot_stride(slot)
     }
 
     fn begin(&self, scalars: &mut M::Scalars) {
-        self.rule.begin(scalars);
+        self.inner.begin(scalars);
     }
 
     fn passes(&self) -> Range<usize> {
-        self.rule.passes()
+        self.inner.passes()
     }
 
     #[inline(always)]
@@ -184,22 +184,22 @@ impl<M: Rule> Rule for Projected<M> {
         g: R,
         s: M::State<R>,
     ) -> Sums {
-        M::measure(pass, &c.rule, p, g, s)
+        M::measure(pass, &c.inner, p, g, s)
     }
 
     fn measure_stride(&self) -> usize {
-        self.rule.measure_stride()
+        self.inner.measure_stride()
     }
 
     fn combine(&self, pass: usize, total: &Sums, scalars: &mut M::Scalars) {
-        self.rule.combine(pass, total, scalars);
+        self.inner.combine(pass, total, scalars);
     }
 
     fn refine<R: Real>(&self, pass: usize, measured: &Measured, c: &mut Self::Coefficients<R>) {
-        self.rule.refine(pass, measured, &mut c.rule);
+        self.inner.refine(pass, measured, &mut c.inner);
     }
 
     fn check_group(&self, first: &Self) -> Result<()> {
-        self.rule.check_group(&first.rule)
+        self.inner.check_group(&first.inner)
     }
 }

@@ -8,17 +8,17 @@
 #[cfg(target_arch = "x86_64")]
 mod cast;
 pub(crate) mod finite;
+pub(crate) mod huge_pages;
 pub mod isa;
 pub(crate) mod nibbles;
-pub(crate) mod pages;
 pub(crate) mod parallel;
 mod prefetch;
-pub(crate) mod reach;
 pub(crate) mod scratch;
 pub(crate) mod signs;
 pub(crate) mod squares;
 pub(crate) mod stream;
 pub mod sweep;
+pub(crate) mod threshold;
 
 pub use isa::{Isa, Kernel};
 pub use sweep::{SUMS, Slots, Sums};

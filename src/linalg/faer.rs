@@ -11,7 +11,7 @@
 //! the number type; the native one then takes over.
 
 use super::backend::Triangle;
-use super::layout::{from_columns, turn, write};
+use super::layout::{from_columns, transpose_parts, write};
 use super::native::Native;
 use super::routines::{NOT_POSITIVE, Outcome, Routines};
 use crate::kernel::parallel;
@@ -282,7 +282,7 @@ fn aligned<R: Real + RealField>(a: ArrayView2<'_, R>) -> Mat<R> {
     let Some(entries) = a.as_slice() else { return view(a).to_owned() };
     let mut copy = Mat::zeros(rows, columns);
     let row = |i: usize| entries.get(i * columns..).unwrap_or_default();
-    turn((columns, rows), row, |j, start, part| {
+    transpose_parts((columns, rows), row, |j, start, part| {
         if let Some(column) = copy.col_mut(j).try_as_col_major_mut() {
             write(column.as_slice_mut(), start, part);
         }

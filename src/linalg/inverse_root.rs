@@ -336,7 +336,7 @@ pub fn eigen_inverse_root<R: Real>(
     Ok(root)
 }
 
-/// A^(−`exponent`) from an approximate eigenbasis, which is turned further by the QR algorithm.
+/// A^(−`exponent`) from an approximate eigenbasis, which the QR algorithm improves.
 ///
 /// `a`: n × n, symmetric positive semidefinite; `basis`: n × n, orthogonal, of a matrix like `a`.
 /// Returns the root of A + εI and the better basis. As [`InverseRoot::Eigh`] with `perturb_before`,

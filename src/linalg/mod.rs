@@ -6,7 +6,7 @@
 //! On them stand the pieces of preconditioners: inverse roots ([`InverseRoot`]), polar factors
 //! ([`NewtonSchulz`], [`bjorck()`]), eigenbases that follow a changing matrix
 //! ([`orthogonal_iteration()`], [`qr_algorithm`]), shapes and blocks ([`merge_small_dims`],
-//! [`blocks`]), and a measure of Kronecker products ([`Kronecker`]).
+//! [`blocks`]), and a measure of Kronecker products ([`KroneckerFit`]).
 //!
 //! # Promises
 //!
@@ -47,7 +47,7 @@ mod facade;
 mod faer;
 mod functions;
 mod inverse_root;
-mod kronecker;
+mod kronecker_fit;
 #[cfg(feature = "lapack")]
 mod lapack;
 mod layout;
@@ -74,12 +74,12 @@ pub use functions::{
     solve_triangular, svd, symmetric_from_lower,
 };
 pub use inverse_root::{InverseRoot, eigen_inverse_root, qr_inverse_root};
-pub use kronecker::Kronecker;
+pub use kronecker_fit::KroneckerFit;
 pub(crate) use layout::mirror_lower;
 pub use modes::{mode_gram, mode_product};
 pub use newton_schulz::{NewtonSchulz, NewtonSchulzScratch};
 pub(crate) use norms::frobenius;
-pub(crate) use orthogonal_iteration::{column_products, qr_turn};
+pub(crate) use orthogonal_iteration::{column_products, qr_algorithm_with_rotation};
 pub use orthogonal_iteration::{
     eigenbasis_error, orthogonal_iteration, orthogonal_iteration_with, qr_algorithm,
     rayleigh_quotients,

@@ -153,12 +153,12 @@ pub fn qr_algorithm<R: Real>(
     tolerance: f64,
     max_iterations: usize,
 ) -> Result<Eigh<R>> {
-    let (values, basis, _) = qr_turn(a, q, tolerance, max_iterations)?;
+    let (values, basis, _) = qr_algorithm_with_rotation(a, q, tolerance, max_iterations)?;
     Ok((values, basis))
 }
 
 /// [`qr_algorithm`], and the rotation Q₀ᵀ Q from the basis that it began with.
-pub(crate) fn qr_turn<R: Real>(
+pub(crate) fn qr_algorithm_with_rotation<R: Real>(
     a: &ArrayRef2<R>,
     q: &ArrayRef2<R>,
     tolerance: f64,

@@ -13,7 +13,7 @@ use ndarray::{Array2, ArrayRef2, Zip, s};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum QrSigns {
     /// Rᵢᵢ ≥ 0. The decomposition is a continuous function of the matrix: a basis that follows a
-    /// slowly changing matrix turns, and never jumps to its mirror image.
+    /// slowly changing matrix rotates, and never jumps to its mirror image.
     #[default]
     Positive,
     /// What `geqrf` and `orgqr` return, and so PyTorch, NumPy and SciPy.

@@ -6,7 +6,7 @@ use super::vectored::Vectored;
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
-use crate::kernel::pages::Buffer;
+use crate::kernel::huge_pages::Buffer;
 use crate::numeric::{Element, Real};
 use crate::state::{Lookup, Record, StateBytes};
 use std::fmt::Debug;

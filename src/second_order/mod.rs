@@ -14,28 +14,28 @@
 //! [`curvature`](crate::curvature).
 
 mod descent;
-mod dimensions;
 pub mod factor;
 mod graft;
 mod muon;
+mod mup;
+mod per_axis;
 mod polar;
+mod reshape;
 mod shampoo;
 pub mod soap;
 mod steepest;
-mod view;
-mod width;
 
 pub use descent::Descent;
 pub use graft::{Graft, GraftMoment};
 pub use muon::Muon;
+pub use mup::{LayerRole, UpdateKind, WidthScales, mup_scales};
 pub use polar::{LrAdjustment, Orthogonalization, PolarBlock};
+pub use reshape::Reshape;
 pub use shampoo::{
     Combination, Exponent, Exponents, GraftScope, Pipeline, Shampoo, ShampooBlock, Statistic,
 };
 pub use soap::Soap;
 pub use steepest::{Norm, SteepestDescent};
-pub use view::View;
-pub use width::{LayerRole, UpdateKind, WidthScales, mup_scales};
 
 /// Calls `$macro!(Type)` for every matrix method: the list that the common tests read.
 #[macro_export]

@@ -34,8 +34,8 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// | `eps` | 1e-7 | paper |
 /// | `adjust_lr` | `Original` | paper |
 /// | `orthogonalize` | true | false: this group is AdamW's |
-/// | `rest_lr_ratio` | 1 | AdamW's learning rate is `lr` times this |
-/// | `rest_betas`, `rest_eps`, `rest_weight_decay` | (0.9, 0.999), 1e-8, 0.01 | PyTorch's AdamW |
+/// | `fallback_lr_ratio` | 1 | AdamW's learning rate is `lr` times this |
+/// | `fallback_betas`, `fallback_eps`, `fallback_weight_decay` | (0.9, 0.999), 1e-8, 0.01 | PyTorch's AdamW |
 ///
 /// State: `momentum_buffer` (B), 4 bytes per `f32` parameter; `with_state_precision` codes it like
 /// any slot, 1.03 bytes with `INT8_LINEAR`. AdamW's parameters have AdamW's slots.
@@ -93,13 +93,13 @@ pub struct Muon {
     pub orthogonalize: bool,
     /// Learning rate of AdamW for all that is no matrix, as a multiple of `lr`; at least 0. With
     /// [`LrAdjustment::MatchRmsAdamW`] the same rate serves both.
-    pub rest_lr_ratio: f64,
+    pub fallback_lr_ratio: f64,
     /// AdamW's decay rates, each in `[0, 1)`.
-    pub rest_betas: (f64, f64),
+    pub fallback_betas: (f64, f64),
     /// AdamW's stabiliser `>= 0`.
-    pub rest_eps: f64,
+    pub fallback_eps: f64,
     /// AdamW's decoupled weight decay `>= 0`.
-    pub rest_weight_decay: f64,
+    pub fallback_weight_decay: f64,
 }
 
 impl Default for Muon {
@@ -114,10 +114,10 @@ impl Default for Muon {
             eps: 1e-7,
             adjust_lr: LrAdjustment::default(),
             orthogonalize: true,
-            rest_lr_ratio: 1.0,
-            rest_betas: (0.9, 0.999),
-            rest_eps: 1e-8,
-            rest_weight_decay: 0.01,
+            fallback_lr_ratio: 1.0,
+            fallback_betas: (0.9, 0.999),
+            fallback_eps: 1e-8,
+            fallback_weight_decay: 0.01,
         }
     }
 }
@@ -130,11 +130,11 @@ crate::hyperparameters!(Muon, "Muon", {
     "ns_steps": CountFrom(1) = ns_steps;
     "eps": NonNegative = eps;
     "orthogonalize": Flag = orthogonalize;
-    "rest_lr_ratio": NonNegative = rest_lr_ratio;
-    "rest_betas.0": UnitHalfOpen = rest_betas.0;
-    "rest_betas.1": UnitHalfOpen = rest_betas.1;
-    "rest_eps": NonNegative = rest_eps;
-    "rest_weight_decay": NonNegative = rest_weight_decay;
+    "fallback_lr_ratio": NonNegative = fallback_lr_ratio;
+    "fallback_betas.0": UnitHalfOpen = fallback_betas.0;
+    "fallback_betas.1": UnitHalfOpen = fallback_betas.1;
+    "fallback_eps": NonNegative = fallback_eps;
+    "fallback_weight_decay": NonNegative = fallback_weight_decay;
 });
 
 impl MatrixMethod for Muon {
@@ -148,10 +148,10 @@ impl MatrixMethod for Muon {
 
     fn plain(&self) -> AdamW {
         AdamW {
-            lr: self.lr * self.rest_lr_ratio,
-            betas: self.rest_betas,
-            eps: self.rest_eps,
-            weight_decay: self.rest_weight_decay,
+            lr: self.lr * self.fallback_lr_ratio,
+            betas: self.fallback_betas,
+            eps: self.fallback_eps,
+            weight_decay: self.fallback_weight_decay,
             ..AdamW::default()
         }
     }

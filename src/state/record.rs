@@ -6,6 +6,15 @@ use crate::numeric::Element;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+/// Scalars that older state dicts have under another name: the name now, and then.
+const RENAMED: [(&str, &str); 5] = [
+    ("fallback_lr_ratio", "rest_lr_ratio"),
+    ("fallback_betas.0", "rest_betas.0"),
+    ("fallback_betas.1", "rest_betas.1"),
+    ("fallback_eps", "rest_eps"),
+    ("fallback_weight_decay", "rest_weight_decay"),
+];
+
 /// Writes entries under a prefix.
 #[derive(Debug)]
 pub struct Record<'d> {
@@ -71,12 +80,15 @@ impl<'d> Lookup<'d> {
         found
     }
 
-    /// The scalar `{prefix}.{name}`, if there is one.
+    /// The scalar `{prefix}.{name}`, if there is one; in older dicts under the name that it had then.
     pub fn scalar(&self, name: &str) -> Option<&'d Scalar> {
-        let key = self.key(name);
-        let found = self.dict.scalars.get(&key);
-        self.mark(key, found.is_some());
-        found
+        let former = RENAMED.iter().find(|(now, _)| *now == name).map(|(_, then)| *then);
+        [name].into_iter().chain(former).find_map(|name| {
+            let key = self.key(name);
+            let found = self.dict.scalars.get(&key);
+            self.mark(key, found.is_some());
+            found
+        })
     }
 
     /// Shape of any tensor `{prefix}.{slot}`.

@@ -7,7 +7,7 @@ use super::record::{Lookup, Record, check_tensor};
 use super::storage::Storage;
 use crate::error::Result;
 use crate::kernel::Isa;
-use crate::kernel::pages::Buffer;
+use crate::kernel::huge_pages::Buffer;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::{Element, Real};
 use crate::quant::{

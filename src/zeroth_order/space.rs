@@ -2,7 +2,7 @@
 //! perturbed and put back.
 
 use crate::error::{Error, Result};
-use crate::kernel::pages::Buffer;
+use crate::kernel::huge_pages::Buffer;
 use crate::kernel::parallel::for_each_piece;
 use crate::kernel::stream;
 use crate::numeric::{Element, Real};

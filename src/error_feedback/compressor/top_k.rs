@@ -6,7 +6,7 @@
 //! entries. The result does not depend on the guess.
 
 use super::selection::block_count;
-use crate::kernel::reach::Reaching;
+use crate::kernel::threshold::Reaching;
 use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
 use num_traits::{PrimInt, Zero};

@@ -192,7 +192,7 @@ pub enum RootSolver {
         /// Absolute.
         atol: f64,
     },
-    /// From eigenvectors that are kept, 4n² bytes more in `f32`, and turned a little further by the
+    /// From eigenvectors that are kept, 4n² bytes more in `f32`, and improved a little by the
     /// QR algorithm: far cheaper than a decomposition, and not quite as exact. For dense factors;
     /// stored eigenvectors serve by themselves.
     Qr {

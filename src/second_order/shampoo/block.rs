@@ -8,8 +8,8 @@ use crate::kernel::scratch::with_scratch;
 use crate::linalg::modes;
 use crate::numeric::Real;
 use crate::optim::{BlockState, BlockStep};
-use crate::second_order::dimensions::each_dimension;
 use crate::second_order::factor::{Factor, reason};
+use crate::second_order::per_axis::each_axis;
 use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
@@ -96,7 +96,7 @@ impl<R: Real> ShampooBlock<R> {
                 (0..order).map(|axis| Some(self.without(axis, &step.gradient))).collect()
             }
         };
-        each_dimension(&mut self.factors, &self.shape, |axis, factor| {
+        each_axis(&mut self.factors, &self.shape, |axis, factor| {
             let options = method.factor_options(order, axis, step.t);
             let whitened = whitened.get(axis).and_then(Option::as_ref);
             let gradient = whitened.map_or(step.gradient.view(), |whitened| whitened.view());
@@ -106,7 +106,7 @@ impl<R: Real> ShampooBlock<R> {
 
     fn refresh_roots<U: Sync>(&mut self, t: u64, method: &Shampoo<U>) -> Result<()> {
         let order = self.factors.len();
-        each_dimension(&mut self.factors, &self.shape, |axis, factor| {
+        each_axis(&mut self.factors, &self.shape, |axis, factor| {
             factor.refresh_root(&method.factor_options(order, axis, t))
         })
     }
@@ -123,7 +123,7 @@ impl<R: Real> ShampooBlock<R> {
             let (spare, mut room) = scratch.split_at_mut(x.len());
             let decode = |axis| stored(axis).map(|(root, n)| root.load_in(n, &mut room));
             let roots: Vec<_> = (0..order).map(decode).collect();
-            modes::turn(x, spare, &self.shape, |axis| {
+            modes::multiply(x, spare, &self.shape, |axis| {
                 let root = roots.get(axis)?.as_ref()?;
                 // a root that rounding has made unsymmetric is used as it is stored: L̂ G R̂
                 Some(if axis == last { root.view() } else { root.t() })

@@ -8,12 +8,12 @@ use crate::linalg::{COUPLED_EXPONENT, CoupledNewton, Damping, QrSigns};
 use crate::optim::Rule;
 use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 use crate::second_order::graft::Graft;
-use crate::second_order::{Descent, View};
+use crate::second_order::{Descent, Reshape};
 
 /// Shampoo: the gradient of a matrix, whitened from both sides, into any element-wise rule.
 ///
 /// *Use it when* steps are dear and matrices not huge: it needs fewer of them than AdamW. *Not when*
-/// most parameters are vectors or very long tables; those get the base rule alone.
+/// most parameters are vectors or very long tables; those get the inner optimizer alone.
 ///
 /// ```text
 /// G ← g + λ₂·p                                            gradient_decay λ₂
@@ -21,19 +21,19 @@ use crate::second_order::{Descent, View};
 /// every update_roots_every steps     L̂ ← (L + εI)^(−1/4),  R̂ alike
 /// Ḡ = G, or an average of gradients                       filter_beta
 /// from step start on                 D = L̂ Ḡ R̂,  D ← D·‖A‖/(‖D‖ + tiny)   else D = A
-/// base                               p, s ← base(p, D, s)
+/// inner optimizer                    p, s ← inner(p, D, s)
 /// ```
 /// A is the direction of the method that is grafted, by default Ḡ itself ([`Graft`]). A tensor of k
-/// dimensions can have k factors, taken to the power −1/(2k) ([`View`], [`Exponents`]). Blocks larger
+/// dimensions can have k factors, taken to the power −1/(2k) ([`Reshape`], [`Exponents`]). Blocks larger
 /// than `max_dim` are cut, with factors of their own. Until the first root L̂ = R̂ = I.
 ///
 /// Three public implementations are values of [`Pipeline`]; the defaults are those of 4-bit Shampoo,
 /// [`Shampoo::distributed`] and [`Shampoo::scalable`] those of the others. All storages, solvers and
-/// bases go with all of them.
+/// inner optimizers go with all of them.
 ///
 /// | field | default | whose |
 /// |---|---|---|
-/// | `base` | `AdamW::default()` | paper: also SGD with momentum |
+/// | `inner` | `AdamW::default()` | paper: also SGD with momentum |
 /// | `pipeline` | `LOW_BIT` | 4-bit Shampoo |
 /// | `storage` | `Dense` | – ; [`FactorStorage::EIGEN4`] or [`FactorStorage::CHOLESKY4`] for 4 bits, [`FactorStorage::Double`] for `f64` |
 /// | `statistic` | `Gradient` | Shampoo; or KL-Shampoo |
@@ -51,7 +51,7 @@ use crate::second_order::{Descent, View};
 /// | `graft` | `Gradient` | paper's code |
 /// | `filter_beta` β₁ | 0 | no average; see [`Filter`](crate::optim::Filter) |
 /// | `filter_weight` β₃ | β₁ | |
-/// | `gradient_decay` λ₂ | 0 | L2 regularisation; other decay is the base's |
+/// | `gradient_decay` λ₂ | 0 | L2 regularisation; other decay is the inner optimizer's |
 /// | `start` | 1 | paper |
 /// | `update_factors_every` | 100 | paper |
 /// | `update_roots_every` | 500 | paper |
@@ -61,7 +61,7 @@ use crate::second_order::{Descent, View};
 ///
 /// State of an m × n block in `f32`: `Dense` and `Eigen` 8(m² + n²) bytes, `EIGEN4` and `CHOLESKY4`
 /// about 1.13(m² + n²); `graft_moment` with a [`GraftMoment`](crate::second_order::GraftMoment) and `filtered_grad`
-/// with a filter, 4 bytes per parameter each; the base's slots; and room for the direction, 4 bytes
+/// with a filter, 4 bytes per parameter each; the inner optimizer's slots; and room for the direction, 4 bytes
 /// per parameter.
 ///
 /// # Errors
@@ -76,7 +76,7 @@ use crate::second_order::{Descent, View};
 ///
 /// let mut w = Array2::from_shape_fn((96, 64), |(i, j)| (i * j) as f32).sin();
 /// let mut opt = Shampoo {
-///     base: Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() },
+///     inner: Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() },
 ///     storage: FactorStorage::EIGEN4,
 ///     damping: Damping::relative(1e-4),
 ///     update_factors_every: 2,
@@ -94,7 +94,7 @@ use crate::second_order::{Descent, View};
 ///
 /// # Differences
 /// As the published code of 4-bit Shampoo. Where that leaves the signs of eigenvectors to LAPACK,
-/// here R of every QR decomposition has a diagonal ≥ 0, so that eigenvectors turn continuously;
+/// here R of every QR decomposition has a diagonal ≥ 0, so that eigenvectors change continuously;
 /// with [`QrSigns::Lapack`] the numbers are those of the published code. Its 1-D tensors are grafted
 /// on themselves, a factor ‖g‖/(‖g‖ + 1e-12) that is left out here.
 ///
@@ -103,7 +103,7 @@ use crate::second_order::{Descent, View};
 /// counts its own, as in PyTorch's optimizers, which differs where gradients are missing. Its steps before
 /// `start` overwrite the filter when the graft is [`Graft::Gradient`] and nothing is corrected for
 /// bias; here the filter stays what it is. Scalable Shampoo runs a second momentum on the
-/// grafted direction and uses it until `start`; here the base, which can be any rule, has one state
+/// grafted direction and uses it until `start`; here the inner optimizer, which can be any rule, has one state
 /// that sees both directions. Its error of a root is max |M − I| of the iteration, here it is the
 /// spectral norm of A Xᵖ − I.
 ///
@@ -119,8 +119,8 @@ use crate::second_order::{Descent, View};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Shampoo<U = AdamW> {
-    /// What is done with the direction, and with all that has no factors.
-    pub base: U,
+    /// The inner optimizer: it takes the direction, and updates all tensors without factors.
+    pub inner: U,
     /// Which tensors are preconditioned, in how many dimensions, and what grafting acts on.
     pub pipeline: Pipeline,
     /// How factors are stored.
@@ -174,14 +174,15 @@ pub struct Shampoo<U = AdamW> {
 
 impl<U: Default> Default for Shampoo<U> {
     fn default() -> Self {
-        Self::with_base(U::default())
+        Self::with_inner(U::default())
     }
 }
 
 impl<U> Shampoo<U> {
-    fn with_base(base: U) -> Self {
+    /// The defaults around this rule.
+    pub fn with_inner(inner: U) -> Self {
         Self {
-            base,
+            inner,
             pipeline: Pipeline::LOW_BIT,
             storage: FactorStorage::default(),
             statistic: Statistic::default(),
@@ -209,13 +210,13 @@ impl<U> Shampoo<U> {
         }
     }
 
-    /// As Google's Scalable Shampoo, over any base rule (its own: momentum 0.9 with Nesterov's look
+    /// As Google's Scalable Shampoo, around any rule (its own: momentum 0.9 with Nesterov's look
     /// ahead).
     ///
     /// Statistics and roots at every step from the fifth on, blocks of 128, β 0.999, ε 1e-6·λmax,
     /// roots by coupled Newton iteration, tried again with a larger ridge where they are not good
     /// enough ([`CoupledNewton::SCALABLE`]), the length of the gradient.
-    pub fn scalable(base: U) -> Self {
+    pub fn scalable(inner: U) -> Self {
         Self {
             pipeline: Pipeline::SCALABLE,
             factor_beta: 0.999,
@@ -224,7 +225,7 @@ impl<U> Shampoo<U> {
             update_factors_every: 1,
             update_roots_every: 1,
             max_dim: 128,
-            ..Self::with_base(base)
+            ..Self::with_inner(inner)
         }
     }
 }
@@ -252,7 +253,7 @@ impl Shampoo<Descent> {
     /// # Ok::<(), eigenstep::Error>(())
     /// ```
     /// Momentum, dampening and all placements of weight decay but L2 are those of [`Descent`]; other
-    /// bases are [`PrimalAveraging`](crate::first_order::PrimalAveraging), or any rule.
+    /// choices are [`PrimalAveraging`](crate::first_order::PrimalAveraging), or any rule.
     pub fn distributed() -> Self {
         Self {
             pipeline: Pipeline::DISTRIBUTED,
@@ -267,7 +268,7 @@ impl Shampoo<Descent> {
             update_factors_every: 1,
             update_roots_every: 1,
             max_dim: 1024,
-            ..Self::with_base(Descent { lr: 1e-2, ..Descent::default() })
+            ..Self::with_inner(Descent { lr: 1e-2, ..Descent::default() })
         }
     }
 }
@@ -275,9 +276,9 @@ impl Shampoo<Descent> {
 impl<U: Rule> Hyperparameters for Shampoo<U> {
     const NAME: &'static str = "Shampoo";
 
-    /// The base's options under their own names, then the preconditioner's.
+    /// The inner optimizer's options under their own names, then the preconditioner's.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
-        self.base.visit_options(visitor);
+        self.inner.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });
         option("factor_beta", Range::Unit, &mut self.factor_beta);
         option("sum_of_grams", Range::Flag, &mut self.sum_of_grams);
@@ -299,7 +300,7 @@ impl<U: Rule> Hyperparameters for Shampoo<U> {
     }
 
     fn validate_together(&self) -> Result<()> {
-        self.base.validate_together()?;
+        self.inner.validate_together()?;
         self.storage.validate()?;
         let solver = self.root.inverse_root(self.damping);
         solver.validate()?;
@@ -323,8 +324,10 @@ impl<U: Rule> Hyperparameters for Shampoo<U> {
                 return Err(Self::invalid("graft.eps", expected, moment.eps.to_string()));
             }
         }
-        match self.pipeline.view {
-            View::Merged { dims: 0 } => Err(Self::invalid("pipeline.view.dims", "at least 1", "0")),
+        match self.pipeline.reshape {
+            Reshape::Merged { dims: 0 } => {
+                Err(Self::invalid("pipeline.reshape.dims", "at least 1", "0"))
+            }
             _ => Ok(()),
         }
     }

@@ -22,11 +22,11 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
     type Block<R: Real> = ShampooBlock<R>;
 
     fn rule(&self) -> U {
-        self.base.clone()
+        self.inner.clone()
     }
 
     fn plain(&self) -> U {
-        self.base.clone()
+        self.inner.clone()
     }
 
     fn partition(&self, shape: &[usize]) -> Option<Partition> {
@@ -61,7 +61,7 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
             let axes = (1..=8).flat_map(|order| (0..order).map(move |axis| (order, axis)));
             let has_factor = axes.map(|(order, axis)| method.exponents.of(order, axis) > 0.0);
             (
-                (method.storage, method.max_dim, method.min_numel, method.pipeline.view),
+                (method.storage, method.max_dim, method.min_numel, method.pipeline.reshape),
                 (method.root.keeps_basis(), method.graft.moment().is_some()),
                 method.filter_beta > 0.0,
                 has_factor.collect::<Vec<_>>(),
@@ -109,10 +109,10 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
         let numel = shape.iter().product::<usize>() as f64;
         let products = 2.0 * numel * shape.iter().sum::<usize>() as f64;
         let cubes: f64 = shape.iter().map(|&d| (d as f64).powi(3)).sum();
-        let turned =
+        let by_eigenvectors =
             matches!(self.storage, FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. });
-        let factors = products + if turned { 12.0 * cubes } else { 0.0 };
-        let roots = if turned { 18.0 } else { 11.0 } * cubes;
+        let factors = products + if by_eigenvectors { 12.0 * cubes } else { 0.0 };
+        let roots = if by_eigenvectors { 18.0 } else { 11.0 } * cubes;
         let if_due = |due, work| if due { work } else { 0.0 };
         products + if_due(factors_due, factors) + if_due(roots_due, roots)
     }

@@ -7,7 +7,7 @@ use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
 use crate::optim::{Delayed, Rule, check_embedded};
 use crate::quant::MatrixCodec;
-use crate::second_order::View;
+use crate::second_order::Reshape;
 
 /// SOAP: AdamW, or another element-wise rule, in the eigenbasis of Shampoo's statistics.
 ///
@@ -42,7 +42,7 @@ use crate::second_order::View;
 /// | `sides` | `All` | paper |
 /// | `ignored` | none | Distributed Shampoo (`ignored_basis_change_dims`) |
 /// | `max_dim` | 10000 | paper's code (`max_precond_dim`) |
-/// | `view` | `AsIs` | paper's code; `Leading` is its `merge_dims` |
+/// | `reshape` | `AsIs` | paper's code; `Leading` is its `merge_dims` |
 /// | `block_dim` | none | Distributed Shampoo cuts at 1024 |
 /// | `precondition_1d` | false | paper's code |
 /// | `normalize_grads` | false | paper's code: every U gets root mean square 1 |
@@ -90,9 +90,9 @@ use crate::second_order::View;
 /// ```
 ///
 /// # Differences
-/// The paper's code keeps M in the original basis and turns it at every step. Here it stays in the
-/// eigenbasis and is turned when that changes: the same numbers for slots that are linear in the
-/// gradients, for one product of matrices less per side and step. `normalize_grads` has the same
+/// The paper's code keeps M in the original basis and rotates it at every step. Here it stays in the
+/// eigenbasis and is rotated when that changes: the same numbers for slots that are linear in the
+/// gradients, with one matrix product less per side and step. `normalize_grads` has the same
 /// effect whatever the bias correction, and none on tensors without a basis.
 ///
 /// # Source
@@ -102,7 +102,7 @@ use crate::second_order::View;
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Soap<U = AdamW> {
-    /// What is done with the turned gradient, and with all that has no basis.
+    /// The inner optimizer: it runs on the rotated gradient, and on all tensors without a basis.
     pub inner: U,
     /// In which order statistic, basis and step follow each other.
     pub order: SoapOrder,
@@ -121,7 +121,7 @@ pub struct Soap<U = AdamW> {
     /// Longest dimension that gets a basis, at least 1.
     pub max_dim: usize,
     /// Which dimensions are seen as one; merged ones are no larger than `block_dim`, or `max_dim`.
-    pub view: View,
+    pub reshape: Reshape,
     /// Tensors longer than this along a dimension are cut into blocks with bases of their own.
     pub block_dim: Option<usize>,
     /// Whether vectors get a basis.
@@ -135,7 +135,7 @@ pub struct Soap<U = AdamW> {
 }
 
 impl<U> Soap<U> {
-    /// The defaults around another rule.
+    /// The defaults around this rule.
     pub fn with_inner(inner: U) -> Self {
         Self {
             inner,
@@ -147,7 +147,7 @@ impl<U> Soap<U> {
             sides: Sides::default(),
             ignored: Vec::new(),
             max_dim: 10_000,
-            view: View::AsIs,
+            reshape: Reshape::AsIs,
             block_dim: None,
             precondition_1d: false,
             normalize_grads: false,
@@ -228,7 +228,7 @@ impl<U: Rule<Scalars = ()>> Soap<U> {
 impl<U: Rule<Scalars = ()>> Hyperparameters for Soap<U> {
     const NAME: &'static str = "Soap";
 
-    /// The inner rule's options under their own names, then the basis's.
+    /// The inner optimizer's options under their own names, then the basis's.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.inner.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });

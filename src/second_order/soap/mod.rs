@@ -35,8 +35,8 @@ impl<U: Rule<Scalars = ()>> MatrixMethod for Soap<U> {
         if shape.contains(&0) {
             return None;
         }
-        let view = self.view.of(shape, self.block_dim.unwrap_or(self.max_dim))?;
-        let partition = Partition::new(view, self.block_dim.unwrap_or(usize::MAX));
+        let shape = self.reshape.of(shape, self.block_dim.unwrap_or(self.max_dim))?;
+        let partition = Partition::new(shape, self.block_dim.unwrap_or(usize::MAX));
         let has_basis = |shape: &[usize]| (0..shape.len()).any(|axis| self.has_basis(shape, axis));
         // blocks have no more than two sizes along a dimension, and these two have all of them
         let (first, last) = (partition.tiles().next(), partition.tiles().next_back());
@@ -46,9 +46,9 @@ impl<U: Rule<Scalars = ()>> MatrixMethod for Soap<U> {
 
     fn keeps_layout(&self, changed: &Self) -> bool {
         let layout = |method: &Self| {
-            let Self { storage, sides, max_dim, view, block_dim, .. } = method;
+            let Self { storage, sides, max_dim, reshape, block_dim, .. } = method;
             let numbers = (*max_dim, *block_dim, method.precondition_1d, method.min_numel);
-            (*storage, *sides, *view, numbers, method.ignored.clone())
+            (*storage, *sides, *reshape, numbers, method.ignored.clone())
         };
         layout(self) == layout(changed)
     }

@@ -27,13 +27,13 @@ use ndarray::{Array2, ArrayView2};
 ///
 /// # Examples
 /// ```
-/// use eigenstep::linalg::Kronecker;
+/// use eigenstep::linalg::KroneckerFit;
 /// use ndarray::array;
 ///
 /// let grads = [array![[1.0_f64, 2.0], [0.0, 1.0]], array![[-1.0, 1.0], [3.0, 0.5]]];
 /// let grads: Vec<_> = grads.iter().map(|g| g.view()).collect();
-/// let shampoo = Kronecker::shampoo_squared(&grads)?.cosine(&grads)?;
-/// let best = Kronecker::best(&grads, 1000, 1e-12)?.cosine(&grads)?;
+/// let shampoo = KroneckerFit::shampoo_squared(&grads)?.cosine(&grads)?;
+/// let best = KroneckerFit::best(&grads, 1000, 1e-12)?.cosine(&grads)?;
 /// assert!(0.5 < shampoo && shampoo <= best && best <= 1.0);
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
@@ -43,14 +43,14 @@ use ndarray::{Array2, ArrayView2};
 /// Shampoo's Preconditioner", 2024; C. F. Van Loan, N. Pitsianis, "Approximation with Kronecker
 /// Products", 1993.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Kronecker<R> {
+pub struct KroneckerFit<R> {
     /// L, m × m.
     pub left: Array2<R>,
     /// R, n × n.
     pub right: Array2<R>,
 }
 
-impl<R: Real> Kronecker<R> {
+impl<R: Real> KroneckerFit<R> {
     /// One step of power iteration from the identity on either side, which is the *square* of
     /// Shampoo's preconditioner.
     ///

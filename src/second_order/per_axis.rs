@@ -5,7 +5,7 @@ use crate::kernel::parallel::for_each;
 
 /// Changes what every dimension of a block of this shape has, each on a thread of its own if there are any
 /// to spare. All are tried; the error is that of the first dimension that has one.
-pub(super) fn each_dimension<T: Send>(
+pub(super) fn each_axis<T: Send>(
     held: &mut [Option<T>],
     shape: &[usize],
     change: impl Fn(usize, &mut T) -> Result<()> + Sync + Send,

@@ -5,7 +5,7 @@ use crate::linalg::{matrix_shape, merge_leading_dims, merge_small_dims};
 /// What a tensor is seen as before it is cut into blocks, of a largest size `d` along a dimension.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum View {
+pub enum Reshape {
     /// As it is, with something for every dimension, those of size 1 included; nothing for a scalar,
     /// which has none.
     #[default]
@@ -24,7 +24,7 @@ pub enum View {
     Leading,
 }
 
-impl View {
+impl Reshape {
     /// The shape that a tensor of this shape is given; `None`: it is no matrix, and should be one.
     pub(super) fn of(self, shape: &[usize], largest: usize) -> Option<Vec<usize>> {
         Some(match self {

@@ -77,7 +77,7 @@ fn update(
         UpdateKind::Shampoo { exponent } => {
             assert_eq!(scales.left_damping, scales.right_damping);
             let method = Shampoo {
-                base: Sgd { lr: scales.lr, ..Sgd::default() },
+                inner: Sgd { lr: scales.lr, ..Sgd::default() },
                 factor_beta: 1.0,
                 initial: 0.0,
                 damping: Damping::absolute(0.1 * trace * scales.left_damping),
