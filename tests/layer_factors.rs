@@ -333,6 +333,11 @@ fn options_out_of_range() {
     let root = RootSolver::PseudoInverse { rtol: None, atol: -1.0 };
     let error = build(LayerFactors { root, ..kfac() }).unwrap_err().to_string();
     assert!(error.contains("`atol`"), "{error}");
+    let root = RootSolver::Qr { tolerance: 0.0, max_iterations: 1 };
+    says(
+        build(LayerFactors { root, storage: FactorStorage::CHOLESKY4, ..kfac() }),
+        "LayerFactors: `root` must be another solver for Double and Cholesky storage, got Qr",
+    );
 }
 
 /// Whatever is wrong with what is told is said, and nothing has changed.

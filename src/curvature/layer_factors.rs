@@ -147,6 +147,7 @@ crate::hyperparameters!(LayerFactors, "LayerFactors", {
     "tolerated_failures": CountFrom(0) = tolerated_failures;
 }, |method| {
     method.storage.validate()?;
+    method.root.check_storage::<LayerFactors>(method.storage)?;
     let solver = method.root.inverse_root(method.damping);
     solver.validate()?;
     match solver.takes(method.exponent) {

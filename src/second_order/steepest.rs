@@ -148,7 +148,14 @@ impl<U: Rule> Hyperparameters for SteepestDescent<U> {
     }
 
     fn validate_together(&self) -> Result<()> {
-        self.inner.validate_together()
+        self.inner.validate_together()?;
+        match self.filter_weight {
+            Some(weight) if weight != 0.0 && self.filter_beta == 0.0 => {
+                let expected = "unset without filter_beta";
+                Err(Self::invalid("filter_weight", expected, weight.to_string()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

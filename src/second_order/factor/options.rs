@@ -1,6 +1,7 @@
 //! How factors are stored, and what they are told.
 
 use crate::error::{Error, Result};
+use crate::hyper::Hyperparameters;
 use crate::linalg::{CoupledNewton, Damping, InverseRoot, QrSigns};
 use crate::numeric::Real;
 use crate::quant::{MatrixCodec, MatrixMap};
@@ -218,6 +219,17 @@ impl RootSolver {
     /// Whether a dense factor keeps eigenvectors for the next root.
     pub(crate) fn keeps_basis(&self) -> bool {
         matches!(self, Self::Qr { .. })
+    }
+
+    /// Refuses a solver that needs eigenvectors where the storage keeps none.
+    pub(crate) fn check_storage<C: Hyperparameters>(&self, storage: FactorStorage) -> Result<()> {
+        match storage {
+            FactorStorage::Double | FactorStorage::Cholesky { .. } if self.keeps_basis() => {
+                let expected = "another solver for Double and Cholesky storage";
+                Err(C::invalid("root", expected, "Qr"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The method for a matrix of which nothing is known.

@@ -10,10 +10,10 @@ use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 use crate::second_order::graft::Graft;
 use crate::second_order::{Descent, Reshape};
 
-/// Shampoo: the gradient of a matrix, whitened from both sides, into any element-wise rule.
+/// Shampoo: the gradient of a matrix, whitened from both sides, then handed to any element-wise rule.
 ///
-/// *Use it when* steps are dear and matrices not huge: it needs fewer of them than AdamW. *Not when*
-/// most parameters are vectors or very long tables; those get the inner optimizer alone.
+/// *Use it when* steps are expensive and matrices are not huge: it needs fewer steps than AdamW. *Not
+/// when* most parameters are vectors or very long tables; those get the inner optimizer alone.
 ///
 /// ```text
 /// G ← g + λ₂·p                                            gradient_decay λ₂
@@ -24,50 +24,57 @@ use crate::second_order::{Descent, Reshape};
 /// inner optimizer                    p, s ← inner(p, D, s)
 /// ```
 /// A is the direction of the method that is grafted, by default Ḡ itself ([`Graft`]). A tensor of k
-/// dimensions can have k factors, taken to the power −1/(2k) ([`Reshape`], [`Exponents`]). Blocks larger
-/// than `max_dim` are cut, with factors of their own. Until the first root L̂ = R̂ = I.
+/// dimensions can have k factors, taken to the power −1/(2k) ([`Reshape`], [`Exponents`]). Tensors larger
+/// than `max_dim` are cut into blocks, each with its own factors. Until the first root L̂ = R̂ = I.
 ///
-/// Three public implementations are values of [`Pipeline`]; the defaults are those of 4-bit Shampoo,
-/// [`Shampoo::distributed`] and [`Shampoo::scalable`] those of the others. All storages, solvers and
-/// inner optimizers go with all of them.
+/// Three public implementations are values of [`Pipeline`]. The defaults are those of 4-bit Shampoo;
+/// [`Shampoo::scalable`] and [`Shampoo::distributed`] give the others.
 ///
-/// | field | default | whose |
+/// What most programs set:
+///
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `inner` | `AdamW::default()` | paper: also SGD with momentum |
-/// | `pipeline` | `LOW_BIT` | 4-bit Shampoo |
-/// | `storage` | `Dense` | – ; [`FactorStorage::EIGEN4`] or [`FactorStorage::CHOLESKY4`] for 4 bits, [`FactorStorage::Double`] for `f64` |
-/// | `statistic` | `Gradient` | Shampoo; or KL-Shampoo |
+/// | `storage` | `Dense` | –; in 4 bits [`FactorStorage::EIGEN4`] or [`FactorStorage::CHOLESKY4`] |
+/// | `update_factors_every` | 100 | paper; for short runs 5 |
+/// | `update_roots_every` | 500 | paper; for short runs 10 |
 /// | `factor_beta` β | 0.95 | paper; with 1, a plain sum |
-/// | `sum_of_grams` | false | true: new terms weigh 1, not 1 − β |
-/// | `bias_correction` | false | true: the statistic is divided by 1 − βᵘ after u updates, and the filter corrected |
-/// | `initial` ε₀ | 1e-6 | paper: L = R = ε₀I before the first step |
 /// | `damping` ε | 1e-6·λmax | paper; 1e-4 is safer late in long runs |
-/// | `trace_scaling` s | 0 | L·max(tr L, ε)^(−s) in the place of L |
-/// | `root` | `Eigen` | – ; see [`RootSolver`] |
-/// | `double_roots` | true | – ; false: in the type of the parameters, as Distributed Shampoo |
-/// | `exponents` | `Standard` | 1/4 for matrices; 1/2 is Shampoo² |
-/// | `combination` | `Product` | Shampoo; or CASPR |
-/// | `qr_signs` | `Positive` | – ; `Lapack` for the numbers of the authors' code |
 /// | `graft` | `Gradient` | paper's code |
-/// | `filter_beta` β₁ | 0 | no average; see [`Filter`](crate::optim::Filter) |
-/// | `filter_weight` β₃ | β₁ | |
-/// | `gradient_decay` λ₂ | 0 | L2 regularisation; other decay is the inner optimizer's |
 /// | `start` | 1 | paper |
-/// | `update_factors_every` | 100 | paper |
-/// | `update_roots_every` | 500 | paper |
 /// | `max_dim` | 1200 | paper |
+///
+/// For experts:
+///
+/// | field | default | source of the default, and what else there is |
+/// |---|---|---|
+/// | `pipeline` | `LOW_BIT` | 4-bit Shampoo |
+/// | `statistic` | `Gradient` | Shampoo; or KL-Shampoo |
+/// | `combination` | `Product` | Shampoo; or CASPR |
+/// | `exponents` | `Standard` | paper: 1/4 for matrices; 1/2 is Shampoo² |
+/// | `sum_of_grams` | false | true: new terms weigh 1, not 1 − β |
+/// | `bias_correction` | false | true: the statistic is divided by 1 − βᵘ after u updates, and the filter is corrected |
+/// | `initial` ε₀ | 1e-6 | paper: L = R = ε₀I before the first step |
+/// | `trace_scaling` s | 0 | L·max(tr L, ε)^(−s) takes the place of L |
+/// | `root` | `Eigen` | –; see [`RootSolver`]. `PseudoInverse` does not use `damping` |
+/// | `double_roots` | true | –; false, as in Distributed Shampoo: in the type of the statistic |
+/// | `qr_signs` | `Positive` | –; `Lapack` for the numbers of the authors' code. Only eigenvector storages use it |
+/// | `filter_beta` β₁ | 0: no average | 4-bit Shampoo; see [`Filter`](crate::optim::Filter) |
+/// | `filter_weight` β₃ | β₁ | Distributed Shampoo |
+/// | `gradient_decay` λ₂ | 0 | L2 regularisation; other decay is the inner optimizer's |
 /// | `min_numel` | 4096 | paper's code: factors with n² below it keep full precision |
 /// | `tolerated_failures` | 3 | Distributed Shampoo |
 ///
 /// State of an m × n block in `f32`: `Dense` and `Eigen` 8(m² + n²) bytes, `EIGEN4` and `CHOLESKY4`
-/// about 1.13(m² + n²); `graft_moment` with a [`GraftMoment`](crate::second_order::GraftMoment) and `filtered_grad`
-/// with a filter, 4 bytes per parameter each; the inner optimizer's slots; and room for the direction, 4 bytes
-/// per parameter.
+/// about 1.13(m² + n²). `graft_moment`, with a [`GraftMoment`](crate::second_order::GraftMoment), and
+/// `filtered_grad`, with a filter, take 4 bytes per parameter each. The inner optimizer's slots come on
+/// top, and a scratch buffer for the direction, 4 bytes per parameter.
 ///
 /// # Errors
-/// `build` refuses options out of range and an impossible codec or solver. A factor whose
-/// decomposition fails keeps its last good root; a step fails if that has happened more than
-/// `tolerated_failures` times in a row.
+/// `build` refuses options out of range, an impossible codec or solver, a `filter_weight` without
+/// `filter_beta`, and [`RootSolver::Qr`] with a storage that keeps no eigenvectors (`Double`, `Cholesky`).
+/// A factor whose decomposition fails keeps its last good root; a step fails if that has happened more
+/// than `tolerated_failures` times in a row.
 ///
 /// # Examples
 /// ```
@@ -93,19 +100,20 @@ use crate::second_order::{Descent, Reshape};
 /// ```
 ///
 /// # Differences
-/// As the published code of 4-bit Shampoo. Where that leaves the signs of eigenvectors to LAPACK,
-/// here R of every QR decomposition has a diagonal ≥ 0, so that eigenvectors change continuously;
-/// with [`QrSigns::Lapack`] the numbers are those of the published code. Its 1-D tensors are grafted
-/// on themselves, a factor ‖g‖/(‖g‖ + 1e-12) that is left out here.
+/// *From 4-bit Shampoo's code.* LAPACK chooses the signs of its eigenvectors. Here R of every QR
+/// decomposition has a diagonal ≥ 0, so that eigenvectors change continuously; with [`QrSigns::Lapack`]
+/// the numbers are those of the published code. That code grafts 1-D tensors on themselves, which
+/// multiplies them by ‖g‖/(‖g‖ + 1e-12); here this factor is left out.
 ///
-/// Distributed Shampoo keeps learning rates and averages in 32 bits, here they have 64; its factors
-/// may be packed triangles, here they are whole. It counts the steps of a group, here every tensor
-/// counts its own, as in PyTorch's optimizers, which differs where gradients are missing. Its steps before
-/// `start` overwrite the filter when the graft is [`Graft::Gradient`] and nothing is corrected for
-/// bias; here the filter stays what it is. Scalable Shampoo runs a second momentum on the
-/// grafted direction and uses it until `start`; here the inner optimizer, which can be any rule, has one state
-/// that sees both directions. Its error of a root is max |M − I| of the iteration, here it is the
-/// spectral norm of A Xᵖ − I.
+/// *From Distributed Shampoo.* It keeps learning rates and averages in 32 bits, here they have 64. Its
+/// factors may be packed triangles, here they are whole matrices. It counts the steps of a group; here
+/// every tensor counts its own, as in PyTorch's optimizers, which matters only where gradients are missing.
+/// With [`Graft::Gradient`] and no bias correction, its steps before `start` overwrite the filter; here
+/// the filter stays as it is.
+///
+/// *From Scalable Shampoo.* It runs a second momentum on the grafted direction and uses it until `start`;
+/// here the inner optimizer, which can be any rule, has one state that sees both directions. Its error of
+/// a root is max |M − I| of the iteration, here it is the spectral norm of A Xᵖ − I.
 ///
 /// # Source
 /// V. Gupta, T. Koren, Y. Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", ICML
@@ -127,9 +135,9 @@ pub struct Shampoo<U = AdamW> {
     pub storage: FactorStorage,
     /// What factors are statistics of.
     pub statistic: Statistic,
-    /// Weight `β` of the old statistic, in `[0, 1]`; 1 sums up.
+    /// Weight `β` of the old statistic, in `[0, 1]`; with 1 statistics are sums.
     pub factor_beta: f64,
-    /// Let new terms weigh 1 whatever `β` is; there is then no bias to correct.
+    /// Give new terms the weight 1 whatever `β` is; there is then no bias to correct.
     pub sum_of_grams: bool,
     /// Correct statistics and filter for their start at zero.
     pub bias_correction: bool,
@@ -141,22 +149,22 @@ pub struct Shampoo<U = AdamW> {
     pub trace_scaling: f64,
     /// How roots are computed.
     pub root: RootSolver,
-    /// Compute roots in `f64`: a small ridge is no larger than what `f32` loses. In `f32` it takes
-    /// some 0.6 of the time.
+    /// Compute roots in `f64`: rounding in `f32` is as large as a small ridge. In `f32` roots are some 1.6×
+    /// faster.
     pub double_roots: bool,
-    /// Factors are taken to the powers of minus these.
+    /// Exponents of the factors: `L^(−exponent)`.
     pub exponents: Exponents,
-    /// How all sides are combined.
+    /// How the factors of all dimensions are combined.
     pub combination: Combination,
     /// Signs of the eigenvectors of `Eigen` and `QuantizedEigen`.
     pub qr_signs: QrSigns,
-    /// Length of the direction.
+    /// The method that gives the direction its length.
     pub graft: Graft,
-    /// Decay rate `β₁` in `[0, 1)` of the average that is preconditioned; 0: the gradient is.
+    /// Decay rate `β₁` in `[0, 1)` of the average that is preconditioned; with 0 it is the gradient itself.
     pub filter_beta: f64,
-    /// Weight `β₃` in `[0, 1)` of the old average in what is preconditioned.
+    /// Weight `β₃` in `[0, 1)` of the old average in what is preconditioned; only with a `filter_beta`.
     pub filter_weight: Option<f64>,
-    /// Weight `λ₂ >= 0` of the parameter in the gradient.
+    /// L2 regularisation `λ₂ >= 0`: this multiple of the parameter is added to the gradient.
     pub gradient_decay: f64,
     /// First step that preconditions, at least 1.
     pub start: u64,
@@ -168,7 +176,7 @@ pub struct Shampoo<U = AdamW> {
     pub max_dim: usize,
     /// Smallest n² of a factor that is coded.
     pub min_numel: usize,
-    /// Failures in a row that are borne.
+    /// Consecutive failures tolerated.
     pub tolerated_failures: u64,
 }
 
@@ -210,12 +218,12 @@ impl<U> Shampoo<U> {
         }
     }
 
-    /// As Google's Scalable Shampoo, around any rule (its own: momentum 0.9 with Nesterov's look
-    /// ahead).
+    /// As Google's Scalable Shampoo, around any rule. Google's own is momentum 0.9 in Nesterov's form.
     ///
-    /// Statistics and roots at every step from the fifth on, blocks of 128, β 0.999, ε 1e-6·λmax,
-    /// roots by coupled Newton iteration, tried again with a larger ridge where they are not good
-    /// enough ([`CoupledNewton::SCALABLE`]), the length of the gradient.
+    /// Statistics and roots are renewed at every step, and used from the fifth on. Blocks have 128 rows and
+    /// columns, β is 0.999, ε is 1e-6·λmax. Roots come from a coupled Newton iteration, repeated with a
+    /// larger ridge where they are not good enough ([`CoupledNewton::SCALABLE`]). Directions have the length
+    /// of the gradient.
     pub fn scalable(inner: U) -> Self {
         Self {
             pipeline: Pipeline::SCALABLE,
@@ -233,9 +241,9 @@ impl<U> Shampoo<U> {
 impl Shampoo<Descent> {
     /// As Meta's Distributed Shampoo, with matrices kept as matrices and its lr of 0.01.
     ///
-    /// Statistics are sums from zero, filtered gradients (β₁ 0.9), both corrected; ε is absolute,
-    /// 1e-12; roots at every step; blocks of 1024; nothing is grafted. Adam's length at every
-    /// block, averages in place of sums and rarer roots:
+    /// Statistics are sums from zero; gradients are filtered (β₁ 0.9) and corrected for bias. ε is absolute,
+    /// 1e-12. Roots are computed at every step, in blocks of 1024. Nothing is grafted. With Adam's length
+    /// for every block, averages instead of sums, and fewer roots:
     /// ```
     /// use eigenstep::{linalg::Damping, prelude::*, second_order::Graft};
     ///
@@ -252,8 +260,9 @@ impl Shampoo<Descent> {
     /// method.build()?.step(&mut w, &grad)?;
     /// # Ok::<(), eigenstep::Error>(())
     /// ```
-    /// Momentum, dampening and all placements of weight decay but L2 are those of [`Descent`]; other
-    /// choices are [`PrimalAveraging`](crate::first_order::PrimalAveraging), or any rule.
+    /// Momentum, dampening and weight decay are those of [`Descent`], except for L2 regularisation, which
+    /// is `gradient_decay`. [`PrimalAveraging`](crate::first_order::PrimalAveraging) and any other rule can
+    /// take its place.
     pub fn distributed() -> Self {
         Self {
             pipeline: Pipeline::DISTRIBUTED,
@@ -302,6 +311,13 @@ impl<U: Rule> Hyperparameters for Shampoo<U> {
     fn validate_together(&self) -> Result<()> {
         self.inner.validate_together()?;
         self.storage.validate()?;
+        self.root.check_storage::<Self>(self.storage)?;
+        if let Some(weight) = self.filter_weight.filter(|&weight| weight != 0.0)
+            && self.filter_beta == 0.0
+        {
+            let expected = "unset without filter_beta";
+            return Err(Self::invalid("filter_weight", expected, weight.to_string()));
+        }
         let solver = self.root.inverse_root(self.damping);
         solver.validate()?;
         for exponent in self.exponents.named() {
