@@ -8,22 +8,21 @@ use std::ops::Range;
 
 /// Any rule whose parameters stay within bounds.
 ///
-/// *Use it when* parameters mean something only within a range: amounts, probabilities, adversarial
-/// perturbations of limited size. *Not when* a smooth substitution will do: then momentum does not push
-/// against a wall.
+/// *Use it when* parameters make sense only within a range: amounts, probabilities, adversarial
+/// perturbations of limited size. *Not when* a smooth substitution is possible: momentum then does not push
+/// against the bounds.
 ///
 /// ```text
 /// p ← min(max(step of the rule, lower), upper)
 /// ```
-/// For a box this is the nearest admissible point not only in the Euclidean norm but in every weighted
-/// one, `Σ wᵢ(pᵢ − qᵢ)²`, such as Adam's with `w = √v̂`. State is the rule's, and does not know of the
-/// bounds. NaN stays NaN. Elements outside the bounds are moved into them by the first step; parameters
-/// without a gradient stay as they are. Bounds are rounded to the arithmetic type, and results in 16 bits
-/// once more.
+/// This is the nearest admissible point in the Euclidean norm, and in every weighted one,
+/// `Σ wᵢ(pᵢ − qᵢ)²`, such as Adam's with `w = √v̂`. The state of the rule is not projected. NaN stays NaN.
+/// The first step moves elements outside the bounds into them; parameters without a gradient stay as they
+/// are. Bounds are rounded to the arithmetic type; `bf16` and `f16` parameters are rounded once more.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `inner` | the rule's | – |
+/// | `inner` | the rule's own | – |
 /// | `lower` | −∞ | – |
 /// | `upper` | +∞ | – |
 ///
@@ -32,8 +31,8 @@ use std::ops::Range;
 /// State: that of the rule.
 ///
 /// # Errors
-/// `build` refuses NaN, `lower > upper`, and rules that train at another point than they evaluate at,
-/// whose two points would no longer belong together.
+/// `build` refuses NaN, `lower > upper`, and rules with an evaluation point, such as Schedule-Free: the
+/// projection of one point does not fit the other.
 ///
 /// # Examples
 /// ```

@@ -6,32 +6,32 @@ use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 /// K-FAC and AdaBK: the gradient of one layer, whitened by statistics of the layer's inputs and output
 /// gradients, for any optimizer.
 ///
-/// *Use it when* you have both in hand, in a backward pass of your own or in hooks: they tell of every
-/// sample, where a gradient tells of their sum. *Not when* all you have is gradients:
-/// [`Shampoo`](crate::second_order::Shampoo) makes do with those.
+/// *Use it when* your program has both, in a backward pass of its own or in hooks: they describe every
+/// sample, whereas a gradient is only their sum. *Not when* you have gradients alone:
+/// [`Shampoo`](crate::second_order::Shampoo) needs no more.
 ///
-/// For a weight W of out × in, with X of samples × in what the layer was given, and Y of samples × out
-/// the gradients of each sample's loss at `X Wᵀ`, so that G = YᵀX/samples is that of the mean loss:
+/// The weight W is out × in. X (samples × in) holds the inputs of the layer, Y (samples × out) the gradient
+/// of each sample's loss at `X Wᵀ`, so that G = YᵀX/samples is the gradient of the mean loss:
 /// ```text
 /// every update_factors_every observations   L ← β·L + (1 − β)·YᵀY/samples
 ///                                           R ← β·R + (1 − β)·XᵀX/samples
 /// every update_roots_every observations     L̂ ← (L/(1 − βᵘ) + εI)^(−e),  R̂ alike        u updates
 /// precondition                              D = L̂ G R̂,  D ← D·‖G‖/‖D‖                  keep_norm
 /// ```
-/// With e = 1 and absolute damping D solves `(L + εI) D (R + εI) = G`: a step of natural gradient, as
-/// far as L ⊗ R is the Fisher matrix. It is that of the model if Y belongs to labels drawn from its
+/// With e = 1 and absolute damping D solves `(L + εI) D (R + εI) = G`: a natural gradient step, as far as
+/// L ⊗ R equals the Fisher matrix. That is the model's own if Y belongs to labels drawn from its
 /// predictions, and the empirical one if Y belongs to the labels of the data.
 ///
 /// * *A bias* is one more column of W and G, the last, and a column of ones in X.
 /// * *Shared weights*: a convolution gives a row per position, with its patch in X; a sequence gives a
 ///   row per token.
-/// * *Scale.* Means do not depend on the number of samples. If Y are gradients of the mean loss, as
-///   backward passes make them, L is samples² times smaller: D does not depend on it, or on any scale of
-///   X and Y, while its norm is kept and damping is relative. Else multiply Y by the number of samples.
+/// * *Scale.* Backward passes usually compute gradients of the mean loss. With these in Y, L is samples²
+///   times smaller. As long as `keep_norm` is on and damping is relative, D depends neither on that nor on
+///   any other scale of X and Y. Otherwise multiply Y by the number of samples.
 ///
 /// Until the first root L̂ = R̂ = I.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `exponent` e | 1, [`adabk`](Self::adabk) 1/2 | papers |
 /// | `damping` ε | 0.1·λmax, [`adabk`](Self::adabk) 0.001·λmax | 4-bit Shampoo's |
@@ -53,7 +53,8 @@ use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 /// while factors or roots are renewed, so that both sides change or none.
 ///
 /// # Errors
-/// `build` refuses options out of range and an impossible codec or solver. The other errors are those of
+/// `build` refuses options out of range, an impossible codec or solver, and the QR algorithm with a
+/// storage that keeps no eigenvectors. The other errors are those of
 /// [`LayerPreconditioner`](super::LayerPreconditioner)'s methods.
 ///
 /// # Examples
@@ -85,8 +86,8 @@ use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 /// ```
 ///
 /// # Differences
-/// AdaBK's published code sums over samples in L, takes damping of 1e-5, and also updates and refreshes at
-/// the first step; [`LayerPreconditioner::update`](super::LayerPreconditioner::update) and [`LayerPreconditioner::refresh`](super::LayerPreconditioner::refresh) do that here. K-FAC
+/// AdaBK's published code sums over samples in L, has a damping of 1e-5, and also updates and refreshes at
+/// the first step; here [`LayerPreconditioner::update`](super::LayerPreconditioner::update) and [`LayerPreconditioner::refresh`](super::LayerPreconditioner::refresh) do that. K-FAC
 /// as first published damps both factors by amounts that balance their traces, and finds the length of
 /// a step from the Fisher matrix; here the length is the gradient's, or with `keep_norm: false` that of
 /// D.
@@ -99,7 +100,7 @@ use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LayerFactors {
-    /// Factors are taken to the power of minus this, `e > 0`.
+    /// Exponent `e > 0`: roots are `L^(−e)` and `R^(−e)`.
     pub exponent: f64,
     /// Ridge `ε` of the roots, absolute or relative to the largest eigenvalue.
     pub damping: Damping,
@@ -107,9 +108,9 @@ pub struct LayerFactors {
     pub keep_norm: bool,
     /// How factors are stored.
     pub storage: FactorStorage,
-    /// Orthogonal iterations, at least 1, by which stored eigenvectors follow an update.
+    /// Orthogonal iterations, at least 1, that bring stored eigenvectors up to date after an update.
     pub iterations: usize,
-    /// Weight `β` of the old statistic, in `[0, 1]`; 1 sums up.
+    /// Weight `β` of the old statistic, in `[0, 1]`; with 1 statistics are sums.
     pub factor_beta: f64,
     /// Correct the statistics for their start at zero.
     pub bias_correction: bool,
@@ -127,7 +128,7 @@ pub struct LayerFactors {
     pub update_roots_every: u64,
     /// Smallest n² of a factor that is coded.
     pub min_numel: usize,
-    /// Failures since the last root that are borne.
+    /// Failures since the last root that are tolerated.
     pub tolerated_failures: u64,
 }
 
@@ -192,7 +193,7 @@ impl LayerFactors {
         (due(self.update_factors_every), due(self.update_roots_every))
     }
 
-    /// What the factors are told about a Gram matrix of so many samples, or a root of so many updates.
+    /// The options of the factors for a Gram matrix of so many samples, or a root after so many updates.
     pub(super) fn factor_options(&self, samples: usize, updates: u64) -> FactorOptions {
         let beta = self.factor_beta;
         let corrected = self.bias_correction && beta < 1.0 && updates > 0;

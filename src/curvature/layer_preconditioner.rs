@@ -1,4 +1,4 @@
-//! What is remembered of one layer.
+//! The factors of one layer at work: what they observe, and what they do to a gradient.
 
 use super::layer_factors::LayerFactors;
 use crate::error::{Error, Result, check_finite, check_shape};
@@ -13,7 +13,7 @@ use std::cell::RefCell;
 /// Where the factors stand in a state dict of their own.
 const PREFIX: &str = "layer";
 
-/// The factors of one layer, and what they do to its gradients; [`LayerFactors`] has the equations.
+/// The factors of one layer, which precondition its gradients; [`LayerFactors`] has the equations.
 #[derive(Clone, Debug)]
 pub struct LayerPreconditioner<R> {
     options: LayerFactors,
@@ -45,10 +45,11 @@ impl<R: Real> LayerPreconditioner<R> {
         Self { options, shape, factors, observations: 0, updates: 0, failures: 0, problem: "" }
     }
 
-    /// Takes in a step's inputs and output gradients, if that is due, and renews the roots, if that is.
+    /// Updates the statistics from a step's inputs and output gradients, and the roots, each when due.
     ///
-    /// `inputs`: samples × in; `output_gradients`: samples × out. When nothing is due neither is read. A
-    /// decomposition that fails, or a statistic that overflows, leaves the last good factors and roots in use.
+    /// `inputs`: samples × in; `output_gradients`: samples × out. If nothing is due, neither is read. After
+    /// a decomposition that fails, or a statistic that overflows, the last good factors and roots stay in
+    /// use.
     ///
     /// # Errors
     /// A shape does not fit, there is no sample, a number that is read is not finite; or decompositions
@@ -83,7 +84,7 @@ impl<R: Real> LayerPreconditioner<R> {
         Ok(())
     }
 
-    /// Updates both factors at once, whatever is due.
+    /// Updates both factors at once, whether due or not.
     ///
     /// # Errors
     /// As [`observe`](Self::observe), and those of a decomposition. Nothing has changed then.
@@ -93,8 +94,8 @@ impl<R: Real> LayerPreconditioner<R> {
         self.take_in(inputs, output_gradients)
     }
 
-    /// Makes the roots of both factors as they stand, whatever is due. A factor that has seen nothing but
-    /// zeros keeps the root it has.
+    /// Computes the roots of both factors as they are now, whether due or not. A factor that has seen only
+    /// zeros keeps its root.
     ///
     /// # Errors
     /// A decomposition failed, or a root is not finite. Nothing has changed then.
@@ -156,7 +157,7 @@ impl<R: Real> LayerPreconditioner<R> {
         dict
     }
 
-    /// Goes on from the saved state of a layer with the same shape and options.
+    /// Continues from the saved state of a layer with the same shape and options.
     ///
     /// # Errors
     /// [`Error::StateDict`] names the first key that does not fit; nothing has changed then.

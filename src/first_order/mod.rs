@@ -1,4 +1,4 @@
-//! First-order methods: rules that see one gradient and their own state, element by element.
+//! First-order methods: update rules that need a gradient and their own state, element by element.
 //!
 //! | method | state, bytes per `f32` parameter | good for |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! The average that first moments are.
+//! The moving average of first moments.
 
 use crate::numeric::Real;
 

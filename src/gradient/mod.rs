@@ -1,4 +1,5 @@
-//! Floor 4: what happens to gradients between the backward pass and the update.
+//! What happens to gradients between the backward pass and the update: clipping, accumulation, loss
+//! scaling.
 //!
 //! Most of it costs no pass over memory: clipping, unscaling and averaging are factors that travel
 //! with the gradients into the update kernel. Views nest in any order:
@@ -14,6 +15,8 @@
 //! | [`GradScaler`] | `torch.amp.GradScaler` | once | no |
 //! | [`NormGuard`] | – | once | no |
 //! | [`materialize`] | – | once | a copy |
+
+// Floor 4.
 
 mod accumulate;
 mod agc;

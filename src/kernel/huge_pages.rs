@@ -1,5 +1,5 @@
-//! Large state on large pages: fewer address translations per step; and not all of it at the same place
-//! of a page.
+//! Memory of large state: on huge pages, for fewer address translations per step, and with every buffer
+//! at another offset within its page.
 
 #![allow(unsafe_code)]
 
@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A slice that was allocated at once, on huge pages where the system grants them.
 ///
-/// Allocators put every large buffer at the same place of a page. An update that reads and writes four of
-/// them side by side then meets addresses that differ in nothing that the first-level cache compares at
-/// first, and waits. So each of several buffers in a row begins somewhere else.
+/// Allocators put every large buffer at the same offset within a page. An update reads and writes four of
+/// them side by side; if all their addresses end in the same bits, the first-level cache takes them for the
+/// same at first, and waits. So buffers that are allocated one after the other begin at different offsets.
 #[derive(Debug)]
 pub(crate) struct Buffer<R> {
     held: Vec<R>,

@@ -1,4 +1,4 @@
-//! Which elements reach a threshold: their places, without a branch per element.
+//! The elements that reach a threshold: their indices, without a branch per element.
 
 #![allow(unsafe_code)]
 

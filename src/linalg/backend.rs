@@ -1,4 +1,4 @@
-//! Which backends there are, and the words that all of them share.
+//! Which backends there are, and the types of their results.
 
 use ndarray::{Array1, Array2};
 

@@ -144,7 +144,7 @@ impl<R: Real + RealField> Routines<R> for Faer {
 }
 
 /// Columns from which on a product is cut: each half then packs the left factor once more, which costs
-/// little beside at least 256 columns.
+/// little compared with at least 256 columns.
 const CUT_COLUMNS: usize = 512;
 /// Multiplications from which on half of a product is worth waking a thread.
 const CUT_WORK: usize = 1 << 24;

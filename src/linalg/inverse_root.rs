@@ -176,11 +176,11 @@ impl InverseRoot {
         self.root_of(a, exponent, true)
     }
 
-    /// [`root`](Self::root) of a matrix that is symmetric only about, such as one that was decoded
-    /// from codes: coupled Newton iterates on it as it is, and its result is about symmetric, too.
+    /// [`root`](Self::root) of a matrix that is only approximately symmetric, such as one that was decoded
+    /// from codes: coupled Newton iterates on it as it is, and its result is approximately symmetric, too.
     ///
-    /// It is for the numbers of programs that do so; λ̄ is that of the lower triangle and its mirror
-    /// image. The other methods symmetrise as ever.
+    /// It reproduces the numbers of programs that do so. λ̄ is that of the lower triangle and its mirror
+    /// image. The other methods symmetrise in any case.
     ///
     /// # Errors
     /// As [`root`](Self::root).
@@ -418,7 +418,7 @@ fn damped<R: Real>(
 }
 
 fn largest_eigenvalue<R: Real>(a: &Array2<R>) -> Result<f64> {
-    // a product with a vector is cheap beside those of matrices that follow
+    // a product with a vector is cheap compared with the matrix products that follow
     spectral_norm(a, 300, R::epsilon().widen().max(1e-10))
 }
 

@@ -1,4 +1,4 @@
-//! Decompositions by LAPACK through ndarray-linalg: an independent oracle for checking, not for
+//! Decompositions by LAPACK through ndarray-linalg: an independent reference for checks, not for
 //! speed (its `eigh` is `?syev`, its threads are those of the BLAS in use).
 
 use super::backend::Triangle;

@@ -1,5 +1,5 @@
-//! Transposes. A matrix of a power-of-two order has all entries of a column in one set of
-//! the cache, so that a loop along columns waits for memory at every entry; tiles do not.
+//! Transposes, tile by tile. In a matrix of a power-of-two order all entries of a column share one set of
+//! the cache, so that a loop along a column waits for memory at every entry. A loop over tiles does not.
 
 #![allow(clippy::indexing_slicing)] // indices are those of a tile
 
@@ -53,8 +53,8 @@ pub(super) fn transpose_parts<'a, R: Real>(
     }
 }
 
-/// The symmetric matrix with the lower triangle of C, in row-major order, and in the memory of C if that
-/// is in this order.
+/// The symmetric matrix with the lower triangle of C, in row-major order. If C is row-major, its memory
+/// is used.
 pub(crate) fn mirror_lower<R: Real>(c: Array2<R>) -> Array2<R> {
     let mut c = if c.is_standard_layout() { c } else { c.as_standard_layout().into_owned() };
     let n = c.ncols();
@@ -85,7 +85,7 @@ fn read<R: Real>(line: &[R], start: usize) -> [R; EDGE] {
     })
 }
 
-/// Writes into a line from `start` on what has room there.
+/// Writes into a line from `start` on, as much as fits.
 #[inline(always)]
 pub(super) fn write<R: Real>(line: &mut [R], start: usize, row: &[R]) {
     let part = line.get_mut(start..).unwrap_or_default();

@@ -1,12 +1,12 @@
-//! Floor 1: matrix products and decompositions for `f32` and `f64`, on ndarray's types.
+//! Matrix products and decompositions for `f32` and `f64`, on ndarray's types.
 //!
 //! The functions of this module use the default [`Backend`]: faer with the feature `faer`, else
 //! plain Rust. Each is also a method of [`Backend`], so that one can be checked against another.
 //!
-//! On them stand the pieces of preconditioners: inverse roots ([`InverseRoot`]), polar factors
-//! ([`NewtonSchulz`], [`bjorck()`]), eigenbases that follow a changing matrix
+//! The parts of preconditioners build on them: inverse roots ([`InverseRoot`]), polar factors
+//! ([`NewtonSchulz`], [`bjorck()`]), eigenbases of a changing matrix
 //! ([`orthogonal_iteration()`], [`qr_algorithm`]), shapes and blocks ([`merge_small_dims`],
-//! [`blocks`]), and a measure of Kronecker products ([`KroneckerFit`]).
+//! [`blocks`]), and how well a Kronecker product fits gradients ([`KroneckerFit`]).
 //!
 //! # Promises
 //!
@@ -21,9 +21,10 @@
 //!   reproduce it, and orthogonal factors are orthogonal, up to a small multiple of n·ε relative
 //!   to ‖A‖ and 1 in the Frobenius norm. Matrices of any finite size are scaled by powers of two
 //!   where squares could overflow.
-//! * **No panic, no NaN out of finite numbers.** NaN, infinity, a wrong shape, a failed iteration
-//!   or an overflowing result is [`Error::Decomposition`](crate::Error::Decomposition). Products
-//!   pass NaN on instead, as sums do. Empty matrices have empty factors.
+//! * **No panic, no NaN out of finite numbers.** For a NaN, an infinity, a wrong shape, a failed iteration
+//!   or a result that overflows, decompositions return
+//!   [`Error::Decomposition`](crate::Error::Decomposition). Products pass NaN on instead, as sums do.
+//!   Empty matrices have empty factors.
 //!
 //! ```
 //! use eigenstep::linalg::{eigh, matmul};
@@ -36,6 +37,8 @@
 //! assert!((rebuilt - a).iter().all(|x| x.abs() < 1e-14));
 //! # Ok::<(), eigenstep::Error>(())
 //! ```
+
+// Floor 1.
 
 mod backend;
 mod bjorck;

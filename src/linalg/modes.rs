@@ -1,4 +1,4 @@
-//! Tensors seen along one dimension, the *mode*, at a time.
+//! Tensors along one dimension (a *mode*) at a time: Gram matrices and products.
 
 use super::backend::Backend;
 use super::functions::{add_gram_left, add_gram_right};
@@ -72,7 +72,7 @@ fn parts(shape: &[usize], axis: usize) -> (usize, usize, usize) {
 }
 
 /// `x ← x ×ᵢ Mᵢᵀ` over all dimensions i that have a matrix: `x[.., j, ..] ← Σₖ x[.., k, ..]·M[k, j]`.
-/// `spare`: room for as many elements.
+/// `spare`: a scratch buffer of as many elements.
 pub(crate) fn multiply<'m, R: Real>(
     x: &mut [R],
     spare: &mut [R],

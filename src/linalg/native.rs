@@ -1,4 +1,4 @@
-//! Decompositions in plain Rust: always compiled, no dependency, a second opinion for the tests.
+//! Decompositions in plain Rust: always compiled, without dependencies, and a check of the other backends.
 //!
 //! Everything works on rows of contiguous memory; where an algorithm speaks of columns, the
 //! transposed matrix is stored.
@@ -251,7 +251,7 @@ fn reflect<R: Real>(x: &mut [R], v: &[R], tau: R) {
     }
 }
 
-/// T = Qᵀ A Q: its diagonal, the entries beside it, and the factors τ of Q's reflectors.
+/// T = Qᵀ A Q: its diagonal, the entries next to it, and the factors τ of Q's reflectors.
 struct Tridiagonal<R> {
     diagonal: Vec<R>,
     /// `coupling[k]` stands between k and k + 1; the last one is zero.

@@ -1,4 +1,4 @@
-//! The checks of input and results, and the words of their errors.
+//! Checks of inputs and results, and their errors.
 
 use super::backend::Triangle;
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ const NOT_SQUARE: &str = "it must be square";
 const NOT_FINITE: &str = "it holds a NaN or an infinity";
 const OVERFLOW: &str = "the result is too large for the number type";
 
-/// What is computed of which matrix: the words of an error.
+/// What is computed of which matrix, as errors say it.
 #[derive(Clone, Copy)]
 pub(super) struct Task {
     what: &'static str,

@@ -1,4 +1,4 @@
-//! Views of gradients: through a factor, through a clamp.
+//! Views of gradients: multiplied by a factor, or clamped.
 
 use super::gradient::RowGradient;
 use super::visitor::{GradVisitor, Gradients};
@@ -9,7 +9,7 @@ impl<T> Gradients<T> for RowGradient<T> {
     }
 }
 
-/// Gradients seen through a factor: `factor · g`, without touching them.
+/// A view of gradients times a factor, `factor · g`; the gradients themselves do not change.
 ///
 /// Clipping by norm, loss unscaling and averages are of this kind; the factor is applied inside the
 /// update and costs no pass over memory.
@@ -51,7 +51,7 @@ impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Scaled<'_, G> {
     }
 }
 
-/// Gradients seen through a clamp: `min(max(g, -bound), bound)`, without touching them.
+/// A view of clamped gradients, `min(max(g, -bound), bound)`; the gradients themselves do not change.
 #[derive(Clone, Copy, Debug)]
 pub struct Clamped<'g, G: ?Sized> {
     pub(crate) bound: f64,

@@ -1,4 +1,4 @@
-//! The trees, and the visitors that collect their leaves.
+//! Trees of parameters and gradients, and the visitors that collect their leaves.
 
 use super::gradient::{Generate, GradientKind, GradientLeaf, RowGradient};
 use super::manifest::{Manifest, Path, recycle};
@@ -27,7 +27,7 @@ pub(crate) enum ParamLeaf<'a, T> {
     Strided(Box<ArrayViewMutD<'a, T>>),
 }
 
-/// What a visit of parameters leaves behind for the next one.
+/// Buffers that one visit of parameters leaves to the next.
 #[derive(Debug)]
 pub(crate) struct ParamBuffers<T: 'static> {
     path: Path,
@@ -96,7 +96,7 @@ impl<'a, T> ParamVisitor<'a, T> {
     }
 }
 
-/// What a visit of gradients leaves behind for the next one.
+/// Buffers that one visit of gradients leaves to the next.
 pub(crate) struct GradBuffers<T: 'static> {
     path: Path,
     leaves: Vec<GradientLeaf<'static, T>>,

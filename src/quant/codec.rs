@@ -1,4 +1,4 @@
-//! Coding of flat slices block by block, by whichever map the format names.
+//! Coding of flat slices block by block, with the map that the format names.
 
 // Blocks are cut to the length that the line before has fixed; a check per element would stop the
 // compiler from vectorising.

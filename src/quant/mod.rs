@@ -1,4 +1,4 @@
-//! Floor 1: optimizer state in 16, 8 or 4 bits per element.
+//! Optimizer state in 16, 8 or 4 bits per element: formats, codes and scales.
 //!
 //! A block of `block_size` consecutive elements shares one scale, its largest magnitude; every
 //! element is stored as the index of the nearest entry of a fixed table:
@@ -9,8 +9,10 @@
 //! x̂     = table[code] · scale
 //! ```
 //!
-//! [`Precision`] names the formats, [`StatePolicy`] says which tensors use them, [`Codec`] encodes
-//! and decodes the chunks of the optimizer engine, [`QuantizedTensor`] owns a coded tensor.
+//! [`Precision`] names the formats; pass one to
+//! [`with_state_precision`](crate::optim::Optim::with_state_precision). [`StatePolicy`] says which tensors
+//! use it, [`Codec`] encodes and decodes the chunks of the optimizer engine, [`QuantizedTensor`] owns a
+//! coded tensor.
 //!
 //! Matrices have formats of their own, with blocks inside a column or row: [`MatrixCodec`] and its
 //! maps, [`QuantizedColumns`] for eigenvectors, [`QuantizedSymmetric`] for inverse roots,
@@ -29,8 +31,8 @@
 //!
 //! # Values that are not finite
 //! A block that holds a NaN gets the scale NaN and codes 0: all of it decodes to NaN. An infinity, such
-//! as the square of a gradient of 1e30, is stored as a quarter of the largest number: the elements
-//! beside it are coarse then, and finite. Rank-1 scales keep any damage to the element itself, see
+//! as the square of a gradient of 1e30, is stored as a quarter of the largest number: the other elements
+//! of its block are then coarse, but finite. With rank-1 scales only the element itself is affected, see
 //! [`Rank1Codec`].
 //!
 //! # Precision of the codes
@@ -41,6 +43,8 @@
 //! Dettmers, Lewis, Shleifer, Zettlemoyer, "8-bit Optimizers via Block-wise Quantization", 2022
 //! (bitsandbytes); Li, Chen, Zhu, "Memory Efficient Optimizers with 4-bit States", 2023 (lpmm);
 //! PyTorch, torchao (`torchao.optim`).
+
+// Floor 1.
 
 mod bf16;
 mod blockwise;

@@ -1,4 +1,4 @@
-//! Which table the codes index, and how a number finds its code.
+//! Which table the codes index, and how a number is rounded to a code.
 
 /// Which table the codes of a block index; see [`code_table`] for the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

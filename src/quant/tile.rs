@@ -1,4 +1,4 @@
-//! How a tile of numbers is coded: what every map does, and what the maps share.
+//! Coding of one tile of numbers: the trait of all maps, and the functions that they share.
 
 // Lengths are those of a tile; a check per element would stop the compiler from vectorising.
 #![allow(clippy::indexing_slicing)]

@@ -1,4 +1,4 @@
-//! The way from one rate to another.
+//! How a rate moves from one value to another.
 
 use crate::hyper::OptionValue;
 

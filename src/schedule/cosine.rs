@@ -1,4 +1,4 @@
-//! Half a cosine wave, once or again and again.
+//! Half a cosine wave, once or with restarts.
 
 use super::anneal::{Anneal, half_cosine};
 use super::rate::{At, Schedule};

@@ -1,4 +1,4 @@
-//! The rate goes up and down between two bounds.
+//! A rate that goes up and down between two bounds.
 
 use super::per_group::PerGroup;
 use super::rate::{At, Schedule, table_of};

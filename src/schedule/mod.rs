@@ -1,14 +1,12 @@
-//! Floor 4: learning rates that change during training.
+//! Learning rates that change during training.
 //!
-//! A [`Schedule`] is mathematics: from the step number, the base rate and the current rate of a
-//! group it computes the next rate, and remembers nothing. An [`LrScheduler`] counts the steps,
-//! keeps the base rates and writes into the optimizer. Call `optimizer.step()` first, then
-//! `scheduler.step()`.
+//! A [`Schedule`] is a function: from the step number, the base rate and the current rate of a group it
+//! computes the next rate. It remembers nothing. An [`LrScheduler`] counts the steps, keeps the base rates
+//! and writes the rates into the optimizer. Call `optimizer.step()` first, then `scheduler.step()`.
 //!
-//! *Chainable* schedules compute the next rate from the current one, as in PyTorch: rates changed by
-//! hand and other schedulers compose with them. *Closed* ones compute it from the base rate, and
-//! undo such changes. The recursion of a chainable schedule agrees with its closed form up to
-//! rounding.
+//! *Chainable* schedules compute the next rate from the current one, as in PyTorch, so that they can be
+//! combined with other schedulers and with rates changed by hand. *Closed* ones compute it from the base
+//! rate and undo such changes. A chainable schedule agrees with its closed form up to rounding.
 //!
 //! | schedule | in PyTorch | form |
 //! |---|---|---|
@@ -23,6 +21,8 @@
 //! | [`ReduceOnPlateau`] with [`PlateauScheduler`] | `ReduceLROnPlateau` | from a metric |
 //! | [`Wsd`], [`WarmupCosine`], [`WarmupLinear`] | – | closed |
 //! | [`InverseSqrt`], [`Noam`], [`Rex`] | – | closed |
+
+// Floor 4.
 
 #[macro_use]
 mod rate;

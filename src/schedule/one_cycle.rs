@@ -1,4 +1,4 @@
-//! One long rise and one longer fall.
+//! One rise, then one longer fall.
 
 use super::anneal::Anneal;
 use super::per_group::PerGroup;

@@ -1,4 +1,4 @@
-//! The rate of a group at one step: what every schedule computes.
+//! The trait of all schedules: the rate of a group at one step.
 
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
@@ -18,7 +18,7 @@ macro_rules! from_table {
     };
 }
 
-/// What a schedule is asked: the rate of which group, at which step.
+/// The input of a schedule: which group, at which step, with which rates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct At {
     /// Number of the parameter group.
@@ -33,7 +33,7 @@ pub struct At {
     pub lr: f64,
 }
 
-/// The mathematics of one schedule; object safe, so that schedules can be parts of schedules.
+/// One schedule; object safe, so that schedules can be parts of schedules.
 ///
 /// Everything but `name` and `next` has a default that is right for a closed form
 /// `lr = base_lr · f(epoch)`. A chainable schedule overrides `start`, and `closed_form` if there is

@@ -1,4 +1,4 @@
-//! Decay by a factor, now and then: `Step`, `MultiStep`, `Exponential`.
+//! Decay by a factor at certain steps: `Step`, `MultiStep`, `Exponential`.
 
 use super::rate::{At, Schedule};
 

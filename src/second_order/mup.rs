@@ -1,27 +1,26 @@
-//! How options change with the width of a network, so that what was tuned on a narrow one serves a
-//! wide one.
+//! Maximal update parametrisation (µP): how options change with the width of a network, so that those
+//! tuned on a narrow one suit a wide one.
 
 use super::LrAdjustment;
 use crate::error::{Error, Result};
 
-/// Where a weight stands in a network whose hidden layers have `M` units.
+/// The place of a weight in a network whose hidden layers have `M` units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LayerRole {
-    /// M × d, from inputs whose number stays; and every bias but that of the output, which needs no
-    /// scaling at all.
+    /// M × d, from a fixed number of inputs; and every bias except that of the output, which needs no
+    /// scaling.
     Input,
     /// M × M.
     Hidden,
-    /// C × M, to outputs whose number stays.
+    /// C × M, to a fixed number of outputs.
     Output,
 }
 
-/// What is done with a gradient, as far as the size of a step depends on it.
+/// The kind of update, as far as the size of a step depends on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum UpdateKind {
-    /// The gradient itself, or anything that is made as long as it: [`Sgd`](crate::first_order::Sgd),
-    /// and [`Shampoo`](super::Shampoo) with [`Graft::Gradient`](super::Graft::Gradient), its
-    /// default.
+    /// The gradient itself, or a direction of the same length: [`Sgd`](crate::first_order::Sgd), and
+    /// [`Shampoo`](super::Shampoo) with [`Graft::Gradient`](super::Graft::Gradient), its default.
     Sgd,
     /// [`Shampoo`](super::Shampoo) without grafting, with this exponent on either side: 1/4, or 1/2.
     Shampoo {
@@ -73,15 +72,15 @@ pub struct WidthScales {
 /// | `lr` of `Muon(MatchRmsAdamW)` | 1 | M^(−1/2) | M^(−1) |
 /// | `lr` of `Muon(Spectral)` | 1 | 1 | 1 |
 ///
-/// The argument in short: activations have entries of size 1, so those of the gradients of hidden
-/// layers have size 1/M, and spectral norms of weight gradients are `g = M^(−1/2), 1, M^(1/2)`. Every
-/// layer's output moves by a fixed amount if the spectral norm of its update is 1/g. Factors of norm
-/// g² with exponent e make of g the norm `g^(1 − 4e)`, hence `lr ∝ g^(4e − 2)`; and damping is to be
-/// in proportion to what it is added to.
+/// The argument in short: activations have entries of size 1, so gradients of hidden layers have entries
+/// of size 1/M, and the spectral norms of weight gradients are `g = M^(−1/2), 1, M^(1/2)`. Every layer's
+/// output moves by a fixed amount if the spectral norm of its update is 1/g. Factors of norm g² with
+/// exponent e turn a gradient of norm g into a direction of norm `g^(1 − 4e)`, hence `lr ∝ g^(4e − 2)`.
+/// Damping is proportional to the factor that it is added to.
 ///
-/// An update that is grafted on Adam's has Adam's rule, a hidden `lr` in proportion to 1/M. Blocks
-/// that are smaller than a matrix bound the norms of factors: keep their size with the width, or give
-/// them up.
+/// An update that is grafted on Adam's scales like Adam: a hidden `lr` proportional to 1/M. Blocks that are
+/// smaller than a matrix bound the norms of factors: scale the block size with the width, or use no
+/// blocks.
 ///
 /// # Errors
 /// [`Error::InvalidHyperparameter`] if `width_ratio` or the exponent is not a finite number above 0.

@@ -1,10 +1,10 @@
-//! Work on all dimensions of one block at once.
+//! Work on all dimensions of one block, in parallel.
 
 use crate::error::Result;
 use crate::kernel::parallel::for_each;
 
-/// Changes what every dimension of a block of this shape has, each on a thread of its own if there are any
-/// to spare. All are tried; the error is that of the first dimension that has one.
+/// Calls `change` for every dimension of a block of this shape, each on a thread of its own if threads are
+/// free. All of them are tried; the error is that of the first dimension that fails.
 pub(super) fn each_axis<T: Send>(
     held: &mut [Option<T>],
     shape: &[usize],

@@ -1,17 +1,17 @@
-//! What a tensor is seen as.
+//! The shape that a matrix method gives a tensor.
 
 use crate::linalg::{matrix_shape, merge_leading_dims, merge_small_dims};
 
-/// What a tensor is seen as before it is cut into blocks, of a largest size `d` along a dimension.
+/// The shape that a tensor is given before it is cut into blocks of at most `d` along a dimension.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reshape {
-    /// As it is, with something for every dimension, those of size 1 included; nothing for a scalar,
-    /// which has none.
+    /// Its own shape: every dimension has a factor or basis, those of size 1 included. A scalar has no
+    /// dimension, and so none.
     #[default]
     AsIs,
-    /// A matrix: the first dimension against all others, ones dropped. What is no matrix is left to
-    /// the element-wise rule.
+    /// A matrix: dimensions of size 1 are dropped, the first of the others becomes the rows, the product of
+    /// the rest the columns. What is no matrix is left to the inner optimizer.
     Matrix,
     /// Dimensions merged from the last to the first while the product is at most `d` and more than
     /// `dims` would be left; see [`merge_small_dims`]. 2 leaves a matrix a matrix.

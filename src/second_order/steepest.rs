@@ -8,10 +8,10 @@ use crate::optim::{BlockStep, Filter, MatrixMethod, Partition, Rule};
 use crate::state::{Lookup, Storage};
 use ndarray::{ArrayViewMutD, Ix2};
 
-/// Steepest descent under a norm of your choice, into any element-wise rule.
+/// Steepest descent under a norm of your choice; any element-wise rule takes the direction.
 ///
-/// *Use it when* you want Muon's step, or a step by signs, behind a momentum, decay or average of
-/// your own. *Not when* the usual split between matrices and the rest is wanted: that is
+/// *Use it when* you want Muon's step, or a step by signs, with a momentum, decay or average of your own.
+/// *Not when* you want the usual split, matrices by Muon and all else by AdamW: that is
 /// [`Muon`](super::Muon).
 ///
 /// ```text
@@ -20,11 +20,11 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// D = scale·sign(Ḡ)                             norm Max
 /// p, s ← inner(p, D, s)
 /// ```
-/// Of all D with ‖D‖ = 1 these are the ones along which the loss falls fastest. A tensor of more than
-/// two dimensions is, for `Spectral`, seen as (first, all others); what is no matrix is the inner
+/// Of all D with ‖D‖ = 1 these are the ones along which the loss falls fastest. For `Spectral`, a tensor of
+/// more than two dimensions is reshaped to (first, all others); what is no matrix is the inner
 /// optimizer's alone, without the average.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `inner` | `Descent::default()` | Distributed Shampoo |
 /// | `norm` | `Spectral`, five steps of Muon's polynomial | Distributed Shampoo |
@@ -73,7 +73,7 @@ pub struct SteepestDescent<U = Descent> {
     pub gradient_decay: f64,
 }
 
-/// The norm that steps are measured by.
+/// The norm that measures steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Norm {

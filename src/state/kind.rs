@@ -1,4 +1,4 @@
-//! What a slot holds.
+//! What a state slot holds: the range of its numbers, and its first value.
 
 /// What a state slot holds; the codec picks its code table from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,10 @@
-//! Floor 2: what an optimizer remembers: slots in any precision, their size in bytes, and the state
-//! dict that saves and restores them.
+//! What an optimizer remembers: state slots in any precision, their size in bytes, and the state dict that
+//! saves and restores them.
+//!
+//! [`StateDict`] is what checkpoints hold, [`StateBytes`] says how much memory the state takes, and
+//! [`Rounding`] how `bf16` and `f16` parameters keep small steps.
+
+// Floor 2.
 
 mod bytes;
 pub(crate) mod chunk;

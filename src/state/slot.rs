@@ -23,7 +23,7 @@ pub(crate) struct SlotShape<'s> {
     pub name: &'static str,
     pub kind: SlotKind,
     pub shape: &'s [usize],
-    /// Every how-manieth element of the flattened tensor has a number.
+    /// Every `stride`-th element of the flattened tensor has a number.
     pub stride: usize,
     pub init: SlotInit,
 }

@@ -2,11 +2,11 @@ use crate::numeric::Real;
 use crate::optim::{Rule, Slot, WeightDecay};
 use crate::state::SlotInit;
 
-/// Adagrad: each coordinate's step shrinks with the squares it has seen.
+/// Adagrad: the step of each coordinate is divided by the root of the sum of its squared gradients.
 ///
-/// *Use it when* gradients are sparse (embeddings, linear models on words). *Not when* training is
-/// long or not convex: the sum only grows, and steps die out. *Not with 8- or 4-bit state* in long
-/// runs: once the sum is much larger than a new square, adding it no longer changes the code.
+/// *Use it when* gradients are sparse (embeddings, linear models on words). *Not when* training is long or
+/// not convex: the sum only grows, and steps become too small. *Not with 8- or 4-bit state* in long runs:
+/// once the sum is much larger than a new square, adding it no longer changes the code.
 ///
 /// ```text
 /// g ← g + λp
@@ -14,7 +14,7 @@ use crate::state::SlotInit;
 /// p ← p − γ/(1 + (t − 1)·η) · g/(√S + ε)
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-2 | PyTorch |
 /// | `lr_decay` η | 0 | PyTorch |
@@ -41,8 +41,8 @@ use crate::state::SlotInit;
 /// ```
 ///
 /// # Differences
-/// As `torch.optim.Adagrad`, which refuses weight decay with sparse gradients; here the decay acts
-/// on all rows, as it does with the zeros written out.
+/// As `torch.optim.Adagrad`, which refuses weight decay with sparse gradients. Here the decay acts on all
+/// rows, as it would with a dense gradient.
 ///
 /// # Source
 /// J. Duchi, E. Hazan, Y. Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic

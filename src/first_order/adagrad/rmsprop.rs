@@ -4,8 +4,8 @@ use crate::optim::{Rule, Slot, WeightDecay};
 
 /// RMSprop: steps divided by a running root mean square of the gradient.
 ///
-/// *Use it when* you train recurrent networks or reinforcement learning agents tuned for it. *Not
-/// when* you start afresh: [`AdamW`](crate::first_order::AdamW) adds momentum and bias correction.
+/// *Use it when* you train recurrent networks or reinforcement learning agents that were tuned for it. *Not
+/// when* you start a new project: [`AdamW`](crate::first_order::AdamW) adds momentum and bias correction.
 ///
 /// ```text
 /// g ← g + λp
@@ -16,7 +16,7 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// p ← p − γ·b              with momentum, else p − γ·g/d
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-2 | PyTorch |
 /// | `alpha` α | 0.99 | PyTorch |

@@ -4,9 +4,9 @@ use crate::optim::{Rule, Slot, WeightDecay};
 
 /// Adam: adaptive moments.
 ///
-/// *Use it when* you reproduce results made with it. *Not when* you want weight decay: coupled
-/// decay is divided by the second moment like any gradient; [`AdamW`](crate::first_order::AdamW) decays all
-/// weights alike.
+/// *Use it when* you reproduce results made with it. *Not when* you want weight decay: coupled decay is
+/// divided by the second moment like any gradient. [`AdamW`](crate::first_order::AdamW) decays all weights
+/// by the same factor.
 ///
 /// ```text
 /// g ← g + λp                      or, decoupled, p ← p·(1 − γλ)
@@ -17,7 +17,7 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// ```
 /// Without `bias_correction` `βᵗ` is 0 in both corrections.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | paper |
 /// | `betas` β₁, β₂ | (0.9, 0.999) | paper |
@@ -29,7 +29,7 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// | `bias_correction` | true | paper |
 /// | `eps_hat` | false | PyTorch; true: TensorFlow, and the paper's remark in section 2 |
 ///
-/// The last two are no options to schedule: `set_option` and state dicts do not know them.
+/// `bias_correction` and `eps_hat` are fixed: `set_option`, schedules and state dicts do not know them.
 ///
 /// State: `exp_avg` (m) and `exp_avg_sq` (v), 8 bytes per `f32` parameter; with `amsgrad` also
 /// `max_exp_avg_sq`, 12 bytes.

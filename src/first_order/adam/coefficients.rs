@@ -1,4 +1,4 @@
-//! What the rules of the Adam family share: the scalars of one step, and the direction.
+//! What the rules of the Adam family share: slots, the scalars of one step, and the direction.
 
 use crate::first_order::moments::lerp;
 use crate::numeric::Real;

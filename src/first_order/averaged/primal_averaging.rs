@@ -2,10 +2,10 @@ use crate::numeric::Real;
 use crate::optim::{Apply, DecaySchedule, Mode, Rule, Slot};
 use crate::state::SlotInit;
 
-/// Descent with averaging in the place of momentum and schedule: generalised primal averaging, and
+/// Descent with averaging instead of momentum and schedule: generalised primal averaging, and
 /// Schedule-Free SGD.
 ///
-/// *Use it when* a direction needs no moments of its own: plain gradients, or behind
+/// *Use it when* a direction needs no moments: on plain gradients, or as the inner optimizer of
 /// [`Shampoo`](crate::second_order::Shampoo). *Not when* gradients of different layers differ in
 /// size: use [`ScheduleFreeAdamW`](crate::first_order::ScheduleFreeAdamW).
 ///
@@ -21,7 +21,7 @@ use crate::state::SlotInit;
 /// ```
 /// μx is constant (GPA), or `1 − γʳ/Σγʳ` over all steps so far (Schedule-Free).
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | PyTorch's SGD |
 /// | `averaging` | `Constant(0.9)` μx | GPA |
@@ -30,7 +30,7 @@ use crate::state::SlotInit;
 /// | `decay` | `WithLr` | Distributed Shampoo |
 /// | `maximize` | false | PyTorch |
 ///
-/// State: `z`, 4 bytes per `f32` parameter; a point, in full precision when other slots are coded.
+/// State: `z`, 4 bytes per `f32` parameter; an iterate, in full precision when other slots are coded.
 /// Of the group: `weight_sum`.
 ///
 /// # Errors
@@ -65,7 +65,7 @@ pub struct PrimalAveraging {
     pub lr: f64,
     /// Weight of the old average.
     pub averaging: Averaging,
-    /// `μy` in `(0, 1)`: how near to the average gradients are taken.
+    /// `μy` in `(0, 1)`: how close to the average `x` gradients are evaluated.
     pub train_interp: f64,
     /// Weight decay `λ >= 0`, of `z`.
     pub weight_decay: f64,
@@ -123,7 +123,7 @@ crate::hyperparameters!(PrimalAveraging, "PrimalAveraging", {
     }
 });
 
-/// What the average remembers of a group.
+/// State of the average that a group has in common.
 #[derive(Clone, Debug, Default)]
 pub struct PrimalAveragingScalars {
     /// Sum of the weights so far.

@@ -2,10 +2,10 @@ use crate::numeric::Real;
 use crate::optim::{Apply, Mode, Rule, Slot};
 use crate::state::SlotInit;
 
-/// Schedule-Free AdamW: averaging in the place of a learning-rate schedule.
+/// Schedule-Free AdamW: averaging instead of a learning-rate schedule.
 ///
-/// *Use it when* you do not know in advance how long you will train: every moment is as good as the
-/// end of a schedule. *Not when* the model has batch normalisation, unless you recompute its
+/// *Use it when* you do not know in advance how long you will train: the average is at any time as good as
+/// at the end of a schedule. *Not when* the model has batch normalisation, unless you recompute its
 /// statistics at the evaluation point.
 ///
 /// Gradients are taken at `y`, where the parameters stand while training; the model to use is the
@@ -23,7 +23,7 @@ use crate::state::SlotInit;
 /// eval:  x = y + (1 − 1/β₁)·(z − y)        train: y = x + (1 − β₁)·(z − x)
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` | 2.5e-3 | schedulefree |
 /// | `betas` β₁, β₂ | (0.9, 0.999) | paper |
@@ -33,7 +33,7 @@ use crate::state::SlotInit;
 /// | `r` | 0 | schedulefree |
 /// | `weight_lr_power` | 2 | schedulefree |
 ///
-/// State: `exp_avg_sq` (v) and `z`, 8 bytes per `f32` parameter; `z` is a point and stays in full
+/// State: `exp_avg_sq` (v) and `z`, 8 bytes per `f32` parameter; `z` is an iterate and stays in full
 /// precision when other slots are coded. Of the group: `k`, `weight_sum`, `lr_max`.
 ///
 /// # Errors
@@ -107,7 +107,7 @@ crate::hyperparameters!(ScheduleFreeAdamW, "ScheduleFreeAdamW", {
     "weight_lr_power": Finite = weight_lr_power;
 });
 
-/// What the average remembers of a group.
+/// State of the average that a group has in common.
 #[derive(Clone, Debug, Default)]
 pub struct ScheduleFreeScalars {
     /// Number of steps.

@@ -27,11 +27,11 @@ impl crate::hyper::OptionValue for ClasspVariant {
     }
 }
 
-/// CLASSP: a generalised Adagrad that leaves weights alone whose gradient is small.
+/// CLASSP: a generalised Adagrad that does not change weights with a small gradient.
 ///
-/// *Use it when* a model must learn one task after another without replaying the old data: weights
-/// that the first task used much have a large sum and move little, weights it did not need stay
-/// free. *Not when* there is only one task; it is slower than [`Adagrad`](crate::first_order::Adagrad) then.
+/// *Use it when* a model must learn one task after another without replaying the old data: weights that
+/// mattered for the first task have a large sum and move little, the others can still change. *Not when*
+/// there is only one task: it is then slower than [`Adagrad`](crate::first_order::Adagrad).
 ///
 /// ```text
 /// where g² > θ:   A ← A + |g|^q
@@ -39,7 +39,7 @@ impl crate::hyper::OptionValue for ClasspVariant {
 /// elsewhere nothing changes
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 0.2 | published code |
 /// | `threshold` θ | 0.5 | published code; on the squared gradient |
@@ -68,10 +68,10 @@ impl crate::hyper::OptionValue for ClasspVariant {
 /// ```
 ///
 /// # Differences
-/// The paper and its code differ in three ways; `variant` chooses (the third, options that leak from
-/// one parameter group into the next, is not offered). With power 2 and threshold 0 the rule is
-/// Adagrad with `ε` inside the root. With power 3 or another but 1 and 2, roots are computed by
-/// `powf`, whose last bit may differ between platforms.
+/// The paper and its code differ in three ways. `variant` chooses between two of them; the third, options
+/// that leak from one parameter group into the next, is not offered. With power 2 and threshold 0 the rule
+/// is Adagrad with `ε` inside the root. With powers other than 1 and 2, roots are computed by `powf`, whose
+/// last bit may differ between platforms.
 ///
 /// # Source
 /// O. Ludwig, "CLASSP: a Biologically-Inspired Approach to Continual Learning through Adjustment

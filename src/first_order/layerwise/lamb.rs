@@ -4,10 +4,10 @@ use crate::numeric::Real;
 use crate::optim::{Measured, Rule, Slot};
 use std::ops::Range;
 
-/// LAMB: Adam's direction, rescaled per tensor to the size of the weights.
+/// LAMB: Adam's direction, scaled per tensor to the norm of the weights.
 ///
-/// *Use it when* batches are very large (BERT in 76 minutes). *Not when* they are not: the trust
-/// ratio buys nothing there, and costs a second pass over memory.
+/// *Use it when* batches are very large (BERT in 76 minutes). *Not when* they are small: the trust ratio
+/// then gains nothing, and costs a second pass over memory.
 ///
 /// ```text
 /// g ← g · min(1, c/(‖g‖ + 1e-6))          over all tensors, if max_grad_norm c > 0
@@ -17,7 +17,7 @@ use std::ops::Range;
 /// p ← p − γ · ‖p‖/‖r‖ · r                  ratio 1 if either norm is 0
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | NVIDIA |
 /// | `betas` β₁, β₂ | (0.9, 0.999) | paper |

@@ -8,15 +8,15 @@ use std::ops::Range;
 
 /// Prodigy: Adam that finds its own learning rate.
 ///
-/// *Use it when* you do not want to tune a learning rate: leave `lr` at 1 and let the distance
-/// estimate `d` grow; a cosine schedule on `lr` goes well with it. *Not when* parameter groups need
-/// different learning rates, or memory is scarce: it keeps four slots.
+/// *Use it when* you do not want to tune a learning rate: leave `lr` at 1 and let the distance estimate `d`
+/// grow. A cosine schedule on `lr` works well. *Not when* parameter groups need different learning rates,
+/// or memory is scarce: it keeps four slots.
 ///
 /// ```text
 /// γ_d = d·γ                  · √(1 − β₂ᵏ⁺¹)/(1 − β₁ᵏ⁺¹) with use_bias_correction
 /// m ← β₁·m + d·(1 − β₁)·g
 /// v ← β₂·v + d²·(1 − β₂)·g²
-/// s ← β₃·s + (d/d₀)·γ_d·g    d in the place of γ_d with safeguard_warmup
+/// s ← β₃·s + (d/d₀)·γ_d·g    d instead of γ_d with safeguard_warmup
 /// r ← β₃·r + Σ (d/d₀)·γ_d·⟨g, p₀ − p⟩           over all tensors
 /// d̂ = c·r / Σ ‖s‖₁                               over all tensors
 /// d⁺ = max(d, d̂), growing by at most growth_rate
@@ -25,7 +25,7 @@ use std::ops::Range;
 /// ```
 /// While every `s` is zero, nothing moves. `p₀` is the parameter at its first step.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1 | paper; a factor on the estimate |
 /// | `betas` β₁, β₂ | (0.9, 0.999) | paper |
@@ -42,7 +42,7 @@ use std::ops::Range;
 ///
 /// State: `exp_avg` (m; off when β₁ = 0), `exp_avg_sq` (v), `s` and `p0`: 16 bytes per `f32`
 /// parameter. With `slice_p = k`, `s` and `p0` keep every k-th element of the flattened tensor, and
-/// both sums run over those: `8 + 8/k` bytes, at a slightly noisier estimate. `p0` is a point and
+/// both sums run over those: `8 + 8/k` bytes, at a slightly noisier estimate. `p0` is an iterate and
 /// stays in full precision when other slots are coded. Of the whole group: `d`, `d_max`,
 /// `d_numerator` (r), `k`.
 ///
@@ -91,13 +91,13 @@ pub struct Prodigy {
     pub use_bias_correction: bool,
     /// Keep a learning-rate warm-up from inflating the estimate.
     pub safeguard_warmup: bool,
-    /// First estimate `d₀ > 0`; too small only costs a few steps.
+    /// First estimate `d₀ > 0`; one that is too small costs only a few steps.
     pub d0: f64,
     /// Factor `c > 0` on the estimate.
     pub d_coef: f64,
     /// Largest factor, at least 1, by which the estimate may grow in a step.
     pub growth_rate: f64,
-    /// Estimate from every how-manieth element, at least 1.
+    /// Estimate `d` from every `slice_p`-th element; at least 1.
     pub slice_p: usize,
 }
 
@@ -136,7 +136,7 @@ crate::hyperparameters!(Prodigy, "Prodigy", {
     "slice_p": CountFrom(1) = slice_p;
 });
 
-/// What Prodigy remembers of all tensors together; the same in every group.
+/// What Prodigy knows of all tensors together; the same in every group.
 #[derive(Clone, Debug, Default)]
 pub struct ProdigyScalars {
     /// The estimate `d`; 0 before the first step.

@@ -15,7 +15,7 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// p ← p − γ·u
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | PyTorch |
 /// | `momentum` μ | 0 | PyTorch |
@@ -43,9 +43,9 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// ```
 ///
 /// # Differences
-/// As `torch.optim.SGD`. The learning rate multiplies the momentum when it is applied, not when it
-/// is stored: a change of `lr` acts at once (Sutskever's form, and optax's `trace` with a schedule,
-/// differ). Where momentum is switched on in mid-run, the buffer starts from zero.
+/// As `torch.optim.SGD`. The learning rate multiplies the momentum when it is applied, not when it is
+/// stored, so that a change of `lr` acts at once. Sutskever's form, and optax's `trace` with a schedule,
+/// differ. Where momentum is switched on during a run, the buffer starts from zero.
 ///
 /// # Source
 /// B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Nesterov
@@ -62,7 +62,7 @@ pub struct Sgd {
     pub dampening: f64,
     /// Coupled weight decay `λ >= 0`.
     pub weight_decay: f64,
-    /// Look ahead along the momentum.
+    /// Nesterov momentum.
     pub nesterov: bool,
     /// Ascend instead of descend.
     pub maximize: bool,

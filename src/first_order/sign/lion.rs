@@ -6,9 +6,9 @@ use std::ops::Range;
 
 /// Lion: the sign of an interpolation between momentum and gradient.
 ///
-/// *Use it when* memory counts: one slot, and it is the sturdiest rule under 8-bit and 4-bit state,
-/// since only signs of the momentum reach the weights. *Not when* batches are small. Take a third
-/// to a tenth of AdamW's learning rate, and as many times its weight decay.
+/// *Use it when* memory is scarce: it keeps one slot, and 8-bit and 4-bit state hurt it least of all rules,
+/// since only signs of the momentum reach the weights. *Not when* batches are small. Take AdamW's learning
+/// rate divided by 3 to 10, and its weight decay multiplied by the same factor.
 ///
 /// ```text
 /// p ← p·(1 − γλ)
@@ -18,7 +18,7 @@ use std::ops::Range;
 /// p ← p − γ·u
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-4 | paper |
 /// | `betas` β₁, β₂ | (0.9, 0.99) | paper |
@@ -45,7 +45,7 @@ use std::ops::Range;
 /// ```
 ///
 /// # Differences
-/// As the authors' code. `cautious` needs one pass more over the tensor, for the count.
+/// As the authors' code. `cautious` needs one more pass over the tensor, for the count.
 ///
 /// # Source
 /// X. Chen and others, "Symbolic Discovery of Optimization Algorithms", NeurIPS 2023; cautious: K.
@@ -58,11 +58,11 @@ pub struct Lion {
     pub lr: f64,
     /// Weights of the momentum in the update and in its own average, each in `[0, 1)`.
     pub betas: (f64, f64),
-    /// Weight decay `λ >= 0`, decoupled unless told otherwise.
+    /// Weight decay `λ >= 0`, decoupled by default.
     pub weight_decay: f64,
     /// Decay the weights directly; else `λp` is added to the gradient.
     pub decoupled_weight_decay: bool,
-    /// Leave out steps that go against the gradient of the moment.
+    /// Leave out steps that go against the current gradient.
     pub cautious: bool,
     /// Ascend instead of descend.
     pub maximize: bool,

@@ -2,11 +2,11 @@ use crate::first_order::moments::lerp;
 use crate::numeric::{Real, sign};
 use crate::optim::{Rule, Slot, WeightDecay};
 
-/// SignSGD, and Signum with momentum: steps of one size, in the direction of signs.
+/// SignSGD, and Signum with momentum: every element moves by `lr`, along the sign of its gradient.
 ///
-/// *Use it when* only the sign of a gradient can be trusted, as with estimates from losses, or when it
-/// is all that is sent. *Not when* small gradients should make small steps: a schedule has to bring
-/// `lr` to 0.
+/// *Use it when* only the sign of a gradient can be trusted, as with estimates from losses, or when workers
+/// send nothing but signs. *Not when* small gradients should make small steps: a schedule has to bring `lr`
+/// to 0.
 ///
 /// ```text
 /// p ← p·(1 − γλ)
@@ -14,7 +14,7 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// p ← p − γ·sign(m)                    sign(0) = 0
 /// ```
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-4 | paper |
 /// | `momentum` β | 0; Signum: 0.9 | paper |

@@ -151,7 +151,7 @@ impl<R: Real> Factor<R> {
     }
 }
 
-/// Why a decomposition failed, in words that need no memory.
+/// Why a decomposition failed, as text that needs no memory.
 pub(crate) fn reason(error: &Error) -> &'static str {
     match error {
         Error::Decomposition { problem, .. } => problem,

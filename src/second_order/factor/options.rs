@@ -1,4 +1,4 @@
-//! How factors are stored, and what they are told.
+//! How factors are stored, how roots are computed, and the options that a factor needs.
 
 use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
@@ -9,8 +9,8 @@ use ndarray::{Array2, ArrayRef2};
 
 /// How the factors of a Kronecker preconditioner are stored.
 ///
-/// Factors with fewer than 64 rows (n² < `min_numel`) keep full precision whatever is chosen: they
-/// cost little and hurt most.
+/// Factors with fewer than 64 rows (n² < `min_numel`) keep full precision whatever is chosen: they take
+/// little memory, and rounding hurts them most.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FactorStorage {
@@ -18,8 +18,8 @@ pub enum FactorStorage {
     /// statistic itself.
     #[default]
     Dense,
-    /// The same with the statistic in `f64`, and the root made of that: 12n² bytes for parameters in
-    /// `f32`. Squares of gradients as large as 1e30 are finite then, and a long sum keeps what is
+    /// The same with the statistic in `f64`, from which the root is computed: 12n² bytes for parameters in
+    /// `f32`. Squares of gradients as large as 1e30 are then finite, and a long sum does not lose what is
     /// added last.
     Double,
     /// The statistic and its root as codes with an exact diagonal. For comparison: small eigenvalues
@@ -42,8 +42,8 @@ pub enum FactorStorage {
     Cholesky {
         /// Format of the codes.
         codec: MatrixCodec,
-        /// Decay rate β_e of the error that is fed back, in `[0, 1)`; `None` feeds nothing back. 0
-        /// feeds back the last error alone; much above 0.5 the average grows into the statistic.
+        /// Decay rate β_e of the error that is fed back, in `[0, 1)`. `None` feeds nothing back, 0 only the
+        /// last error. Much above 0.5 the average becomes as large as the statistic itself.
         error_beta: Option<f64>,
     },
 }
@@ -107,7 +107,7 @@ impl FactorStorage {
     }
 }
 
-/// What a factor is told about the optimizer's options.
+/// The options that a factor needs, as one step of the optimizer has them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FactorOptions {
     /// How it is stored.
@@ -186,7 +186,7 @@ pub enum RootSolver {
     Eigen,
     /// The same with the ridge added to the matrix before it is decomposed.
     DampedEigen,
-    /// Eigenvalues that count as zero stay zero. The damping plays no part.
+    /// Eigenvalues that count as zero stay zero. The damping is not used.
     PseudoInverse {
         /// Relative to the largest eigenvalue; `None` is n times the machine epsilon.
         rtol: Option<f64>,

@@ -118,10 +118,11 @@ impl<R: Real> ShampooBlock<R> {
             Some((factor.stored_root(), self.shape.get(axis).copied()?))
         };
         let (order, last) = (self.shape.len(), self.shape.len().saturating_sub(1));
-        let room: usize = (0..order).filter_map(stored).map(|(root, n)| root.room(n)).sum();
-        with_scratch::<R, _>(x.len() + room, |scratch| {
-            let (spare, mut room) = scratch.split_at_mut(x.len());
-            let decode = |axis| stored(axis).map(|(root, n)| root.load_in(n, &mut room));
+        let decoded: usize =
+            (0..order).filter_map(stored).map(|(root, n)| root.scratch_len(n)).sum();
+        with_scratch::<R, _>(x.len() + decoded, |scratch| {
+            let (spare, mut rest) = scratch.split_at_mut(x.len());
+            let decode = |axis| stored(axis).map(|(root, n)| root.load_in(n, &mut rest));
             let roots: Vec<_> = (0..order).map(decode).collect();
             modes::multiply(x, spare, &self.shape, |axis| {
                 let root = roots.get(axis)?.as_ref()?;

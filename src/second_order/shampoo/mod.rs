@@ -1,4 +1,4 @@
-//! Shampoo, in all its public forms.
+//! Shampoo, with the options of its public implementations.
 
 mod block;
 mod config;

@@ -3,20 +3,20 @@
 use crate::optim::Partition;
 use crate::second_order::Reshape;
 
-/// What surrounds the preconditioner, as a public implementation has it.
+/// What surrounds the preconditioner in a public implementation.
 ///
 /// | | [`LOW_BIT`](Self::LOW_BIT) | [`SCALABLE`](Self::SCALABLE) | [`DISTRIBUTED`](Self::DISTRIBUTED) |
 /// |---|---|---|---|
-/// | whose | 4-bit Shampoo | Google's Scalable Shampoo | Meta's Distributed Shampoo |
+/// | source | 4-bit Shampoo | Google's Scalable Shampoo | Meta's Distributed Shampoo |
 /// | tensors | matrices | all | all |
 /// | graft | whole tensor | whole tensor | block by block |
 /// | first root | at the interval | at the interval | at `start` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pipeline {
-    /// What tensors are seen as.
+    /// The shape that tensors are given before they are cut into blocks.
     pub reshape: Reshape,
-    /// What gets the length that grafting asks for.
+    /// What is given the length that grafting asks for.
     pub graft_scope: GraftScope,
     /// Whether the first roots are made at step `start`; else whenever the interval says so.
     pub roots_at_start: bool,
@@ -47,7 +47,7 @@ impl Pipeline {
     }
 }
 
-/// What gets the length that grafting asks for.
+/// What is given the length that grafting asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum GraftScope {

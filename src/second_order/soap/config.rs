@@ -11,9 +11,10 @@ use crate::second_order::Reshape;
 
 /// SOAP: AdamW, or another element-wise rule, in the eigenbasis of Shampoo's statistics.
 ///
-/// *Use it when* you would take [`Shampoo`](crate::second_order::Shampoo) and can afford four matrix products a
-/// step: the basis may grow old, because the rule inside adapts to every gradient. *Not when* most
-/// parameters are vectors or tables longer than `max_dim` on both sides; those get the rule as it is.
+/// *Use it when* you would take [`Shampoo`](crate::second_order::Shampoo) and can afford four matrix
+/// products a step: it tolerates a stale eigenbasis, because the inner optimizer adapts to every gradient.
+/// *Not when* most parameters are vectors, or tables longer than `max_dim` on both sides; those get the
+/// inner optimizer alone.
 ///
 /// ```text
 /// first step             L ← (1 − β_s)·G Gᵀ,  R ← (1 − β_s)·Gᵀ G
@@ -25,13 +26,13 @@ use crate::second_order::Reshape;
 ///                        Q_L' ← Q of (L Q_L) = Q R, columns by falling diag(Q_Lᵀ L Q_L);  Q_R alike
 ///                        M ← Q_L'ᵀ Q_L M Q_Rᵀ Q_R';  rows and columns of V as the columns of Q
 /// ```
-/// `inner` is the direction of the rule, without learning rate γ and decay λ, which act on W; M stands
-/// for its slots of both signs (first moments), V for those `>= 0` (second moments). A tensor of any
-/// number of dimensions has one statistic and one basis per dimension. A dimension longer than
-/// `max_dim` has none, nor has a vector unless `precondition_1d`; a tensor without any gets the inner
-/// rule, which skips the first step, too. [`SoapOrder`] has Distributed Shampoo's order.
+/// `inner` is the direction of the inner optimizer, without learning rate γ and decay λ, which act on W. M
+/// stands for its slots of both signs (first moments), V for those `>= 0` (second moments). A tensor of
+/// any number of dimensions has one statistic and one basis per dimension. A dimension longer than
+/// `max_dim` has none, nor has a vector unless `precondition_1d`. A tensor without any basis gets the inner
+/// optimizer alone, which also skips the first step. [`SoapOrder`] has Distributed Shampoo's order.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `inner` | AdamW: `lr` 3e-3, `betas` (0.95, 0.95), `eps` 1e-8, `weight_decay` 0.01, `eps_hat` | paper's code |
 /// | `order` | `Published`, first step skipped | paper's code |
@@ -50,12 +51,12 @@ use crate::second_order::Reshape;
 /// | `tolerated_failures` | 3 | Distributed Shampoo |
 ///
 /// State of an m × n matrix in `f32`: statistics and bases 8(m² + n²) bytes, in 4 bits about
-/// 0.56(m² + n²); the inner rule's slots, which `with_state_precision` codes like any others; and
-/// room for the direction, 4 bytes per parameter. Second moments spread over many orders of magnitude
-/// in the eigenbasis: take codes that do, too (`Precision::INT8_DYNAMIC`, not `INT8_LINEAR`).
+/// 0.56(m² + n²); the inner optimizer's slots, which `with_state_precision` codes like any others; and a
+/// scratch buffer for the direction, 4 bytes per parameter. In the eigenbasis second moments spread over
+/// many orders of magnitude. Take codes that do so, too: `Precision::INT8_DYNAMIC`, not `INT8_LINEAR`.
 ///
 /// # Errors
-/// `build` refuses options out of range, an impossible codec, and an inner rule that takes sums over
+/// `build` refuses options out of range, an impossible codec, and an inner optimizer that takes sums over
 /// whole tensors, keeps points in parameter space, or adds decay to the gradient. A basis whose
 /// decomposition fails stays as it was; a step fails if that has happened more than
 /// `tolerated_failures` times in a row. A gradient whose square overflows counts as such a failure.
@@ -104,13 +105,13 @@ use crate::second_order::Reshape;
 pub struct Soap<U = AdamW> {
     /// The inner optimizer: it runs on the rotated gradient, and on all tensors without a basis.
     pub inner: U,
-    /// In which order statistic, basis and step follow each other.
+    /// Order of statistic, basis and step.
     pub order: SoapOrder,
     /// How a basis follows its statistic.
     pub solver: BasisSolver,
     /// How statistics and bases are stored.
     pub storage: BasisStorage,
-    /// Weight `β_s` of the old statistic, in `[0, 1]`; 1 sums up.
+    /// Weight `β_s` of the old statistic, in `[0, 1]`; with 1 statistics are sums.
     pub shampoo_beta: f64,
     /// Steps between renewals of the basis, at least 1.
     pub update_basis_every: u64,
@@ -120,7 +121,7 @@ pub struct Soap<U = AdamW> {
     pub ignored: Vec<(usize, usize)>,
     /// Longest dimension that gets a basis, at least 1.
     pub max_dim: usize,
-    /// Which dimensions are seen as one; merged ones are no larger than `block_dim`, or `max_dim`.
+    /// Which dimensions are merged into one; merged ones are no larger than `block_dim`, or `max_dim`.
     pub reshape: Reshape,
     /// Tensors longer than this along a dimension are cut into blocks with bases of their own.
     pub block_dim: Option<usize>,
@@ -130,7 +131,7 @@ pub struct Soap<U = AdamW> {
     pub normalize_grads: bool,
     /// Smallest n² of a basis that is coded.
     pub min_numel: usize,
-    /// Failures in a row that are borne.
+    /// Consecutive failures tolerated.
     pub tolerated_failures: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Statistic and basis of one dimension.
+//! The statistic and the basis of one dimension.
 
 use super::config::Soap;
 use super::options::{BasisSolver, SoapOrder};
@@ -13,7 +13,7 @@ use crate::second_order::factor::Eigenpairs;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use ndarray::{Array2, ArrayRef2, Axis, CowArray, Ix2};
 
-/// What is remembered of one dimension.
+/// The state of one dimension.
 #[derive(Clone, Debug)]
 pub enum Side<R> {
     /// Both in full precision.
