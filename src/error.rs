@@ -179,7 +179,7 @@ pub enum Error {
         /// The value found, after scaling.
         value: f64,
     },
-    /// A norm or a scale that ought to be finite is not.
+    /// A norm or a scale that must be finite is not.
     #[error("{what} is not finite: {value}")]
     NonFinite {
         /// What was computed.
@@ -252,7 +252,7 @@ pub enum Error {
     OutOfOrder {
         /// The object and method.
         what: &'static str,
-        /// What ought to have happened first.
+        /// What must happen first.
         problem: &'static str,
     },
     /// Bytes are no message of a compressor.

@@ -129,7 +129,7 @@ pub fn help() -> String {
     text += "\nMethods (* by default):\n";
     for method in methods::table() {
         let star = if method.by_default { "*" } else { " " };
-        let stored = methods::precision_name(method.precision);
+        let stored = method.stored(method.precision);
         text += &format!("  {star} {:<20} state in {stored}\n", method.name);
     }
     let precisions = PRECISIONS.map(|(name, _)| name).join(", ");

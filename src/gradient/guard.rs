@@ -1,4 +1,4 @@
-//! Skipping steps whose gradient is out of all proportion.
+//! Skipping steps whose gradient is far larger than usual.
 
 use super::norm::total_norm;
 use crate::error::Result;

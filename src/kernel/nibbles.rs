@@ -1,4 +1,4 @@
-//! Half bytes as places in a table of 16 numbers.
+//! Table look-up by half bytes: each is the index of one of 16 numbers.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Bits as signs.
+//! Signs packed as bits.
 
 #![allow(unsafe_code)]
 

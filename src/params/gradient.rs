@@ -1,9 +1,7 @@
-//! Gradients in their forms: dense, a few rows, generated; and views of them through a factor.
+//! Gradients in their forms: dense, a few rows, generated.
 
-use super::visitor::DenseView;
-use super::{GradVisitor, Gradients};
 use crate::error::{Error, Result};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayViewD};
 
 /// A gradient that is never held in memory: the update asks for it chunk by chunk.
 ///
@@ -157,17 +155,11 @@ impl<T> RowGradient<T> {
     }
 }
 
-impl<T> Gradients<T> for RowGradient<T> {
-    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
-        visitor.rows(self);
-    }
-}
-
 /// The memory of one gradient.
 #[derive(Debug)]
 pub(crate) enum GradientKind<'a, T> {
     Slice(&'a [T]),
-    Strided(Box<DenseView<'a, T>>),
+    Strided(Box<ArrayViewD<'a, T>>),
     Rows(&'a RowGradient<T>),
     Generated(&'a dyn Generate<T>),
 }
@@ -180,59 +172,4 @@ pub(crate) struct GradientLeaf<'a, T> {
     /// A wrapper has looked at every element and found it finite.
     pub finite: bool,
     pub kind: GradientKind<'a, T>,
-}
-
-/// Gradients seen through a factor: `factor · g`, without touching them.
-///
-/// Clipping by norm, loss unscaling and averages are of this kind; the factor is applied inside the
-/// update and costs no pass over memory.
-///
-/// # Examples
-/// ```
-/// use eigenstep::{params::Scaled, prelude::*};
-/// use ndarray::array;
-///
-/// let (mut w, summed) = (array![1.0f64], array![8.0f64]); // the sum over four micro-batches
-/// let mut opt = Sgd { lr: 0.1, ..Sgd::default() }.build()?;
-/// opt.step(&mut w, &Scaled::new(0.25, &summed))?;
-/// assert_eq!(w, array![0.8]);
-/// # Ok::<(), eigenstep::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Scaled<'g, G: ?Sized> {
-    pub(crate) factor: f64,
-    /// Whether every element of `inner` is known to be finite.
-    pub(crate) finite: bool,
-    pub(crate) inner: &'g G,
-}
-
-impl<'g, G: ?Sized> Scaled<'g, G> {
-    /// `factor · inner`.
-    pub fn new(factor: f64, inner: &'g G) -> Self {
-        Self { factor, finite: false, inner }
-    }
-
-    /// The factor.
-    pub fn factor(&self) -> f64 {
-        self.factor
-    }
-}
-
-impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Scaled<'_, G> {
-    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
-        visitor.known_finite(self.finite, |visitor| visitor.scaled(self.factor, self.inner));
-    }
-}
-
-/// Gradients seen through a clamp: `min(max(g, -bound), bound)`, without touching them.
-#[derive(Clone, Copy, Debug)]
-pub struct Clamped<'g, G: ?Sized> {
-    pub(crate) bound: f64,
-    pub(crate) inner: &'g G,
-}
-
-impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Clamped<'_, G> {
-    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
-        visitor.clamped(self.bound, self.inner);
-    }
 }

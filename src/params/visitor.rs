@@ -1,11 +1,22 @@
-//! The visitors that collect the leaves of a tree.
+//! Trees of parameters and gradients, and the visitors that collect their leaves.
 
 use super::gradient::{Generate, GradientKind, GradientLeaf, RowGradient};
 use super::manifest::{Manifest, Path, recycle};
-use super::{Gradients, Parameters};
 use crate::error::{Error, Result};
-use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Dimension};
+use ndarray::{ArrayView, ArrayViewMut, ArrayViewMutD, Dimension};
 use std::fmt::Display;
+
+/// A tree of named arrays that an optimizer may change.
+pub trait Parameters<T> {
+    /// Hands every leaf to the visitor, in a fixed order.
+    fn visit_mut<'a>(&'a mut self, visitor: &mut ParamVisitor<'a, T>);
+}
+
+/// A tree of named gradients, matched to parameters by path.
+pub trait Gradients<T> {
+    /// Hands every leaf to the visitor, in a fixed order.
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>);
+}
 
 /// The memory of one parameter.
 #[derive(Debug)]
@@ -16,7 +27,7 @@ pub(crate) enum ParamLeaf<'a, T> {
     Strided(Box<ArrayViewMutD<'a, T>>),
 }
 
-/// What a visit of parameters leaves behind for the next one.
+/// Buffers that one visit of parameters leaves to the next.
 #[derive(Debug)]
 pub(crate) struct ParamBuffers<T: 'static> {
     path: Path,
@@ -85,7 +96,7 @@ impl<'a, T> ParamVisitor<'a, T> {
     }
 }
 
-/// What a visit of gradients leaves behind for the next one.
+/// Buffers that one visit of gradients leaves to the next.
 pub(crate) struct GradBuffers<T: 'static> {
     path: Path,
     leaves: Vec<GradientLeaf<'static, T>>,
@@ -272,6 +283,3 @@ fn check_length(problem: &mut Option<Error>, path: &Path, found: usize, shape: &
         *problem = Some(Error::LengthMismatch { name, shape: shape.to_vec(), expected, found });
     }
 }
-
-/// The dense form of a strided view, for `Debug` and for copies.
-pub(crate) type DenseView<'a, T> = ArrayViewD<'a, T>;

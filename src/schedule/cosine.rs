@@ -1,6 +1,7 @@
-//! Half a cosine wave, once or again and again.
+//! Half a cosine wave, once or with restarts.
 
-use super::{Anneal, At, Schedule, half_cosine};
+use super::anneal::{Anneal, half_cosine};
+use super::rate::{At, Schedule};
 use std::f64::consts::PI;
 
 /// Lets the rate fall to `eta_min` along half a cosine wave: PyTorch's `CosineAnnealingLR`.

@@ -1,6 +1,7 @@
-//! The rate goes up and down between two bounds.
+//! A rate that goes up and down between two bounds.
 
-use super::{At, PerGroup, Schedule, table_of};
+use super::per_group::PerGroup;
+use super::rate::{At, Schedule, table_of};
 use crate::error::Result;
 use crate::hyper::{Hyperparameters, Range};
 

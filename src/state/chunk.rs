@@ -1,21 +1,9 @@
 //! The part of a state slot that one unit of work reads and writes.
 
+use super::kind::Input;
 use crate::kernel::Isa;
 use crate::numeric::Real;
 use crate::quant::{Codec, Rank1Codec, Rank1Maxima, Rank1Scales, decode_bf16, encode_bf16};
-
-/// An input of a step besides parameter and gradient. A rule reads it like a slot; what it writes there
-/// is forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// The curvature that came with the gradient; zero in a step without any.
-    Curvature,
-    /// The magnitude of the curvature. For a tensor of four dimensions, its mean over the last two: one
-    /// number for each kernel of a convolution.
-    CurvatureMagnitude,
-    /// A normal random number, keyed by the rule's seed, the step, the parameter's name and the element.
-    Noise,
-}
 
 /// Hands out the chunks of a slot, from the front.
 #[derive(Debug)]

@@ -1,11 +1,19 @@
 //! The part of a state dict that belongs to one key prefix, for writing and for reading.
 
 use super::dict::{Dtype, Scalar, StateDict, StateTensor, problem};
-use super::slot::check_tensor;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+
+/// Scalars that older state dicts have under another name: the name now, and then.
+const RENAMED: [(&str, &str); 5] = [
+    ("fallback_lr_ratio", "rest_lr_ratio"),
+    ("fallback_betas.0", "rest_betas.0"),
+    ("fallback_betas.1", "rest_betas.1"),
+    ("fallback_eps", "rest_eps"),
+    ("fallback_weight_decay", "rest_weight_decay"),
+];
 
 /// Writes entries under a prefix.
 #[derive(Debug)]
@@ -72,12 +80,15 @@ impl<'d> Lookup<'d> {
         found
     }
 
-    /// The scalar `{prefix}.{name}`, if there is one.
+    /// The scalar `{prefix}.{name}`, if there is one; in older dicts under the name that it had then.
     pub fn scalar(&self, name: &str) -> Option<&'d Scalar> {
-        let key = self.key(name);
-        let found = self.dict.scalars.get(&key);
-        self.mark(key, found.is_some());
-        found
+        let former = RENAMED.iter().find(|(now, _)| *now == name).map(|(_, then)| *then);
+        [name].into_iter().chain(former).find_map(|name| {
+            let key = self.key(name);
+            let found = self.dict.scalars.get(&key);
+            self.mark(key, found.is_some());
+            found
+        })
     }
 
     /// Shape of any tensor `{prefix}.{slot}`.
@@ -142,6 +153,25 @@ impl<'d> Lookup<'d> {
             self.used.borrow_mut().insert(key);
         }
     }
+}
+
+/// A tensor must have the shape asked for, and as many bytes as its shape says.
+pub(super) fn check_tensor(
+    tensor: &StateTensor,
+    shape: &[usize],
+    name: &str,
+    lookup: &Lookup<'_>,
+) -> Result<()> {
+    if tensor.shape != shape {
+        let found = &tensor.shape;
+        return Err(lookup.problem(name, format!("expected shape {shape:?}, found {found:?}")));
+    }
+    let expected = tensor.numel().and_then(|numel| numel.checked_mul(tensor.dtype.size()));
+    if expected != Some(tensor.bytes.len()) {
+        let found = tensor.bytes.len();
+        return Err(lookup.problem(name, format!("shape {shape:?} does not fit {found} bytes")));
+    }
+    Ok(())
 }
 
 /// A comma-separated list of sizes whose product is a possible number of elements.

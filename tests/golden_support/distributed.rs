@@ -11,7 +11,7 @@ use eigenstep::prelude::*;
 use eigenstep::second_order::factor::RootSolver;
 use eigenstep::second_order::{
     Descent, Exponent, Exponents, Graft, GraftMoment, LrAdjustment, Norm, Orthogonalization,
-    Statistic, SteepestDescent, View,
+    Reshape, Statistic, SteepestDescent,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ pub fn run(case: &Value) -> Outcome {
             let [gpa, free] = interp.map(|name| options.get(name));
             let train_interp = gpa.or(free).ok_or_else(|| fail("no point to train at"))?;
             let train_interp = json::number(train_interp)?;
-            let base = PrimalAveraging {
+            let inner = PrimalAveraging {
                 lr,
                 averaging,
                 train_interp,
@@ -53,21 +53,21 @@ pub fn run(case: &Value) -> Outcome {
                 decay,
                 ..PrimalAveraging::default()
             };
-            with_base(case, base, gradient_decay, lrs, options, AVERAGED)
+            with_inner(case, inner, gradient_decay, lrs, options, AVERAGED)
         }
         None => {
             let momentum = options.number_or("momentum", 0.0)?;
             let dampening = options.number_or("dampening", 0.0)?;
             let nesterov = options.flag("nesterov");
-            let base = Descent { lr, momentum, dampening, nesterov, weight_decay, decay };
-            with_base(case, base, gradient_decay, lrs, options, EXACT)
+            let inner = Descent { lr, momentum, dampening, nesterov, weight_decay, decay };
+            with_inner(case, inner, gradient_decay, lrs, options, EXACT)
         }
     }
 }
 
-fn with_base<U: Rule + Default>(
+fn with_inner<U: Rule + Default>(
     case: &Value,
-    base: U,
+    inner: U,
     gradient_decay: f64,
     lrs: Option<Vec<f64>>,
     mut options: Options<'_>,
@@ -111,7 +111,7 @@ fn with_base<U: Rule + Default>(
                 }
             };
             let method = SteepestDescent {
-                base,
+                inner,
                 norm,
                 filter_beta,
                 filter_weight,
@@ -133,7 +133,7 @@ fn with_base<U: Rule + Default>(
                 filter_weight,
                 bias_correction,
                 gradient_decay,
-                ..shampoo(base, kind, &mut options)?
+                ..shampoo(inner, kind, &mut options)?
             };
             options.finish()?;
             steps(case, method, lrs, tolerance)
@@ -142,7 +142,7 @@ fn with_base<U: Rule + Default>(
 }
 
 fn shampoo<U: Rule + Default>(
-    base: U,
+    inner: U,
     kind: &str,
     options: &mut Options<'_>,
 ) -> Outcome<Shampoo<U>> {
@@ -153,9 +153,9 @@ fn shampoo<U: Rule + Default>(
     };
     let distributed = Shampoo::distributed();
     let mut pipeline = distributed.pipeline;
-    pipeline.view = match limit(options, "target_parameter_dimensionality")? {
-        usize::MAX => View::AsIs,
-        dims => View::Merged { dims },
+    pipeline.reshape = match limit(options, "target_parameter_dimensionality")? {
+        usize::MAX => Reshape::AsIs,
+        dims => Reshape::Merged { dims },
     };
     let every = options.count("precondition_frequency")? as u64;
     let start = options.number("start_preconditioning_step")?;
@@ -165,7 +165,7 @@ fn shampoo<U: Rule + Default>(
         relative: options.number_or("rel_epsilon", 0.0)?,
     };
     Ok(Shampoo {
-        base,
+        inner,
         pipeline,
         storage: distributed.storage,
         statistic: distributed.statistic,

@@ -38,7 +38,7 @@ cases! {
     };
     feedback_shampoo, Close(1e-5) => {
         let method = Shampoo {
-            base: Sgd { lr: 0.02, ..Sgd::default() },
+            inner: Sgd { lr: 0.02, ..Sgd::default() },
             damping: Damping::relative(0.01),
             update_factors_every: 1,
             update_roots_every: 2,

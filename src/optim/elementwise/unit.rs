@@ -10,7 +10,8 @@ use crate::kernel::{CHUNK, Isa};
 use crate::numeric::random::philox4x32;
 use crate::numeric::{Element, Real};
 use crate::optim::method::{GradSlice, GradSource, Stage};
-use crate::state::chunk::{Input, SlotChunk};
+use crate::state::Input;
+use crate::state::chunk::SlotChunk;
 
 /// Elements that are decoded into scratch at a time: few enough that parameters, gradient and all
 /// slots stay in the first-level cache, and at least the length of a block of codes.

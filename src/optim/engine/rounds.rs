@@ -159,7 +159,7 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
             self.buffers.counts.push(units.len() - before);
         }
         if M::UNEVEN {
-            parallel::for_each_dearest_first(&mut units, elements, M::cost, M::run);
+            parallel::for_each_longest_first(&mut units, elements, M::cost, M::run);
         } else {
             parallel::for_each(&mut units, elements, M::run);
         }

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
-use crate::kernel::pages::Buffer;
+use crate::kernel::huge_pages::Buffer;
 use crate::numeric::{Element, Real};
 use crate::optim::engine::Optim;
 use crate::optim::method::{Decayed, Direction, MethodFor};

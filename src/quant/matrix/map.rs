@@ -1,6 +1,6 @@
 //! The numbers that codes of matrices stand for.
 
-use super::super::invalid;
+use super::super::blockwise::invalid;
 use crate::error::Result;
 use std::sync::LazyLock;
 

@@ -1,0 +1,204 @@
+use crate::error::Result;
+use crate::hyper::{Hyper, Hyperparameters, Range as Admissible};
+use crate::kernel::Sums;
+use crate::numeric::Real;
+use crate::optim::{Apply, Measured, Rule, Slot, WeightDecay};
+use crate::state::SlotInit;
+use std::ops::Range;
+
+/// Any rule whose parameters stay within bounds.
+///
+/// *Use it when* parameters make sense only within a range: amounts, probabilities, adversarial
+/// perturbations of limited size. *Not when* a smooth substitution is possible: momentum then does not push
+/// against the bounds.
+///
+/// ```text
+/// p ← min(max(step of the rule, lower), upper)
+/// ```
+/// This is the nearest admissible point in the Euclidean norm, and in every weighted one,
+/// `Σ wᵢ(pᵢ − qᵢ)²`, such as Adam's with `w = √v̂`. The state of the rule is not projected. NaN stays NaN.
+/// The first step moves elements outside the bounds into them; parameters without a gradient stay as they
+/// are. Bounds are rounded to the arithmetic type; `bf16` and `f16` parameters are rounded once more.
+///
+/// | field | default | source of the default |
+/// |---|---|---|
+/// | `inner` | the rule's own | – |
+/// | `lower` | −∞ | – |
+/// | `upper` | +∞ | – |
+///
+/// ZO-AdaMM is `Projected<Adam>` with `bias_correction: false` and `amsgrad: true`.
+///
+/// State: that of the rule.
+///
+/// # Errors
+/// `build` refuses NaN, `lower > upper`, and rules with an evaluation point, such as Schedule-Free: the
+/// projection of one point does not fit the other.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{constrained::Projected, prelude::*};
+/// use ndarray::array;
+///
+/// let mut w = array![0.5f32, 0.5];
+/// let inner = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
+/// let mut opt = Projected { lower: 0.0, upper: 1.0, ..Projected::with_inner(inner) }.build()?;
+/// for _ in 0..100 {
+///     let grad = &w - &array![3.0, 0.25]; // the nearest point to (3, 1/4)
+///     opt.step(&mut w, &grad)?;
+/// }
+/// assert!(w[0] == 1.0 && (w[1] - 0.25).abs() < 0.01);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Source
+/// X. Chen, S. Liu, K. Xu, X. Li, X. Lin, M. Hong, D. Cox, "ZO-AdaMM: Zeroth-Order Adaptive Momentum
+/// Method for Black-Box Optimization", NeurIPS 2019.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Projected<R> {
+    /// The inner optimizer.
+    pub inner: R,
+    /// Smallest value of a parameter; may be `−∞`.
+    pub lower: f64,
+    /// Largest value of a parameter; may be `+∞`.
+    pub upper: f64,
+}
+
+impl<R> Projected<R> {
+    /// This rule without bounds.
+    pub fn with_inner(inner: R) -> Self {
+        Self { inner, lower: f64::NEG_INFINITY, upper: f64::INFINITY }
+    }
+}
+
+impl<R: Default> Default for Projected<R> {
+    fn default() -> Self {
+        Self::with_inner(R::default())
+    }
+}
+
+impl<R: Rule> Hyperparameters for Projected<R> {
+    const NAME: &'static str = "Projected";
+
+    fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
+        self.inner.visit_options(visitor);
+        let range = Admissible::Number;
+        visitor(Hyper { name: "lower", range, value: &mut self.lower });
+        visitor(Hyper { name: "upper", range, value: &mut self.upper });
+    }
+
+    fn validate_together(&self) -> Result<()> {
+        self.inner.validate_together()?;
+        if R::TWO_POINTS {
+            return Err(Self::invalid("inner", "a rule with one point", R::NAME));
+        }
+        if self.lower > self.upper {
+            let expected = format!("at least `lower`, {}", self.lower);
+            return Err(Self::invalid("upper", expected, self.upper.to_string()));
+        }
+        Ok(())
+    }
+}
+
+/// Coefficients of the rule, and the bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct ProjectedCoefficients<C, R> {
+    inner: C,
+    lower: R,
+    upper: R,
+}
+
+impl<M: Rule> Rule for Projected<M> {
+    type Coefficients<R: Real> = ProjectedCoefficients<M::Coefficients<R>, R>;
+    type State<R: Real> = M::State<R>;
+    type Scalars = M::Scalars;
+    const SLOTS: &'static [Slot] = M::SLOTS;
+
+    fn coefficients<R: Real>(&self, t: u64, scalars: &M::Scalars) -> Self::Coefficients<R> {
+        let (lower, upper) = (R::of(self.lower), R::of(self.upper));
+        ProjectedCoefficients { inner: self.inner.coefficients(t, scalars), lower, upper }
+    }
+
+    #[inline(always)]
+    fn direction<R: Real>(
+        c: &Self::Coefficients<R>,
+        p: R,
+        g: R,
+        s: M::State<R>,
+    ) -> (R, M::State<R>) {
+        M::direction(&c.inner, p, g, s)
+    }
+
+    fn step_size(&self, t: u64, scalars: &M::Scalars) -> f64 {
+        self.inner.step_size(t, scalars)
+    }
+
+    #[inline(always)]
+    fn update<R: Real>(
+        c: &Self::Coefficients<R>,
+        a: &Apply<R>,
+        p: R,
+        g: R,
+        s: M::State<R>,
+    ) -> (R, M::State<R>) {
+        let (p, s) = M::update(&c.inner, a, p, g, s);
+        // comparisons let NaN through, where min and max would hide it
+        let p = if p < c.lower { c.lower } else { p };
+        (if p > c.upper { c.upper } else { p }, s)
+    }
+
+    fn decay(&self) -> WeightDecay {
+        self.inner.decay()
+    }
+
+    fn maximize(&self) -> bool {
+        self.inner.maximize()
+    }
+
+    fn uses_slot(&self, slot: usize) -> bool {
+        self.inner.uses_slot(slot)
+    }
+
+    fn slot_init(&self, slot: usize) -> SlotInit {
+        self.inner.slot_init(slot)
+    }
+
+    fn slot_stride(&self, slot: usize) -> usize {
+        self.inner.slot_stride(slot)
+    }
+
+    fn begin(&self, loss: Option<f64>, scalars: &mut M::Scalars) {
+        self.inner.begin(loss, scalars);
+    }
+
+    fn passes(&self) -> Range<usize> {
+        self.inner.passes()
+    }
+
+    #[inline(always)]
+    fn measure<R: Real>(
+        pass: usize,
+        c: &Self::Coefficients<R>,
+        p: R,
+        g: R,
+        s: M::State<R>,
+    ) -> Sums {
+        M::measure(pass, &c.inner, p, g, s)
+    }
+
+    fn measure_stride(&self) -> usize {
+        self.inner.measure_stride()
+    }
+
+    fn combine(&self, pass: usize, total: &Sums, scalars: &mut M::Scalars) {
+        self.inner.combine(pass, total, scalars);
+    }
+
+    fn refine<R: Real>(&self, pass: usize, measured: &Measured, c: &mut Self::Coefficients<R>) {
+        self.inner.refine(pass, measured, &mut c.inner);
+    }
+
+    fn check_group(&self, first: &Self) -> Result<()> {
+        self.inner.check_group(&first.inner)
+    }
+}
