@@ -357,7 +357,7 @@ fn impossible_rules_and_options_are_named() {
 /// Every rule that may stand inside, and a slot that is switched on in mid-run.
 #[test]
 fn other_rules_and_late_slots() {
-    fn descends<U: Rule<Scalars = ()>>(inner: U) {
+    fn descends<U: Rule<GroupState = ()>>(inner: U) {
         let mut opt = Soap::with_inner(inner).build::<f64>().unwrap();
         let mut w = matrix(0, 9, 6);
         for _ in 0..50 {

@@ -53,7 +53,7 @@ pub fn table() -> Vec<Method> {
         method("soap", |p| soap(BasisStorage::Full, p)),
         method("soap-4bit", |p| soap(BasisStorage::FOUR_BIT, p)).coding("int4 basis"),
         method("muon", |p| matrix(Muon { lr: 0.02, fallback_lr_ratio: 0.25, weight_decay: 0.01, ..Muon::default() }, p)),
-        method("s-mfac", |p| windowed(MFac { base: Momentum { lr: 0.02, ..Momentum::default() }, window: 64, damp: 1e-2, ..MFac::sparse(0.01) }, p)),
+        method("s-mfac", |p| windowed(MFac { base: Momentum { lr: 0.02, ..Momentum::default() }, window: 64, damping: 1e-2, ..MFac::sparse(0.01) }, p)),
         method("s-ggt", |p| windowed(Ggt { base: Momentum { lr: 0.5, ..Momentum::default() }, window: 50, eps: 1e-2, ..Ggt::sparse(0.01) }, p)),
         method("mezo-adamw", |p| boxed(AdamW { lr: 3e-3, weight_decay: 0.0, ..AdamW::default() }, p)).estimated(32),
         method("adamw-8bit-dynamic", adamw).stored_in(Precision::INT8_DYNAMIC).on_request(),

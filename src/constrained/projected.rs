@@ -2,7 +2,7 @@ use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range as Admissible};
 use crate::kernel::Sums;
 use crate::numeric::Real;
-use crate::optim::{Apply, Measured, Rule, Slot, WeightDecay};
+use crate::optim::{Apply, Rule, Slot, TensorSums, WeightDecay};
 use crate::state::SlotInit;
 use std::ops::Range;
 
@@ -89,7 +89,7 @@ impl<R: Rule> Hyperparameters for Projected<R> {
 
     fn validate_together(&self) -> Result<()> {
         self.inner.validate_together()?;
-        if R::TWO_POINTS {
+        if R::HAS_EVAL_MODE {
             return Err(Self::invalid("inner", "a rule with one point", R::NAME));
         }
         if self.lower > self.upper {
@@ -111,10 +111,10 @@ pub struct ProjectedCoefficients<C, R> {
 impl<M: Rule> Rule for Projected<M> {
     type Coefficients<R: Real> = ProjectedCoefficients<M::Coefficients<R>, R>;
     type State<R: Real> = M::State<R>;
-    type Scalars = M::Scalars;
+    type GroupState = M::GroupState;
     const SLOTS: &'static [Slot] = M::SLOTS;
 
-    fn coefficients<R: Real>(&self, t: u64, scalars: &M::Scalars) -> Self::Coefficients<R> {
+    fn coefficients<R: Real>(&self, t: u64, scalars: &M::GroupState) -> Self::Coefficients<R> {
         let (lower, upper) = (R::of(self.lower), R::of(self.upper));
         ProjectedCoefficients { inner: self.inner.coefficients(t, scalars), lower, upper }
     }
@@ -129,7 +129,7 @@ impl<M: Rule> Rule for Projected<M> {
         M::direction(&c.inner, p, g, s)
     }
 
-    fn step_size(&self, t: u64, scalars: &M::Scalars) -> f64 {
+    fn step_size(&self, t: u64, scalars: &M::GroupState) -> f64 {
         self.inner.step_size(t, scalars)
     }
 
@@ -167,7 +167,7 @@ impl<M: Rule> Rule for Projected<M> {
         self.inner.slot_stride(slot)
     }
 
-    fn begin(&self, loss: Option<f64>, scalars: &mut M::Scalars) {
+    fn begin(&self, loss: Option<f64>, scalars: &mut M::GroupState) {
         self.inner.begin(loss, scalars);
     }
 
@@ -190,11 +190,11 @@ impl<M: Rule> Rule for Projected<M> {
         self.inner.measure_stride()
     }
 
-    fn combine(&self, pass: usize, total: &Sums, scalars: &mut M::Scalars) {
+    fn combine(&self, pass: usize, total: &Sums, scalars: &mut M::GroupState) {
         self.inner.combine(pass, total, scalars);
     }
 
-    fn refine<R: Real>(&self, pass: usize, measured: &Measured, c: &mut Self::Coefficients<R>) {
+    fn refine<R: Real>(&self, pass: usize, measured: &TensorSums, c: &mut Self::Coefficients<R>) {
         self.inner.refine(pass, measured, &mut c.inner);
     }
 

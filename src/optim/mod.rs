@@ -14,21 +14,23 @@ mod vectorwise;
 pub(crate) use blockwise::norm_squared;
 pub use blockwise::{
     AnyBlock, AnyMatrix, BlockState, BlockStep, BlockUnit, Blocked, BlockedPrepared, BlockedState,
-    ErasedBlock, ErasedMatrix, Filter, FilterUnit, FilterWeights, MatrixMethod, MatrixUnit,
-    Partition, Tile,
+    EmaUnit, EmaWeights, ErasedBlock, ErasedMatrix, GradEma, MatrixMethod, MatrixUnit, Partition,
+    Tile,
 };
-pub(crate) use elementwise::check_embedded;
+pub(crate) use elementwise::check_inner;
 pub use elementwise::{
-    AnyRule, Applied, Apply, DecaySchedule, Delayed, ElementKernel, ElementState, ElementUnit,
-    Elementwise, ErasedRule, Prepared, Rule, Slot, WeightDecay, kahan_add,
+    AnyRule, Apply, DecaySchedule, ElementKernel, ElementState, ElementUnit, Elementwise,
+    ErasedRule, Prepared, Rule, SkipFirst, Slot, StepOnly, WeightDecay, kahan_add,
 };
 pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem};
 pub use method::{
-    Configured, Decayed, Direction, GradSlice, GradSource, Job, Joint, Leaf, Measured, MethodFor,
-    Methods, Mode, Needs, Part, SavedJoint, Scalars, Stage, TensorMethod, TensorState, TensorStep,
+    Direction, GradEntry, GradSlice, GradSource, GroupState, Method, MethodFor, Methods, Mode,
+    Needs, ParamInfo, PassInfo, RegularizedGrad, SavedShared, SharedState, Stage, TensorMethod,
+    TensorPass, TensorState, TensorStep, TensorSums,
 };
 pub use optimizer::{NonFinite, Optimizer};
 pub use vectorwise::{
-    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, JointVectors, Layout, ReadVector,
-    Scope, Segment, VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored, VectoredState,
+    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, Layout, ReadVector, Scope,
+    Segment, SharedVectors, VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored,
+    VectoredState,
 };

@@ -111,8 +111,8 @@ pub struct DescentCoefficients<R> {
 impl Rule for Descent {
     type Coefficients<R: Real> = DescentCoefficients<R>;
     type State<R: Real> = [R; 1];
-    type Scalars = ();
-    const SLOTS: &'static [Slot] = &[Slot::signed("momentum")];
+    type GroupState = ();
+    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> DescentCoefficients<R> {
         let gain = 1.0 - self.dampening;

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::first_order::AdamW;
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
-use crate::optim::{BlockStep, Filter, MatrixMethod, Partition};
+use crate::optim::{BlockStep, GradEma, MatrixMethod, Partition};
 use crate::state::{Lookup, Storage};
 use ndarray::{ArrayViewMutD, Ix2};
 
@@ -138,14 +138,14 @@ crate::hyperparameters!(Muon, "Muon", {
 
 impl MatrixMethod for Muon {
     type Rule = Descent;
-    type Plain = AdamW;
+    type Fallback = AdamW;
     type Block<R: Real> = PolarBlock;
 
     fn rule(&self) -> Descent {
         Descent { lr: self.lr, weight_decay: self.weight_decay, ..Descent::default() }
     }
 
-    fn plain(&self) -> AdamW {
+    fn fallback(&self) -> AdamW {
         AdamW {
             lr: self.lr * self.fallback_lr_ratio,
             betas: self.fallback_betas,
@@ -161,9 +161,9 @@ impl MatrixMethod for Muon {
     }
 
     /// `μB⁺ + (1 − μ)G = μ²B + (1 − μ²)G` for `B⁺ = μB + (1 − μ)G`.
-    fn filter(&self) -> Option<Filter> {
+    fn grad_ema(&self) -> Option<GradEma> {
         let mu = self.momentum;
-        Some(Filter {
+        Some(GradEma {
             slot: "momentum_buffer",
             beta: mu,
             weight: if self.nesterov { mu * mu } else { mu },

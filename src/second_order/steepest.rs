@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
-use crate::optim::{BlockStep, Filter, MatrixMethod, Partition, Rule};
+use crate::optim::{BlockStep, GradEma, MatrixMethod, Partition, Rule};
 use crate::state::{Lookup, Storage};
 use ndarray::{ArrayViewMutD, Ix2};
 
@@ -31,7 +31,7 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// | `filter_beta` β₁ | 0.9 | Distributed Shampoo |
 /// | `filter_weight` β₃ | β₁ | Distributed Shampoo |
 /// | `bias_correction` | true | Distributed Shampoo |
-/// | `gradient_decay` | 0 | L2 regularisation |
+/// | `l2` | 0 | L2 regularisation |
 ///
 /// State: `filtered_grad` with a filter, 4 bytes per `f32` parameter; the inner optimizer's slots.
 ///
@@ -70,7 +70,7 @@ pub struct SteepestDescent<U = Descent> {
     /// Correct the average for its start at zero.
     pub bias_correction: bool,
     /// Weight `>= 0` of the parameter in the gradient.
-    pub gradient_decay: f64,
+    pub l2: f64,
 }
 
 /// The norm that measures steps.
@@ -122,7 +122,7 @@ impl<U> SteepestDescent<U> {
             filter_beta: 0.9,
             filter_weight: None,
             bias_correction: true,
-            gradient_decay: 0.0,
+            l2: 0.0,
         }
     }
 }
@@ -137,7 +137,7 @@ impl<U: Rule> Hyperparameters for SteepestDescent<U> {
         option("filter_beta", Range::UnitHalfOpen, &mut self.filter_beta);
         option("filter_weight", Range::OptionalUnitHalfOpen, &mut self.filter_weight);
         option("bias_correction", Range::Flag, &mut self.bias_correction);
-        option("gradient_decay", Range::NonNegative, &mut self.gradient_decay);
+        option("l2", Range::NonNegative, &mut self.l2);
         match &mut self.norm {
             Norm::Spectral { steps, eps, .. } => {
                 option("norm.steps", Range::CountFrom(1), steps);
@@ -161,14 +161,14 @@ impl<U: Rule> Hyperparameters for SteepestDescent<U> {
 
 impl<U: Rule> MatrixMethod for SteepestDescent<U> {
     type Rule = U;
-    type Plain = U;
+    type Fallback = U;
     type Block<R: Real> = PolarBlock;
 
     fn rule(&self) -> U {
         self.inner.clone()
     }
 
-    fn plain(&self) -> U {
+    fn fallback(&self) -> U {
         self.inner.clone()
     }
 
@@ -183,9 +183,9 @@ impl<U: Rule> MatrixMethod for SteepestDescent<U> {
         }
     }
 
-    fn filter(&self) -> Option<Filter> {
+    fn grad_ema(&self) -> Option<GradEma> {
         let beta = self.filter_beta;
-        (beta > 0.0).then(|| Filter {
+        (beta > 0.0).then(|| GradEma {
             slot: "filtered_grad",
             beta,
             weight: self.filter_weight.unwrap_or(beta),
@@ -193,8 +193,8 @@ impl<U: Rule> MatrixMethod for SteepestDescent<U> {
         })
     }
 
-    fn gradient_decay(&self) -> f64 {
-        self.gradient_decay
+    fn l2(&self) -> f64 {
+        self.l2
     }
 
     fn lr_factor(&self, shape: &[usize]) -> f64 {

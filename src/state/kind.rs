@@ -12,7 +12,7 @@ pub enum SlotKind {
     /// A point in parameter space: Schedule-Free's `z`, Prodigy's `p0`. Steps are far smaller than
     /// the codes of few bits are apart, so a point stays in full precision unless it is asked for
     /// by name.
-    Point,
+    Iterate,
 }
 
 /// An input of a step besides parameter and gradient. A rule reads it like a slot; what it writes there

@@ -6,14 +6,26 @@ use crate::numeric::Element;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-/// Scalars that older state dicts have under another name: the name now, and then.
-const RENAMED: [(&str, &str); 5] = [
+/// Entries that version 1 of state dicts has under another name: the name now, and then. Parts of an
+/// entry, such as `betas.0` or `codes`, follow its name.
+const RENAMED: [(&str, &str); 8] = [
     ("fallback_lr_ratio", "rest_lr_ratio"),
-    ("fallback_betas.0", "rest_betas.0"),
-    ("fallback_betas.1", "rest_betas.1"),
+    ("fallback_betas", "rest_betas"),
     ("fallback_eps", "rest_eps"),
     ("fallback_weight_decay", "rest_weight_decay"),
+    ("l2", "gradient_decay"),
+    ("damping", "damp"),
+    ("damping_relative", "damp_relative"),
+    ("momentum_buffer", "momentum"),
 ];
+
+/// The name of an entry in version 1, if it was another one.
+fn former(name: &str) -> Option<String> {
+    RENAMED.iter().find_map(|(now, then)| match name.strip_prefix(now)? {
+        "" => Some((*then).to_owned()),
+        part => part.starts_with('.').then(|| format!("{then}{part}")),
+    })
+}
 
 /// Writes entries under a prefix.
 #[derive(Debug)]
@@ -72,22 +84,26 @@ impl<'d> Lookup<'d> {
         format!("{}.{name}", self.prefix)
     }
 
-    /// The tensor `{prefix}.{name}`, if there is one.
+    /// The tensor `{prefix}.{name}`, if there is one; in older dicts under the name that it had then.
     pub fn tensor(&self, name: &str) -> Option<&'d StateTensor> {
-        let key = self.key(name);
-        let found = self.dict.tensors.get(&key);
-        self.mark(key, found.is_some());
-        found
+        self.find(name, |key| self.dict.tensors.get(key))
     }
 
     /// The scalar `{prefix}.{name}`, if there is one; in older dicts under the name that it had then.
     pub fn scalar(&self, name: &str) -> Option<&'d Scalar> {
-        let former = RENAMED.iter().find(|(now, _)| *now == name).map(|(_, then)| *then);
-        [name].into_iter().chain(former).find_map(|name| {
+        self.find(name, |key| self.dict.scalars.get(key))
+    }
+
+    fn find<E>(&self, name: &str, entry: impl Fn(&str) -> Option<&'d E>) -> Option<&'d E> {
+        let get = |name: &str| {
             let key = self.key(name);
-            let found = self.dict.scalars.get(&key);
+            let found = entry(&key);
             self.mark(key, found.is_some());
             found
+        };
+        get(name).or_else(|| {
+            let former = (self.dict.version == 1).then(|| former(name));
+            get(&former.flatten()?)
         })
     }
 

@@ -156,7 +156,7 @@ impl<R: Real> SlotBuffer<R> {
     }
 
     /// Whether an update needs [`SlotChunk::preview`] first.
-    pub fn wants_preview(&self) -> bool {
+    pub fn collects_scales(&self) -> bool {
         matches!(self, Self::Rank1(_))
     }
 
@@ -197,7 +197,7 @@ impl<R: Real> SlotBuffer<R> {
     /// calls `f(start, values)`, encodes. `f` may be called twice for a part, and must then do the
     /// same.
     pub fn rewrite(&mut self, isa: Isa, numel: usize, f: impl Fn(usize, &mut [R])) {
-        let passes = if self.wants_preview() { &[false, true][..] } else { &[true] };
+        let passes = if self.collects_scales() { &[false, true][..] } else { &[true] };
         for &update in passes {
             let mut chunk = self.cursor(update).take(numel);
             with_scratch::<R, _>(PART, |scratch| {

@@ -75,7 +75,7 @@ impl Storage {
         let chosen = self.slots.iter().rev().find(|(slot, _)| slot == name);
         let precision = match (chosen, kind) {
             (Some((_, precision)), _) => *precision,
-            (None, SlotKind::Point) => Precision::Full,
+            (None, SlotKind::Iterate) => Precision::Full,
             (None, SlotKind::Signed | SlotKind::Unsigned | SlotKind::Input(_)) => {
                 self.state.precision
             }

@@ -32,8 +32,8 @@ pub fn run(case: &Value) -> Outcome {
         _ => DecaySchedule::WithLr,
     };
     // L2 acts on the gradient, all others behind the direction
-    let gradient_decay = if kind == "l2" { weight_decay } else { 0.0 };
-    let weight_decay = weight_decay - gradient_decay;
+    let l2 = if kind == "l2" { weight_decay } else { 0.0 };
+    let weight_decay = weight_decay - l2;
     let averaging = match (options.get("gpa_eval_interp"), options.get("schedule_free_lr_power")) {
         (Some(x), _) => Some(Averaging::Constant(json::number(x)?)),
         (_, Some(r)) => Some(Averaging::ScheduleFree { lr_power: json::number(r)? }),
@@ -53,14 +53,14 @@ pub fn run(case: &Value) -> Outcome {
                 decay,
                 ..PrimalAveraging::default()
             };
-            with_inner(case, inner, gradient_decay, lrs, options, AVERAGED)
+            with_inner(case, inner, l2, lrs, options, AVERAGED)
         }
         None => {
             let momentum = options.number_or("momentum", 0.0)?;
             let dampening = options.number_or("dampening", 0.0)?;
             let nesterov = options.flag("nesterov");
             let inner = Descent { lr, momentum, dampening, nesterov, weight_decay, decay };
-            with_inner(case, inner, gradient_decay, lrs, options, EXACT)
+            with_inner(case, inner, l2, lrs, options, EXACT)
         }
     }
 }
@@ -68,7 +68,7 @@ pub fn run(case: &Value) -> Outcome {
 fn with_inner<U: Rule + Default>(
     case: &Value,
     inner: U,
-    gradient_decay: f64,
+    l2: f64,
     lrs: Option<Vec<f64>>,
     mut options: Options<'_>,
     tolerance: Tolerance,
@@ -110,14 +110,8 @@ fn with_inner<U: Rule + Default>(
                     adjust_lr: LrAdjustment::None,
                 }
             };
-            let method = SteepestDescent {
-                inner,
-                norm,
-                filter_beta,
-                filter_weight,
-                bias_correction,
-                gradient_decay,
-            };
+            let method =
+                SteepestDescent { inner, norm, filter_beta, filter_weight, bias_correction, l2 };
             options.finish()?;
             steps(case, method, lrs, tolerance)
         }
@@ -132,7 +126,7 @@ fn with_inner<U: Rule + Default>(
                 filter_beta,
                 filter_weight,
                 bias_correction,
-                gradient_decay,
+                l2,
                 ..shampoo(inner, kind, &mut options)?
             };
             options.finish()?;
@@ -183,7 +177,7 @@ fn shampoo<U: Rule + Default>(
         graft: graft(options)?,
         filter_beta: distributed.filter_beta,
         filter_weight: None,
-        gradient_decay: 0.0,
+        l2: 0.0,
         start: if start < 0.0 { every } else { start as u64 },
         update_factors_every: 1,
         update_roots_every: every,

@@ -180,8 +180,8 @@ fn grafted_steps_have_the_grafted_length() {
 /// Decay in the gradient is a gradient with decay in it, to the bit, also upwards.
 #[test]
 fn gradient_decay_is_part_of_the_gradient() {
-    let method = Shampoo { gradient_decay: 0.25, filter_beta: 0.9, graft: Graft::ADAM, ..plain() };
-    let without = Shampoo { gradient_decay: 0.0, ..method.clone() };
+    let method = Shampoo { l2: 0.25, filter_beta: 0.9, graft: Graft::ADAM, ..plain() };
+    let without = Shampoo { l2: 0.0, ..method.clone() };
     let (mut opt, mut by_hand) = (method.build::<f64>().unwrap(), without.build::<f64>().unwrap());
     let (mut w, mut v) = (matrix(9, 6, 5), matrix(9, 6, 5));
     for i in 0..5 {
@@ -191,12 +191,11 @@ fn gradient_decay_is_part_of_the_gradient() {
         by_hand.step(&mut v, &g).unwrap();
         assert_eq!(w, v);
     }
-    let upwards = |gradient_decay, sign: f64, maximize| {
+    let upwards = |l2, sign: f64, maximize| {
         let inner = AdamW { maximize, ..AdamW::default() };
-        let mut opt =
-            Shampoo { inner, gradient_decay, update_roots_every: 1, ..Shampoo::default() }
-                .build::<f64>()
-                .unwrap();
+        let mut opt = Shampoo { inner, l2, update_roots_every: 1, ..Shampoo::default() }
+            .build::<f64>()
+            .unwrap();
         let mut w = matrix(9, 6, 5);
         (0..4).for_each(|i| opt.step(&mut w, &(sign * matrix(i, 6, 5))).unwrap());
         w
@@ -277,7 +276,7 @@ fn all_options_go_together() {
                 graft: Graft::ADAM,
                 filter_beta: 0.9,
                 filter_weight: Some(0.81),
-                gradient_decay: 0.01,
+                l2: 0.01,
                 trace_scaling: 0.5,
                 bias_correction: true,
                 start: 2,
@@ -360,7 +359,7 @@ fn spectral_descent_with_momentum_is_muon() {
         filter_beta: 0.95,
         filter_weight: Some(0.95 * 0.95),
         bias_correction: false,
-        gradient_decay: 0.0,
+        l2: 0.0,
     };
     assert_eq!(path(&steepest, &[7, 4], 5), path(&muon, &[7, 4], 5));
 }

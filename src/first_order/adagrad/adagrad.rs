@@ -90,7 +90,7 @@ impl Rule for Adagrad {
     /// `ε`.
     type Coefficients<R: Real> = R;
     type State<R: Real> = [R; 1];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = &[Slot::unsigned("sum")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> R {

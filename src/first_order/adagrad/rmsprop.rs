@@ -108,7 +108,7 @@ pub struct RmsPropCoefficients<R> {
 impl Rule for RmsProp {
     type Coefficients<R: Real> = RmsPropCoefficients<R>;
     type State<R: Real> = [R; 3];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] =
         &[Slot::unsigned("square_avg"), Slot::signed("momentum_buffer"), Slot::signed("grad_avg")];
 

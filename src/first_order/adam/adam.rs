@@ -109,7 +109,7 @@ crate::hyperparameters!(Adam, "Adam", {
 impl Rule for Adam {
     type Coefficients<R: Real> = AdamCoefficients<R>;
     type State<R: Real> = [R; 3];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = &AdamCoefficients::SLOTS;
 
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> AdamCoefficients<R> {

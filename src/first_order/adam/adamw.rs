@@ -108,7 +108,7 @@ crate::hyperparameters!(AdamW, "AdamW", {
 impl Rule for AdamW {
     type Coefficients<R: Real> = AdamCoefficients<R>;
     type State<R: Real> = [R; 3];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = &AdamCoefficients::SLOTS;
 
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> AdamCoefficients<R> {

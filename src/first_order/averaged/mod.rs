@@ -8,8 +8,8 @@
 mod primal_averaging;
 mod schedule_free;
 
-pub use primal_averaging::{Averaging, PrimalAveraging, PrimalAveragingScalars};
-pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeScalars};
+pub use primal_averaging::{Averaging, PrimalAveraging, PrimalAveragingGroupState};
+pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeGroupState};
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]

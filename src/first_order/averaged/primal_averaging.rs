@@ -125,13 +125,13 @@ crate::hyperparameters!(PrimalAveraging, "PrimalAveraging", {
 
 /// State of the average that a group has in common.
 #[derive(Clone, Debug, Default)]
-pub struct PrimalAveragingScalars {
+pub struct PrimalAveragingGroupState {
     /// Sum of the weights so far.
     pub weight_sum: f64,
     /// Share of `z` in the average of this step.
     c: f64,
 }
-crate::scalars!(PrimalAveragingScalars { weight_sum });
+crate::group_state!(PrimalAveragingGroupState { weight_sum });
 
 /// Scalars of one step.
 #[derive(Clone, Copy, Debug)]
@@ -151,14 +151,14 @@ pub struct PrimalAveragingCoefficients<R> {
 impl Rule for PrimalAveraging {
     type Coefficients<R: Real> = PrimalAveragingCoefficients<R>;
     type State<R: Real> = [R; 1];
-    type Scalars = PrimalAveragingScalars;
-    const SLOTS: &'static [Slot] = &[Slot::point("z")];
-    const TWO_POINTS: bool = true;
+    type GroupState = PrimalAveragingGroupState;
+    const SLOTS: &'static [Slot] = &[Slot::iterate("z")];
+    const HAS_EVAL_MODE: bool = true;
 
     fn coefficients<R: Real>(
         &self,
         _: u64,
-        scalars: &PrimalAveragingScalars,
+        scalars: &PrimalAveragingGroupState,
     ) -> PrimalAveragingCoefficients<R> {
         let alpha = self.decay.factor(self.weight_decay, self.lr);
         PrimalAveragingCoefficients {
@@ -192,7 +192,7 @@ impl Rule for PrimalAveraging {
         (y + c.c * (z - y) - c.step * g, [z - a.lr * g])
     }
 
-    fn step_size(&self, _: u64, _: &PrimalAveragingScalars) -> f64 {
+    fn step_size(&self, _: u64, _: &PrimalAveragingGroupState) -> f64 {
         self.lr
     }
 
@@ -204,7 +204,7 @@ impl Rule for PrimalAveraging {
         SlotInit::Parameter
     }
 
-    fn begin(&self, _loss: Option<f64>, scalars: &mut PrimalAveragingScalars) {
+    fn begin(&self, _loss: Option<f64>, scalars: &mut PrimalAveragingGroupState) {
         scalars.c = match self.averaging {
             Averaging::Constant(old) => 1.0 - old,
             Averaging::ScheduleFree { lr_power } => {

@@ -109,7 +109,7 @@ crate::hyperparameters!(ScheduleFreeAdamW, "ScheduleFreeAdamW", {
 
 /// State of the average that a group has in common.
 #[derive(Clone, Debug, Default)]
-pub struct ScheduleFreeScalars {
+pub struct ScheduleFreeGroupState {
     /// Number of steps.
     pub k: u64,
     /// Sum of the weights so far.
@@ -121,7 +121,7 @@ pub struct ScheduleFreeScalars {
     /// Share of `z` in the average of this step.
     c: f64,
 }
-crate::scalars!(ScheduleFreeScalars { k, weight_sum, lr_max, scheduled_lr });
+crate::group_state!(ScheduleFreeGroupState { k, weight_sum, lr_max, scheduled_lr });
 
 /// Scalars of one step.
 #[derive(Clone, Copy, Debug)]
@@ -144,14 +144,14 @@ pub struct ScheduleFreeCoefficients<R> {
 impl Rule for ScheduleFreeAdamW {
     type Coefficients<R: Real> = ScheduleFreeCoefficients<R>;
     type State<R: Real> = [R; 2];
-    type Scalars = ScheduleFreeScalars;
-    const SLOTS: &'static [Slot] = &[Slot::unsigned("exp_avg_sq"), Slot::point("z")];
-    const TWO_POINTS: bool = true;
+    type GroupState = ScheduleFreeGroupState;
+    const SLOTS: &'static [Slot] = &[Slot::unsigned("exp_avg_sq"), Slot::iterate("z")];
+    const HAS_EVAL_MODE: bool = true;
 
     fn coefficients<R: Real>(
         &self,
         _: u64,
-        scalars: &ScheduleFreeScalars,
+        scalars: &ScheduleFreeGroupState,
     ) -> ScheduleFreeCoefficients<R> {
         let (beta1, beta2) = self.betas;
         let bias = 1.0 - beta2.powf(scalars.k as f64);
@@ -193,7 +193,7 @@ impl Rule for ScheduleFreeAdamW {
         (y, [v, z - a.lr * u])
     }
 
-    fn step_size(&self, _: u64, scalars: &ScheduleFreeScalars) -> f64 {
+    fn step_size(&self, _: u64, scalars: &ScheduleFreeGroupState) -> f64 {
         scalars.scheduled_lr
     }
 
@@ -201,7 +201,7 @@ impl Rule for ScheduleFreeAdamW {
         if slot == 1 { SlotInit::Parameter } else { SlotInit::Value(0.0) }
     }
 
-    fn begin(&self, _loss: Option<f64>, scalars: &mut ScheduleFreeScalars) {
+    fn begin(&self, _loss: Option<f64>, scalars: &mut ScheduleFreeGroupState) {
         let steps = (scalars.k + 1) as f64;
         let warmup = self.warmup_steps as f64;
         let schedule = if steps <= warmup { steps / warmup } else { 1.0 };

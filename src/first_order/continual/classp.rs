@@ -1,6 +1,6 @@
 use crate::kernel::Sums;
 use crate::numeric::Real;
-use crate::optim::{Measured, Rule, Slot};
+use crate::optim::{Rule, Slot, TensorSums};
 use std::ops::Range;
 
 /// Which form of CLASSP to compute.
@@ -150,7 +150,7 @@ fn power<R: Real>(x: R, power: R) -> R {
 impl Rule for Classp {
     type Coefficients<R: Real> = ClasspCoefficients<R>;
     type State<R: Real> = [R; 1];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = &[Slot::unsigned("grad_sum")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> ClasspCoefficients<R> {
@@ -192,7 +192,7 @@ impl Rule for Classp {
         [if g * g > c.threshold { 1.0 } else { 0.0 }, 0.0, 0.0, 0.0]
     }
 
-    fn refine<R: Real>(&self, _: usize, measured: &Measured, c: &mut ClasspCoefficients<R>) {
+    fn refine<R: Real>(&self, _: usize, measured: &TensorSums, c: &mut ClasspCoefficients<R>) {
         let [above, ..] = measured.sums;
         c.everywhere = above > 0.0;
         if !c.everywhere {

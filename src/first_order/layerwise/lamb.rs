@@ -1,7 +1,7 @@
 use crate::first_order::moments::lerp;
 use crate::kernel::Sums;
 use crate::numeric::Real;
-use crate::optim::{Measured, Rule, Slot};
+use crate::optim::{Rule, Slot, TensorSums};
 use std::ops::Range;
 
 /// LAMB: Adam's direction, scaled per tensor to the norm of the weights.
@@ -114,11 +114,11 @@ pub struct LambCoefficients<R> {
 
 /// What a step knows of all gradients together.
 #[derive(Clone, Debug, Default)]
-pub struct LambScalars {
+pub struct LambGroupState {
     /// Factor that clips the gradients of this step.
     clip: f64,
 }
-crate::scalars!(LambScalars {});
+crate::group_state!(LambGroupState {});
 
 const GRADIENT_NORM: usize = 0;
 const TRUST_RATIO: usize = 1;
@@ -138,10 +138,10 @@ impl<R: Real> LambCoefficients<R> {
 impl Rule for Lamb {
     type Coefficients<R: Real> = LambCoefficients<R>;
     type State<R: Real> = [R; 2];
-    type Scalars = LambScalars;
+    type GroupState = LambGroupState;
     const SLOTS: &'static [Slot] = &[Slot::signed("exp_avg"), Slot::unsigned("exp_avg_sq")];
 
-    fn coefficients<R: Real>(&self, t: u64, scalars: &LambScalars) -> LambCoefficients<R> {
+    fn coefficients<R: Real>(&self, t: u64, scalars: &LambGroupState) -> LambCoefficients<R> {
         let (beta1, beta2) = self.betas;
         let bias = |beta: f64| if self.bias_correction { 1.0 - beta.powf(t as f64) } else { 1.0 };
         LambCoefficients {
@@ -163,7 +163,7 @@ impl Rule for Lamb {
         (c.ratio * r, s)
     }
 
-    fn step_size(&self, _: u64, _: &LambScalars) -> f64 {
+    fn step_size(&self, _: u64, _: &LambGroupState) -> f64 {
         self.lr
     }
 
@@ -171,7 +171,7 @@ impl Rule for Lamb {
         self.maximize
     }
 
-    fn begin(&self, _loss: Option<f64>, scalars: &mut LambScalars) {
+    fn begin(&self, _loss: Option<f64>, scalars: &mut LambGroupState) {
         scalars.clip = 1.0;
     }
 
@@ -189,14 +189,14 @@ impl Rule for Lamb {
         [square(p), square(r), 0.0, 0.0]
     }
 
-    fn combine(&self, pass: usize, total: &Sums, scalars: &mut LambScalars) {
+    fn combine(&self, pass: usize, total: &Sums, scalars: &mut LambGroupState) {
         let [squares, ..] = *total;
         if pass == GRADIENT_NORM {
             scalars.clip = (self.max_grad_norm / (squares.sqrt() + 1e-6)).min(1.0);
         }
     }
 
-    fn refine<R: Real>(&self, pass: usize, measured: &Measured, c: &mut LambCoefficients<R>) {
+    fn refine<R: Real>(&self, pass: usize, measured: &TensorSums, c: &mut LambCoefficients<R>) {
         let [weights, step, ..] = measured.sums;
         if pass == TRUST_RATIO && weights > 0.0 && step > 0.0 {
             c.ratio = R::of((weights / step).sqrt());

@@ -6,7 +6,7 @@
 
 mod prodigy;
 
-pub use prodigy::{Prodigy, ProdigyScalars};
+pub use prodigy::{Prodigy, ProdigyGroupState};
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]

@@ -138,7 +138,7 @@ crate::hyperparameters!(Prodigy, "Prodigy", {
 
 /// What Prodigy knows of all tensors together; the same in every group.
 #[derive(Clone, Debug, Default)]
-pub struct ProdigyScalars {
+pub struct ProdigyGroupState {
     /// The estimate `d`; 0 before the first step.
     pub d: f64,
     /// Largest estimate so far.
@@ -152,7 +152,7 @@ pub struct ProdigyScalars {
     /// Step size `γ_d` of this step.
     step_size: f64,
 }
-crate::scalars!(ProdigyScalars { d, d_max, d_numerator, k });
+crate::group_state!(ProdigyGroupState { d, d_max, d_numerator, k });
 
 /// Scalars of one step.
 #[derive(Clone, Copy, Debug)]
@@ -180,15 +180,15 @@ impl Prodigy {
 impl Rule for Prodigy {
     type Coefficients<R: Real> = ProdigyCoefficients<R>;
     type State<R: Real> = [R; 4];
-    type Scalars = ProdigyScalars;
+    type GroupState = ProdigyGroupState;
     const SLOTS: &'static [Slot] = &[
         Slot::unsigned("exp_avg_sq"),
         Slot::signed("s"),
-        Slot::point("p0"),
+        Slot::iterate("p0"),
         Slot::signed("exp_avg"),
     ];
 
-    fn coefficients<R: Real>(&self, _: u64, scalars: &ProdigyScalars) -> ProdigyCoefficients<R> {
+    fn coefficients<R: Real>(&self, _: u64, scalars: &ProdigyGroupState) -> ProdigyCoefficients<R> {
         let ((beta1, beta2), d) = (self.betas, scalars.d_before);
         let third = if self.safeguard_warmup { d } else { scalars.step_size };
         ProdigyCoefficients {
@@ -221,7 +221,7 @@ impl Rule for Prodigy {
     }
 
     /// The step size of the old estimate; 0 while nothing moves.
-    fn step_size(&self, _: u64, scalars: &ProdigyScalars) -> f64 {
+    fn step_size(&self, _: u64, scalars: &ProdigyGroupState) -> f64 {
         scalars.step_size
     }
 
@@ -249,7 +249,7 @@ impl Rule for Prodigy {
         self.slice_p
     }
 
-    fn begin(&self, _loss: Option<f64>, scalars: &mut ProdigyScalars) {
+    fn begin(&self, _loss: Option<f64>, scalars: &mut ProdigyGroupState) {
         if scalars.d == 0.0 {
             scalars.d = self.d0;
             scalars.d_max = self.d0;
@@ -282,7 +282,7 @@ impl Rule for Prodigy {
         [c.inner * (g.widen() * (p0 - p).widen()), s.abs().widen(), 0.0, 0.0]
     }
 
-    fn combine(&self, _: usize, total: &Sums, scalars: &mut ProdigyScalars) {
+    fn combine(&self, _: usize, total: &Sums, scalars: &mut ProdigyGroupState) {
         let [growth, norm, ..] = *total;
         if norm == 0.0 {
             scalars.step_size = 0.0;

@@ -115,7 +115,7 @@ pub struct SgdCoefficients<R> {
 impl Rule for Sgd {
     type Coefficients<R: Real> = SgdCoefficients<R>;
     type State<R: Real> = [R; 1];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
 
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> SgdCoefficients<R> {

@@ -1,7 +1,7 @@
 use crate::first_order::moments::lerp;
 use crate::kernel::Sums;
 use crate::numeric::{Real, sign};
-use crate::optim::{Measured, Rule, Slot, WeightDecay};
+use crate::optim::{Rule, Slot, TensorSums, WeightDecay};
 use std::ops::Range;
 
 /// Lion: the sign of an interpolation between momentum and gradient.
@@ -111,7 +111,7 @@ impl<R: Real> LionCoefficients<R> {
 impl Rule for Lion {
     type Coefficients<R: Real> = LionCoefficients<R>;
     type State<R: Real> = [R; 1];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = &[Slot::signed("exp_avg")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> LionCoefficients<R> {
@@ -161,7 +161,7 @@ impl Rule for Lion {
         [agrees, 0.0, 0.0, 0.0]
     }
 
-    fn refine<R: Real>(&self, _: usize, measured: &Measured, c: &mut LionCoefficients<R>) {
+    fn refine<R: Real>(&self, _: usize, measured: &TensorSums, c: &mut LionCoefficients<R>) {
         let [agreeing, ..] = measured.sums;
         c.agree = R::of(measured.numel as f64 / (agreeing + 1.0));
     }

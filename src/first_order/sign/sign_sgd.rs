@@ -71,7 +71,7 @@ impl Rule for SignSgd {
     /// `1 − β`.
     type Coefficients<R: Real> = R;
     type State<R: Real> = [R; 1];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> R {

@@ -18,7 +18,7 @@ use std::fmt::Debug;
 /// ```
 /// With `β₃ = β₁` it is the plain moving average, with `β₃ = β₁²` Nesterov's look ahead.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Filter {
+pub struct GradEma {
     /// Name of the slot, as in state dicts.
     pub slot: &'static str,
     /// Decay rate `β₁` of the average.
@@ -58,19 +58,19 @@ pub struct BlockStep<'a, R> {
 ///
 /// One step of a tensor that [`MatrixMethod::partition`] cuts is, in this order:
 /// ```text
-/// G ← g + λp                         λ: MatrixMethod::gradient_decay
+/// G ← g + λp                         λ: MatrixMethod::l2
 /// Ḡ ← filter(G)                      if there is a filter; else G
 /// D, n² ← precondition(G, Ḡ)         block by block
 /// D ← D·√(Σn²)/(‖D‖ + 1e-12)         if MatrixMethod::grafts; norms over the whole tensor
 /// p, s ← rule(p, D, s)               element by element; decay, lr and rounding are the rule's
 /// ```
-/// Other tensors get `p, s ← plain(p, g, s)`. The engine copies blocks in and out, so that a method
+/// Other tensors get `p, s ← fallback(p, g, s)`. The engine copies blocks in and out, so that a method
 /// sees row-major arrays and neither threads nor layouts.
 pub trait MatrixMethod: Hyperparameters {
     /// What is done with the direction.
     type Rule: Rule;
     /// What is done with the gradient of tensors that are not cut into blocks.
-    type Plain: Rule<Scalars = <Self::Rule as Rule>::Scalars>;
+    type Fallback: Rule<GroupState = <Self::Rule as Rule>::GroupState>;
     /// What is remembered of one block.
     type Block<R: Real>: BlockState;
 
@@ -78,7 +78,7 @@ pub trait MatrixMethod: Hyperparameters {
     fn rule(&self) -> Self::Rule;
 
     /// The rule of all other tensors.
-    fn plain(&self) -> Self::Plain;
+    fn fallback(&self) -> Self::Fallback;
 
     /// How a tensor of this shape is cut; `None`: it gets the plain rule. Blocks are not empty.
     fn partition(&self, shape: &[usize]) -> Option<Partition>;
@@ -89,7 +89,7 @@ pub trait MatrixMethod: Hyperparameters {
     }
 
     /// Average of gradients to precondition in place of the gradient.
-    fn filter(&self) -> Option<Filter> {
+    fn grad_ema(&self) -> Option<GradEma> {
         None
     }
 
@@ -99,7 +99,7 @@ pub trait MatrixMethod: Hyperparameters {
     }
 
     /// Weight `λ` of the parameter in the gradient, before anything else: L2 regularisation.
-    fn gradient_decay(&self) -> f64 {
+    fn l2(&self) -> f64 {
         0.0
     }
 

@@ -7,7 +7,7 @@ use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::Sums;
 use crate::kernel::sweep::{MAX_SLOTS, Slots};
 use crate::numeric::Real;
-use crate::optim::method::{Measured, Needs, Scalars, TensorStep};
+use crate::optim::method::{GroupState, Needs, TensorStep, TensorSums};
 use crate::state::SlotInit;
 use std::any::Any;
 use std::fmt::Debug;
@@ -23,18 +23,18 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>));
     /// The rule itself.
     fn config(&self) -> &dyn Any;
-    /// Its [`Rule::Scalars`].
-    fn scalars(&self) -> &dyn Any;
+    /// Its [`Rule::GroupState`].
+    fn group_state(&self) -> &dyn Any;
     /// Takes over scalars of the same type.
-    fn set_scalars(&mut self, scalars: &dyn Any);
+    fn set_group_state(&mut self, scalars: &dyn Any);
     /// Calls `visitor` for every scalar that must survive saving and loading.
-    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
+    fn visit_group_state(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
     /// Name of the rule.
     fn name(&self) -> &'static str;
     /// [`Rule::SLOTS`].
     fn layout(&self) -> &'static [Slot];
-    /// [`Rule::TWO_POINTS`].
-    fn two_points(&self) -> bool;
+    /// [`Rule::HAS_EVAL_MODE`].
+    fn has_eval_mode(&self) -> bool;
     /// [`Rule::check_group`].
     ///
     /// # Errors
@@ -63,7 +63,13 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     /// [`Rule::begin_tensor`].
     fn begin_tensor(&self, step: &TensorStep<'_>, numbers: &mut [f64]);
     /// [`Rule::absorb`].
-    fn absorb(&self, pass: usize, measured: &Measured, step: &TensorStep<'_>, numbers: &mut [f64]);
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &TensorSums,
+        step: &TensorStep<'_>,
+        numbers: &mut [f64],
+    );
     /// [`Rule::passes`].
     fn passes(&self) -> Range<usize>;
     /// [`Rule::measure_stride`].
@@ -81,14 +87,14 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
         kernel: &mut Option<Box<dyn ElementKernel<R>>>,
     );
     /// [`Rule::refine`] of a kernel of this rule.
-    fn refine(&self, pass: usize, measured: &Measured, kernel: &mut dyn ElementKernel<R>);
+    fn refine(&self, pass: usize, measured: &TensorSums, kernel: &mut dyn ElementKernel<R>);
 }
 
 /// A rule and what it remembers of its group.
 #[derive(Clone, Debug)]
 pub(super) struct InGroup<U: Rule> {
     rule: U,
-    scalars: U::Scalars,
+    scalars: U::GroupState,
 }
 
 impl<U: Rule> InGroup<U> {
@@ -98,7 +104,7 @@ impl<U: Rule> InGroup<U> {
             assert!(U::SLOTS.len() == <U::State<f32> as Slots<f32>>::N);
             assert!(U::SLOTS.len() <= MAX_SLOTS, "a rule has at most `MAX_SLOTS` slots");
         }
-        Self { rule, scalars: U::Scalars::default() }
+        Self { rule, scalars: U::GroupState::default() }
     }
 }
 
@@ -115,15 +121,15 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     fn config(&self) -> &dyn Any {
         &self.rule
     }
-    fn scalars(&self) -> &dyn Any {
+    fn group_state(&self) -> &dyn Any {
         &self.scalars
     }
-    fn set_scalars(&mut self, scalars: &dyn Any) {
-        if let Some(scalars) = scalars.downcast_ref::<U::Scalars>() {
+    fn set_group_state(&mut self, scalars: &dyn Any) {
+        if let Some(scalars) = scalars.downcast_ref::<U::GroupState>() {
             self.scalars.clone_from(scalars);
         }
     }
-    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
+    fn visit_group_state(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
         self.scalars.visit(visitor);
     }
     fn name(&self) -> &'static str {
@@ -132,8 +138,8 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     fn layout(&self) -> &'static [Slot] {
         U::SLOTS
     }
-    fn two_points(&self) -> bool {
-        U::TWO_POINTS
+    fn has_eval_mode(&self) -> bool {
+        U::HAS_EVAL_MODE
     }
     fn check_group(&self, first: &dyn ErasedRule<R>) -> Result<()> {
         // all groups of an optimizer have rules of one type
@@ -172,7 +178,13 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     fn begin_tensor(&self, step: &TensorStep<'_>, numbers: &mut [f64]) {
         self.rule.begin_tensor(step, numbers);
     }
-    fn absorb(&self, pass: usize, measured: &Measured, step: &TensorStep<'_>, numbers: &mut [f64]) {
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &TensorSums,
+        step: &TensorStep<'_>,
+        numbers: &mut [f64],
+    ) {
         self.rule.absorb(pass, measured, step, numbers);
     }
     fn passes(&self) -> Range<usize> {
@@ -204,7 +216,7 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
             None => *kernel = Some(Box::new(new)),
         }
     }
-    fn refine(&self, pass: usize, measured: &Measured, kernel: &mut dyn ElementKernel<R>) {
+    fn refine(&self, pass: usize, measured: &TensorSums, kernel: &mut dyn ElementKernel<R>) {
         if let Some(kernel) = own::<U, R>(kernel) {
             self.rule.refine(pass, measured, &mut kernel.0);
         }

@@ -1,7 +1,6 @@
 //! Element-wise rules, and what makes a method of them.
 
 mod adaptor;
-mod applied;
 mod decay;
 mod erased;
 mod inner;
@@ -10,15 +9,16 @@ mod kernel;
 mod prepared;
 mod rule;
 mod state;
+mod step_only;
 mod unit;
 
 pub(in crate::optim) use adaptor::split;
-pub use applied::{Applied, Delayed};
 pub use decay::DecaySchedule;
 pub use erased::{AnyRule, ErasedRule};
-pub(crate) use inner::check_embedded;
+pub(crate) use inner::check_inner;
 pub use kernel::ElementKernel;
 pub use prepared::Prepared;
 pub use rule::{Apply, Elementwise, Rule, Slot, WeightDecay};
 pub use state::ElementState;
+pub use step_only::{SkipFirst, StepOnly};
 pub use unit::{ElementUnit, kahan_add};

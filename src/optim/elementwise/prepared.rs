@@ -5,10 +5,10 @@ use super::kernel::ElementKernel;
 use super::rule::{Apply, WeightDecay};
 use crate::kernel::sweep::MAX_SLOTS;
 use crate::numeric::Real;
-use crate::optim::method::{Measured, TensorStep};
+use crate::optim::method::{TensorStep, TensorSums};
 use crate::state::{Input, SlotKind};
 
-/// Scalars of one step of one tensor.
+/// Coefficients of one step of one tensor.
 #[derive(Debug)]
 pub struct Prepared<R: Real> {
     /// `None` before the first step.
@@ -87,7 +87,7 @@ impl<R: Real> Prepared<R> {
         &mut self,
         rule: &dyn ErasedRule<R>,
         pass: usize,
-        measured: &Measured,
+        measured: &TensorSums,
     ) {
         if let Some(kernel) = &mut self.kernel {
             rule.refine(pass, measured, &mut **kernel);

@@ -5,7 +5,7 @@ use crate::hyper::Hyperparameters;
 use crate::kernel::sweep::{Slots, Sums};
 use crate::numeric::{Element, Real};
 use crate::optim::engine::Optim;
-use crate::optim::method::{Measured, Mode, Scalars, TensorStep};
+use crate::optim::method::{GroupState, Mode, TensorStep, TensorSums};
 use crate::state::{Input, SlotInit, SlotKind};
 use std::fmt::Debug;
 use std::ops::Range;
@@ -36,8 +36,8 @@ impl Slot {
     }
 
     /// A point in parameter space: in full precision unless its slot is asked for by name.
-    pub const fn point(name: &'static str) -> Self {
-        Self { name, kind: SlotKind::Point }
+    pub const fn iterate(name: &'static str) -> Self {
+        Self { name, kind: SlotKind::Iterate }
     }
 }
 
@@ -107,7 +107,7 @@ impl<R: Real> Apply<R> {
 /// impl Rule for Sign {
 ///     type Coefficients<R: Real> = ();
 ///     type State<R: Real> = [R; 0];
-///     type Scalars = ();
+///     type GroupState = ();
 ///     const SLOTS: &'static [Slot] = &[];
 ///     fn coefficients<R: Real>(&self, _: u64, _: &()) {}
 ///     #[inline(always)]
@@ -130,7 +130,7 @@ pub trait Rule: Hyperparameters {
     /// The state of one element: `[R; N]`, in the order of [`Rule::SLOTS`].
     type State<R: Real>: Slots<R>;
     /// Numbers that a whole group remembers from step to step; `()` for most.
-    type Scalars: Scalars;
+    type GroupState: GroupState;
     /// The state slots. Those that a configuration may switch off come last.
     const SLOTS: &'static [Slot];
     /// Numbers that are remembered per tensor, with their first values: NAdam's product, NovoGrad's norm.
@@ -140,10 +140,10 @@ pub trait Rule: Hyperparameters {
     /// Whether [`Rule::update`] is overridden: such a rule cannot stand where only directions count.
     const OWN_UPDATE: bool = false;
     /// Whether training and evaluation happen at different points ([`Rule::switch`]).
-    const TWO_POINTS: bool = false;
+    const HAS_EVAL_MODE: bool = false;
 
-    /// Scalars of the step with number `t`, counted per parameter from 1; computed in `f64`.
-    fn coefficients<R: Real>(&self, t: u64, scalars: &Self::Scalars) -> Self::Coefficients<R>;
+    /// Coefficients of the step with number `t`, counted per parameter from 1; computed in `f64`.
+    fn coefficients<R: Real>(&self, t: u64, scalars: &Self::GroupState) -> Self::Coefficients<R>;
 
     /// The direction `u` of one element, and its new state.
     ///
@@ -157,7 +157,7 @@ pub trait Rule: Hyperparameters {
     ) -> (R, Self::State<R>);
 
     /// The step size `γ` of the step with number `t`.
-    fn step_size(&self, t: u64, scalars: &Self::Scalars) -> f64;
+    fn step_size(&self, t: u64, scalars: &Self::GroupState) -> f64;
 
     /// The new parameter and state of one element, coupled decay already added to `g`. Override it
     /// only when `p − γ·u` is not the shape of the method.
@@ -203,7 +203,7 @@ pub trait Rule: Hyperparameters {
 
     /// Runs once per step and group, before anything else: advances the group's scalars. `loss` is
     /// that of [`with_loss`](crate::gradient::with_loss), or of the closure.
-    fn begin(&self, loss: Option<f64>, scalars: &mut Self::Scalars) {
+    fn begin(&self, loss: Option<f64>, scalars: &mut Self::GroupState) {
         let _ = (loss, scalars);
     }
 
@@ -214,7 +214,13 @@ pub trait Rule: Hyperparameters {
     }
 
     /// Takes the sums of pass number `pass` over a tensor into its numbers; runs once.
-    fn absorb(&self, pass: usize, measured: &Measured, step: &TensorStep<'_>, numbers: &mut [f64]) {
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &TensorSums,
+        step: &TensorStep<'_>,
+        numbers: &mut [f64],
+    ) {
         let _ = (pass, measured, step, numbers);
     }
 
@@ -273,16 +279,16 @@ pub trait Rule: Hyperparameters {
     }
 
     /// Runs once per measuring pass and group, with the sums over all tensors of all groups.
-    fn combine(&self, pass: usize, total: &Sums, scalars: &mut Self::Scalars) {
+    fn combine(&self, pass: usize, total: &Sums, scalars: &mut Self::GroupState) {
         let _ = (pass, total, scalars);
     }
 
     /// Folds the sums that pass number `pass` took over a tensor into that tensor's coefficients.
-    fn refine<R: Real>(&self, pass: usize, measured: &Measured, c: &mut Self::Coefficients<R>) {
+    fn refine<R: Real>(&self, pass: usize, measured: &TensorSums, c: &mut Self::Coefficients<R>) {
         let _ = (pass, measured, c);
     }
 
-    /// The parameter of one element at the other point, for methods with [`Rule::TWO_POINTS`].
+    /// The parameter of one element at the other point, for methods with [`Rule::HAS_EVAL_MODE`].
     fn switch<R: Real>(c: &Self::Coefficients<R>, to: Mode, p: R, s: Self::State<R>) -> R {
         let _ = (c, to, s);
         p

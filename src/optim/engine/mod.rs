@@ -7,8 +7,8 @@ mod core;
 mod finite;
 mod group;
 mod optim;
+mod passes;
 mod plan;
-mod rounds;
 mod step;
 
 pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem};

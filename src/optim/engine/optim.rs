@@ -152,8 +152,8 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
     }
 
     /// What the method remembers of a group: Prodigy's `d`, Schedule-Free's `k`.
-    pub fn scalars(&self, group: usize) -> Option<&M::Scalars> {
-        self.engine.groups.get(group)?.method.scalars().downcast_ref()
+    pub fn group_state(&self, group: usize) -> Option<&M::GroupState> {
+        self.engine.groups.get(group)?.method.group_state().downcast_ref()
     }
 
     /// Where the parameters stand, for methods that keep two points.

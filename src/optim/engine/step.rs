@@ -3,11 +3,13 @@
 use super::core::Engine;
 use super::finite;
 use super::group::Group;
+use super::passes::{PassBuffers, Passes, TensorTask};
 use super::plan::{Match, Pair, Tracked, by_name, match_trees};
-use super::rounds::{RoundBuffers, Rounds, Work};
 use crate::error::{Error, Result, check_shape};
 use crate::numeric::Element;
-use crate::optim::method::{GradSlice, GradSource, Joint, Leaf, Mode, Part, Stage, TensorMethod};
+use crate::optim::method::{
+    GradEntry, GradSlice, GradSource, Mode, ParamInfo, SharedState, Stage, TensorMethod,
+};
 use crate::optim::optimizer::NonFinite;
 use crate::params::{
     GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest, ParamBuffers, ParamLeaf,
@@ -52,8 +54,8 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             others.iter().try_for_each(|group| group.method.check_group(&first.method))?;
         }
         let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-        if let Some(matched) = matched.as_ref().filter(|_| M::Joint::SOME) {
-            self.joint.check(&methods, &leaves_of(matched, &params.manifest))?;
+        if let Some(matched) = matched.as_ref().filter(|_| M::Shared::SOME) {
+            self.shared.check(&methods, &leaves_of(matched, &params.manifest))?;
         }
         self.check_inputs(matched.as_ref(), grads)?;
         if self.non_finite != NonFinite::Propagate {
@@ -70,7 +72,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             }
         }
         let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-        self.joint.check_state(&methods)?;
+        self.shared.check_state(&methods)?;
         if grads.leaves.is_empty() {
             // without any gradient it is no step, for group counters neither
             return Ok(());
@@ -161,9 +163,9 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 self.tracked.push(Tracked::new(name, shape, group, state));
             }
         }
-        if M::Joint::SOME {
+        if M::Shared::SOME {
             let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-            self.joint.adopt(&methods, &leaves_of(matched, params), &self.storage);
+            self.shared.adopt(&methods, &leaves_of(matched, params), &self.storage);
         }
         let place = |name: &str| leaves.get(name).copied().unwrap_or(usize::MAX);
         self.tracked.sort_by_key(|tracked| place(&tracked.name));
@@ -184,7 +186,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     fn execute(&mut self, flat: &mut [&mut [T]], grads: &GradVisitor<'_, T>) {
         copy_strided(&grads.leaves, &mut self.buffers.grad_copies);
         copy_strided(&grads.curvature, &mut self.buffers.curvature_copies);
-        let mut work: Vec<Work<'_, T, M::State>> = recycle(take(&mut self.buffers.work));
+        let mut work: Vec<TensorTask<'_, T, M::State>> = recycle(take(&mut self.buffers.work));
         let mut leaves = flat.iter_mut().enumerate();
         let mut tracked = self.tracked.iter_mut().enumerate();
         for pair in &self.plan.pairs {
@@ -204,24 +206,24 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 let leaf = grads.curvature.get(curvature)?;
                 Some(grad_slice(leaf, self.buffers.curvature_copies.get(curvature)?))
             });
-            work.push(Work::new(tracked, data, grad_slice(leaf, copy), curvature));
+            work.push(TensorTask::new(tracked, data, grad_slice(leaf, copy), curvature));
         }
         for group in &mut self.groups {
             group.method.begin(grads.loss);
         }
-        if M::Joint::SOME {
-            let mut parts: Vec<Part<'_, T>> = recycle(take(&mut self.buffers.parts));
-            parts.extend(work.iter().map(Work::part));
+        if M::Shared::SOME {
+            let mut parts: Vec<GradEntry<'_, T>> = recycle(take(&mut self.buffers.parts));
+            parts.extend(work.iter().map(TensorTask::part));
             let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-            self.joint.absorb(&methods, &parts, self.isa);
+            self.shared.absorb(&methods, &parts, self.isa);
             self.buffers.parts = recycle(parts);
             for work in &mut work {
-                if let Some(source) = self.joint.direction(work.name()) {
+                if let Some(source) = self.shared.direction(work.name()) {
                     work.replace_gradient(source);
                 }
             }
         }
-        let mut rounds = Rounds {
+        let mut rounds = Passes {
             storage: &self.storage,
             isa: self.isa,
             buffers: take(&mut self.buffers.rounds),
@@ -233,7 +235,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
 
     /// Moves the parameters to the other point.
     pub fn switch(&mut self, to: Mode, params: &mut dyn Parameters<T>) -> Result<()> {
-        if !self.two_points() || self.mode == to {
+        if !self.has_eval_mode() || self.mode == to {
             return Ok(());
         }
         let mut visitor = ParamVisitor::new(ParamBuffers::default(), Manifest::default());
@@ -254,11 +256,11 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         for tracked in &mut self.tracked {
             let leaf = leaves.get(tracked.name.as_str());
             if let Some(data) = leaf.and_then(|&leaf| data.get_mut(leaf)?.take()) {
-                work.push(Work::new(tracked, data, nothing, None));
+                work.push(TensorTask::new(tracked, data, nothing, None));
             }
         }
         let mut rounds =
-            Rounds { storage: &self.storage, isa: self.isa, buffers: RoundBuffers::default() };
+            Passes { storage: &self.storage, isa: self.isa, buffers: PassBuffers::default() };
         rounds.run(Stage::Switch(to), &self.groups, &mut work);
         drop((work, data));
         drop(flat);
@@ -269,8 +271,8 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
 }
 
 /// The leaves of the tree with their groups.
-fn leaves_of<'l>(matched: &Match, params: &'l Manifest) -> Vec<Leaf<'l>> {
-    let leaf = |leaf: usize| Leaf {
+fn leaves_of<'l>(matched: &Match, params: &'l Manifest) -> Vec<ParamInfo<'l>> {
+    let leaf = |leaf: usize| ParamInfo {
         name: params.name(leaf),
         shape: params.shape(leaf),
         group: matched.groups.get(leaf).copied().unwrap_or(0),

@@ -103,7 +103,7 @@ impl<T: Element> GradSlice<'_, T> {
 
 /// The gradient with the parameter's share in it: `g + λp`.
 #[derive(Clone, Copy, Debug)]
-pub struct Decayed<'u, T: Element> {
+pub struct RegularizedGrad<'u, T: Element> {
     pub(in crate::optim) grad: GradSlice<'u, T>,
     /// The parameter.
     pub(in crate::optim) param: &'u [T],
@@ -111,7 +111,7 @@ pub struct Decayed<'u, T: Element> {
     pub(in crate::optim) decay: T::Compute,
 }
 
-impl<T: Element> Decayed<'_, T> {
+impl<T: Element> RegularizedGrad<'_, T> {
     /// Writes the elements `offset .. offset + out.len()`.
     pub(in crate::optim) fn load(&self, offset: usize, out: &mut [T::Compute]) {
         self.grad.load(offset, out);

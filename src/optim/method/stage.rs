@@ -8,7 +8,7 @@ pub enum Stage {
     /// Takes sums. Rules write nothing; matrix methods prepare their direction.
     Measure(usize),
     /// Looks at the new state before it is written: rank-1 scales need the maxima of whole rows.
-    Preview,
+    CollectScales,
     /// Writes parameters and state.
     Update,
     /// Moves the parameters to the other point.
@@ -27,7 +27,7 @@ pub enum Mode {
 
 /// Sums that a measuring pass took over one tensor.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured {
+pub struct TensorSums {
     /// The sums, in the order of [`Rule::measure`].
     pub sums: Sums,
     /// Number of elements of the tensor.

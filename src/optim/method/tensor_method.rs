@@ -1,9 +1,9 @@
 //! The seam between the engine and the methods: what an optimizer does to one tensor.
 
 use super::gradient::GradSlice;
-use super::joint::Joint;
-use super::scalars::Scalars;
-use super::stage::{Measured, Stage};
+use super::group_state::GroupState;
+use super::shared_state::SharedState;
+use super::stage::{Stage, TensorSums};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, OptionValue, Options};
 use crate::kernel::{Isa, Sums};
@@ -33,17 +33,15 @@ pub struct Needs {
     pub curvature: bool,
 }
 
-/// One tensor in one round of units.
+/// One tensor in one pass: what methods of all kinds hand on as it is.
 #[derive(Debug)]
-pub struct Job<'u, T: Element, S, P> {
+pub struct PassInfo<'u, T: Element> {
     /// What to do.
     pub stage: Stage,
     /// Instruction set to compile loops for.
     pub isa: Isa,
     /// How state and parameters are stored.
     pub storage: &'u Storage,
-    /// Scalars of the step.
-    pub prepared: &'u P,
     /// Step number of this parameter, from 1.
     pub t: u64,
     /// A number made of the parameter's name: streams of random numbers are keyed by it.
@@ -56,6 +54,15 @@ pub struct Job<'u, T: Element, S, P> {
     pub grad: GradSlice<'u, T>,
     /// The curvature that came with it.
     pub curvature: Option<GradSlice<'u, T>>,
+}
+
+/// One tensor in one pass, with what a method has of it.
+#[derive(Debug)]
+pub struct TensorPass<'u, T: Element, S, P> {
+    /// The tensor.
+    pub info: PassInfo<'u, T>,
+    /// Coefficients of the step.
+    pub prepared: &'u P,
     /// The parameter's state.
     pub state: &'u mut S,
 }
@@ -69,7 +76,7 @@ pub trait TensorState: Clone + Debug + Send + 'static {
 }
 
 /// A method that is made of its options, whatever the type of the parameters.
-pub trait Configured: Clone + Debug + Send + Sync + 'static {
+pub trait Method: Clone + Debug + Send + Sync + 'static {
     /// The options.
     type Config: Hyperparameters;
     /// The options.
@@ -83,9 +90,9 @@ pub trait Configured: Clone + Debug + Send + Sync + 'static {
 /// The engine knows no method by its type. It is compiled once for each of the three kinds of
 /// methods (element by element, block by block, as one vector), and a method stands behind a pointer
 /// in it. This trait leads from the type that a user names to there.
-pub trait MethodFor<T: Element>: Configured {
+pub trait MethodFor<T: Element>: Method {
     /// What is remembered per group.
-    type Scalars: Scalars;
+    type GroupState: GroupState;
     /// What the engine runs.
     type Engine: TensorMethod<T>;
     /// The method, and the state of a group before its first step, as the engine runs them.
@@ -97,8 +104,8 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// What is remembered per tensor.
     type State: TensorState;
     /// What is remembered of several tensors together.
-    type Joint: Joint<Self, T>;
-    /// Scalars of one step; kept from step to step for its memory.
+    type Shared: SharedState<Self, T>;
+    /// Coefficients of one step; kept from step to step for its memory.
     type Prepared: Debug + Default + Send + Sync;
     /// One independent piece of work: a chunk of a tensor, or a block of a matrix.
     type Unit<'u>: Send
@@ -119,13 +126,13 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// Name of the method, as in error messages and state dicts.
     fn name(&self) -> &'static str;
     /// Whether training and evaluation happen at different points.
-    fn two_points(&self) -> bool;
-    /// The options, as the type that [`Configured::Config`] names.
+    fn has_eval_mode(&self) -> bool;
+    /// The options, as the type that [`Method::Config`] names.
     fn config(&self) -> &dyn Any;
-    /// What is remembered of the group, as the type that [`MethodFor::Scalars`] names.
-    fn scalars(&self) -> &dyn Any;
+    /// What is remembered of the group, as the type that [`MethodFor::GroupState`] names.
+    fn group_state(&self) -> &dyn Any;
     /// Takes over what another method of the same type remembers of the group.
-    fn set_scalars(&mut self, scalars: &dyn Any);
+    fn set_group_state(&mut self, scalars: &dyn Any);
     /// Calls `visitor` for every option.
     fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>));
     /// A copy whose options are as `change` leaves them.
@@ -134,7 +141,7 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// That of `change`.
     fn changed(&self, change: &mut dyn FnMut(&mut dyn Options) -> Result<()>) -> Result<Self>;
     /// Calls `visitor` for every number of the group that must survive saving and loading.
-    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
+    fn visit_group_state(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
     /// Checks options that must agree between groups.
     ///
     /// # Errors
@@ -184,7 +191,7 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     fn absorb(
         &self,
         pass: usize,
-        measured: &Measured,
+        measured: &TensorSums,
         step: &TensorStep<'_>,
         state: &mut Self::State,
     );
@@ -192,16 +199,16 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     fn passes(&self) -> Range<usize>;
     /// Takes the sums of a pass over all tensors.
     fn combine(&mut self, pass: usize, total: &Sums);
-    /// Whether the state asks for [`Stage::Preview`].
-    fn wants_preview(state: &Self::State) -> bool;
+    /// Whether the state asks for [`Stage::CollectScales`].
+    fn collects_scales(state: &Self::State) -> bool;
     /// Writes the scalars of a step.
     fn prepare(&self, step: &TensorStep<'_>, state: &Self::State, prepared: &mut Self::Prepared);
     /// Folds the sums of a pass over one tensor into its scalars.
-    fn refine(&self, pass: usize, measured: &Measured, prepared: &mut Self::Prepared);
+    fn refine(&self, pass: usize, measured: &TensorSums, prepared: &mut Self::Prepared);
     /// Cuts a tensor into units; sizes depend on the shape alone, never on threads.
     fn split<'u>(
         &'u self,
-        job: Job<'u, T, Self::State, Self::Prepared>,
+        job: TensorPass<'u, T, Self::State, Self::Prepared>,
         push: &mut dyn FnMut(Self::Unit<'u>),
     );
     /// Does one piece of work. Cannot fail: whatever can go wrong was checked before.

@@ -10,4 +10,4 @@ pub use vector::{
     Layout, ReadVector, Scope, Segment, VectorMemory, VectorMethod, VectorStep, Vectored,
 };
 pub use vectored::{AbsorbUnit, VectorUnit, VectoredState};
-pub use vectors::JointVectors;
+pub use vectors::SharedVectors;

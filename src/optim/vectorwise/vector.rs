@@ -6,7 +6,7 @@ use crate::kernel::Isa;
 use crate::kernel::huge_pages::Buffer;
 use crate::numeric::{Element, Real};
 use crate::optim::engine::Optim;
-use crate::optim::method::{Decayed, Direction, MethodFor};
+use crate::optim::method::{Direction, MethodFor, RegularizedGrad};
 use crate::state::{Lookup, Record, StateBytes};
 use std::fmt::Debug;
 
@@ -98,9 +98,9 @@ pub trait ReadVector<R>: Sync {
     fn load(&self, offset: usize, out: &mut [R]);
 }
 
-impl<T: Element> ReadVector<T::Compute> for Decayed<'_, T> {
+impl<T: Element> ReadVector<T::Compute> for RegularizedGrad<'_, T> {
     fn load(&self, offset: usize, out: &mut [T::Compute]) {
-        Decayed::load(self, offset, out);
+        RegularizedGrad::load(self, offset, out);
     }
 }
 
@@ -153,7 +153,7 @@ pub trait VectorMemory: Clone + Debug + Send + Sync + 'static {
 ///
 /// One step is, in this order:
 /// ```text
-/// g ← g + λp                         λ: VectorMethod::gradient_decay
+/// g ← g + λp                         λ: VectorMethod::l2
 /// memory ← absorb(g)
 /// u = memory.direction()             computed piece by piece, where it is used
 /// p, s ← inner(p, u, s)              u in place of the gradient; lr, decay, rounding are its own
@@ -173,7 +173,7 @@ pub trait VectorMethod: Hyperparameters {
     fn scope(&self) -> Scope;
 
     /// Weight `λ` of the parameter in the gradient, before anything else: L2 regularisation.
-    fn gradient_decay(&self) -> f64 {
+    fn l2(&self) -> f64 {
         0.0
     }
 

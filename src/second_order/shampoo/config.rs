@@ -16,7 +16,7 @@ use crate::second_order::{Descent, Reshape};
 /// when* most parameters are vectors or very long tables; those get the inner optimizer alone.
 ///
 /// ```text
-/// G ← g + λ₂·p                                            gradient_decay λ₂
+/// G ← g + λ₂·p                                            l2 λ₂
 /// every update_factors_every steps   L ← β·L + (1 − β)·G Gᵀ,   R ← β·R + (1 − β)·Gᵀ G
 /// every update_roots_every steps     L̂ ← (L + εI)^(−1/4),  R̂ alike
 /// Ḡ = G, or an average of gradients                       filter_beta
@@ -61,7 +61,7 @@ use crate::second_order::{Descent, Reshape};
 /// | `qr_signs` | `Positive` | –; `Lapack` for the numbers of the authors' code. Only eigenvector storages use it |
 /// | `filter_beta` β₁ | 0: no average | 4-bit Shampoo; see [`Filter`](crate::optim::Filter) |
 /// | `filter_weight` β₃ | β₁ | Distributed Shampoo |
-/// | `gradient_decay` λ₂ | 0 | L2 regularisation; other decay is the inner optimizer's |
+/// | `l2` λ₂ | 0 | L2 regularisation; other decay is the inner optimizer's |
 /// | `min_numel` | 4096 | paper's code: factors with n² below it keep full precision |
 /// | `tolerated_failures` | 3 | Distributed Shampoo |
 ///
@@ -165,7 +165,7 @@ pub struct Shampoo<U = AdamW> {
     /// Weight `β₃` in `[0, 1)` of the old average in what is preconditioned; only with a `filter_beta`.
     pub filter_weight: Option<f64>,
     /// L2 regularisation `λ₂ >= 0`: this multiple of the parameter is added to the gradient.
-    pub gradient_decay: f64,
+    pub l2: f64,
     /// First step that preconditions, at least 1.
     pub start: u64,
     /// Steps between updates of the statistics, at least 1.
@@ -208,7 +208,7 @@ impl<U> Shampoo<U> {
             graft: Graft::default(),
             filter_beta: 0.0,
             filter_weight: None,
-            gradient_decay: 0.0,
+            l2: 0.0,
             start: 1,
             update_factors_every: 100,
             update_roots_every: 500,
@@ -261,7 +261,7 @@ impl Shampoo<Descent> {
     /// # Ok::<(), eigenstep::Error>(())
     /// ```
     /// Momentum, dampening and weight decay are those of [`Descent`], except for L2 regularisation, which
-    /// is `gradient_decay`. [`PrimalAveraging`](crate::first_order::PrimalAveraging) and any other rule can
+    /// is `l2`. [`PrimalAveraging`](crate::first_order::PrimalAveraging) and any other rule can
     /// take its place.
     pub fn distributed() -> Self {
         Self {
@@ -299,7 +299,7 @@ impl<U: Rule> Hyperparameters for Shampoo<U> {
         option("double_roots", Range::Flag, &mut self.double_roots);
         option("filter_beta", Range::UnitHalfOpen, &mut self.filter_beta);
         option("filter_weight", Range::OptionalUnitHalfOpen, &mut self.filter_weight);
-        option("gradient_decay", Range::NonNegative, &mut self.gradient_decay);
+        option("l2", Range::NonNegative, &mut self.l2);
         option("start", Range::CountFrom(1), &mut self.start);
         option("update_factors_every", Range::CountFrom(1), &mut self.update_factors_every);
         option("update_roots_every", Range::CountFrom(1), &mut self.update_roots_every);

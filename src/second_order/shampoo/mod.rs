@@ -12,20 +12,20 @@ use super::factor::FactorStorage;
 use super::graft::{Graft, SLOT};
 use crate::error::Result;
 use crate::numeric::Real;
-use crate::optim::{BlockStep, Filter, MatrixMethod, Partition, Rule, norm_squared};
+use crate::optim::{BlockStep, GradEma, MatrixMethod, Partition, Rule, norm_squared};
 use crate::state::{Lookup, Storage};
 use ndarray::ArrayViewMutD;
 
 impl<U: Rule> MatrixMethod for Shampoo<U> {
     type Rule = U;
-    type Plain = U;
+    type Fallback = U;
     type Block<R: Real> = ShampooBlock<R>;
 
     fn rule(&self) -> U {
         self.inner.clone()
     }
 
-    fn plain(&self) -> U {
+    fn fallback(&self) -> U {
         self.inner.clone()
     }
 
@@ -37,9 +37,9 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
         self.graft.moment().map_or(&[], |_| &[SLOT])
     }
 
-    fn filter(&self) -> Option<Filter> {
+    fn grad_ema(&self) -> Option<GradEma> {
         let beta = self.filter_beta;
-        (beta > 0.0).then(|| Filter {
+        (beta > 0.0).then(|| GradEma {
             slot: "filtered_grad",
             beta,
             weight: self.filter_weight.unwrap_or(beta),
@@ -47,8 +47,8 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
         })
     }
 
-    fn gradient_decay(&self) -> f64 {
-        self.gradient_decay
+    fn l2(&self) -> f64 {
+        self.l2
     }
 
     fn grafts(&self, t: u64) -> bool {

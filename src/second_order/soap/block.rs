@@ -34,7 +34,7 @@ fn of_slots(storage: &Storage) -> Storage {
 impl<R: Real> SoapBlock<R> {
     pub(super) fn new<U>(method: &Soap<U>, shape: &[usize], storage: &Storage) -> Self
     where
-        U: Rule<Scalars = ()>,
+        U: Rule<GroupState = ()>,
     {
         let side = |(axis, &n): (usize, &usize)| {
             method.has_basis(shape, axis).then(|| Side::new(n, method.codec_of(n)))
@@ -55,7 +55,7 @@ impl<R: Real> SoapBlock<R> {
         lookup: &Lookup<'_>,
     ) -> Result<Self>
     where
-        U: Rule<Scalars = ()>,
+        U: Rule<GroupState = ()>,
     {
         let side = |(axis, &n): (usize, &usize)| {
             let lookup = lookup.nested(&format!("side{axis}"));
@@ -75,7 +75,7 @@ impl<R: Real> SoapBlock<R> {
     /// Allocates slots that an option switched on.
     pub(super) fn extend<U>(&mut self, method: &Soap<U>, storage: &Storage)
     where
-        U: Rule<Scalars = ()>,
+        U: Rule<GroupState = ()>,
     {
         let missing = |slot: usize| self.inner.lacks_slot(slot) && method.inner.uses_slot(slot);
         if (0..U::SLOTS.len()).any(missing) {
@@ -97,7 +97,7 @@ impl<R: Real> SoapBlock<R> {
         g: &[R],
         mut direction: ArrayViewMutD<'_, R>,
     ) where
-        U: Rule<Scalars = ()>,
+        U: Rule<GroupState = ()>,
     {
         let every = method.update_basis_every;
         match method.order {
@@ -185,7 +185,7 @@ impl<R: Real> SoapBlock<R> {
                     }
                 }
             }
-            SlotKind::Point | SlotKind::Input(_) => {}
+            SlotKind::Iterate | SlotKind::Input(_) => {}
         });
         outcome
     }
@@ -193,7 +193,7 @@ impl<R: Real> SoapBlock<R> {
     /// `direction ← Q(inner(Qᵀ g))`, with the inner optimizer's step number `k`.
     fn direct<U>(&mut self, method: &Soap<U>, k: u64, g: &[R], mut direction: ArrayViewMutD<'_, R>)
     where
-        U: Rule<Scalars = ()>,
+        U: Rule<GroupState = ()>,
     {
         let Self { shape, inner, sides, .. } = self;
         with_scratch::<R, _>(3 * g.len(), |scratch| {

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::first_order::AdamW;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
-use crate::optim::{Delayed, Rule, check_embedded};
+use crate::optim::{Rule, SkipFirst, check_inner};
 use crate::quant::MatrixCodec;
 use crate::second_order::Reshape;
 
@@ -180,12 +180,12 @@ impl<U> Soap<U> {
     }
 
     /// `rule` as the order wants it.
-    pub(super) fn delayed<V>(&self, rule: V) -> Delayed<V> {
+    pub(super) fn delayed<V>(&self, rule: V) -> SkipFirst<V> {
         let (skip_first, decay_after) = match self.order {
             SoapOrder::Published { skip_first } => (skip_first, true),
             SoapOrder::Distributed { .. } => (false, false),
         };
-        Delayed { rule, skip_first, decay_after }
+        SkipFirst { rule, skip_first, decay_after }
     }
 }
 
@@ -202,7 +202,7 @@ impl Default for Soap<AdamW> {
     }
 }
 
-impl<U: Rule<Scalars = ()>> Soap<U> {
+impl<U: Rule<GroupState = ()>> Soap<U> {
     fn check_choices(&self) -> Result<()> {
         if let Some(codec) = self.storage.codec() {
             codec.validate()?;
@@ -226,7 +226,7 @@ impl<U: Rule<Scalars = ()>> Soap<U> {
     }
 }
 
-impl<U: Rule<Scalars = ()>> Hyperparameters for Soap<U> {
+impl<U: Rule<GroupState = ()>> Hyperparameters for Soap<U> {
     const NAME: &'static str = "Soap";
 
     /// The inner optimizer's options under their own names, then the basis's.
@@ -245,7 +245,7 @@ impl<U: Rule<Scalars = ()>> Hyperparameters for Soap<U> {
 
     fn validate_together(&self) -> Result<()> {
         self.inner.validate_together()?;
-        check_embedded::<Self, U>(&self.inner)?;
+        check_inner::<Self, U>(&self.inner)?;
         self.check_choices()
     }
 }

@@ -5,7 +5,7 @@ mod config;
 mod options;
 mod side;
 
-pub use crate::optim::{Applied, Delayed};
+pub use crate::optim::{SkipFirst, StepOnly};
 pub use block::SoapBlock;
 pub use config::Soap;
 pub use options::{BasisSolver, BasisStorage, Sides, SoapOrder};
@@ -17,17 +17,17 @@ use crate::optim::{BlockStep, MatrixMethod, Partition, Rule};
 use crate::state::{Lookup, Storage};
 use ndarray::ArrayViewMutD;
 
-impl<U: Rule<Scalars = ()>> MatrixMethod for Soap<U> {
-    type Rule = Delayed<Applied<U>>;
+impl<U: Rule<GroupState = ()>> MatrixMethod for Soap<U> {
+    type Rule = SkipFirst<StepOnly<U>>;
     /// Its slots have the names of the blocks' slots, so that those need no list of their own.
-    type Plain = Delayed<U>;
+    type Fallback = SkipFirst<U>;
     type Block<R: Real> = SoapBlock<R>;
 
-    fn rule(&self) -> Delayed<Applied<U>> {
-        self.delayed(Applied(self.inner.clone()))
+    fn rule(&self) -> SkipFirst<StepOnly<U>> {
+        self.delayed(StepOnly(self.inner.clone()))
     }
 
-    fn plain(&self) -> Delayed<U> {
+    fn fallback(&self) -> SkipFirst<U> {
         self.delayed(self.inner.clone())
     }
 

@@ -10,9 +10,9 @@ use crate::state::SlotInit;
 /// The step of the rule `U` along a direction that it has already made: its learning rate and decay,
 /// and no state.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Applied<U>(pub U);
+pub struct StepOnly<U>(pub U);
 
-impl<U: Rule<Scalars = ()>> Hyperparameters for Applied<U> {
+impl<U: Rule<GroupState = ()>> Hyperparameters for StepOnly<U> {
     const NAME: &'static str = U::NAME;
 
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
@@ -24,10 +24,10 @@ impl<U: Rule<Scalars = ()>> Hyperparameters for Applied<U> {
     }
 }
 
-impl<U: Rule<Scalars = ()>> Rule for Applied<U> {
+impl<U: Rule<GroupState = ()>> Rule for StepOnly<U> {
     type Coefficients<R: Real> = ();
     type State<R: Real> = [R; 0];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = &[];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) {}
@@ -52,7 +52,7 @@ impl<U: Rule<Scalars = ()>> Rule for Applied<U> {
 
 /// A rule that may stand still at its first step, and decay after its steps.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Delayed<U> {
+pub struct SkipFirst<U> {
     /// The rule.
     pub rule: U,
     /// Whether the first step changes nothing, not even slots; the second is then the rule's first.
@@ -61,14 +61,14 @@ pub struct Delayed<U> {
     pub decay_after: bool,
 }
 
-impl<U> Delayed<U> {
+impl<U> SkipFirst<U> {
     /// The rule's own number of step `t`; 0 where it stands still.
     fn count(&self, t: u64) -> u64 {
         t.saturating_sub(u64::from(self.skip_first))
     }
 }
 
-impl<U: Rule<Scalars = ()>> Hyperparameters for Delayed<U> {
+impl<U: Rule<GroupState = ()>> Hyperparameters for SkipFirst<U> {
     const NAME: &'static str = U::NAME;
 
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
@@ -80,11 +80,11 @@ impl<U: Rule<Scalars = ()>> Hyperparameters for Delayed<U> {
     }
 }
 
-impl<U: Rule<Scalars = ()>> Rule for Delayed<U> {
+impl<U: Rule<GroupState = ()>> Rule for SkipFirst<U> {
     /// The rule's, and whether this step stands still.
     type Coefficients<R: Real> = (U::Coefficients<R>, bool);
     type State<R: Real> = U::State<R>;
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = U::SLOTS;
 
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> (U::Coefficients<R>, bool) {

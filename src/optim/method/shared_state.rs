@@ -11,7 +11,7 @@ use std::fmt::Debug;
 
 /// A leaf of the parameter tree, and the group that it belongs to.
 #[derive(Clone, Copy, Debug)]
-pub struct Leaf<'l> {
+pub struct ParamInfo<'l> {
     /// Path of the parameter.
     pub name: &'l str,
     /// Its shape.
@@ -22,7 +22,7 @@ pub struct Leaf<'l> {
 
 /// A parameter that has a gradient in this step.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'p, T: Element> {
+pub struct GradEntry<'p, T: Element> {
     /// Path of the parameter.
     pub name: &'p str,
     /// Number of its group.
@@ -38,7 +38,7 @@ pub type Methods<'m, M> = &'m (dyn Fn(usize) -> Option<&'m M> + Sync);
 
 /// A state dict, and the keys of it that were read.
 #[derive(Clone, Copy, Debug)]
-pub struct SavedJoint<'d> {
+pub struct SavedShared<'d> {
     /// The dict.
     pub dict: &'d StateDict,
     /// Keys that were read.
@@ -49,8 +49,8 @@ pub struct SavedJoint<'d> {
 
 /// What a method remembers of several tensors together: `()` for most.
 ///
-/// Everything but [`Joint::check`] and [`Joint::load`] cannot fail.
-pub trait Joint<M, T: Element>: Clone + Debug + Default + Send + 'static {
+/// Everything but [`SharedState::check`] and [`SharedState::load`] cannot fail.
+pub trait SharedState<M, T: Element>: Clone + Debug + Default + Send + 'static {
     /// Whether there is anything at all.
     const SOME: bool = true;
 
@@ -58,7 +58,7 @@ pub trait Joint<M, T: Element>: Clone + Debug + Default + Send + 'static {
     ///
     /// # Errors
     /// A tree that does not have the parameters that are remembered, or that the method cannot have.
-    fn check(&self, methods: Methods<'_, M>, leaves: &[Leaf<'_>]) -> Result<()> {
+    fn check(&self, methods: Methods<'_, M>, leaves: &[ParamInfo<'_>]) -> Result<()> {
         let _ = (methods, leaves);
         Ok(())
     }
@@ -73,12 +73,12 @@ pub trait Joint<M, T: Element>: Clone + Debug + Default + Send + 'static {
     }
 
     /// Makes room for the parameters of a tree that was checked.
-    fn adopt(&mut self, methods: Methods<'_, M>, leaves: &[Leaf<'_>], storage: &Storage) {
+    fn adopt(&mut self, methods: Methods<'_, M>, leaves: &[ParamInfo<'_>], storage: &Storage) {
         let _ = (methods, leaves, storage);
     }
 
     /// Takes the gradients of one step in.
-    fn absorb(&mut self, methods: Methods<'_, M>, parts: &[Part<'_, T>], isa: Isa) {
+    fn absorb(&mut self, methods: Methods<'_, M>, parts: &[GradEntry<'_, T>], isa: Isa) {
         let _ = (methods, parts, isa);
     }
 
@@ -102,12 +102,12 @@ pub trait Joint<M, T: Element>: Clone + Debug + Default + Send + 'static {
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key.
-    fn load(methods: Methods<'_, M>, saved: SavedJoint<'_>, storage: &Storage) -> Result<Self> {
+    fn load(methods: Methods<'_, M>, saved: SavedShared<'_>, storage: &Storage) -> Result<Self> {
         let _ = (methods, saved, storage);
         Ok(Self::default())
     }
 }
 
-impl<M, T: Element> Joint<M, T> for () {
+impl<M, T: Element> SharedState<M, T> for () {
     const SOME: bool = false;
 }

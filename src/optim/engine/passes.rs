@@ -1,11 +1,12 @@
-//! Rounds of units: all tensors are cut into one flat work list, and the list is run.
+//! Passes over all tensors: they are cut into units, one flat list of work, and the list is run.
 
 use super::group::Group;
 use super::plan::Tracked;
 use crate::kernel::{Isa, Sums, parallel};
 use crate::numeric::Element;
 use crate::optim::method::{
-    GradSlice, GradSource, Job, Measured, Part, Stage, TensorMethod, TensorStep,
+    GradEntry, GradSlice, GradSource, PassInfo, Stage, TensorMethod, TensorPass, TensorStep,
+    TensorSums,
 };
 use crate::params::recycle;
 use crate::state::Storage;
@@ -16,7 +17,7 @@ fn add(total: &mut Sums, terms: &Sums) {
 }
 
 /// A parameter that this step changes.
-pub(in crate::optim) struct Work<'j, T: Element, S> {
+pub(in crate::optim) struct TensorTask<'j, T: Element, S> {
     name: &'j str,
     group: usize,
     t: u64,
@@ -28,7 +29,7 @@ pub(in crate::optim) struct Work<'j, T: Element, S> {
     state: &'j mut S,
 }
 
-impl<'j, T: Element, S> Work<'j, T, S> {
+impl<'j, T: Element, S> TensorTask<'j, T, S> {
     pub fn new(
         tracked: &'j mut Tracked<S>,
         data: &'j mut [T],
@@ -40,7 +41,7 @@ impl<'j, T: Element, S> Work<'j, T, S> {
     }
 }
 
-impl<'j, T: Element, S> Work<'j, T, S> {
+impl<'j, T: Element, S> TensorTask<'j, T, S> {
     /// Path of the parameter.
     pub fn name(&self) -> &'j str {
         self.name
@@ -53,8 +54,8 @@ impl<'j, T: Element, S> Work<'j, T, S> {
     }
 
     /// The parameter and its gradient, to look at.
-    pub fn part(&self) -> Part<'_, T> {
-        Part { name: self.name, group: self.group, param: self.data, grad: self.grad }
+    pub fn part(&self) -> GradEntry<'_, T> {
+        GradEntry { name: self.name, group: self.group, param: self.data, grad: self.grad }
     }
 
     /// Puts another direction in the place of the gradient.
@@ -64,21 +65,21 @@ impl<'j, T: Element, S> Work<'j, T, S> {
 }
 
 /// Allocations that are kept from round to round.
-pub(in crate::optim) struct RoundBuffers<M: TensorMethod<T>, T: Element> {
+pub(in crate::optim) struct PassBuffers<M: TensorMethod<T>, T: Element> {
     units: Vec<M::Unit<'static>>,
     sums: Vec<Sums>,
     /// What every measuring pass found, tensor by tensor.
-    measured: Vec<Option<Measured>>,
+    measured: Vec<Option<TensorSums>>,
     /// Number of measuring passes of the step.
     passes: usize,
-    /// Scalars of the step, and which of them every tensor has.
+    /// Coefficients of the step, and which of them every tensor has.
     prepared: Vec<M::Prepared>,
     chosen: Vec<usize>,
     /// Number of units of every tensor.
     counts: Vec<usize>,
 }
 
-impl<M: TensorMethod<T>, T: Element> Default for RoundBuffers<M, T> {
+impl<M: TensorMethod<T>, T: Element> Default for PassBuffers<M, T> {
     fn default() -> Self {
         Self {
             units: Vec::new(),
@@ -93,15 +94,15 @@ impl<M: TensorMethod<T>, T: Element> Default for RoundBuffers<M, T> {
 }
 
 /// What all rounds of one step share.
-pub(in crate::optim) struct Rounds<'r, M: TensorMethod<T>, T: Element> {
+pub(in crate::optim) struct Passes<'r, M: TensorMethod<T>, T: Element> {
     pub storage: &'r Storage,
     pub isa: Isa,
-    pub buffers: RoundBuffers<M, T>,
+    pub buffers: PassBuffers<M, T>,
 }
 
-impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
+impl<M: TensorMethod<T>, T: Element> Passes<'_, M, T> {
     /// Measures as often as the method asks for, and updates.
-    pub fn step(&mut self, groups: &mut [Group<M>], work: &mut [Work<'_, T, M::State>]) {
+    pub fn step(&mut self, groups: &mut [Group<M>], work: &mut [TensorTask<'_, T, M::State>]) {
         for work in work.iter_mut() {
             if let Some(group) = groups.get(work.group) {
                 let (step, state) = work.step();
@@ -121,14 +122,19 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
                 group.method.combine(pass, &total);
             }
         }
-        if work.iter().any(|work| M::wants_preview(work.state)) {
-            self.run(Stage::Preview, groups, work);
+        if work.iter().any(|work| M::collects_scales(work.state)) {
+            self.run(Stage::CollectScales, groups, work);
         }
         self.run(Stage::Update, groups, work);
     }
 
     /// One round over all tensors that take part in `stage`.
-    pub fn run(&mut self, stage: Stage, groups: &[Group<M>], work: &mut [Work<'_, T, M::State>]) {
+    pub fn run(
+        &mut self,
+        stage: Stage,
+        groups: &[Group<M>],
+        work: &mut [TensorTask<'_, T, M::State>],
+    ) {
         let mut prepared = take(&mut self.buffers.prepared);
         let mut chosen = take(&mut self.buffers.chosen);
         let measured = (self.buffers.measured.as_slice(), self.buffers.passes);
@@ -141,19 +147,18 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
             let group = groups.get(work.group).filter(|group| work.takes_part(stage, group));
             if let (Some(group), Some(prepared)) = (group, prepared.get(index)) {
                 elements += work.data.len() * M::INTENSITY;
-                let job = Job {
+                let info = PassInfo {
                     stage,
                     isa: self.isa,
                     storage: self.storage,
-                    prepared,
                     t: work.t,
                     key: work.key,
                     shape: work.shape,
                     data: work.data,
                     grad: work.grad,
                     curvature: work.curvature,
-                    state: work.state,
                 };
+                let job = TensorPass { info, prepared, state: work.state };
                 group.method.split(job, &mut |unit| units.push(unit));
             }
             self.buffers.counts.push(units.len() - before);
@@ -177,7 +182,7 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
         &mut self,
         pass: usize,
         groups: &[Group<M>],
-        work: &mut [Work<'_, T, M::State>],
+        work: &mut [TensorTask<'_, T, M::State>],
     ) -> Sums {
         let (mut total, mut sums) = (Sums::default(), self.buffers.sums.iter());
         for (index, (work, &count)) in work.iter_mut().zip(&self.buffers.counts).enumerate() {
@@ -187,7 +192,7 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
             let place = index * self.buffers.passes + pass;
             if let Some(measured) = self.buffers.measured.get_mut(place).filter(|_| count > 0) {
                 let (numel, ndim) = (work.data.len(), work.shape.len());
-                let found = Measured { sums: own, numel, ndim };
+                let found = TensorSums { sums: own, numel, ndim };
                 *measured = Some(found);
                 if let Some(group) = groups.get(work.group) {
                     let (step, state) = work.step();
@@ -199,12 +204,12 @@ impl<M: TensorMethod<T>, T: Element> Rounds<'_, M, T> {
     }
 }
 
-/// Scalars of every tensor; tensors of one group and age share theirs, whose powers are expensive,
+/// Coefficients of every tensor; tensors of one group and age share theirs, whose powers are expensive,
 /// until something was measured of them.
 fn prepare_all<M: TensorMethod<T>, T: Element>(
     groups: &[Group<M>],
-    work: &[Work<'_, T, M::State>],
-    (measured, passes): (&[Option<Measured>], usize),
+    work: &[TensorTask<'_, T, M::State>],
+    (measured, passes): (&[Option<TensorSums>], usize),
     (prepared, chosen): (&mut Vec<M::Prepared>, &mut Vec<usize>),
 ) {
     let (mut count, mut shared) = (0, None);
@@ -245,11 +250,11 @@ fn prepare_all<M: TensorMethod<T>, T: Element>(
     }
 }
 
-impl<T: Element, S> Work<'_, T, S> {
+impl<T: Element, S> TensorTask<'_, T, S> {
     fn takes_part<M: TensorMethod<T, State = S>>(&self, stage: Stage, group: &Group<M>) -> bool {
         match stage {
             Stage::Measure(pass) => group.method.passes().contains(&pass),
-            Stage::Preview => M::wants_preview(self.state),
+            Stage::CollectScales => M::collects_scales(self.state),
             Stage::Update | Stage::Switch(_) => true,
         }
     }
