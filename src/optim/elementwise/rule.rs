@@ -54,6 +54,27 @@ pub enum WeightDecay {
     DecoupledAfter(f64),
     /// `p ← p·(1 − λ)`, before the update, whatever the learning rate.
     Independent(f64),
+    /// `p ← p·(1 − γλ·γ/γmax)`, before the update.
+    Corrected {
+        /// `λ`.
+        decay: f64,
+        /// The highest learning rate `γmax` of the schedule.
+        peak_lr: f64,
+    },
+}
+
+impl WeightDecay {
+    /// `λ`.
+    pub fn amount(self) -> f64 {
+        match self {
+            Self::None => 0.0,
+            Self::Coupled(decay)
+            | Self::Decoupled(decay)
+            | Self::DecoupledAfter(decay)
+            | Self::Independent(decay)
+            | Self::Corrected { decay, .. } => decay,
+        }
+    }
 }
 
 /// How a direction becomes a new parameter: the same for every rule.
@@ -137,13 +158,11 @@ pub trait Rule: Hyperparameters {
     const TENSOR_SLOTS: &'static [(&'static str, f64)] = &[];
     /// Whether [`Rule::tensor_coefficients`] does anything. Rules with [`Rule::TENSOR_SLOTS`] have it.
     const PER_TENSOR: bool = !Self::TENSOR_SLOTS.is_empty();
-    /// Whether [`Rule::update`] is overridden: such a rule cannot stand where only directions count.
-    const OWN_UPDATE: bool = false;
     /// Whether training and evaluation happen at different points ([`Rule::switch`]).
     const HAS_EVAL_MODE: bool = false;
 
     /// Coefficients of the step with number `t`, counted per parameter from 1; computed in `f64`.
-    fn coefficients<R: Real>(&self, t: u64, scalars: &Self::GroupState) -> Self::Coefficients<R>;
+    fn coefficients<R: Real>(&self, t: u64, group: &Self::GroupState) -> Self::Coefficients<R>;
 
     /// The direction `u` of one element, and its new state.
     ///
@@ -157,7 +176,7 @@ pub trait Rule: Hyperparameters {
     ) -> (R, Self::State<R>);
 
     /// The step size `γ` of the step with number `t`.
-    fn step_size(&self, t: u64, scalars: &Self::GroupState) -> f64;
+    fn step_size(&self, t: u64, group: &Self::GroupState) -> f64;
 
     /// The new parameter and state of one element, coupled decay already added to `g`. Override it
     /// only when `p − γ·u` is not the shape of the method.
@@ -171,6 +190,12 @@ pub trait Rule: Hyperparameters {
     ) -> (R, Self::State<R>) {
         let (u, s) = Self::direction(c, p, g, s);
         (p * a.shrink - a.lr * u, s)
+    }
+
+    /// Whether [`Rule::update`] is overridden, so that the step is not the direction times the learning
+    /// rate. Such a rule cannot stand where only its direction is used.
+    fn has_own_update(&self) -> bool {
+        false
     }
 
     /// How weight decay acts.
