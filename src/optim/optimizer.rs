@@ -30,6 +30,17 @@ pub trait Optimizer<T: Element>: Send {
     /// non-finite gradient (see [`NonFinite`]), a parameter group that selects nothing.
     fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()>;
 
+    /// Whether [`Optimizer::step`] with the same arguments would take a step: `false` if it would leave it
+    /// out for a gradient that is not finite ([`NonFinite::Skip`]). Nothing changes.
+    ///
+    /// # Errors
+    /// Those of [`Optimizer::step`].
+    fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool>;
+
     /// Name of the method, as in error messages and state dicts.
     fn name(&self) -> &'static str;
 
@@ -97,6 +108,13 @@ pub trait Optimizer<T: Element>: Send {
 impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
         (**self).step(params, grads)
+    }
+    fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool> {
+        (**self).check_step(params, grads)
     }
     fn name(&self) -> &'static str {
         (**self).name()
