@@ -119,6 +119,7 @@ pub mod quant;
 pub mod schedule;
 pub mod second_order;
 pub mod state;
+pub mod tree;
 pub mod zeroth_order;
 
 pub use error::{Error, Result};

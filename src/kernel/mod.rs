@@ -19,6 +19,7 @@ pub(crate) mod signs;
 pub(crate) mod squares;
 pub(crate) mod stream;
 pub mod sweep;
+pub(crate) mod zip;
 
 pub use isa::{Isa, Kernel};
 pub use sweep::{SUMS, Slots, Sums};

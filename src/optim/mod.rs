@@ -11,6 +11,7 @@ mod method;
 mod optimizer;
 mod vectorwise;
 
+pub use crate::tree::{Layout, Segment};
 pub(crate) use blockwise::norm_squared;
 pub use blockwise::{
     AnyBlock, AnyMatrix, BlockState, BlockStep, BlockUnit, Blocked, BlockedPrepared, BlockedState,
@@ -29,6 +30,6 @@ pub use method::{
 };
 pub use optimizer::{NonFinite, Optimizer};
 pub use vectorwise::{
-    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, JointVectors, Layout, ReadVector,
-    Scope, Segment, VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored, VectoredState,
+    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, JointVectors, ReadVector, Scope,
+    VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored, VectoredState,
 };

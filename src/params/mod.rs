@@ -1,4 +1,4 @@
-//! Floor 2: trees of named parameters and gradients, as the user's program holds them.
+//! Trees of named parameters and gradients, as the user's program holds them.
 //!
 //! A model is a tree; its leaves are arrays; a leaf's name is the path to it, joined by dots:
 //! `fc1.weight`, `layers.0.bias`. Gradients are a tree of the same paths. The optimizer borrows both
@@ -11,6 +11,8 @@
 //!
 //! An absent gradient (`None`, or a field left out) is PyTorch's `grad is None`: the parameter is
 //! skipped, without weight decay and without a step count. A gradient of zeros is not the same.
+
+// Floor 1.
 
 mod gradient;
 mod impls;

@@ -4,7 +4,7 @@ use super::gradient::{Generate, GradientKind, GradientLeaf, RowGradient};
 use super::manifest::{Manifest, Path, recycle};
 use super::{Gradients, Parameters};
 use crate::error::{Error, Result};
-use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Dimension};
+use ndarray::{ArrayView, ArrayViewMut, ArrayViewMutD, Dimension};
 use std::fmt::Display;
 
 /// The memory of one parameter.
@@ -13,7 +13,7 @@ pub(crate) enum ParamLeaf<'a, T> {
     /// Contiguous and row-major.
     Slice(&'a mut [T]),
     /// Transposed, Fortran-order or strided: the engine works on a row-major copy.
-    Strided(Box<ArrayViewMutD<'a, T>>),
+    Strided(ArrayViewMutD<'a, T>),
 }
 
 /// What a visit of parameters leaves behind for the next one.
@@ -64,7 +64,7 @@ impl<'a, T> ParamVisitor<'a, T> {
             // a view in standard layout is a slice
             ParamLeaf::Slice(value.into_slice().unwrap_or_default())
         } else {
-            ParamLeaf::Strided(Box::new(value.into_dyn()))
+            ParamLeaf::Strided(value.into_dyn())
         });
     }
 
@@ -75,6 +75,13 @@ impl<'a, T> ParamVisitor<'a, T> {
         check_length(&mut self.problem, &self.path, data.len(), shape);
         self.manifest.push(self.path.leaf(), shape);
         self.leaves.push(ParamLeaf::Slice(data));
+    }
+
+    /// A slice that is called `name`.
+    pub(crate) fn named(&mut self, name: &str, data: &'a mut [T], shape: &[usize]) {
+        let parent = self.path.enter(name);
+        self.slice(data, shape);
+        self.path.leave(parent);
     }
 
     /// A subtree called `name`.
@@ -143,7 +150,7 @@ impl<'a, T> GradVisitor<'a, T> {
         let kind = if value.is_standard_layout() {
             GradientKind::Slice(value.to_slice().unwrap_or_default())
         } else {
-            GradientKind::Strided(Box::new(value.into_dyn()))
+            GradientKind::Strided(value.into_dyn())
         };
         self.push(kind);
     }
@@ -167,6 +174,13 @@ impl<'a, T> GradVisitor<'a, T> {
     pub fn generated(&mut self, generator: &'a dyn Generate<T>) {
         self.manifest.push(self.path.leaf(), generator.shape());
         self.push(GradientKind::Generated(generator));
+    }
+
+    /// A slice that is called `name`.
+    pub(crate) fn named(&mut self, name: &str, data: &'a [T], shape: &[usize]) {
+        let parent = self.path.enter(name);
+        self.slice(data, shape);
+        self.path.leave(parent);
     }
 
     /// A subtree called `name`.
@@ -219,6 +233,3 @@ fn check_length(problem: &mut Option<Error>, path: &Path, found: usize, shape: &
         *problem = Some(Error::LengthMismatch { name, shape: shape.to_vec(), expected, found });
     }
 }
-
-/// The dense form of a strided view, for `Debug` and for copies.
-pub(crate) type DenseView<'a, T> = ArrayViewD<'a, T>;
