@@ -64,4 +64,5 @@ pub use reduce::{distance, dot, norm, norm_max, norm1};
 pub use snapshot::Snapshot;
 #[doc(hidden)]
 pub use source::Leaves;
+pub(crate) use source::visit;
 pub use source::{OrZero, Source, or_zero};

@@ -13,9 +13,14 @@ const PIECE: usize = 1024;
 /// Elements that one thread writes past the cache before it waits for them: a multiple of [`PIECE`].
 const STREAMED: usize = 1 << 16;
 
-/// Whether there are so many elements that they have left the cache before they are read again.
-fn is_beyond_cache<T>(elements: &[T]) -> bool {
-    size_of_val(elements) >= stream::BEYOND_CACHE
+/// Elements of a unit of work, and whether there are so many in all that they have left the cache before they
+/// are read again.
+fn unit_size<T>(elements: &[T]) -> (usize, bool) {
+    match size_of_val(elements) >= stream::BEYOND_CACHE {
+        true => (STREAMED, true),
+        // what is computed for an element may be expensive: enough units for all threads
+        false => (4 * PIECE, false),
+    }
 }
 
 /// Copies the chosen leaves, row-major, one after another.
@@ -24,11 +29,11 @@ pub(crate) fn gather<T: Element>(
     chosen: impl Fn(usize) -> bool,
     to: &mut [T],
 ) {
-    let beyond = is_beyond_cache(to);
+    let (size, beyond) = unit_size(to);
     with_kept(|kept: &mut Kept<T>| {
         let mut copies = recycle(take(&mut kept.0));
         let (elements, mut rest) = (to.len(), to);
-        units::cut(leaves, STREAMED, |unit| {
+        units::cut(leaves, size, |unit| {
             if chosen(unit.leaf) {
                 let (to, later) = take(&mut rest).split_at_mut(unit.len().min(elements));
                 rest = later;
@@ -64,8 +69,8 @@ pub(crate) fn scatter<T: Element>(
     from: &[T],
     place: impl Fn(usize) -> Option<usize> + Sync + Send,
 ) {
-    let beyond = is_beyond_cache(from);
-    units::for_each(leaves, STREAMED, |unit| {
+    let (size, beyond) = unit_size(from);
+    units::for_each(leaves, size, |unit| {
         let Some(from) = part(from, place(unit.leaf), unit) else { return };
         match &mut unit.memory {
             ParamLeaf::Slice(to) if beyond => stream::copy(from, to),
@@ -82,8 +87,8 @@ pub(crate) fn scatter_with<T: Element>(
     place: impl Fn(usize) -> Option<usize> + Sync + Send,
     f: impl Fn(usize, usize, &[T], &mut [T]) + Sync + Send,
 ) {
-    let beyond = is_beyond_cache(from);
-    units::for_each(leaves, STREAMED, |unit| {
+    let (size, beyond) = unit_size(from);
+    units::for_each(leaves, size, |unit| {
         let Some(from) = part(from, place(unit.leaf), unit) else { return };
         let Unit { leaf, offset, memory } = unit;
         let piece = |start: usize, out: &mut [T]| {
