@@ -64,12 +64,12 @@ fn steady(patience: usize, shapes: &[&[usize]]) {
         let mut params = Tree::<f32>::random(shapes, order, 1);
         let grads = Tree::<f32>::random(shapes, order, 2);
         let frozen = Tree(grads.0[1..].to_vec());
-        let (mut all, mut some) = (Snapshot::new(), Snapshot::of(Select::ndim(2..)));
+        let (mut all, mut some) = (Snapshot::new(), Snapshot::only(Select::ndim(2..)));
         let mut average = TreeVec::<f32>::new();
         let what = |name: &str| format!("{name}, {order:?}");
         settles(&what("retake"), patience, || all.retake(&mut params).unwrap());
         settles(&what("retake of some leaves"), patience, || some.retake(&mut params).unwrap());
-        settles(&what("retake of an owned tree"), patience, || average.retake(&params).unwrap());
+        settles(&what("assign"), patience, || average.assign(&params).unwrap());
         settles(&what("restore"), patience, || all.restore(&mut params).unwrap());
         settles(&what("restore of some leaves"), patience, || some.restore(&mut params).unwrap());
         settles(&what("restore_with"), patience, || {

@@ -139,7 +139,7 @@ where
 /// let mut average = TreeVec::<f32>::new();
 /// for (t, model) in [array![1.0f32], array![2.0], array![6.0]].iter().enumerate() {
 ///     match t {
-///         0 => average.retake(model)?,
+///         0 => average.assign(model)?,
 ///         _ => lerp(1.0 / (t + 1) as f64, model, &mut average)?,
 ///     }
 /// }

@@ -84,7 +84,7 @@ impl<T: Element> TreeVec<T> {
     /// Those of [`Layout::of`].
     pub fn of<S: Element<Compute = T::Compute>>(tree: impl Source<S>) -> Result<Self> {
         let mut copy = Self::new();
-        copy.retake(tree)?;
+        copy.assign(tree)?;
         Ok(copy)
     }
 
@@ -92,7 +92,7 @@ impl<T: Element> TreeVec<T> {
     ///
     /// # Errors
     /// Those of [`Layout::of`]. Nothing has changed then.
-    pub fn retake<S: Element<Compute = T::Compute>>(&mut self, tree: impl Source<S>) -> Result<()> {
+    pub fn assign<S: Element<Compute = T::Compute>>(&mut self, tree: impl Source<S>) -> Result<()> {
         tree.read(&mut |leaves| {
             if !self.layout.fits(leaves.manifest) {
                 *self = Self::zeros(Layout::of_leaves(leaves.manifest)?);

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 /// part in arithmetic only: that is a [`TreeVec`].
 ///
 /// Elements are copied as they are, in every element type and memory order, NaN with its payload. For a method
-/// that moves a part of the model only, [`Snapshot::of`] copies just these leaves.
+/// that moves a part of the model only, [`Snapshot::only`] copies just these leaves.
 ///
 /// State: the bytes of the parameters that are copied. The snapshot can be read as a tree of gradients, for
 /// [`distance`](super::distance) and the like.
@@ -74,7 +74,7 @@ impl<T: Element> Snapshot<T> {
     /// use ndarray::array;
     ///
     /// let mut model = (array![[1.0f32, 2.0], [3.0, 4.0]], array![5.0f32]);
-    /// let mut vectors = Snapshot::of(Select::ndim(..=1));
+    /// let mut vectors = Snapshot::only(Select::ndim(..=1));
     /// vectors.retake(&mut model)?;
     /// assert_eq!(vectors.tree().bytes(), 4);
     /// fill(0.0, &mut model)?;
@@ -82,7 +82,7 @@ impl<T: Element> Snapshot<T> {
     /// assert_eq!(model, (array![[0.0, 0.0], [0.0, 0.0]], array![5.0]));
     /// # Ok::<(), eigenstep::Error>(())
     /// ```
-    pub fn of(select: Select) -> Self {
+    pub fn only(select: Select) -> Self {
         Self { select: Some(select), ..Self::new() }
     }
 
@@ -101,7 +101,7 @@ impl<T: Element> Snapshot<T> {
     ///
     /// # Errors
     /// [`Error::DuplicateName`]; [`Error::LengthMismatch`] for a buffer that does not fit its shape;
-    /// [`Error::EmptyGroup`] if the selector of [`Snapshot::of`] matches no leaf. The snapshot has not changed
+    /// [`Error::EmptyGroup`] if the selector of [`Snapshot::only`] matches no leaf. The snapshot has not changed
     /// then.
     pub fn retake<P: Parameters<T> + ?Sized>(&mut self, params: &mut P) -> Result<()> {
         visit(params, &mut |leaves, memory| {

@@ -97,11 +97,14 @@ impl<T: Element, P: Parameters<T> + ?Sized> Source<T> for &mut P {
     }
 }
 
+/// What sees names, shapes and memory of leaves.
+pub(crate) type Visit<'f, T> = dyn FnMut(&Manifest, &mut [ParamLeaf<'_, T>]) -> Result<()> + 'f;
+
 /// Calls `f` with names, shapes and memory of the leaves of a tree of parameters. After the first call for a
 /// tree of this size nothing is allocated.
 pub(crate) fn visit<T: Element, P: Parameters<T> + ?Sized>(
     params: &mut P,
-    f: &mut dyn FnMut(&Manifest, &mut [ParamLeaf<'_, T>]) -> Result<()>,
+    f: &mut Visit<'_, T>,
 ) -> Result<()> {
     with_kept(|(buffers, manifest): &mut (ParamBuffers<T>, Manifest)| {
         let mut visitor = ParamVisitor::new(take(buffers), take(manifest));

@@ -26,15 +26,21 @@ fn looped<T: Element>(
     bits(&pairs.map(|(x, y)| T::store(f(x.load(), y.load()))).collect::<Vec<T>>())
 }
 
+/// A name, what is called, and what it does to one element.
+type Case<'a, T> = (
+    &'a str,
+    &'a dyn Fn(&mut Tree<T>) -> eigenstep::Result<()>,
+    &'a dyn Fn(Compute<T>, Compute<T>) -> Compute<T>,
+);
+type Compute<T> = <T as Element>::Compute;
+
 fn equals_its_loop<T: Element>(shapes: &[&[usize]], orders: [Order; 2], seed: u64) {
     let x = Tree::<T>::random(shapes, orders[0], seed);
     let start = Tree::<T>::random(shapes, orders[1], seed + 1);
     let z = Tree::<T>::random(shapes, Order::RowMajor, seed + 2);
-    type Step<'a, T> = &'a dyn Fn(&mut Tree<T>) -> eigenstep::Result<()>;
-    type Loop<'a, R> = &'a dyn Fn(R, R) -> R;
     let r = <T::Compute as Real>::of;
     let (z_of, half) = (z.values(), r(0.5));
-    let cases: [(&str, Step<'_, T>, Loop<'_, T::Compute>); 11] = [
+    let cases: [Case<'_, T>; 10] = [
         ("fill", &|y| fill(0.3, y), &|_, _| r(0.3)),
         ("scale", &|y| scale(-1.7, y), &|_, y| r(-1.7) * y),
         ("map", &|y| map(y, |y| y * y - y), &|_, y| y * y - y),
@@ -45,7 +51,6 @@ fn equals_its_loop<T: Element>(shapes: &[&[usize]], orders: [Order; 2], seed: u6
         ("start", &|y| lerp(0.0, &x, y), &|_, y| y),
         ("end", &|y| lerp(1.0, &x, y), &|x, _| x),
         ("zip_map", &|y| zip_map(&x, y, |x, y| x * y - x), &|x, y| x * y - x),
-        ("difference", &|y| difference(&x, &x, y), &|x, _| x - x),
     ];
     for (name, step, each) in cases {
         let mut y = start.clone();
@@ -57,6 +62,10 @@ fn equals_its_loop<T: Element>(shapes: &[&[usize]], orders: [Order; 2], seed: u6
     let triples = x.values().into_iter().zip(&z_of).zip(start.values());
     let expected = triples.map(|((x, z), y)| T::store((x.load() - y.load()) * half + z.load()));
     assert_eq!(y.bits(), bits(&expected.collect::<Vec<T>>()), "zip_map3, {orders:?}");
+    difference(&x, &z, &mut y).unwrap();
+    let pairs = x.values().into_iter().zip(&z_of);
+    let expected = pairs.map(|(x, z)| T::store(x.load() - z.load()));
+    assert_eq!(y.bits(), bits(&expected.collect::<Vec<T>>()), "difference, {orders:?}");
 }
 
 #[test]

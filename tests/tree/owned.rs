@@ -72,14 +72,14 @@ fn an_owned_tree_becomes_another() {
     assert_eq!(owned.layout().numel(), 0);
     for (seed, shapes) in [&SHAPES[..], &SHAPES[..1], &SHAPES[..]].into_iter().enumerate() {
         let params = Tree::<f32>::random(shapes, ORDERS[seed], seed as u64);
-        owned.retake(&params).unwrap();
+        owned.assign(&params).unwrap();
         assert_eq!(bits(owned.values()), params.bits());
         assert_eq!(owned.layout().segments().len(), shapes.len());
     }
     let before = owned.values().to_vec();
     let mut twice = Tree::<f32>::random(&SHAPES, Order::RowMajor, 1);
     twice.0[1].0 = "a".into();
-    assert!(matches!(owned.retake(&twice), Err(Error::DuplicateName { name }) if name == "a"));
+    assert!(matches!(owned.assign(&twice), Err(Error::DuplicateName { name }) if name == "a"));
     assert_eq!(owned.values(), before);
     let mut copied = owned.clone();
     fill(0.0, &mut copied).unwrap();

@@ -98,7 +98,7 @@ fn selected_leaves_alone_are_copied_and_restored() {
     for order in ORDERS {
         let mut params = Tree::<f32>::random(&shapes, order, 1);
         let before = params.values();
-        let mut snapshot = Snapshot::of(Select::name("b").or(Select::name("c")));
+        let mut snapshot = Snapshot::only(Select::name("b").or(Select::name("c")));
         snapshot.retake(&mut params).unwrap();
         assert_eq!(snapshot.tree().bytes(), 4 * 9);
         fill(0.5, &mut params).unwrap();
@@ -112,7 +112,7 @@ fn selected_leaves_alone_are_copied_and_restored() {
         expected[..120].fill(0.25);
         assert_eq!(reversed.reversed().values(), expected);
     }
-    let error = Snapshot::of(Select::name("z")).retake(&mut array![1.0f32]).unwrap_err();
+    let error = Snapshot::only(Select::name("z")).retake(&mut array![1.0f32]).unwrap_err();
     assert!(matches!(error, Error::EmptyGroup { select, .. } if select == "z"));
 }
 
