@@ -136,7 +136,7 @@ fn arrays<'a, T: Element, P: Parameters<T> + ?Sized>(
     let array = |(i, leaf)| {
         let (name, shape) = (manifest.name(i).to_owned(), manifest.shape(i));
         Ok(match leaf {
-            ParamLeaf::Strided(array) => (name, *array),
+            ParamLeaf::Strided(array) => (name, array),
             ParamLeaf::Slice(data) => {
                 let (found, expected) = (data.len(), shape.iter().product());
                 let array = ArrayViewMutD::from_shape(IxDyn(shape), data).map_err(|_| {

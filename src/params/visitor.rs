@@ -24,7 +24,7 @@ pub(crate) enum ParamLeaf<'a, T> {
     /// Contiguous and row-major.
     Slice(&'a mut [T]),
     /// Transposed, Fortran-order or strided: the engine works on a row-major copy.
-    Strided(Box<ArrayViewMutD<'a, T>>),
+    Strided(ArrayViewMutD<'a, T>),
 }
 
 /// Buffers that one visit of parameters leaves to the next.
@@ -75,7 +75,7 @@ impl<'a, T> ParamVisitor<'a, T> {
             // a view in standard layout is a slice
             ParamLeaf::Slice(value.into_slice().unwrap_or_default())
         } else {
-            ParamLeaf::Strided(Box::new(value.into_dyn()))
+            ParamLeaf::Strided(value.into_dyn())
         });
     }
 
@@ -86,6 +86,13 @@ impl<'a, T> ParamVisitor<'a, T> {
         check_length(&mut self.problem, &self.path, data.len(), shape);
         self.manifest.push(self.path.leaf(), shape);
         self.leaves.push(ParamLeaf::Slice(data));
+    }
+
+    /// A slice that is called `name`.
+    pub(crate) fn named(&mut self, name: &str, data: &'a mut [T], shape: &[usize]) {
+        let parent = self.path.enter(name);
+        self.slice(data, shape);
+        self.path.leave(parent);
     }
 
     /// A subtree called `name`.
@@ -180,7 +187,7 @@ impl<'a, T> GradVisitor<'a, T> {
         let kind = if value.is_standard_layout() {
             GradientKind::Slice(value.to_slice().unwrap_or_default())
         } else {
-            GradientKind::Strided(Box::new(value.into_dyn()))
+            GradientKind::Strided(value.into_dyn())
         };
         self.push(kind);
     }
@@ -204,6 +211,13 @@ impl<'a, T> GradVisitor<'a, T> {
     pub fn generated(&mut self, generator: &'a dyn Generate<T>) {
         self.enter_leaf(generator.shape());
         self.push(GradientKind::Generated(generator));
+    }
+
+    /// A slice that is called `name`.
+    pub(crate) fn named(&mut self, name: &str, data: &'a [T], shape: &[usize]) {
+        let parent = self.path.enter(name);
+        self.slice(data, shape);
+        self.path.leave(parent);
     }
 
     /// A subtree called `name`.

@@ -8,6 +8,7 @@ use crate::numeric::{Element, Real};
 use crate::optim::engine::Optim;
 use crate::optim::method::{Direction, MethodFor, RegularizedGrad};
 use crate::state::{Lookup, Record, StateBytes};
+use crate::tree::Layout;
 use std::fmt::Debug;
 
 /// Which parameters form one vector.
@@ -22,74 +23,6 @@ pub enum Scope {
     Group,
     /// Each parameter on its own.
     Tensor,
-}
-
-/// The place of one parameter in a vector.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Path of the parameter.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Where it begins.
-    pub offset: usize,
-}
-
-impl Segment {
-    /// Number of elements.
-    pub fn numel(&self) -> usize {
-        self.shape.iter().product()
-    }
-}
-
-/// The parameters of a vector, row-major, one after another in the order of the tree.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layout {
-    segments: Vec<Segment>,
-    numel: usize,
-}
-
-impl Layout {
-    /// An empty vector.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The vector of one tensor.
-    pub fn single(shape: &[usize]) -> Self {
-        let mut layout = Self::new();
-        layout.push("", shape);
-        layout
-    }
-
-    /// Appends a parameter.
-    pub fn push(&mut self, name: &str, shape: &[usize]) {
-        let segment = Segment { name: name.into(), shape: shape.into(), offset: self.numel };
-        self.numel += segment.numel();
-        self.segments.push(segment);
-    }
-
-    /// The same parameters in the same places, without the elements of those for which `keep` is not
-    /// `kept`.
-    pub(crate) fn keeping(&self, keep: &[bool], kept: bool) -> Self {
-        let part = |(segment, &keep): (&Segment, &bool)| {
-            let shape = if keep == kept { segment.shape.clone() } else { vec![0] };
-            Segment { name: segment.name.clone(), shape, offset: segment.offset }
-        };
-        let segments: Vec<Segment> = self.segments.iter().zip(keep).map(part).collect();
-        let numel = segments.iter().map(Segment::numel).sum();
-        Self { segments, numel }
-    }
-
-    /// The parameters.
-    pub fn segments(&self) -> &[Segment] {
-        &self.segments
-    }
-
-    /// Number of elements of all of them.
-    pub fn numel(&self) -> usize {
-        self.numel
-    }
 }
 
 /// A vector that can be read piece by piece, by several threads.
