@@ -124,6 +124,7 @@ pub mod schedule;
 pub mod second_order;
 pub mod state;
 pub mod tree;
+pub mod wrappers;
 pub mod zeroth_order;
 
 pub use error::{Error, Result};

@@ -165,6 +165,18 @@ pub(crate) enum GradientKind<'a, T> {
     Generated(&'a dyn Generate<T>),
 }
 
+impl<'a, T> GradientKind<'a, T> {
+    /// The same elements, for a shorter time.
+    pub fn reborrow(&self) -> GradientKind<'_, T> {
+        match self {
+            Self::Slice(slice) => GradientKind::Slice(slice),
+            Self::Strided(view) => GradientKind::Strided(view.view()),
+            Self::Rows(rows) => GradientKind::Rows(rows),
+            Self::Generated(generator) => GradientKind::Generated(*generator),
+        }
+    }
+}
+
 /// One gradient: the update sees `clamp(scale · g, -bound, bound)`.
 #[derive(Debug)]
 pub(crate) struct GradientLeaf<'a, T> {

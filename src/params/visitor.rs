@@ -95,6 +95,13 @@ impl<'a, T> ParamVisitor<'a, T> {
         self.path.leave(parent);
     }
 
+    /// What `visit` hands over, called `name`.
+    pub(crate) fn with_child(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
+        let parent = self.path.enter(name);
+        visit(self);
+        self.path.leave(parent);
+    }
+
     /// A subtree called `name`.
     pub fn child<P: Parameters<T> + ?Sized>(&mut self, name: impl Display, child: &'a mut P) {
         let parent = self.path.enter(name);
@@ -218,6 +225,33 @@ impl<'a, T> GradVisitor<'a, T> {
         let parent = self.path.enter(name);
         self.slice(data, shape);
         self.path.leave(parent);
+    }
+
+    /// What `visit` hands over, called `name`.
+    pub(crate) fn with_child(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
+        let parent = self.path.enter(name);
+        visit(self);
+        self.path.leave(parent);
+    }
+
+    /// A leaf that another visitor has collected, as it was there.
+    pub(crate) fn forward(&mut self, shape: &[usize], leaf: &'a GradientLeaf<'_, T>) {
+        let outer = (self.scale, self.bound, self.finite);
+        // clamp(s·x, b), and outside of it what is outside here
+        self.bound = outer.1.min(leaf.bound * self.scale.abs());
+        self.scale *= leaf.scale;
+        self.finite |= leaf.finite;
+        self.enter_leaf(shape);
+        self.push(leaf.kind.reborrow());
+        (self.scale, self.bound, self.finite) = outer;
+    }
+
+    /// [`GradVisitor::forward`] of a leaf of a curvature.
+    pub(crate) fn forward_curvature(&mut self, shape: &[usize], leaf: &'a GradientLeaf<'_, T>) {
+        let outer = self.in_curvature;
+        self.in_curvature = true;
+        self.forward(shape, leaf);
+        self.in_curvature = outer;
     }
 
     /// A subtree called `name`.
