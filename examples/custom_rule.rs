@@ -34,7 +34,7 @@ impl Rule for MyLion {
     /// `1 − β₁` and `1 − β₂`.
     type Coefficients<R: Real> = [R; 2];
     type State<R: Real> = [R; 1];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = &[Slot::signed("exp_avg")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> [R; 2] {

@@ -61,6 +61,32 @@ pub enum Error {
         /// The step asked for.
         epoch: f64,
     },
+    /// A curvature has no gradient of the same name in this step.
+    #[error(
+        "the curvature of `{name}` came without a gradient of that name; leave it out, or bring the gradient"
+    )]
+    CurvatureWithoutGradient {
+        /// Path of the leaf.
+        name: String,
+    },
+    /// A step lacks an input that the method needs.
+    #[error("{optimizer} needs {input} in this step{of}; see `{help}`")]
+    MissingInput {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+        /// What is missing.
+        input: &'static str,
+        /// The parameter that it is needed for, in words; empty for the whole step.
+        of: String,
+        /// What brings it.
+        help: &'static str,
+    },
+    /// A step brings an input that the method does not read.
+    #[error("{optimizer} does not read a curvature, but one came with the gradients")]
+    UnusedCurvature {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+    },
     /// There is no parameter group of this number.
     #[error("parameter group {group} does not exist; there are {groups}")]
     UnknownGroup {
@@ -159,7 +185,7 @@ pub enum Error {
         /// The value found, after scaling.
         value: f64,
     },
-    /// A norm or a scale that ought to be finite is not.
+    /// A norm or a scale that must be finite is not.
     #[error("{what} is not finite: {value}")]
     NonFinite {
         /// What was computed.
@@ -232,7 +258,7 @@ pub enum Error {
     OutOfOrder {
         /// The object and method.
         what: &'static str,
-        /// What ought to have happened first.
+        /// What must happen first.
         problem: &'static str,
     },
     /// Bytes are no message of a compressor.

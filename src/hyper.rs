@@ -1,7 +1,9 @@
-//! Floor 1: the table of an optimizer's options: name, admissible range, place.
+//! The options of an optimizer: name, admissible range, and the field that holds the value.
 //!
 //! One table per method, written with [`hyperparameters!`](crate::hyperparameters), serves
 //! validation, `set_option`, schedulers, parameter groups and state dicts.
+
+// Floor 1.
 
 use crate::error::{Error, Result};
 use std::fmt::Debug;

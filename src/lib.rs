@@ -42,9 +42,9 @@
 //! | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | no schedule, open-ended training |
 //! | [`Classp`](first_order::Classp) | 4 | – | one task after another |
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
-//! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; its base's | two matrix products a step, roots now and then | fewer, better steps |
-//! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, with bases that may grow old |
-//! | [`LayerFactors`](second_order::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | K-FAC and AdaBK |
+//! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; the inner optimizer's | two matrix products a step, roots every few steps | fewer, better steps |
+//! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, and tolerates a stale eigenbasis |
+//! | [`LayerFactors`](curvature::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | K-FAC and AdaBK |
 //! | [`MFac`](error_feedback::MFac) | 4m for the last m gradients; 6mρ + 4 at density ρ | a pass over the window | curvature of the whole model |
 //! | [`Ggt`](error_feedback::Ggt) | the same | a decomposition of order m | convex problems, badly conditioned |
 //! | [`MicroAdam`](error_feedback::MicroAdam) | 1 | – | fine-tuning, least memory |
@@ -64,7 +64,7 @@
 //!   direction and state out. Threads, instruction sets, groups, bits and files are the engine's, so
 //!   a rule of your own has all of them from the start.
 //! - **A matrix method is the mathematics of one block** ([`MatrixMethod`](optim::MatrixMethod)), and
-//!   any rule stands behind it: `Shampoo { base: Lion::default(), .. }`.
+//!   any rule can be its inner optimizer: `Shampoo { inner: Lion::default(), .. }`.
 //! - **An estimate is a gradient** ([`zeroth_order`]): an estimator makes a gradient from losses at
 //!   perturbed parameters, for any optimizer, without storing it. Categories and integers are in
 //!   [`discrete`].
@@ -73,9 +73,9 @@
 //! - **One optimizer type**, [`Optim`](optim::Optim), holds groups, step counts and state, and is
 //!   used through the object-safe trait [`Optimizer`](optim::Optimizer). Options change by name at
 //!   any time ([`set_option`](optim::Optimizer::set_option)).
-//! - **Nothing is done by halves.** Whatever is wrong with a step is found before it changes
+//! - **A step succeeds or changes nothing.** Whatever is wrong with a step is found before it changes
 //!   anything; the error says what, where, what was expected and what was found ([`Error`]). The
-//!   look for NaN is one more read of the gradients; [`NonFinite`](optim::NonFinite) switches it off.
+//!   non-finite check reads the gradients once more; [`NonFinite`](optim::NonFinite) switches it off.
 //! - **A model is one vector** ([`tree`]): norms, directions, averages and snapshots of all parameters, a
 //!   few lines for each method that needs them.
 //! - **Schedules** are functions of the step ([`schedule`]) and write options like you do.
@@ -91,7 +91,7 @@
 //! | `half` | no | `bf16` and `f16` parameters |
 //! | `safetensors` | no | files of state dicts |
 //! | `serde` | no | configurations and state dicts as JSON and the like |
-//! | `lapack-…` | no | LAPACK as a second opinion in [`linalg`]; slow, for checking |
+//! | `lapack-…` | no | LAPACK as another backend of [`linalg`]; slow, for checks |
 //!
 //! faer is most of the time of a first build. Everything works without it, but methods that multiply or
 //! decompose matrices are slower:
@@ -103,6 +103,8 @@
 //! `checkpoints.md`, `determinism.md`, `extending.md`, `trees.md` (a model as one vector), `pytorch.md`
 //! (old call → our call) and `benchmarks.md`.
 
+pub mod constrained;
+pub mod curvature;
 pub mod discrete;
 pub mod distributed;
 pub mod error;
@@ -122,6 +124,7 @@ pub mod schedule;
 pub mod second_order;
 pub mod state;
 pub mod tree;
+pub mod wrappers;
 pub mod zeroth_order;
 
 pub use error::{Error, Result};

@@ -1,5 +1,7 @@
 //! The names of an ordinary program.
 
+pub use crate::constrained::Projected;
+pub use crate::curvature::LayerFactors;
 pub use crate::error::{Error, Result};
 pub use crate::error_feedback::{EfAdagrad, ErrorFeedback, Ggt, MFac, MicroAdam};
 pub use crate::first_order::*;
@@ -14,5 +16,6 @@ pub use crate::params::{Gradients, Parameters, Select};
 pub use crate::quant::Precision;
 pub use crate::schedule::{CosineAnnealing, LrScheduler, OneCycle, WarmupCosine};
 pub use crate::second_order::factor::FactorStorage;
-pub use crate::second_order::{LayerFactors, Muon, Shampoo, Soap, SteepestDescent};
+pub use crate::second_order::{Muon, Shampoo, Soap, SteepestDescent};
 pub use crate::state::{Rounding, StateDict};
+pub use crate::wrappers::Partitioned;

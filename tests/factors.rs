@@ -253,7 +253,7 @@ fn statistics_stay_finite() {
     assert!(factor.root().iter().all(|x| x.is_finite() && x.abs() < 1e-11));
 }
 
-/// Each iteration more turns stored eigenvectors further towards those of the statistic.
+/// Each further iteration brings stored eigenvectors closer to those of the statistic.
 #[test]
 fn more_iterations_find_better_eigenvectors() {
     let n = 48;

@@ -13,11 +13,12 @@ use eigenstep_instances as _;
 #[path = "support/cases.rs"]
 mod cases;
 
+use eigenstep::curvature::LayerPreconditioner;
 use eigenstep::linalg::{CoupledNewton, Damping, eigh};
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
+use eigenstep::second_order::Exponents;
 use eigenstep::second_order::factor::RootSolver;
-use eigenstep::second_order::{Exponents, LayerPreconditioner};
 use eigenstep::state::{Lookup, Record, Scalar};
 use ndarray::{Array1, Array2, Axis, array, concatenate};
 use noise::noise;
@@ -187,7 +188,7 @@ fn shampoo_is_a_special_case() {
         for storage in [FactorStorage::Dense].into_iter().chain(full_rank) {
             let (damping, beta) = (Damping::relative(1e-4), 0.9);
             let shampoo = Shampoo {
-                base: Sgd { lr: 1.0, ..Sgd::default() },
+                inner: Sgd { lr: 1.0, ..Sgd::default() },
                 storage,
                 damping,
                 factor_beta: beta,
@@ -332,6 +333,11 @@ fn options_out_of_range() {
     let root = RootSolver::PseudoInverse { rtol: None, atol: -1.0 };
     let error = build(LayerFactors { root, ..kfac() }).unwrap_err().to_string();
     assert!(error.contains("`atol`"), "{error}");
+    let root = RootSolver::Qr { tolerance: 0.0, max_iterations: 1 };
+    says(
+        build(LayerFactors { root, storage: FactorStorage::CHOLESKY4, ..kfac() }),
+        "LayerFactors: `root` must be another solver for Double and Cholesky storage, got Qr",
+    );
 }
 
 /// Whatever is wrong with what is told is said, and nothing has changed.
@@ -388,9 +394,9 @@ fn bad_input_changes_nothing() {
     assert_eq!(g, Array2::<f64>::ones((2, 3)));
 }
 
-/// A singular factor without damping has no root: that is borne three times, here once.
+/// A singular factor without damping has no root: that is tolerated three times, here once.
 #[test]
-fn failures_are_borne_and_then_said() {
+fn failures_are_tolerated_and_then_reported() {
     let method = LayerFactors {
         damping: Damping::default(),
         tolerated_failures: 1,

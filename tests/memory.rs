@@ -106,7 +106,7 @@ fn factors_take_what_they_say() {
     ];
     for (storage, factor) in expected {
         let method = Shampoo {
-            base: Sgd::default(),
+            inner: Sgd::default(),
             storage,
             update_factors_every: 1,
             update_roots_every: 1,

@@ -24,7 +24,7 @@ type Method = Shampoo<Sgd>;
 /// Gradient descent behind factors and roots that are renewed at every step.
 fn eager(storage: FactorStorage) -> Method {
     Shampoo {
-        base: Sgd { lr: 0.5, ..Sgd::default() },
+        inner: Sgd { lr: 0.5, ..Sgd::default() },
         storage,
         damping: Damping::relative(1e-3),
         update_factors_every: 1,
@@ -87,8 +87,8 @@ fn four_bits_hold_what_the_formula_says() {
     let mut w = Array2::<f32>::zeros((m, n));
     let g = matrix(0, m, n).mapv(|x| x as f32);
     let bytes = |storage, w: &mut Array2<f32>| {
-        let base = Sgd::default();
-        let mut opt = Shampoo { base, storage, ..Shampoo::default() }.build().unwrap();
+        let inner = Sgd::default();
+        let mut opt = Shampoo { inner, storage, ..Shampoo::default() }.build().unwrap();
         opt.step(w, &g).unwrap();
         opt.state_bytes()
     };
@@ -161,10 +161,10 @@ fn factors_fail_one_by_one() {
 #[test]
 fn reload_continues_bit_for_bit() {
     for storage in STORAGES {
-        let base = AdamW { lr: 0.1, ..AdamW::default() };
+        let inner = AdamW { lr: 0.1, ..AdamW::default() };
         let intervals = (2, 3);
         let method = Shampoo {
-            base,
+            inner,
             storage,
             update_factors_every: intervals.0,
             update_roots_every: intervals.1,
@@ -251,12 +251,12 @@ fn claimed_shapes_cost_no_memory() {
     }
 }
 
-/// Without roots of its own it is the base, on gradients as long as they were.
+/// Without roots of its own it is the inner optimizer, on gradients as long as they were.
 #[test]
 fn until_the_first_root_it_is_its_base() {
-    let base = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
-    let mut opt = Shampoo { base: base.clone(), ..Shampoo::default() }.build::<f64>().unwrap();
-    let mut plain = base.build::<f64>().unwrap();
+    let inner = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
+    let mut opt = Shampoo { inner: inner.clone(), ..Shampoo::default() }.build::<f64>().unwrap();
+    let mut plain = inner.build::<f64>().unwrap();
     let (mut w, mut v) = (Array2::zeros((6, 5)), Array2::zeros((6, 5)));
     for step in 0..20 {
         opt.step(&mut w, &matrix(step, 6, 5)).unwrap();
@@ -269,8 +269,8 @@ fn until_the_first_root_it_is_its_base() {
 fn a_grafted_direction_is_as_long_as_the_gradient() {
     for storage in STORAGES {
         for combination in [Combination::Product, Combination::Caspr] {
-            let base = Sgd { lr: 1.0, ..Sgd::default() };
-            let mut opt = Shampoo { base, combination, max_dim: 16, ..eager(storage) };
+            let inner = Sgd { lr: 1.0, ..Sgd::default() };
+            let mut opt = Shampoo { inner, combination, max_dim: 16, ..eager(storage) };
             let mut built = opt.clone().build::<f64>().unwrap();
             let mut w = Array2::zeros((40, 24));
             for step in 0..4 {
@@ -314,7 +314,7 @@ fn blocks_no_smaller_than_the_matrix_are_the_matrix() {
 #[test]
 fn the_first_step_of_the_dense_method_whitens() {
     let method = Shampoo {
-        base: Sgd { lr: 1.0, ..Sgd::default() },
+        inner: Sgd { lr: 1.0, ..Sgd::default() },
         initial: 0.0,
         damping: Damping::absolute(1e-12),
         ..eager(FactorStorage::Dense)
@@ -324,7 +324,7 @@ fn the_first_step_of_the_dense_method_whitens() {
     assert!(singular[0] / singular[5] < 1.0 + 1e-4, "{singular}");
 }
 
-/// What is hard to decompose is borne: no panic, no NaN.
+/// Matrices that are hard to decompose are tolerated: no panic, no NaN.
 #[test]
 fn hard_gradients_give_finite_parameters() {
     let shapes: [&[usize]; 9] =
@@ -420,8 +420,8 @@ fn impossible_options_are_named() {
     }
     let message = refused(Shampoo { update_roots_every: 0, ..eager(FactorStorage::Dense) });
     assert_eq!(message, "Shampoo: `update_roots_every` must be an integer >= 1, got 0");
-    let base = Sgd { nesterov: true, ..Sgd::default() };
-    let message = refused(Shampoo { base, ..Shampoo::default() });
+    let inner = Sgd { nesterov: true, ..Sgd::default() };
+    let message = refused(Shampoo { inner, ..Shampoo::default() });
     assert!(message.contains("nesterov"), "{message}");
     // what decides the layout of state stays as it is
     let mut opt = eager(FactorStorage::Dense).build::<f64>().unwrap();
@@ -432,7 +432,7 @@ fn impossible_options_are_named() {
 
 #[test]
 fn muon_leaves_vectors_and_chosen_matrices_to_adamw() {
-    let muon = Muon { lr: 0.02, rest_lr_ratio: 0.5, ..Muon::default() };
+    let muon = Muon { lr: 0.02, fallback_lr_ratio: 0.5, ..Muon::default() };
     let adamw = AdamW { lr: 0.01, ..AdamW::default() };
     let mut opt = muon
         .build::<f64>()
@@ -451,6 +451,22 @@ fn muon_leaves_vectors_and_chosen_matrices_to_adamw() {
     assert_ne!(w.0, v.0);
     assert_eq!((w.1, w.2), (v.1, v.2));
     assert_eq!(opt.state_bytes().slot("momentum_buffer"), 6 * 4 * 8);
+}
+
+#[test]
+fn muon_reads_options_under_their_former_names() {
+    let method = || Muon { fallback_lr_ratio: 0.5, ..Muon::default() };
+    let mut opt = method().build::<f64>().unwrap();
+    let (mut w, grad) = (matrix(1, 4, 3), matrix(2, 4, 3));
+    opt.step(&mut w, &grad).unwrap();
+    let saved = opt.state_dict();
+    let mut former = saved.clone();
+    former.scalars =
+        saved.scalars.iter().map(|(k, v)| (k.replace("fallback_", "rest_"), v.clone())).collect();
+    assert_eq!(former.scalars.keys().filter(|key| key.contains(".rest_")).count(), 5);
+    let mut read = Muon::default().build::<f64>().unwrap();
+    read.load_state_dict(&former).unwrap();
+    assert_eq!(read.state_dict(), saved);
 }
 
 /// The step of a matrix does not depend on the size of its gradients.

@@ -101,8 +101,8 @@ fn without_a_basis_it_is_its_inner_rule() {
         plain.step(&mut expected, &matrix(step, 7, 5)).unwrap();
     }
     let order = SoapOrder::Distributed { start: 1000, epsilon: 0.0, bias_correction: true };
-    let turned = Soap { order, ..Soap::with_inner(inner.clone()) };
-    assert_eq!(path(turned, 6, &matrix(0, 7, 5), |step| matrix(step, 7, 5)), expected);
+    let rotated = Soap { order, ..Soap::with_inner(inner.clone()) };
+    assert_eq!(path(rotated, 6, &matrix(0, 7, 5), |step| matrix(step, 7, 5)), expected);
     // in the published order one step later; decay acts after the update there
     let inner = AdamW { weight_decay: 0.0, ..inner };
     let mut plain = inner.clone().build::<f64>().unwrap();
@@ -115,7 +115,7 @@ fn without_a_basis_it_is_its_inner_rule() {
     assert_eq!(path(plain, 6, &matrix(0, 7, 5), late), expected);
 }
 
-/// A linear rule does not see in which basis it runs, if its slots are turned along with it.
+/// A linear rule does not see in which basis it runs, if its slots are rotated with it.
 #[test]
 fn to_a_linear_rule_all_bases_are_the_same() {
     let inner = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
@@ -143,9 +143,9 @@ fn to_a_linear_rule_all_bases_are_the_same() {
     }
 }
 
-/// Turned problems have turned paths: nothing depends on axes, nor on the signs of eigenvectors.
+/// Rotated problems have rotated paths: nothing depends on axes, nor on the signs of eigenvectors.
 #[test]
-fn turned_problems_have_turned_paths() {
+fn rotated_problems_have_rotated_paths() {
     let (left, _) = qr(&matrix(50, 8, 8)).unwrap();
     let (right, _) = qr(&matrix(51, 7, 7)).unwrap();
     // all statistics of full rank
@@ -154,25 +154,25 @@ fn turned_problems_have_turned_paths() {
             Array2::from_shape_fn((8, 7), |(i, j)| if i == j { 3.0 + i as f64 } else { 0.0 });
         matrix(step, 8, 7) + stretch
     };
-    let turn = |w: &Array2<f64>| left.dot(w).dot(&right.t());
+    let rotate = |w: &Array2<f64>| left.dot(w).dot(&right.t());
     let renewed = |order, solver| Soap { order, solver, sides: Sides::Last, ..eager() };
     for method in [
         renewed(SoapOrder::default(), BasisSolver::OrthogonalIteration),
         renewed(FIRST_USED, BasisSolver::Eigh),
         Soap { sides: Sides::All, ..renewed(SoapOrder::default(), BasisSolver::Eigh) },
     ] {
-        // one-sided, only the side with a basis may be turned
-        let turn = |w: &Array2<f64>| match method.sides {
+        // one-sided, only the side with a basis may be rotated
+        let rotate = |w: &Array2<f64>| match method.sides {
             Sides::Last => w.dot(&right.t()),
-            _ => turn(w),
+            _ => rotate(w),
         };
         let start = matrix(9, 8, 7);
         let straight = path(method.clone(), 8, &start, gradient);
-        let turned = path(method.clone(), 8, &turn(&start), |step| turn(&gradient(step)));
+        let rotated = path(method.clone(), 8, &rotate(&start), |step| rotate(&gradient(step)));
         assert!(norm(&(&straight - &start)) > 0.01);
         // eight rows and seven columns: L has one direction that is determined late
         let tolerance = if method.sides == Sides::All { 1e-2 } else { 1e-7 };
-        close(&turned, &turn(&straight), tolerance);
+        close(&rotated, &rotate(&straight), tolerance);
     }
 }
 
@@ -357,7 +357,7 @@ fn impossible_rules_and_options_are_named() {
 /// Every rule that may stand inside, and a slot that is switched on in mid-run.
 #[test]
 fn other_rules_and_late_slots() {
-    fn descends<U: Rule<Scalars = ()>>(inner: U) {
+    fn descends<U: Rule<GroupState = ()>>(inner: U) {
         let mut opt = Soap::with_inner(inner).build::<f64>().unwrap();
         let mut w = matrix(0, 9, 6);
         for _ in 0..50 {

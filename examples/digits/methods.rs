@@ -25,8 +25,10 @@ pub struct Method {
     pub name: &'static str,
     /// Makes the optimizer, with its state stored as told.
     pub build: fn(Precision) -> Result<Boxed>,
-    /// What the state is stored in unless `--precision` says otherwise.
+    /// What the slots are stored in unless `--precision` says otherwise.
     pub precision: Precision,
+    /// What has few bits although slots are in full precision.
+    pub coded: Option<&'static str>,
     /// Learning-rate schedule.
     pub schedule: Schedule,
     /// Estimates the gradient from losses alone, along so many directions; else it is computed.
@@ -47,11 +49,11 @@ pub fn table() -> Vec<Method> {
         method("adamw-8bit", adamw).stored_in(Precision::INT8_LINEAR),
         method("adamw-4bit", adamw).stored_in(Precision::INT4),
         method("shampoo", |p| shampoo(FactorStorage::Dense, p)),
-        method("shampoo-4bit", |p| shampoo(FactorStorage::EIGEN4, p)),
+        method("shampoo-4bit", |p| shampoo(FactorStorage::EIGEN4, p)).coding("int4 factors"),
         method("soap", |p| soap(BasisStorage::Full, p)),
-        method("soap-4bit", |p| soap(BasisStorage::FOUR_BIT, p)),
-        method("muon", |p| matrix(Muon { lr: 0.02, rest_lr_ratio: 0.25, weight_decay: 0.01, ..Muon::default() }, p)),
-        method("s-mfac", |p| windowed(MFac { base: Momentum { lr: 0.02, ..Momentum::default() }, window: 64, damp: 1e-2, ..MFac::sparse(0.01) }, p)),
+        method("soap-4bit", |p| soap(BasisStorage::FOUR_BIT, p)).coding("int4 basis"),
+        method("muon", |p| matrix(Muon { lr: 0.02, fallback_lr_ratio: 0.25, weight_decay: 0.01, ..Muon::default() }, p)),
+        method("s-mfac", |p| windowed(MFac { base: Momentum { lr: 0.02, ..Momentum::default() }, window: 64, damping: 1e-2, ..MFac::sparse(0.01) }, p)),
         method("s-ggt", |p| windowed(Ggt { base: Momentum { lr: 0.5, ..Momentum::default() }, window: 50, eps: 1e-2, ..Ggt::sparse(0.01) }, p)),
         method("mezo-adamw", |p| boxed(AdamW { lr: 3e-3, weight_decay: 0.0, ..AdamW::default() }, p)).estimated(32),
         method("adamw-8bit-dynamic", adamw).stored_in(Precision::INT8_DYNAMIC).on_request(),
@@ -70,11 +72,11 @@ fn adamw(precision: Precision) -> Result<Boxed> {
 }
 
 fn shampoo(storage: FactorStorage, precision: Precision) -> Result<Boxed> {
-    let base = AdamW { lr: 5e-3, weight_decay: 0.01, ..AdamW::default() };
+    let inner = AdamW { lr: 5e-3, weight_decay: 0.01, ..AdamW::default() };
     let (update_factors_every, update_roots_every) = (5, 10);
     let damping = Damping::relative(1e-4);
     let shampoo = Shampoo {
-        base,
+        inner,
         storage,
         damping,
         update_factors_every,
@@ -106,7 +108,7 @@ fn boxed<R: Rule>(rule: R, precision: Precision) -> Result<Boxed> {
 
 fn method(name: &'static str, build: fn(Precision) -> Result<Boxed>) -> Method {
     let (precision, schedule) = (Precision::Full, Schedule::Cosine);
-    Method { name, build, precision, schedule, directions: None, by_default: true }
+    Method { name, build, precision, coded: None, schedule, directions: None, by_default: true }
 }
 
 impl Method {
@@ -116,6 +118,15 @@ impl Method {
 
     fn stored_in(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    fn coding(self, coded: &'static str) -> Self {
+        Self { coded: Some(coded), ..self }
+    }
+
+    /// What its state is stored in, with its slots in `precision`.
+    pub fn stored(&self, precision: Precision) -> &'static str {
+        self.coded.unwrap_or(precision_name(precision))
     }
 
     fn estimated(self, directions: usize) -> Self {

@@ -1,7 +1,6 @@
 //! The plots, as SVG.
 
 use crate::common::plot::{Curve, LEFT, Svg, TOP, WIDTH, losses, tick_step};
-use crate::methods::precision_name;
 use crate::train::Run;
 
 /// The loss over the training set against the epoch, on a logarithmic scale.
@@ -37,8 +36,7 @@ pub fn bytes(runs: &[Run]) -> String {
     for (i, run) in runs.iter().enumerate() {
         let top = TOP + 8.0 + ROW * i as f64;
         let width = x(run.state_bytes as f64 / 1000.0) - BARS;
-        // factors have a precision of their own, which is part of the method's name
-        let full = precision_name(run.precision) == "full" && !run.method.ends_with("bit");
+        let full = run.stored == "full";
         let fill = if full { "#0072b2" } else { "#e69f00" };
         svg.push(format!(
             r#"<rect x="{BARS}" y="{top:.1}" width="{width:.1}" height="22" fill="{fill}"/>"#

@@ -84,7 +84,7 @@ pub fn table(runs: &[Run], digits: &Digits, epochs: usize, seed: u32) -> String 
         text += &format!(
             "{:<19} {:<13} {:>6.2} %  {epochs:>7}  {:>8.1e}  {:>7.2}  {:>7}  {:>9.2}\n",
             run.method,
-            precision_name(run.precision),
+            run.stored,
             100.0 * run.test_accuracy(),
             run.final_loss(),
             run.time.as_secs_f64(),
@@ -100,6 +100,7 @@ pub fn json(run: &Run) -> serde_json::Value {
     serde_json::json!({
         "method": run.method,
         "precision": precision_name(run.precision),
+        "state": run.stored,
         "test_accuracy": run.test_accuracy(),
         "epochs_to_95": run.epochs_to_goal(),
         "final_loss": run.final_loss(),

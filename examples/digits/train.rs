@@ -20,8 +20,10 @@ const WARM_UP: f64 = 0.1;
 pub struct Run {
     /// Name of the method.
     pub method: &'static str,
-    /// What its state was stored in.
+    /// What its slots were stored in.
     pub precision: Precision,
+    /// What its state was stored in, in words.
+    pub stored: &'static str,
     /// Loss over the whole training set before the first epoch and after each.
     pub losses: Vec<f64>,
     /// Share of the test set that is classified correctly, after every epoch.
@@ -54,6 +56,7 @@ pub fn train(
     let mut run = Run {
         method: method.name,
         precision,
+        stored: method.stored(precision),
         losses: vec![network.evaluate(&digits.train).0],
         accuracies: Vec::new(),
         time: Duration::ZERO,

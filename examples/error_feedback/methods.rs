@@ -53,7 +53,7 @@ fn coarse(density: f64) -> Compression {
 
 fn mfac(lr: f64, compression: Compression) -> Result<Boxed> {
     let base = Momentum { lr, ..Momentum::default() };
-    let method = MFac { base, window: 64, damp: 1e-3, compression, ..MFac::default() };
+    let method = MFac { base, window: 64, damping: 1e-3, compression, ..MFac::default() };
     Ok(Box::new(method.build()?))
 }
 

@@ -50,7 +50,7 @@ fn adamw(lr: f64) -> AdamW {
 /// pixels of an image of MNIST are cut into two blocks, whose roots take a third of the time of one.
 fn shampoo(lr: f64, storage: FactorStorage) -> Result<Boxed> {
     matrix(Shampoo {
-        base: adamw(lr),
+        inner: adamw(lr),
         storage,
         damping: Damping::relative(1e-4),
         update_factors_every: 10,

@@ -7,7 +7,7 @@ use crate::first_order::Adagrad;
 use crate::hyper::{Hyper, Hyperparameters};
 use crate::numeric::Real;
 use crate::optim::{
-    Blocked, Configured, Direction, Elementwise, Layout, MatrixMethod, Rule, Scope, VectorMemory,
+    Blocked, Direction, Elementwise, Layout, MatrixMethod, Method, Rule, Scope, VectorMemory,
     VectorMethod, VectorStep,
 };
 use crate::state::{Lookup, Record, StateBytes};
@@ -160,7 +160,7 @@ impl<C: MatrixMethod> ErrorFeedback<Blocked<C>> {
     }
 }
 
-impl<M: Configured> Hyperparameters for ErrorFeedback<M> {
+impl<M: Method> Hyperparameters for ErrorFeedback<M> {
     const NAME: &'static str = "ErrorFeedback";
 
     /// The inner method's options under their own names.
@@ -301,7 +301,7 @@ impl<R: Real> VectorMemory for FeedbackMemory<R> {
     }
 }
 
-impl<M: Configured> VectorMethod for ErrorFeedback<M> {
+impl<M: Method> VectorMethod for ErrorFeedback<M> {
     type Inner = M;
     type Memory<R: Real> = FeedbackMemory<R>;
 

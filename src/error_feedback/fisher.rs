@@ -39,7 +39,7 @@ pub enum Normalization {
 ///
 /// let mut window = GradWindow::<f64>::new(RowFormat::Dense, 1, &Layout::single(&[2]));
 /// window.push(&[3.0, 4.0][..]);
-/// let fisher = Fisher { damp: 0.5, ..Fisher::default() };
+/// let fisher = Fisher { damping: 0.5, ..Fisher::default() };
 /// // one gradient: F⁻¹g = g/(λ + ‖g‖²)
 /// let mut u = [0.0; 2];
 /// window.combine(&fisher.newest(&window)?, 0, &mut u);
@@ -54,14 +54,14 @@ pub enum Normalization {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fisher {
     /// Damping `λ > 0`.
-    pub damp: f64,
+    pub damping: f64,
     /// The divisor `n`.
     pub normalization: Normalization,
 }
 
 impl Default for Fisher {
     fn default() -> Self {
-        Self { damp: 1e-5, normalization: Normalization::Window }
+        Self { damping: 1e-5, normalization: Normalization::Window }
     }
 }
 
@@ -77,7 +77,7 @@ impl Fisher {
     /// `K⁻¹b`.
     fn solve<R: Real>(&self, window: &GradWindow<R>, b: Vec<f64>) -> Result<Vec<f64>> {
         let count = window.count();
-        let shift = self.normalizer(window) * self.damp;
+        let shift = self.normalizer(window) * self.damping;
         let mut k = window.gram_matrix();
         k.diag_mut().map_inplace(|x| *x += shift);
         let factor = cholesky(&k).or_else(|_| {
@@ -129,7 +129,7 @@ impl Fisher {
     ) -> Result<Vec<f64>> {
         let n = self.normalizer(window);
         let mut inner = gram_right(l);
-        inner.diag_mut().map_inplace(|x| *x += n * self.damp);
+        inner.diag_mut().map_inplace(|x| *x += n * self.damping);
         let factor = cholesky(&inner)?;
         let row = l.row(window.newest()).mapv(|x| n * x).insert_axis(Axis(1));
         let x = solve_triangular(&factor, Triangle::Lower, false, &row)?;
@@ -152,7 +152,7 @@ impl Fisher {
     pub fn apply<R: Real>(&self, window: &GradWindow<R>, v: &[R]) -> Result<Vec<R>> {
         let products = window.products::<[R]>(v);
         let y = if products.is_empty() { Vec::new() } else { self.solve(window, products)? };
-        let inverse = 1.0 / self.damp;
+        let inverse = 1.0 / self.damping;
         let y: Vec<f64> = y.into_iter().map(|y| -y * inverse).collect();
         let mut u: Vec<R> = v.iter().map(|x| R::of(x.widen() * inverse)).collect();
         window.combine(&y, 0, &mut u);

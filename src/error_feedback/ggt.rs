@@ -44,7 +44,7 @@ pub enum GgtForm {
 /// | `jitter` | 1e-6, added to the diagonal of ĜᵀĜ | EFCP |
 /// | `relative_jitter` | false; true: `jitter` times max(1, mean of that diagonal) | – |
 /// | `form` | `Newest` | – (published: `General`) |
-/// | `gradient_decay` | 0; L2, added to the gradient before everything else | EFCP |
+/// | `l2` | 0; L2, added to the gradient before everything else | EFCP |
 /// | `compression` | `None`; [`Ggt::sparse`], [`Ggt::low_rank`] | EFCP |
 /// | `scope` | `Group` | – |
 /// | `tolerated_failures` | 3 | – |
@@ -107,7 +107,7 @@ pub struct Ggt<U = Momentum> {
     pub form: GgtForm,
     /// L2 regularisation `>= 0`: this multiple of the parameter is added to the gradient before
     /// everything else.
-    pub gradient_decay: f64,
+    pub l2: f64,
     /// How the window is compressed.
     pub compression: Compression,
     /// Which parameters form one vector.
@@ -146,7 +146,7 @@ impl<U> Ggt<U> {
             jitter: 1e-6,
             relative_jitter: false,
             form: GgtForm::Newest,
-            gradient_decay: 0.0,
+            l2: 0.0,
             compression: Compression::None,
             scope: Scope::Group,
             tolerated_failures: 3,
@@ -167,7 +167,7 @@ impl<U: Rule> Hyperparameters for Ggt<U> {
         option("eps", Range::Positive, &mut self.eps);
         option("jitter", Range::NonNegative, &mut self.jitter);
         option("relative_jitter", Range::Flag, &mut self.relative_jitter);
-        option("gradient_decay", Range::NonNegative, &mut self.gradient_decay);
+        option("l2", Range::NonNegative, &mut self.l2);
         option("tolerated_failures", Range::CountFrom(0), &mut self.tolerated_failures);
     }
 
@@ -197,7 +197,7 @@ impl<U: Rule> WindowMethod for Ggt<U> {
             compression: self.compression,
             averages: self.beta1 != 0.0,
             scope: self.scope,
-            gradient_decay: self.gradient_decay,
+            l2: self.l2,
             tolerated_failures: self.tolerated_failures,
         }
     }

@@ -21,7 +21,7 @@ pub struct WindowOptions {
     pub scope: Scope,
     /// L2 regularisation: this multiple of the parameter is added to the gradient before everything
     /// else.
-    pub gradient_decay: f64,
+    pub l2: f64,
     /// Consecutive failed decompositions that are tolerated.
     pub tolerated_failures: u64,
 }

@@ -14,7 +14,7 @@ use crate::optim::{Rule, Scope};
 ///
 /// *Use it when* the problem needs the curvature of the whole model, and a window fits into memory:
 /// with `m = 1024` a dense window takes 4096 bytes per parameter, and 62 at a density of 1 %. *Not
-/// when* `damp` cannot be tuned: `lr/damp` is the step size in directions outside of the window.
+/// when* `damping` cannot be tuned: `lr/damping` is the step size in directions outside of the window.
 ///
 /// ```text
 /// c = C(ξ + g);  ξ ← ξ + g − c                   C: compression; c = g without
@@ -29,10 +29,10 @@ use crate::optim::{Rule, Scope};
 /// |---|---|---|
 /// | `base` | [`Momentum`], lr 1e-3 | M-FAC's code |
 /// | `window` m | 1024 | paper |
-/// | `damp` λ | 1e-5 | M-FAC's code |
-/// | `damp_relative` | 0: λ is absolute; 1e-3 or so scales it with the gradients | – |
+/// | `damping` λ | 1e-5 | M-FAC's code |
+/// | `damping_relative` | 0: λ is absolute; 1e-3 or so scales it with the gradients | – |
 /// | `normalization` | `Window`: n = m; `Count`: the number of gradients in the window | all published code |
-/// | `gradient_decay` | 0; L2, added to the gradient before everything else | M-FAC's code |
+/// | `l2` | 0; L2, added to the gradient before everything else | M-FAC's code |
 /// | `compression` | `None`; [`MFac::sparse`], [`MFac::low_rank`] | EFCP |
 /// | `scope` | `Group`; `Model`: one F for all groups | – |
 /// | `tolerated_failures` | 3 | – |
@@ -55,7 +55,7 @@ use crate::optim::{Rule, Scope};
 /// let target = array![[1.0f64, 2.0], [3.0, 4.0]];
 /// let mut w = Array2::<f64>::zeros((2, 2));
 /// let base = Momentum { lr: 0.1, ..Momentum::default() };
-/// let mut opt = MFac { base, window: 8, damp: 0.1, ..MFac::sparse(0.5) }.build()?;
+/// let mut opt = MFac { base, window: 8, damping: 0.1, ..MFac::sparse(0.5) }.build()?;
 /// for _ in 0..200 {
 ///     let grad = &w - &target;
 ///     opt.step(&mut w, &grad)?;
@@ -82,14 +82,14 @@ pub struct MFac<U = Momentum> {
     /// Number `m >= 1` of gradients in the window.
     pub window: usize,
     /// Damping `λ > 0`.
-    pub damp: f64,
+    pub damping: f64,
     /// Additional damping `>= 0`, as a multiple of the mean squared norm of the gradients.
-    pub damp_relative: f64,
+    pub damping_relative: f64,
     /// The divisor of the sum of outer products.
     pub normalization: Normalization,
     /// L2 regularisation `>= 0`: this multiple of the parameter is added to the gradient before
     /// everything else.
-    pub gradient_decay: f64,
+    pub l2: f64,
     /// How the window is compressed.
     pub compression: Compression,
     /// Which parameters form one vector.
@@ -122,10 +122,10 @@ impl<U> MFac<U> {
         Self {
             base,
             window: 1024,
-            damp: 1e-5,
-            damp_relative: 0.0,
+            damping: 1e-5,
+            damping_relative: 0.0,
             normalization: Normalization::Window,
-            gradient_decay: 0.0,
+            l2: 0.0,
             compression: Compression::None,
             scope: Scope::Group,
             tolerated_failures: 3,
@@ -141,9 +141,9 @@ impl<U: Rule> Hyperparameters for MFac<U> {
         self.base.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });
         option("window", Range::CountFrom(1), &mut self.window);
-        option("damp", Range::Positive, &mut self.damp);
-        option("damp_relative", Range::NonNegative, &mut self.damp_relative);
-        option("gradient_decay", Range::NonNegative, &mut self.gradient_decay);
+        option("damping", Range::Positive, &mut self.damping);
+        option("damping_relative", Range::NonNegative, &mut self.damping_relative);
+        option("l2", Range::NonNegative, &mut self.l2);
         option("tolerated_failures", Range::CountFrom(0), &mut self.tolerated_failures);
     }
 
@@ -166,7 +166,7 @@ impl<U: Rule> WindowMethod for MFac<U> {
             compression: self.compression,
             averages: false,
             scope: self.scope,
-            gradient_decay: self.gradient_decay,
+            l2: self.l2,
             tolerated_failures: self.tolerated_failures,
         }
     }
@@ -175,7 +175,7 @@ impl<U: Rule> WindowMethod for MFac<U> {
         let window = memory.window();
         let squares: f64 = (0..window.count()).map(|slot| window.gram(slot, slot)).sum();
         let mean = squares / window.count().max(1) as f64;
-        let damp = self.damp + self.damp_relative * mean;
-        Fisher { damp, normalization: self.normalization }.newest(window)
+        let damping = self.damping + self.damping_relative * mean;
+        Fisher { damping, normalization: self.normalization }.newest(window)
     }
 }

@@ -21,7 +21,7 @@
 //! use ndarray::Array1;
 //!
 //! let mut w = Array1::<f64>::ones(20);
-//! let mut opt = MFac { window: 32, damp: 0.1, ..MFac::sparse(0.1) }.build()?;
+//! let mut opt = MFac { window: 32, damping: 0.1, ..MFac::sparse(0.1) }.build()?;
 //! for _ in 0..100 {
 //!     let grad = w.clone(); // of ‖w‖²/2
 //!     opt.step(&mut w, &grad)?;

@@ -107,8 +107,8 @@ pub struct MomentumCoefficients<R> {
 impl Rule for Momentum {
     type Coefficients<R: Real> = MomentumCoefficients<R>;
     type State<R: Real> = [R; 1];
-    type Scalars = ();
-    const SLOTS: &'static [Slot] = &[Slot::signed("momentum")];
+    type GroupState = ();
+    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> MomentumCoefficients<R> {
         MomentumCoefficients {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::Isa;
-use crate::kernel::pages::Buffer;
+use crate::kernel::huge_pages::Buffer;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::random::philox4x32;

@@ -41,8 +41,8 @@ impl<W: WindowMethod> VectorMethod for W {
         self.window().scope
     }
 
-    fn gradient_decay(&self) -> f64 {
-        let decay = self.window().gradient_decay;
+    fn l2(&self) -> f64 {
+        let decay = self.window().l2;
         // with `maximize` the direction changes its sign later
         if self.base().maximize() { -decay } else { decay }
     }

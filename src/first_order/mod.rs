@@ -1,4 +1,4 @@
-//! Floor 4: first-order methods, one file each.
+//! First-order methods: update rules that need a gradient and their own state, element by element.
 //!
 //! | method | state, bytes per `f32` parameter | good for |
 //! |---|---|---|
@@ -12,55 +12,63 @@
 //! | [`Lamb`] | 8 | very large batches |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
-//! | [`PrimalAveraging`] | 4 | the same for directions that need no moments |
+//! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
 //! | [`Classp`] | 4 | one task after another |
 //!
-//! [`Projected`] keeps the parameters of any of them within bounds.
+//! [`Cautious`], [`Grams`], [`GrokFast`] and [`WithDecay`] change the steps of any of them.
+//! [`constrained::Projected`](crate::constrained::Projected) keeps the parameters of any of them within
+//! bounds.
+//!
+//! ```
+//! use eigenstep::prelude::*;
+//! use ndarray::array;
+//!
+//! let mut w = array![1.0f32, -2.0];
+//! let mut opt = AdamW { lr: 0.01, ..AdamW::default() }.build()?;
+//! for _ in 0..1000 {
+//!     let grad = w.clone(); // of ‖w‖²/2
+//!     opt.step(&mut w, &grad)?;
+//! }
+//! assert!(w.iter().all(|w| w.abs() < 0.01));
+//! # Ok::<(), eigenstep::Error>(())
+//! ```
+
+// Floor 4. One folder per family; its `mod.rs` lists the family's methods.
+
+#![allow(clippy::module_inception)] // a family is named after its first method
 
 mod adagrad;
 mod adam;
-mod adamw;
-mod classp;
-mod lamb;
-mod lion;
+mod around;
+mod averaged;
+mod continual;
+mod layerwise;
 mod moments;
-mod primal_averaging;
-mod prodigy;
-mod projected;
-mod rmsprop;
-mod schedule_free;
+mod parameter_free;
 mod sgd;
-mod sign_sgd;
+mod sign;
 
-pub use adagrad::Adagrad;
-pub use adam::Adam;
-pub use adamw::AdamW;
-pub use classp::{Classp, ClasspVariant};
-pub use lamb::Lamb;
-pub use lion::Lion;
-pub use primal_averaging::{Averaging, PrimalAveraging, PrimalAveragingScalars};
-pub use prodigy::{Prodigy, ProdigyScalars};
-pub use projected::{Projected, ProjectedCoefficients};
-pub use rmsprop::RmsProp;
-pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeScalars};
-pub use sgd::Sgd;
-pub use sign_sgd::SignSgd;
+pub use adagrad::*;
+pub use adam::*;
+pub use around::*;
+pub use averaged::*;
+pub use continual::*;
+pub use layerwise::*;
+pub use parameter_free::*;
+pub use sgd::*;
+pub use sign::*;
 
 /// Calls `$macro!(Type)` for every first-order method: the list that the common tests read.
 #[macro_export]
 macro_rules! for_each_first_order {
     ($macro:ident) => {
-        $macro!(Sgd);
-        $macro!(Adam);
-        $macro!(AdamW);
-        $macro!(Adagrad);
-        $macro!(RmsProp);
-        $macro!(Lion);
-        $macro!(SignSgd);
-        $macro!(Lamb);
-        $macro!(Prodigy);
-        $macro!(ScheduleFreeAdamW);
-        $macro!(PrimalAveraging);
-        $macro!(Classp);
+        $crate::for_each_sgd!($macro);
+        $crate::for_each_adam!($macro);
+        $crate::for_each_adagrad!($macro);
+        $crate::for_each_sign!($macro);
+        $crate::for_each_layerwise!($macro);
+        $crate::for_each_parameter_free!($macro);
+        $crate::for_each_averaged!($macro);
+        $crate::for_each_continual!($macro);
     };
 }

@@ -1,4 +1,5 @@
-//! Floor 4: what happens to gradients between the backward pass and the update.
+//! What happens to gradients between the backward pass and the update: clipping, accumulation, loss
+//! scaling.
 //!
 //! Most of it costs no pass over memory: clipping, unscaling and averaging are factors that travel
 //! with the gradients into the update kernel. Views nest in any order:
@@ -13,7 +14,11 @@
 //! | [`Accumulator`] | repeated `backward()` | once | its own buffers |
 //! | [`GradScaler`] | `torch.amp.GradScaler` | once | no |
 //! | [`NormGuard`] | – | once | no |
+//! | [`with_curvature`], [`with_loss`] | – | no | no |
 //! | [`materialize`] | – | once | a copy |
+
+pub use crate::params::{WithCurvature, WithLoss, with_curvature, with_loss};
+// Floor 4.
 
 mod accumulate;
 mod agc;

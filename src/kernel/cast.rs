@@ -1,4 +1,4 @@
-//! Slices of a number type that is `f32` in fact.
+//! A slice of a generic number type as one of `f32`, where the two are the same type.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Is every element finite? One read, as wide as the processor allows.
+//! The non-finite check: one read, with the widest vectors of the processor.
 
 use super::isa::{Isa, Kernel};
 use super::prefetch::ahead_of;
@@ -47,7 +47,7 @@ impl<R: Real> Kernel for MaxMagnitude<'_, R> {
     }
 }
 
-/// Raises every lane to the magnitude beside it.
+/// Raises every lane to the magnitude of its neighbour.
 #[inline(always)]
 fn raise<R: Real>(lanes: &mut [R::Bits; LANES], block: &[R; LANES]) {
     for k in 0..LANES {

@@ -1,5 +1,8 @@
-//! Floor 1: loops over slices, compiled for every instruction set. The only home of `unsafe` besides
-//! the pointer adaptor of `linalg`.
+//! Loops over slices, compiled once for every instruction set; the processor's is chosen at run time.
+//!
+//! Ordinary programs need none of it. [`Isa`] says which vector instructions this machine has.
+
+// Floor 1. Besides the pointer adaptor of `linalg`, this folder is the only home of `unsafe`.
 
 // Kernels index blocks whose length the line before has fixed; a check per element would stop the
 // compiler from vectorising.
@@ -8,17 +11,17 @@
 #[cfg(target_arch = "x86_64")]
 mod cast;
 pub(crate) mod finite;
+pub(crate) mod huge_pages;
 pub mod isa;
 pub(crate) mod nibbles;
-pub(crate) mod pages;
 pub(crate) mod parallel;
 mod prefetch;
-pub(crate) mod reach;
 pub(crate) mod scratch;
 pub(crate) mod signs;
 pub(crate) mod squares;
 pub(crate) mod stream;
 pub mod sweep;
+pub(crate) mod threshold;
 pub(crate) mod zip;
 
 pub use isa::{Isa, Kernel};

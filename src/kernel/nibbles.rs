@@ -1,4 +1,4 @@
-//! Half bytes as places in a table of 16 numbers.
+//! Table look-up by half bytes: each is the index of one of 16 numbers.
 
 #![allow(unsafe_code)]
 
@@ -48,7 +48,7 @@ fn vectors(isa: Isa) -> Option<(usize, LookUp)> {
     }
 }
 
-/// The table in one register, which the compiler does not find out.
+/// The table in one register, which the compiler does not discover by itself.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{

@@ -1,7 +1,7 @@
 //! Threads over a flat list of work; without the feature `rayon`, the same work on one thread.
 //!
 //! What runs in each piece is passed on as a reference to a trait object: a call per piece costs nothing
-//! beside the piece, and the machinery of threads is compiled once per type of item, not once per caller.
+//! compared with the piece, and the machinery of threads is compiled once per type of item, not once per caller.
 
 /// Below this many elements in total, waking threads costs more than it gains.
 #[cfg(feature = "rayon")]
@@ -25,9 +25,9 @@ fn in_parallel<I: Send>(items: &mut [I], f: &(dyn Fn(&mut I) + Sync)) {
     items.par_iter_mut().for_each(f);
 }
 
-/// [`for_each`] for items of very different cost: the dearest begin first, so that no thread is left
+/// [`for_each`] for items of very different cost: the longest begin first, so that no thread is left
 /// alone with one of them in the end.
-pub fn for_each_dearest_first<I: Send>(
+pub fn for_each_longest_first<I: Send>(
     items: &mut [I],
     elements: usize,
     cost: impl Fn(&I) -> f64,
@@ -35,14 +35,14 @@ pub fn for_each_dearest_first<I: Send>(
 ) {
     #[cfg(feature = "rayon")]
     if elements >= SERIAL_BELOW && items.len() > 2 && rayon::current_num_threads() > 1 {
-        return dearest_first(items, &cost, &f);
+        return longest_first(items, &cost, &f);
     }
     let _ = cost;
     for_each(items, elements, f);
 }
 
 #[cfg(feature = "rayon")]
-fn dearest_first<I: Send>(items: &mut [I], cost: &dyn Fn(&I) -> f64, f: &(dyn Fn(&mut I) + Sync)) {
+fn longest_first<I: Send>(items: &mut [I], cost: &dyn Fn(&I) -> f64, f: &(dyn Fn(&mut I) + Sync)) {
     use rayon::prelude::*;
     let mut sorted: Vec<(f64, &mut I)> = items.iter_mut().map(|item| (cost(item), item)).collect();
     sorted.sort_by(|(a, _), (b, _)| b.total_cmp(a));

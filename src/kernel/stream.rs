@@ -1,5 +1,4 @@
-//! Copies that leave the cache alone: memory that is written once and not read soon need not be loaded
-//! first.
+//! Copies that bypass the cache: memory that is written once and not read soon need not be loaded first.
 
 #![allow(unsafe_code)]
 

@@ -1,5 +1,8 @@
-use super::backend::Task;
-use super::{gram_left, gram_right, matmul_into, spectral_norm};
+//! Orthogonality: how far a matrix is from it, and a step towards it.
+
+use super::functions::{gram_left, gram_right, matmul_into};
+use super::spectral::spectral_norm;
+use super::task::Task;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayRef2};

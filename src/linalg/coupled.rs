@@ -1,11 +1,13 @@
-//! Coupled iterations for inverse p-th roots: X → A^(−1/p) and M = Xᵖ A → I together, by products
-//! alone.
+//! Coupled iterations for inverse p-th roots: X → A^(−1/p) and M = Xᵖ A → I together, by matrix products
+//! only.
 
-use super::backend::Task;
 use super::checks::invalid;
+use super::damping::RidgeRetry;
+use super::functions::matmul;
 use super::norms::{frobenius, max_abs, symmetrized};
 use super::routines::NO_CONVERGENCE;
-use super::{RidgeRetry, matmul, spectral_norm};
+use super::spectral::spectral_norm;
+use super::task::Task;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::Array2;
@@ -42,8 +44,8 @@ impl Fraction {
 /// | [`SCALABLE`](Self::SCALABLE) | 1e-6 | 100 | 1.2 | 0.1 | [`RidgeRetry::SCALABLE`] |
 ///
 /// # Errors
-/// Whoever takes these refuses a tolerance, a growth or an error below 0 and a [`RidgeRetry`] out of
-/// range.
+/// Methods that take these options refuse a tolerance, a growth or an error below 0, and a [`RidgeRetry`]
+/// out of range.
 ///
 /// # Source
 /// R. Anil, V. Gupta, T. Koren, K. Regan, Y. Singer, "Scalable Second Order Optimization for Deep
@@ -83,8 +85,9 @@ impl CoupledNewton {
 
     /// As in Scalable Shampoo.
     ///
-    /// Where eigenvalues of zA lie on both sides of 1 the error can rise once though all goes well;
-    /// the rule of growth then stops too early, and the root is that of a matrix with a larger ridge.
+    /// Where eigenvalues of zA lie on both sides of 1, the error can rise once although the iteration
+    /// converges. `max_growth` then stops it too early, and the root is that of a matrix with a larger
+    /// ridge.
     pub const SCALABLE: Self =
         Self { max_growth: Some(1.2), retry: Some(RidgeRetry::SCALABLE), ..Self::DISTRIBUTED };
 

@@ -1,3 +1,5 @@
+//! Damping: the ridge that a matrix gets before its root is taken.
+
 use crate::error::Result;
 
 /// A multiple of the identity that is added to a matrix before it is inverted.
@@ -45,12 +47,12 @@ impl Damping {
 /// ε, growth·ε, growth²·ε, …         until the error is at most `above`, in all `tries` times
 /// ```
 /// The last try is judged by what the method accepts, and its result is the root of a matrix that is
-/// damped growth^(tries − 1) times as much as was asked for: dull, but a root. Without a ridge there
-/// is nothing to enlarge, and one try.
+/// damped growth^(tries − 1) times as much as was asked for: less precise, but a root. Without a ridge
+/// there is nothing to enlarge, and only one try.
 ///
 /// # Errors
-/// Whoever takes these refuses an error below 0, and a growth that is below 1 or not finite. No try at
-/// all counts as one.
+/// Methods that take these options refuse an `above` below 0, and a `growth` that is below 1 or not
+/// finite. `tries: 0` counts as 1.
 ///
 /// # Source
 /// The published code of R. Anil, V. Gupta, T. Koren, K. Regan, Y. Singer, "Scalable Second

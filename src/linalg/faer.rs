@@ -10,8 +10,8 @@
 //! faer's eigenvalue iteration can give up on matrices whose entries span more than the digits of
 //! the number type; the native one then takes over.
 
-use super::Triangle;
-use super::layout::{from_columns, turn, write};
+use super::backend::Triangle;
+use super::layout::{from_columns, transpose_parts, write};
 use super::native::Native;
 use super::routines::{NOT_POSITIVE, Outcome, Routines};
 use crate::kernel::parallel;
@@ -144,7 +144,7 @@ impl<R: Real + RealField> Routines<R> for Faer {
 }
 
 /// Columns from which on a product is cut: each half then packs the left factor once more, which costs
-/// little beside at least 256 columns.
+/// little compared with at least 256 columns.
 const CUT_COLUMNS: usize = 512;
 /// Multiplications from which on half of a product is worth waking a thread.
 const CUT_WORK: usize = 1 << 24;
@@ -282,7 +282,7 @@ fn aligned<R: Real + RealField>(a: ArrayView2<'_, R>) -> Mat<R> {
     let Some(entries) = a.as_slice() else { return view(a).to_owned() };
     let mut copy = Mat::zeros(rows, columns);
     let row = |i: usize| entries.get(i * columns..).unwrap_or_default();
-    turn((columns, rows), row, |j, start, part| {
+    transpose_parts((columns, rows), row, |j, start, part| {
         if let Some(column) = copy.col_mut(j).try_as_col_major_mut() {
             write(column.as_slice_mut(), start, part);
         }

@@ -1,10 +1,13 @@
-use super::backend::Task;
-use super::checks::positive;
-use super::coupled::{Coupled, Fraction};
+//! Inverse roots of symmetric matrices.
+
+use super::checks::{invalid, not_negative, positive};
+use super::coupled::{Coupled, CoupledNewton, Fraction};
+use super::damping::Damping;
+use super::functions::{eigh, gram_left, symmetric_from_lower};
 use super::norms::{max_row_sum, symmetrized};
-use super::{
-    CoupledNewton, Damping, eigh, gram_left, qr_algorithm, spectral_norm, symmetric_from_lower,
-};
+use super::orthogonal_iteration::qr_algorithm;
+use super::spectral::spectral_norm;
+use super::task::Task;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2};
@@ -173,11 +176,11 @@ impl InverseRoot {
         self.root_of(a, exponent, true)
     }
 
-    /// [`root`](Self::root) of a matrix that is symmetric only about, such as one that was decoded
-    /// from codes: coupled Newton iterates on it as it is, and its result is about symmetric, too.
+    /// [`root`](Self::root) of a matrix that is only approximately symmetric, such as one that was decoded
+    /// from codes: coupled Newton iterates on it as it is, and its result is approximately symmetric, too.
     ///
-    /// It is for the numbers of programs that do so; λ̄ is that of the lower triangle and its mirror
-    /// image. The other methods symmetrise as ever.
+    /// It reproduces the numbers of programs that do so. λ̄ is that of the lower triangle and its mirror
+    /// image. The other methods symmetrise in any case.
     ///
     /// # Errors
     /// As [`root`](Self::root).
@@ -233,6 +236,48 @@ impl InverseRoot {
         };
         task.check(&root)?;
         Ok(root)
+    }
+
+    /// Checks the options.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let damping = |Damping { relative, absolute }| {
+            not_negative("damping.relative", relative)?;
+            not_negative("damping.absolute", absolute)
+        };
+        match *self {
+            Self::Eigh { damping: d, .. } => damping(d),
+            Self::CoupledNewton { damping: d, limits } => {
+                let CoupledNewton { tolerance, max_growth, accept, retry, .. } = limits;
+                damping(d)?;
+                not_negative("tolerance", tolerance)?;
+                not_negative("max_growth", max_growth.unwrap_or(0.0))?;
+                not_negative("accept", accept.unwrap_or(0.0))?;
+                match retry.and_then(|retry| retry.wrong()) {
+                    Some((field, expected, found)) => Err(invalid(field, expected, found)),
+                    None => Ok(()),
+                }
+            }
+            Self::CoupledHigherOrder { damping: d, order, tolerance, accept, .. } => {
+                damping(d)?;
+                not_negative("tolerance", tolerance)?;
+                not_negative("accept", accept.unwrap_or(0.0))?;
+                if order < 2 { Err(invalid("order", "at least 2", order)) } else { Ok(()) }
+            }
+            Self::PseudoInverse { rtol, atol } => {
+                not_negative("rtol", rtol.unwrap_or(0.0))?;
+                not_negative("atol", atol)
+            }
+        }
+    }
+
+    /// Whether the method can take the root with this exponent > 0.
+    pub(crate) fn takes(&self, exponent: f64) -> bool {
+        match self {
+            Self::CoupledNewton { .. } | Self::CoupledHigherOrder { .. } => {
+                Fraction::of(exponent).is_ok()
+            }
+            Self::Eigh { .. } | Self::PseudoInverse { .. } => true,
+        }
     }
 }
 
@@ -291,7 +336,7 @@ pub fn eigen_inverse_root<R: Real>(
     Ok(root)
 }
 
-/// A^(−`exponent`) from an approximate eigenbasis, which is turned further by the QR algorithm.
+/// A^(−`exponent`) from an approximate eigenbasis, which the QR algorithm improves.
 ///
 /// `a`: n × n, symmetric positive semidefinite; `basis`: n × n, orthogonal, of a matrix like `a`.
 /// Returns the root of A + εI and the better basis. As [`InverseRoot::Eigh`] with `perturb_before`,
@@ -373,7 +418,7 @@ fn damped<R: Real>(
 }
 
 fn largest_eigenvalue<R: Real>(a: &Array2<R>) -> Result<f64> {
-    // a product with a vector is cheap beside those of matrices that follow
+    // a product with a vector is cheap compared with the matrix products that follow
     spectral_norm(a, 300, R::epsilon().widen().max(1e-10))
 }
 

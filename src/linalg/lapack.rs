@@ -1,7 +1,7 @@
-//! Decompositions by LAPACK through ndarray-linalg: an independent oracle for checking, not for
+//! Decompositions by LAPACK through ndarray-linalg: an independent reference for checks, not for
 //! speed (its `eigh` is `?syev`, its threads are those of the BLAS in use).
 
-use super::Triangle;
+use super::backend::Triangle;
 use super::routines::{NO_CONVERGENCE, NOT_POSITIVE, Outcome, Routines};
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayView2};

@@ -1,5 +1,5 @@
-//! Matrices turned over. A matrix of a power-of-two order has all entries of a column in one set of
-//! the cache, so that a loop along columns waits for memory at every entry; tiles do not.
+//! Transposes, tile by tile. In a matrix of a power-of-two order all entries of a column share one set of
+//! the cache, so that a loop along a column waits for memory at every entry. A loop over tiles does not.
 
 #![allow(clippy::indexing_slicing)] // indices are those of a tile
 
@@ -28,7 +28,7 @@ pub(super) fn from_columns<'a, R: Real>(
 ) -> Array2<R> {
     let mut out = Array2::zeros((rows, columns));
     let Some(target) = out.as_slice_mut() else { return out };
-    turn((rows, columns), column, |row, start, part| {
+    transpose_parts((rows, columns), column, |row, start, part| {
         write(target.get_mut(row * columns..(row + 1) * columns).unwrap_or_default(), start, part);
     });
     out
@@ -36,7 +36,7 @@ pub(super) fn from_columns<'a, R: Real>(
 
 /// Calls `put(row, start, part)` with every row of the matrix that has these columns, part by part; a
 /// part may go on behind the end of the row.
-pub(super) fn turn<'a, R: Real>(
+pub(super) fn transpose_parts<'a, R: Real>(
     (rows, columns): (usize, usize),
     column: impl Fn(usize) -> &'a [R],
     mut put: impl FnMut(usize, usize, &[R]),
@@ -45,7 +45,7 @@ pub(super) fn turn<'a, R: Real>(
         let of = |i: usize| if left + i < columns { column(left + i) } else { &[] };
         let sources: [&[R]; EDGE] = array::from_fn(of);
         for top in (0..rows).step_by(EDGE) {
-            let tile = turned(array::from_fn(|i| read(sources[i], top)));
+            let tile = transposed_tile(array::from_fn(|i| read(sources[i], top)));
             for (row, part) in (top..rows).zip(&tile) {
                 put(row, left, part);
             }
@@ -53,8 +53,8 @@ pub(super) fn turn<'a, R: Real>(
     }
 }
 
-/// The symmetric matrix with the lower triangle of C, in row-major order, and in the memory of C if that
-/// is in this order.
+/// The symmetric matrix with the lower triangle of C, in row-major order. If C is row-major, its memory
+/// is used.
 pub(crate) fn mirror_lower<R: Real>(c: Array2<R>) -> Array2<R> {
     let mut c = if c.is_standard_layout() { c } else { c.as_standard_layout().into_owned() };
     let n = c.ncols();
@@ -62,7 +62,7 @@ pub(crate) fn mirror_lower<R: Real>(c: Array2<R>) -> Array2<R> {
     for top in (0..n).step_by(EDGE) {
         for left in (0..=top).step_by(EDGE) {
             let line = |i: usize| entries.get((top + i) * n..).unwrap_or_default();
-            let below = turned(array::from_fn(|i| read(line(i), left)));
+            let below = transposed_tile(array::from_fn(|i| read(line(i), left)));
             for (i, row) in below.iter().enumerate().take(n - left) {
                 // on the diagonal a row begins behind it
                 let first = if left == top { i + 1 } else { 0 };
@@ -85,7 +85,7 @@ fn read<R: Real>(line: &[R], start: usize) -> [R; EDGE] {
     })
 }
 
-/// Writes into a line from `start` on what has room there.
+/// Writes into a line from `start` on, as much as fits.
 #[inline(always)]
 pub(super) fn write<R: Real>(line: &mut [R], start: usize, row: &[R]) {
     let part = line.get_mut(start..).unwrap_or_default();
@@ -95,9 +95,9 @@ pub(super) fn write<R: Real>(line: &mut [R], start: usize, row: &[R]) {
     }
 }
 
-/// A tile turned over, whole, so that the compiler needs no bounds.
+/// The transpose of a whole tile: the compiler then needs no bounds.
 #[inline(always)]
-fn turned<R: Real>(tile: [[R; EDGE]; EDGE]) -> [[R; EDGE]; EDGE] {
+fn transposed_tile<R: Real>(tile: [[R; EDGE]; EDGE]) -> [[R; EDGE]; EDGE] {
     array::from_fn(|i| array::from_fn(|j| tile[j][i]))
 }
 
@@ -107,7 +107,7 @@ mod tests {
     use ndarray::s;
 
     #[test]
-    fn every_shape_and_layout_is_turned_over() {
+    fn every_shape_and_layout_is_transposed() {
         for (rows, columns) in [(0, 3), (1, 1), (5, 16), (16, 5), (17, 33), (64, 48)] {
             let a = Array2::from_shape_fn((rows, columns), |(i, j)| (100 * i + j) as f32);
             let (b, odd) = (a.t().to_owned(), a.slice(s![.., ..;2]));

@@ -1,6 +1,8 @@
-//! Tensors seen along one dimension, the *mode*, at a time.
+//! Tensors along one dimension (a *mode*) at a time: Gram matrices and products.
 
-use super::{Backend, add_gram_left, add_gram_right, mirror_lower};
+use super::backend::Backend;
+use super::functions::{add_gram_left, add_gram_right};
+use super::layout::mirror_lower;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayD, ArrayRef2, ArrayView2, ArrayViewD, ArrayViewMut2};
@@ -54,7 +56,7 @@ pub fn mode_product<R: Real>(p: &ArrayRef2<R>, axis: usize, x: &ArrayViewD<'_, R
     let (_, size, _) = parts(x.shape(), axis);
     if let Some(slice) = product.as_slice_mut().filter(|_| p.dim() == (size, size)) {
         let mut spare = vec![R::zero(); slice.len()];
-        turn(slice, &mut spare, x.shape(), |mode| (mode == axis).then(|| p.t()));
+        multiply(slice, &mut spare, x.shape(), |mode| (mode == axis).then(|| p.t()));
     }
     product
 }
@@ -70,8 +72,8 @@ fn parts(shape: &[usize], axis: usize) -> (usize, usize, usize) {
 }
 
 /// `x ← x ×ᵢ Mᵢᵀ` over all dimensions i that have a matrix: `x[.., j, ..] ← Σₖ x[.., k, ..]·M[k, j]`.
-/// `spare`: room for as many elements.
-pub(crate) fn turn<'m, R: Real>(
+/// `spare`: a scratch buffer of as many elements.
+pub(crate) fn multiply<'m, R: Real>(
     x: &mut [R],
     spare: &mut [R],
     shape: &[usize],
@@ -168,21 +170,22 @@ mod tests {
 
     /// Every dimension against tensors written out with ndarray.
     #[test]
-    fn every_dimension_is_turned_measured_and_reordered() {
+    fn every_dimension_is_multiplied_measured_and_reordered() {
         let x = Array3::from_shape_fn((2, 3, 4), |(i, j, k)| (1 + i * 12 + j * 4 + k) as f64);
         let shape = [2, 3, 4];
         for axis in 0..3 {
             let n = shape[axis];
             let m = Array2::from_shape_fn((n, n), |(i, j)| (i * n + j) as f64 - 1.5);
-            let mut turned = x.clone();
-            for (mut out, lane) in turned.lanes_mut(Axis(axis)).into_iter().zip(x.lanes(Axis(axis)))
+            let mut multiplied = x.clone();
+            for (mut out, lane) in
+                multiplied.lanes_mut(Axis(axis)).into_iter().zip(x.lanes(Axis(axis)))
             {
                 out.assign(&m.t().dot(&lane));
             }
             let mut found = x.as_slice().unwrap().to_vec();
             let mut spare = vec![0.0; found.len()];
-            turn(&mut found, &mut spare, &shape, |i| (i == axis).then(|| m.view()));
-            assert_eq!(found, turned.as_slice().unwrap());
+            multiply(&mut found, &mut spare, &shape, |i| (i == axis).then(|| m.view()));
+            assert_eq!(found, multiplied.as_slice().unwrap());
 
             let mut gram = Array2::zeros((n, n));
             for lane in x.lanes(Axis(axis)) {
@@ -202,7 +205,9 @@ mod tests {
         // two matrices end where the tensor was
         let (a, b) = (array![[0.0, 1.0], [1.0, 0.0]], array![[2.0, 0.0], [0.0, 3.0]]);
         let mut x = vec![1.0, 2.0, 3.0, 4.0];
-        turn(&mut x, &mut [0.0; 4], &[2, 2], |i| Some(if i == 0 { a.view() } else { b.view() }));
+        multiply(&mut x, &mut [0.0; 4], &[2, 2], |i| {
+            Some(if i == 0 { a.view() } else { b.view() })
+        });
         assert_eq!(x, [6.0, 12.0, 2.0, 6.0]);
     }
 }

@@ -1,11 +1,12 @@
-//! Decompositions in plain Rust: always compiled, no dependency, a second opinion for the tests.
+//! Decompositions in plain Rust: always compiled, without dependencies, and a check of the other backends.
 //!
 //! Everything works on rows of contiguous memory; where an algorithm speaks of columns, the
 //! transposed matrix is stored.
 #![allow(clippy::indexing_slicing)] // the algorithms are statements about index ranges
 
+use super::backend::Triangle;
 use super::routines::{NO_CONVERGENCE, NOT_POSITIVE, Outcome, Routines};
-use super::{Triangle, reciprocal_power_of_two, sorted};
+use super::scale::{reciprocal_power_of_two, sorted};
 use crate::numeric::Real;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
@@ -250,7 +251,7 @@ fn reflect<R: Real>(x: &mut [R], v: &[R], tau: R) {
     }
 }
 
-/// T = Qᵀ A Q: its diagonal, the entries beside it, and the factors τ of Q's reflectors.
+/// T = Qᵀ A Q: its diagonal, the entries next to it, and the factors τ of Q's reflectors.
 struct Tridiagonal<R> {
     diagonal: Vec<R>,
     /// `coupling[k]` stands between k and k + 1; the last one is zero.

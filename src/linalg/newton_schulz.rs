@@ -1,6 +1,8 @@
-use super::backend::Task;
-use super::matmul_into;
+//! The Newton–Schulz iteration towards the polar factor.
+
+use super::functions::matmul_into;
 use super::norms::frobenius;
+use super::task::Task;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayRef2};

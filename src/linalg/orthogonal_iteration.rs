@@ -1,9 +1,12 @@
 //! Eigenvectors of a matrix that changes slowly, from those it had before.
 
-use super::backend::{Task, largest};
+use super::backend::{Backend, Eigh};
+use super::functions::{matmul, qr};
 use super::layout::transposed;
 use super::norms::frobenius;
-use super::{Backend, Eigh, QrSigns, matmul, qr, qr_with, sorted};
+use super::scale::sorted;
+use super::signs::{QrSigns, qr_with};
+use super::task::{Task, largest};
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array1, Array2, ArrayRef2, Axis, Zip};
@@ -150,12 +153,12 @@ pub fn qr_algorithm<R: Real>(
     tolerance: f64,
     max_iterations: usize,
 ) -> Result<Eigh<R>> {
-    let (values, basis, _) = qr_turn(a, q, tolerance, max_iterations)?;
+    let (values, basis, _) = qr_algorithm_with_rotation(a, q, tolerance, max_iterations)?;
     Ok((values, basis))
 }
 
 /// [`qr_algorithm`], and the rotation Q₀ᵀ Q from the basis that it began with.
-pub(crate) fn qr_turn<R: Real>(
+pub(crate) fn qr_algorithm_with_rotation<R: Real>(
     a: &ArrayRef2<R>,
     q: &ArrayRef2<R>,
     tolerance: f64,

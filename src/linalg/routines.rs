@@ -1,7 +1,7 @@
-//! What a backend must be able to do, and the table of backends for each arithmetic type.
+//! What a backend must be able to do.
 
-use super::{Backend, Triangle};
-use crate::numeric::{ByReal, Real};
+use super::backend::Triangle;
+use crate::numeric::Real;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2};
 
@@ -54,27 +54,4 @@ pub(super) trait Routines<R: Real>: Sync {
         triangle: Triangle,
         b: Array2<R>,
     ) -> Outcome<Array2<R>>;
-}
-
-/// Selects the routines of a backend; see [`Real::choose`].
-pub(super) struct Table(pub(super) Backend);
-
-macro_rules! arm {
-    ($type:ident) => {
-        fn $type(self) -> &'static dyn Routines<$type> {
-            match self.0 {
-                Backend::Native => &super::native::Native,
-                #[cfg(feature = "faer")]
-                Backend::Faer => &super::faer::Faer,
-                #[cfg(feature = "lapack")]
-                Backend::Lapack => &super::lapack::Lapack,
-            }
-        }
-    };
-}
-
-impl ByReal for Table {
-    type Output<R: Real> = &'static dyn Routines<R>;
-    arm!(f32);
-    arm!(f64);
 }

@@ -1,8 +1,9 @@
-//! Signs of QR decompositions: ours, and LAPACK's.
+//! The signs of QR decompositions: R with a positive diagonal, or as LAPACK returns it.
 
 #![allow(clippy::indexing_slicing)] // the elimination is a statement about index ranges
 
-use super::{Qr, qr};
+use super::backend::Qr;
+use super::functions::qr;
 use crate::error::Result;
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayRef2, Zip, s};
@@ -12,14 +13,14 @@ use ndarray::{Array2, ArrayRef2, Zip, s};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum QrSigns {
     /// Rᵢᵢ ≥ 0. The decomposition is a continuous function of the matrix: a basis that follows a
-    /// slowly changing matrix turns, and never jumps to its mirror image.
+    /// slowly changing matrix rotates, and never jumps to its mirror image.
     #[default]
     Positive,
     /// What `geqrf` and `orgqr` return, and so PyTorch, NumPy and SciPy.
     ///
-    /// Take it to compute the numbers of a program that is written on one of them. A sign changes
-    /// nothing in exact arithmetic, but codes of few bits have no mirror images: `linear-2` has the
-    /// level 0.0044 without −0.0044, and so other signs are other rounding errors.
+    /// Take it to reproduce the numbers of a program that uses one of them. A sign changes nothing in exact
+    /// arithmetic, but codes of few bits are not symmetric: `linear-2` has the level 0.0044 without
+    /// −0.0044, so that other signs give other rounding errors.
     Lapack,
 }
 
@@ -34,8 +35,7 @@ pub enum QrSigns {
 /// ```
 ///
 /// They are read off Q by an elimination of 2mk² − 2k³/3 operations, k = min(m, n), in every build.
-/// Where x is zero only up to rounding, the sign is a matter of chance, as it is between two
-/// versions of LAPACK.
+/// Where x is zero only up to rounding, the sign is arbitrary, as it is between two versions of LAPACK.
 ///
 /// # Errors
 /// As [`qr`](super::qr()).

@@ -6,8 +6,8 @@ use crate::kernel::scratch::with_scratch;
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
 use crate::optim::{
-    Applied, BlockState, BlockStep, Delayed, ElementState, Elementwise, MatrixMethod, Partition,
-    Rule, TensorState, check_embedded,
+    BlockState, BlockStep, ElementState, Elementwise, MatrixMethod, Partition, Rule, SkipFirst,
+    StepOnly, TensorState, check_inner,
 };
 use crate::state::{Lookup, Record, Rounding, StateBytes, Storage};
 use ndarray::{ArrayViewMut2, ArrayViewMutD};
@@ -129,7 +129,7 @@ impl Default for GaLore {
     }
 }
 
-impl<U: Rule<Scalars = ()>> Hyperparameters for GaLore<U> {
+impl<U: Rule<GroupState = ()>> Hyperparameters for GaLore<U> {
     const NAME: &'static str = "GaLore";
 
     /// The inner optimizer's options under their own names, then those of the projection.
@@ -145,7 +145,7 @@ impl<U: Rule<Scalars = ()>> Hyperparameters for GaLore<U> {
 
     fn validate_together(&self) -> Result<()> {
         self.inner.validate_together()?;
-        check_embedded::<Self, U>(&self.inner)
+        check_inner::<Self, U>(&self.inner)
     }
 }
 
@@ -181,7 +181,7 @@ impl<R: Real> GaLoreBlock<R> {
     }
 
     /// Replaces the gradient in `values` by the direction.
-    fn step<U: Rule<Scalars = ()>>(&mut self, method: &GaLore<U>, t: u64, values: &mut [R]) {
+    fn step<U: Rule<GroupState = ()>>(&mut self, method: &GaLore<U>, t: u64, values: &mut [R]) {
         let side = self.side;
         let due = (t - 1).is_multiple_of(method.update_proj_gap.max(1));
         let Some(mut x) = side.view(values) else { return };
@@ -221,19 +221,19 @@ impl<R: Real> BlockState for GaLoreBlock<R> {
     }
 }
 
-impl<U: Rule<Scalars = ()>> MatrixMethod for GaLore<U> {
-    type Rule = Delayed<Applied<U>>;
+impl<U: Rule<GroupState = ()>> MatrixMethod for GaLore<U> {
+    type Rule = SkipFirst<StepOnly<U>>;
     /// Its slots have the same names as the slots of the blocks, so the blocks need no list of their
     /// own.
-    type Plain = Delayed<U>;
+    type Fallback = SkipFirst<U>;
     type Block<R: Real> = GaLoreBlock<R>;
 
-    fn rule(&self) -> Delayed<Applied<U>> {
-        Delayed { rule: Applied(self.inner.clone()), skip_first: false, decay_after: true }
+    fn rule(&self) -> SkipFirst<StepOnly<U>> {
+        SkipFirst { inner: StepOnly(self.inner.clone()), skip_first: false, decay_after: true }
     }
 
-    fn plain(&self) -> Delayed<U> {
-        Delayed { rule: self.inner.clone(), skip_first: false, decay_after: true }
+    fn fallback(&self) -> SkipFirst<U> {
+        SkipFirst { inner: self.inner.clone(), skip_first: false, decay_after: true }
     }
 
     fn partition(&self, shape: &[usize]) -> Option<Partition> {

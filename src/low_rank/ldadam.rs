@@ -5,7 +5,7 @@ use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
 use crate::linalg::{matmul, matrix_shape, qr, scale_to_one};
 use crate::numeric::Real;
-use crate::optim::{Applied, BlockState, BlockStep, MatrixMethod, Partition};
+use crate::optim::{BlockState, BlockStep, MatrixMethod, Partition, StepOnly};
 use crate::state::slot::{SlotBuffer, SlotShape};
 use crate::state::{Lookup, Record, SlotInit, SlotKind, StateBytes, Storage};
 use ndarray::{Array2, ArrayRef2, ArrayViewMut2, ArrayViewMutD};
@@ -151,7 +151,7 @@ pub struct LdAdamBlock<R> {
 const MOMENTS: [(&str, SlotKind); 2] =
     [("exp_avg", SlotKind::Signed), ("exp_avg_sq", SlotKind::Unsigned)];
 /// In full precision, unless a precision is set for this slot by name.
-const ERROR: (&str, SlotKind) = ("error", SlotKind::Point);
+const ERROR: (&str, SlotKind) = ("error", SlotKind::Iterate);
 
 fn slot<'s>((name, kind): (&'static str, SlotKind), shape: &'s [usize; 2]) -> SlotShape<'s> {
     SlotShape { name, kind, shape, stride: 1, init: SlotInit::Value(0.0) }
@@ -367,15 +367,15 @@ impl<R: Real> BlockState for LdAdamBlock<R> {
 }
 
 impl MatrixMethod for LdAdam {
-    type Rule = Applied<AdamW>;
-    type Plain = AdamW;
+    type Rule = StepOnly<AdamW>;
+    type Fallback = AdamW;
     type Block<R: Real> = LdAdamBlock<R>;
 
-    fn rule(&self) -> Applied<AdamW> {
-        Applied(self.plain())
+    fn rule(&self) -> StepOnly<AdamW> {
+        StepOnly(self.fallback())
     }
 
-    fn plain(&self) -> AdamW {
+    fn fallback(&self) -> AdamW {
         let Self { lr, betas, eps, weight_decay, .. } = *self;
         AdamW { lr, betas, eps, weight_decay, ..AdamW::default() }
     }

@@ -1,4 +1,7 @@
-//! Floor 0: the numbers the crate computes with, and the numbers parameters are stored in.
+//! The number types: those that updates compute with ([`Real`]), and those that parameters are stored in
+//! ([`Element`]).
+
+// Floor 0.
 
 use num_traits::{Float, FromPrimitive, NumAssign, PrimInt};
 use std::fmt::Debug;
@@ -83,7 +86,7 @@ pub trait Element: Copy + Default + PartialEq + Send + Sync + Debug + 'static {
     }
     /// Little-endian bytes appended to `out`.
     fn write_le(slice: &[Self], out: &mut Vec<u8>);
-    /// Elements from little-endian bytes; a trailing rest is ignored.
+    /// Elements from little-endian bytes; left-over bytes at the end are ignored.
     fn read_le(bytes: &[u8]) -> Vec<Self>;
 }
 

@@ -74,7 +74,7 @@ pub(crate) fn unit(high: u32, low: u32) -> f64 {
 #[inline(always)]
 pub(crate) fn box_muller(a: f64, b: f64) -> [f64; 2] {
     let radius = (-2.0 * ln_unit(a)).sqrt();
-    let [sin, cos] = sin_cos_turn(TAU * b);
+    let [sin, cos] = sin_cos(TAU * b);
     [radius * cos, radius * sin]
 }
 
@@ -118,11 +118,11 @@ const ARTANH: [f64; 10] = [
     1.0 / 21.0,
 ];
 
-/// Sine and cosine of an angle in `[0, 2π]`: of what is left of it beside the nearest quarter of a turn,
-/// by their series, and then turned back.
+/// Sine and cosine of an angle in `[0, 2π]`: the angle is reduced to the nearest multiple of π/2, the
+/// series are taken of what is left, and the result is rotated by that multiple.
 #[inline(always)]
-fn sin_cos_turn(angle: f64) -> [f64; 2] {
-    // π/2, whose last three bits happen to be zero, so that four times it is exact; and its rest
+fn sin_cos(angle: f64) -> [f64; 2] {
+    // π/2, whose last three bits happen to be zero, so that four times it is exact; and what it lacks
     const QUARTER_HIGH: f64 = FRAC_PI_2;
     const QUARTER_LOW: f64 = 6.123_233_995_736_766e-17;
     // adding it rounds to a whole number, which then stands in the lowest bits
@@ -133,10 +133,10 @@ fn sin_cos_turn(angle: f64) -> [f64; 2] {
     let z = x * x;
     let sin = x + x * z * series(z, &SINE);
     let cos = 1.0 + z * series(z, &COSINE);
-    let turned = rounded.to_bits();
-    let (sin, cos) = if turned & 1 == 1 { (cos, sin) } else { (sin, cos) };
+    let multiple = rounded.to_bits();
+    let (sin, cos) = if multiple & 1 == 1 { (cos, sin) } else { (sin, cos) };
     let negative = |bit: u64, x: f64| f64::from_bits(x.to_bits() ^ (bit & 2) << 62);
-    [negative(turned, sin), negative(turned + 1, cos)]
+    [negative(multiple, sin), negative(multiple + 1, cos)]
 }
 
 /// `−c₀ + c₁z − c₂z² + …`
@@ -186,7 +186,7 @@ pub fn round_at_random(x: f64, u: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ln_unit, normal_pair, philox4x32, sin_cos_turn, unit};
+    use super::{ln_unit, normal_pair, philox4x32, sin_cos, unit};
     use std::f64::consts::{LN_2, TAU};
 
     /// Units in the last place between two numbers.
@@ -208,7 +208,7 @@ mod tests {
         for [a, b, c, d] in blocks.chain(ends).chain(corners) {
             let (x, turn) = (unit(a, b), unit(c, d));
             assert!(apart(ln_unit(x), x.ln()) <= 2, "ln {x}");
-            let ([sin, cos], expected) = (sin_cos_turn(TAU * turn), (TAU * turn).sin_cos());
+            let ([sin, cos], expected) = (sin_cos(TAU * turn), (TAU * turn).sin_cos());
             assert!(apart(sin, expected.0) <= 2, "sin of {turn}: {sin}, {}", expected.0);
             assert!(apart(cos, expected.1) <= 2, "cos of {turn}: {cos}, {}", expected.1);
         }

@@ -15,21 +15,23 @@ pub use crate::tree::{Layout, Segment};
 pub(crate) use blockwise::norm_squared;
 pub use blockwise::{
     AnyBlock, AnyMatrix, BlockState, BlockStep, BlockUnit, Blocked, BlockedPrepared, BlockedState,
-    ErasedBlock, ErasedMatrix, Filter, FilterUnit, FilterWeights, MatrixMethod, MatrixUnit,
-    Partition, Tile,
+    EmaUnit, EmaWeights, ErasedBlock, ErasedMatrix, GradEma, MatrixMethod, MatrixUnit, Partition,
+    Tile,
 };
-pub(crate) use elementwise::check_embedded;
+pub(crate) use elementwise::check_inner;
 pub use elementwise::{
-    AnyRule, Applied, Apply, DecaySchedule, Delayed, ElementKernel, ElementState, ElementUnit,
-    Elementwise, ErasedRule, Prepared, Rule, Slot, WeightDecay, kahan_add,
+    AnyRule, Apply, DecaySchedule, ElementKernel, ElementState, ElementUnit, Elementwise,
+    ErasedRule, Pair, Prepared, Rule, RuleAround, SkipFirst, Slot, StepOnly, WeightDecay,
+    first_slots, kahan_add,
 };
 pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem};
 pub use method::{
-    Configured, Decayed, Direction, GradSlice, GradSource, Job, Joint, Leaf, Measured, MethodFor,
-    Methods, Mode, Part, SavedJoint, Scalars, Stage, TensorMethod, TensorState,
+    Direction, GradEntry, GradSlice, GradSource, GroupState, Method, MethodFor, Methods, Mode,
+    Needs, ParamInfo, PassInfo, RegularizedGrad, SavedShared, SharedState, Stage, TensorMethod,
+    TensorPass, TensorState, TensorStep, TensorSums,
 };
 pub use optimizer::{NonFinite, Optimizer};
 pub use vectorwise::{
-    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, JointVectors, ReadVector, Scope,
+    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, ReadVector, Scope, SharedVectors,
     VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored, VectoredState,
 };

@@ -1,6 +1,5 @@
-//! Gradients in their forms: dense, a few rows, generated; and views of them through a factor.
+//! Gradients in their forms: dense, a few rows, generated.
 
-use super::{GradVisitor, Gradients};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayViewD};
@@ -157,12 +156,6 @@ impl<T> RowGradient<T> {
     }
 }
 
-impl<T> Gradients<T> for RowGradient<T> {
-    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
-        visitor.rows(self);
-    }
-}
-
 /// The memory of one gradient.
 #[derive(Debug)]
 pub(crate) enum GradientKind<'a, T> {
@@ -170,6 +163,18 @@ pub(crate) enum GradientKind<'a, T> {
     Strided(ArrayViewD<'a, T>),
     Rows(&'a RowGradient<T>),
     Generated(&'a dyn Generate<T>),
+}
+
+impl<'a, T> GradientKind<'a, T> {
+    /// The same elements, for a shorter time.
+    pub fn reborrow(&self) -> GradientKind<'_, T> {
+        match self {
+            Self::Slice(slice) => GradientKind::Slice(slice),
+            Self::Strided(view) => GradientKind::Strided(view.view()),
+            Self::Rows(rows) => GradientKind::Rows(rows),
+            Self::Generated(generator) => GradientKind::Generated(*generator),
+        }
+    }
 }
 
 /// One gradient: the update sees `clamp(scale · g, -bound, bound)`.
@@ -208,60 +213,5 @@ impl<T> GradientLeaf<'_, T> {
             };
             xs.iter_mut().for_each(|x| *x = clamp(*x));
         }
-    }
-}
-
-/// Gradients seen through a factor: `factor · g`, without touching them.
-///
-/// Clipping by norm, loss unscaling and averages are of this kind; the factor is applied inside the
-/// update and costs no pass over memory.
-///
-/// # Examples
-/// ```
-/// use eigenstep::{params::Scaled, prelude::*};
-/// use ndarray::array;
-///
-/// let (mut w, summed) = (array![1.0f64], array![8.0f64]); // the sum over four micro-batches
-/// let mut opt = Sgd { lr: 0.1, ..Sgd::default() }.build()?;
-/// opt.step(&mut w, &Scaled::new(0.25, &summed))?;
-/// assert_eq!(w, array![0.8]);
-/// # Ok::<(), eigenstep::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Scaled<'g, G: ?Sized> {
-    pub(crate) factor: f64,
-    /// Whether every element of `inner` is known to be finite.
-    pub(crate) finite: bool,
-    pub(crate) inner: &'g G,
-}
-
-impl<'g, G: ?Sized> Scaled<'g, G> {
-    /// `factor · inner`.
-    pub fn new(factor: f64, inner: &'g G) -> Self {
-        Self { factor, finite: false, inner }
-    }
-
-    /// The factor.
-    pub fn factor(&self) -> f64 {
-        self.factor
-    }
-}
-
-impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Scaled<'_, G> {
-    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
-        visitor.known_finite(self.finite, |visitor| visitor.scaled(self.factor, self.inner));
-    }
-}
-
-/// Gradients seen through a clamp: `min(max(g, -bound), bound)`, without touching them.
-#[derive(Clone, Copy, Debug)]
-pub struct Clamped<'g, G: ?Sized> {
-    pub(crate) bound: f64,
-    pub(crate) inner: &'g G,
-}
-
-impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Clamped<'_, G> {
-    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
-        visitor.clamped(self.bound, self.inner);
     }
 }

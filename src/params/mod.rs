@@ -1,4 +1,4 @@
-//! Trees of named parameters and gradients, as the user's program holds them.
+//! Trees of named parameters and gradients, as your program holds them.
 //!
 //! A model is a tree; its leaves are arrays; a leaf's name is the path to it, joined by dots:
 //! `fc1.weight`, `layers.0.bias`. Gradients are a tree of the same paths. The optimizer borrows both
@@ -16,28 +16,20 @@
 
 mod gradient;
 mod impls;
+mod inputs;
 mod macros;
 mod manifest;
 mod select;
+mod views;
 mod visitor;
 
-pub use gradient::{Clamped, Generate, RowGradient, Scaled};
+pub use gradient::{Generate, RowGradient};
 pub use impls::{Flat, FlatMut};
+pub use inputs::{WithCurvature, WithLoss, with_curvature, with_loss};
 pub use select::Select;
-pub use visitor::{GradVisitor, ParamVisitor};
+pub use views::{Clamped, Scaled};
+pub use visitor::{GradVisitor, Gradients, ParamVisitor, Parameters};
 
 pub(crate) use gradient::{GradientKind, GradientLeaf};
 pub(crate) use manifest::{Manifest, recycle};
 pub(crate) use visitor::{GradBuffers, ParamBuffers, ParamLeaf};
-
-/// A tree of named arrays that an optimizer may change.
-pub trait Parameters<T> {
-    /// Hands every leaf to the visitor, in a fixed order.
-    fn visit_mut<'a>(&'a mut self, visitor: &mut ParamVisitor<'a, T>);
-}
-
-/// A tree of named gradients, matched to parameters by path.
-pub trait Gradients<T> {
-    /// Hands every leaf to the visitor, in a fixed order.
-    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>);
-}

@@ -1,11 +1,22 @@
-//! The visitors that collect the leaves of a tree.
+//! Trees of parameters and gradients, and the visitors that collect their leaves.
 
 use super::gradient::{Generate, GradientKind, GradientLeaf, RowGradient};
 use super::manifest::{Manifest, Path, recycle};
-use super::{Gradients, Parameters};
 use crate::error::{Error, Result};
 use ndarray::{ArrayView, ArrayViewMut, ArrayViewMutD, Dimension};
 use std::fmt::Display;
+
+/// A tree of named arrays that an optimizer may change.
+pub trait Parameters<T> {
+    /// Hands every leaf to the visitor, in a fixed order.
+    fn visit_mut<'a>(&'a mut self, visitor: &mut ParamVisitor<'a, T>);
+}
+
+/// A tree of named gradients, matched to parameters by path.
+pub trait Gradients<T> {
+    /// Hands every leaf to the visitor, in a fixed order.
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>);
+}
 
 /// The memory of one parameter.
 #[derive(Debug)]
@@ -16,7 +27,7 @@ pub(crate) enum ParamLeaf<'a, T> {
     Strided(ArrayViewMutD<'a, T>),
 }
 
-/// What a visit of parameters leaves behind for the next one.
+/// Buffers that one visit of parameters leaves to the next.
 #[derive(Debug)]
 pub(crate) struct ParamBuffers<T: 'static> {
     path: Path,
@@ -84,6 +95,13 @@ impl<'a, T> ParamVisitor<'a, T> {
         self.path.leave(parent);
     }
 
+    /// What `visit` hands over, called `name`.
+    pub(crate) fn with_child(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
+        let parent = self.path.enter(name);
+        visit(self);
+        self.path.leave(parent);
+    }
+
     /// A subtree called `name`.
     pub fn child<P: Parameters<T> + ?Sized>(&mut self, name: impl Display, child: &'a mut P) {
         let parent = self.path.enter(name);
@@ -92,15 +110,22 @@ impl<'a, T> ParamVisitor<'a, T> {
     }
 }
 
-/// What a visit of gradients leaves behind for the next one.
+/// Buffers that one visit of gradients leaves to the next.
 pub(crate) struct GradBuffers<T: 'static> {
     path: Path,
     leaves: Vec<GradientLeaf<'static, T>>,
+    curvature_manifest: Manifest,
+    curvature: Vec<GradientLeaf<'static, T>>,
 }
 
 impl<T> Default for GradBuffers<T> {
     fn default() -> Self {
-        Self { path: Path::default(), leaves: Vec::new() }
+        Self {
+            path: Path::default(),
+            leaves: Vec::new(),
+            curvature_manifest: Manifest::default(),
+            curvature: Vec::new(),
+        }
     }
 }
 
@@ -110,6 +135,13 @@ pub struct GradVisitor<'a, T> {
     path: Path,
     pub(crate) manifest: Manifest,
     pub(crate) leaves: Vec<GradientLeaf<'a, T>>,
+    /// The curvature: leaves that came with gradients of the same names.
+    pub(crate) curvature_manifest: Manifest,
+    pub(crate) curvature: Vec<GradientLeaf<'a, T>>,
+    /// Whether leaves belong to the curvature.
+    in_curvature: bool,
+    /// The loss, if it is known.
+    pub(crate) loss: Option<f64>,
     /// Factor and bound that the enclosing wrappers ask for.
     scale: f64,
     bound: f64,
@@ -121,10 +153,16 @@ impl<'a, T: 'static> GradVisitor<'a, T> {
     /// A visitor in the buffers of an earlier one.
     pub(crate) fn new(buffers: GradBuffers<T>, mut manifest: Manifest) -> Self {
         manifest.clear();
+        let mut curvature_manifest = buffers.curvature_manifest;
+        curvature_manifest.clear();
         Self {
             path: buffers.path,
             manifest,
             leaves: recycle(buffers.leaves),
+            curvature_manifest,
+            curvature: recycle(buffers.curvature),
+            in_curvature: false,
+            loss: None,
             scale: 1.0,
             bound: f64::INFINITY,
             finite: false,
@@ -139,14 +177,20 @@ impl<'a, T: 'static> GradVisitor<'a, T> {
     }
 
     pub(crate) fn into_buffers(self) -> (GradBuffers<T>, Manifest) {
-        (GradBuffers { path: self.path, leaves: recycle(self.leaves) }, self.manifest)
+        let buffers = GradBuffers {
+            path: self.path,
+            leaves: recycle(self.leaves),
+            curvature_manifest: self.curvature_manifest,
+            curvature: recycle(self.curvature),
+        };
+        (buffers, self.manifest)
     }
 }
 
 impl<'a, T> GradVisitor<'a, T> {
     /// A dense gradient in any layout.
     pub fn leaf<D: Dimension>(&mut self, value: ArrayView<'a, T, D>) {
-        self.manifest.push(self.path.leaf(), value.shape());
+        self.enter_leaf(value.shape());
         let kind = if value.is_standard_layout() {
             GradientKind::Slice(value.to_slice().unwrap_or_default())
         } else {
@@ -160,19 +204,19 @@ impl<'a, T> GradVisitor<'a, T> {
     /// A slice of the wrong length makes the step fail with [`Error::LengthMismatch`].
     pub fn slice(&mut self, data: &'a [T], shape: &[usize]) {
         check_length(&mut self.problem, &self.path, data.len(), shape);
-        self.manifest.push(self.path.leaf(), shape);
+        self.enter_leaf(shape);
         self.push(GradientKind::Slice(data));
     }
 
     /// Some rows of a gradient whose other rows are zero.
     pub fn rows(&mut self, gradient: &'a RowGradient<T>) {
-        self.manifest.push(self.path.leaf(), gradient.shape());
+        self.enter_leaf(gradient.shape());
         self.push(GradientKind::Rows(gradient));
     }
 
     /// A gradient that is produced chunk by chunk inside the update.
     pub fn generated(&mut self, generator: &'a dyn Generate<T>) {
-        self.manifest.push(self.path.leaf(), generator.shape());
+        self.enter_leaf(generator.shape());
         self.push(GradientKind::Generated(generator));
     }
 
@@ -181,6 +225,33 @@ impl<'a, T> GradVisitor<'a, T> {
         let parent = self.path.enter(name);
         self.slice(data, shape);
         self.path.leave(parent);
+    }
+
+    /// What `visit` hands over, called `name`.
+    pub(crate) fn with_child(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
+        let parent = self.path.enter(name);
+        visit(self);
+        self.path.leave(parent);
+    }
+
+    /// A leaf that another visitor has collected, as it was there.
+    pub(crate) fn forward(&mut self, shape: &[usize], leaf: &'a GradientLeaf<'_, T>) {
+        let outer = (self.scale, self.bound, self.finite);
+        // clamp(s·x, b), and outside of it what is outside here
+        self.bound = outer.1.min(leaf.bound * self.scale.abs());
+        self.scale *= leaf.scale;
+        self.finite |= leaf.finite;
+        self.enter_leaf(shape);
+        self.push(leaf.kind.reborrow());
+        (self.scale, self.bound, self.finite) = outer;
+    }
+
+    /// [`GradVisitor::forward`] of a leaf of a curvature.
+    pub(crate) fn forward_curvature(&mut self, shape: &[usize], leaf: &'a GradientLeaf<'_, T>) {
+        let outer = self.in_curvature;
+        self.in_curvature = true;
+        self.forward(shape, leaf);
+        self.in_curvature = outer;
     }
 
     /// A subtree called `name`.
@@ -215,8 +286,35 @@ impl<'a, T> GradVisitor<'a, T> {
         self.finite = outer;
     }
 
+    /// A second tree of leaves that belong to gradients of the same names: Hessian-vector products,
+    /// squared gradients. Factors and bounds outside act on gradients alone; within one curvature there
+    /// is no other.
+    pub fn curvature<G: Gradients<T> + ?Sized>(&mut self, tree: &'a G) {
+        if self.in_curvature {
+            return;
+        }
+        let outer = (self.scale, self.bound, self.finite);
+        (self.scale, self.bound, self.finite) = (1.0, f64::INFINITY, false);
+        self.in_curvature = true;
+        tree.visit(self);
+        self.in_curvature = false;
+        (self.scale, self.bound, self.finite) = outer;
+    }
+
+    /// The loss that these are gradients of.
+    pub fn loss(&mut self, loss: f64) {
+        self.loss = Some(loss);
+    }
+
+    fn enter_leaf(&mut self, shape: &[usize]) {
+        let manifest =
+            if self.in_curvature { &mut self.curvature_manifest } else { &mut self.manifest };
+        manifest.push(self.path.leaf(), shape);
+    }
+
     fn push(&mut self, kind: GradientKind<'a, T>) {
-        self.leaves.push(GradientLeaf {
+        let leaves = if self.in_curvature { &mut self.curvature } else { &mut self.leaves };
+        leaves.push(GradientLeaf {
             scale: self.scale,
             bound: self.bound,
             // an outer factor above 1 could still overflow

@@ -1,6 +1,6 @@
 //! Slots of 16 bits: the upper half of an `f32`.
 
-use super::codec::{narrow, widen};
+use super::tile::{narrow, widen};
 use crate::kernel::isa::{Isa, Kernel};
 use crate::numeric::Real;
 

@@ -1,6 +1,6 @@
 //! The numbers that codes stand for, and the thresholds between them.
 
-use super::{QuantMap, Ties};
+use super::quant_map::{QuantMap, Ties};
 use crate::error::{Error, Result};
 use std::sync::LazyLock;
 

@@ -3,9 +3,9 @@
 // Indices are masked or clamped to the length of their table.
 #![allow(clippy::indexing_slicing)]
 
-use super::code_table::thresholds;
-use super::codec::{Map, TILE, divisor, reciprocal};
-use super::{QuantMap, Ties, code_table};
+use super::code_table::{code_table, thresholds};
+use super::quant_map::{QuantMap, Ties};
+use super::tile::{Map, TILE, divisor, reciprocal};
 use crate::numeric::Real;
 use std::sync::LazyLock;
 

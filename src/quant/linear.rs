@@ -1,6 +1,6 @@
 //! The evenly spaced 8-bit maps.
 
-use super::codec::{Map, TILE, bytes};
+use super::tile::{Map, TILE, bytes};
 use crate::numeric::Real;
 
 /// Adding it puts the integer nearest to a small number into the low bits of the sum, ties to even.

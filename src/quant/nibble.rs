@@ -3,10 +3,10 @@
 // Indices are bytes into tables of 256 entries.
 #![allow(clippy::indexing_slicing)]
 
-use super::code_table::thresholds;
-use super::codec::{Map, TILE, divisor, reciprocal};
+use super::code_table::{code_table, thresholds};
 use super::pack::pack_nibbles;
-use super::{QuantMap, Ties, code_table};
+use super::quant_map::{QuantMap, Ties};
+use super::tile::{Map, TILE, divisor, reciprocal};
 use crate::numeric::Real;
 use std::sync::LazyLock;
 

@@ -3,9 +3,10 @@
 // Rows and tiles are cut to the lengths of the shape.
 #![allow(clippy::indexing_slicing)]
 
-use super::codec::{TILE, max_magnitude, narrow, widen};
+use super::blockwise::{Blockwise, invalid};
 use super::nibble::linear_code;
-use super::{Blockwise, QuantMap, Ties, invalid};
+use super::quant_map::{QuantMap, Ties};
+use super::tile::{TILE, max_magnitude, narrow, widen};
 use crate::error::{Error, Result};
 use crate::kernel::isa::{Isa, Kernel};
 use crate::numeric::Real;

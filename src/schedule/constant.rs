@@ -1,6 +1,6 @@
 //! Factors that reach their end after `total_iters` steps: `Constant`, `Linear`, `Polynomial`.
 
-use super::{At, Schedule};
+use super::rate::{At, Schedule};
 
 /// Multiplies the rate by `factor` for `total_iters` steps: PyTorch's `ConstantLR`.
 ///

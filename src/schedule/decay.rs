@@ -1,7 +1,7 @@
 //! Decays in closed form: inverse square root, Noam, REX.
 
+use super::rate::{At, Schedule, table_of};
 use super::warmup::{closed_factor, warm};
-use super::{At, Schedule, table_of};
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 

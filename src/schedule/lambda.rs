@@ -1,6 +1,6 @@
 //! Factors from closures.
 
-use super::{At, Schedule};
+use super::rate::{At, Schedule};
 use crate::error::{Error, Result};
 use std::fmt;
 

@@ -1,6 +1,8 @@
-//! One long rise and one longer fall.
+//! One rise, then one longer fall.
 
-use super::{Anneal, At, PerGroup, Schedule, table_of};
+use super::anneal::Anneal;
+use super::per_group::PerGroup;
+use super::rate::{At, Schedule, table_of};
 use crate::error::{Error, Result};
 use crate::hyper::{Hyperparameters, Range};
 

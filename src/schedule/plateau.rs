@@ -1,6 +1,6 @@
-//! Less when a metric no longer gets better.
+//! A smaller rate whenever a metric stops improving.
 
-use super::PerGroup;
+use super::per_group::PerGroup;
 use super::scheduler::write_all;
 use crate::error::Result;
 use crate::hyper::{Hyperparameters, OptionValue, Range};
@@ -8,7 +8,7 @@ use crate::numeric::Element;
 use crate::optim::Optimizer;
 use crate::state::{Scalar, StateDict, StateReader};
 
-/// Whether the metric ought to fall or to rise.
+/// Whether the metric should fall or rise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlateauMode {
     /// To fall: a loss.
@@ -58,7 +58,7 @@ two_way!(ThresholdMode, Rel Abs, ["rel", "abs"]);
 /// ```
 /// | field | default, PyTorch's | |
 /// |---|---|---|
-/// | `mode` | `Min` | whether the metric ought to fall or to rise |
+/// | `mode` | `Min` | whether the metric should fall or rise |
 /// | `factor` | 0.1 | in [0, 1) |
 /// | `patience` | 10 | steps without getting better that are forgiven |
 /// | `threshold`, `threshold_mode` | 1e-4, `Rel` | how much counts as better |
@@ -67,7 +67,7 @@ two_way!(ThresholdMode, Rel Abs, ["rel", "abs"]);
 /// | `eps` | 1e-8 | smaller reductions are left out |
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReduceOnPlateau {
-    /// Whether the metric ought to fall or to rise.
+    /// Whether the metric should fall or rise.
     pub mode: PlateauMode,
     /// Factor of one reduction.
     pub factor: f64,
@@ -117,7 +117,7 @@ impl ReduceOnPlateau {
     }
 
     fn options(&self) -> Vec<(String, f64)> {
-        let mut options = super::table_of(self);
+        let mut options = super::rate::table_of(self);
         self.min_lr.list("min_lr", &mut options);
         options
     }

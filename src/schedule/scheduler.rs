@@ -1,6 +1,6 @@
 //! The scheduler: counts steps, keeps base rates, writes into the optimizer.
 
-use super::{At, Schedule};
+use super::rate::{At, Schedule};
 use crate::error::{Error, Result};
 use crate::hyper::Range;
 use crate::numeric::Element;

@@ -1,6 +1,6 @@
-//! Schedules made of schedules: one after the other, one on top of the other, one per group.
+//! Schedules made of schedules: one after the other, several at once, one per group.
 
-use super::{At, Schedule};
+use super::rate::{At, Schedule};
 use crate::error::{Error, Result};
 use std::fmt;
 

@@ -1,6 +1,6 @@
-//! Decay by a factor, now and then: `Step`, `MultiStep`, `Exponential`.
+//! Decay by a factor at certain steps: `Step`, `MultiStep`, `Exponential`.
 
-use super::{At, Schedule};
+use super::rate::{At, Schedule};
 
 /// Multiplies the rate by `gamma` every `step_size` steps: PyTorch's `StepLR`.
 ///
@@ -119,7 +119,7 @@ impl Schedule for MultiStep {
         crate::hyper::Hyperparameters::validate(self)
     }
     fn options(&self) -> Vec<(String, f64)> {
-        let mut options = super::table_of(self);
+        let mut options = super::rate::table_of(self);
         let milestones = self.milestones.iter().enumerate();
         options.extend(milestones.map(|(i, &m)| (format!("milestones.{i}"), m as f64)));
         options

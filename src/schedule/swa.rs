@@ -1,6 +1,8 @@
 //! The rate of stochastic weight averaging.
 
-use super::{Anneal, At, PerGroup, Schedule, table_of};
+use super::anneal::Anneal;
+use super::per_group::PerGroup;
+use super::rate::{At, Schedule, table_of};
 use crate::error::Result;
 use crate::hyper::{Hyperparameters, Range};
 use std::f64::consts::PI;

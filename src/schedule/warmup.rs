@@ -1,6 +1,7 @@
 //! A linear warm-up, then a decay: closed forms.
 
-use super::{At, Schedule, half_cosine};
+use super::anneal::half_cosine;
+use super::rate::{At, Schedule};
 use crate::hyper::OptionValue;
 
 /// The factor of a warm-up of `warmup` steps, `None` behind it.

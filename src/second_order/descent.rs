@@ -1,7 +1,7 @@
 use crate::numeric::Real;
 use crate::optim::{DecaySchedule, Rule, Slot, WeightDecay};
 
-/// A step along the direction that a matrix method found, with decay and momentum behind it.
+/// A step along the direction of a matrix method, with weight decay and momentum.
 ///
 /// ```text
 /// u ← u + α·p                                   α: see below
@@ -13,13 +13,13 @@ use crate::optim::{DecaySchedule, Rule, Slot, WeightDecay};
 /// |---|---|---|
 /// | `WithLr` | λ | decay falls with the learning rate |
 /// | `Corrected` | λ·γ/γ₀ | decay falls with its square: the norm of weights stays where it is |
-/// | `Independent` | λ/γ₀ | λ is what a step at the highest learning rate γ₀ takes away |
+/// | `Independent` | λ/γ₀ | λ is the share that a step at the highest learning rate γ₀ removes |
 ///
-/// *Use it when* a matrix method has done all the work, as in [`Muon`](super::Muon) and
-/// [`Shampoo::distributed`](super::Shampoo::distributed). *Not when* decay is to act before the
-/// direction is made: that is [`Sgd`](crate::first_order::Sgd)'s on plain gradients.
+/// *Use it when* the matrix method needs no moments behind it, as in [`Muon`](super::Muon) and
+/// [`Shampoo::distributed`](super::Shampoo::distributed). *Not when* decay must act before the direction
+/// is computed: on plain gradients [`Sgd`](crate::first_order::Sgd) does that.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | PyTorch's SGD |
 /// | `momentum` μ | 0 | Distributed Shampoo: none, or 0.5 |
@@ -62,7 +62,7 @@ pub struct Descent {
     pub momentum: f64,
     /// Dampening `τ` in `[0, 1)` of the direction in the momentum.
     pub dampening: f64,
-    /// Look ahead along the momentum.
+    /// Nesterov momentum.
     pub nesterov: bool,
     /// Weight decay `λ >= 0`.
     pub weight_decay: f64,
@@ -111,7 +111,7 @@ pub struct DescentCoefficients<R> {
 impl Rule for Descent {
     type Coefficients<R: Real> = DescentCoefficients<R>;
     type State<R: Real> = [R; 1];
-    type Scalars = ();
+    type GroupState = ();
     const SLOTS: &'static [Slot] = &[Slot::signed("momentum")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> DescentCoefficients<R> {
@@ -139,8 +139,7 @@ impl Rule for Descent {
         self.lr
     }
 
-    /// Behind a momentum decay cannot be told from the direction; else it is a factor, which rounds
-    /// once.
+    /// With momentum, decay is part of the direction; without, it is a factor, which rounds once.
     fn decay(&self) -> WeightDecay {
         let factor = self.decay.factor(self.weight_decay, self.lr);
         if self.momentum == 0.0 {

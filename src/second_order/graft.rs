@@ -1,4 +1,4 @@
-//! How long a preconditioned direction is: the step length of a simpler method.
+//! The length of a preconditioned direction: that of a simpler method.
 
 use crate::error::Result;
 use crate::kernel::scratch::with_scratch;
@@ -15,8 +15,8 @@ use ndarray::{ArrayViewD, ArrayViewMutD};
 /// ```text
 /// D ← D·‖A‖/(‖D‖ + tiny)        A: the direction of that method, made of the filtered gradient Ḡ
 /// ```
-/// The preconditioner then chooses where to go, and a method with a well-known learning rate how
-/// far. Until preconditioning starts, the direction is A itself.
+/// The preconditioner then chooses the direction, and a method whose learning rate is known chooses the
+/// length. Until preconditioning starts, the direction is A itself.
 ///
 /// Source: R. Anil, V. Gupta, T. Koren, K. Regan, Y. Singer, "Scalable Second Order Optimization for
 /// Deep Learning", 2020; N. Agarwal, R. Anil, E. Hazan, T. Koren, C. Zhang, "Disentangling Adaptive
@@ -76,7 +76,7 @@ impl Graft {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GraftMoment {
-    /// Decay rate `β` in `[0, 1]`; 1 sums up.
+    /// Decay rate `β` in `[0, 1]`; with 1 v is a sum.
     pub beta: f64,
     /// Whether the start at zero is corrected for; not for sums.
     pub bias_correction: bool,
@@ -130,7 +130,7 @@ impl<R: Real> GraftState<R> {
         }
     }
 
-    /// Absorbs the gradient, and calls `then` with ‖A‖² and a way to overwrite a direction with A.
+    /// Absorbs the gradient, and returns ‖A‖²; if `replace`, A takes the place of the filtered gradient.
     pub fn step(
         &mut self,
         graft: &Graft,

@@ -1,43 +1,56 @@
-//! Floor 5: methods that see a weight as a matrix.
+//! Methods that treat a weight as a matrix.
 //!
 //! | method | state, bytes per `f32` parameter of a square matrix | good for |
 //! |---|---|---|
 //! | [`Muon`] | 4, in 8 bits 1 | hidden matrices of networks, large learning rates |
-//! | [`Shampoo`] | 16, in 4 bits 2.25, and the base's | fewer, better steps; any base rule behind it |
-//! | [`Soap`] | 16, in 4 bits 1.1, and the inner rule's 8 | the same, with a basis that may grow old |
+//! | [`Shampoo`] | 16, in 4 bits 2.25; the inner optimizer's | fewer, better steps, with any rule inside |
+//! | [`Soap`] | 16, in 4 bits 1.1; the inner optimizer's, 8 for AdamW | the same, and tolerates a stale eigenbasis |
+//! | [`SteepestDescent`] | 4 with an average; the inner optimizer's | Muon's step, or signs, with a rule of your own |
 //!
-//! All of them run through one engine, [`Blocked`](crate::optim::Blocked): it cuts tensors into
-//! blocks, copies them in and out, grafts, and hands the direction to an element-wise rule, so that
-//! groups, schedules, state precision, threads and checkpoints are those of every other method.
+//! All of them run through one engine, [`Blocked`](crate::optim::Blocked). It cuts tensors into blocks,
+//! copies them in and out, grafts, and hands the direction to an element-wise rule: the *inner optimizer*,
+//! the field `inner`. Groups, schedules, state precision, threads and checkpoints work as for every other
+//! method.
 //!
-//! [`LayerFactors`], K-FAC and AdaBK, is no optimizer: from a layer's inputs and output gradients it makes
-//! what preconditions the layer's gradient, 16 bytes per parameter, in 4 bits 2.25, for any of the others.
+//! ```
+//! use eigenstep::prelude::*;
+//! use ndarray::Array2;
+//!
+//! let mut w = Array2::<f32>::ones((64, 32));
+//! let mut opt = Shampoo { update_roots_every: 10, ..Shampoo::with_inner(Lion::default()) }.build()?;
+//! let grad = w.clone(); // of ‖w‖²/2
+//! opt.step(&mut w, &grad)?;
+//! # Ok::<(), eigenstep::Error>(())
+//! ```
+//!
+//! K-FAC and AdaBK, which see a layer's inputs and output gradients, are in
+//! [`curvature`](crate::curvature).
+
+// Floor 5.
 
 mod descent;
-mod dimensions;
 pub mod factor;
 mod graft;
-mod layer;
 mod muon;
+mod mup;
+mod per_axis;
 mod polar;
+mod reshape;
 mod shampoo;
 pub mod soap;
 mod steepest;
-mod view;
-mod width;
 
 pub use descent::Descent;
 pub use graft::{Graft, GraftMoment};
-pub use layer::{LayerFactors, LayerPreconditioner};
 pub use muon::Muon;
+pub use mup::{LayerRole, UpdateKind, WidthScales, mup_scales};
 pub use polar::{LrAdjustment, Orthogonalization, PolarBlock};
+pub use reshape::Reshape;
 pub use shampoo::{
     Combination, Exponent, Exponents, GraftScope, Pipeline, Shampoo, ShampooBlock, Statistic,
 };
 pub use soap::Soap;
 pub use steepest::{Norm, SteepestDescent};
-pub use view::View;
-pub use width::{LayerRole, UpdateKind, WidthScales, mup_scales};
 
 /// Calls `$macro!(Type)` for every matrix method: the list that the common tests read.
 #[macro_export]

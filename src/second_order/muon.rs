@@ -4,16 +4,16 @@ use crate::error::Result;
 use crate::first_order::AdamW;
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
-use crate::optim::{BlockStep, Filter, MatrixMethod, Partition};
+use crate::optim::{BlockStep, GradEma, MatrixMethod, Partition};
 use crate::state::{Lookup, Storage};
 use ndarray::{ArrayViewMutD, Ix2};
 
-/// Muon: momentum, made orthogonal.
+/// Muon: orthogonalized momentum.
 ///
 /// *Use it when* most parameters are hidden matrices of a network: every singular direction of the
 /// momentum gets the same step, so learning rates can be large. *Not when* a matrix is an embedding
-/// or an output head: put those into a group with `orthogonalize = false`. Vectors, scalars and such
-/// groups are updated by AdamW in the same optimizer, so that one schedule drives both.
+/// or an output head: put those into a group with `orthogonalize = false`. Such groups, vectors and
+/// scalars are updated by AdamW, the *fallback*, in the same optimizer, so that one schedule drives both.
 ///
 /// ```text
 /// B ← μ·B + (1 − μ)·G
@@ -21,9 +21,9 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// O = NS(U)                  U V Sᵀ ↦ about U Sᵀ, by Newton–Schulz steps
 /// W ← W·(1 − γλ) − γ·s·O     s: see LrAdjustment, for rows × columns
 /// ```
-/// A tensor of more than two dimensions is seen as (first, all others).
+/// A tensor of more than two dimensions is reshaped to (first, all others).
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | PyTorch |
 /// | `momentum` μ | 0.95 | paper, PyTorch |
@@ -33,17 +33,16 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// | `ns_steps` | 5 | paper |
 /// | `eps` | 1e-7 | paper |
 /// | `adjust_lr` | `Original` | paper |
-/// | `orthogonalize` | true | false: this group is AdamW's |
-/// | `rest_lr_ratio` | 1 | AdamW's learning rate is `lr` times this |
-/// | `rest_betas`, `rest_eps`, `rest_weight_decay` | (0.9, 0.999), 1e-8, 0.01 | PyTorch's AdamW |
+/// | `orthogonalize` | true | false: AdamW updates this group |
+/// | `fallback_lr_ratio` | 1 | AdamW's learning rate is `lr` times this |
+/// | `fallback_betas`, `fallback_eps`, `fallback_weight_decay` | (0.9, 0.999), 1e-8, 0.01 | PyTorch's AdamW |
 ///
 /// State: `momentum_buffer` (B), 4 bytes per `f32` parameter; `with_state_precision` codes it like
 /// any slot, 1.03 bytes with `INT8_LINEAR`. AdamW's parameters have AdamW's slots.
 ///
 /// # Errors
-/// `build` refuses options out of range. A step fails if the momentum of one matrix could not be
-/// orthogonalised four times in a row, which takes entries near the largest number; such a matrix
-/// stands still until then.
+/// `build` refuses options out of range. A matrix whose momentum cannot be orthogonalized does not move; a
+/// step fails if that happens four times in a row. It takes entries near the largest number.
 ///
 /// # Examples
 /// ```
@@ -77,7 +76,7 @@ pub struct Muon {
     pub lr: f64,
     /// Decay rate `μ` of the momentum, in `[0, 1)`.
     pub momentum: f64,
-    /// Look ahead along the gradient.
+    /// Nesterov momentum.
     pub nesterov: bool,
     /// Decoupled weight decay `λ >= 0` of the matrices.
     pub weight_decay: f64,
@@ -87,19 +86,19 @@ pub struct Muon {
     pub ns_steps: usize,
     /// Norm below which a momentum is not scaled up any more.
     pub eps: f64,
-    /// How the learning rate depends on the shape.
+    /// Factor on the learning rate, by the shape of the matrix.
     pub adjust_lr: LrAdjustment,
-    /// Whether matrices of this group are Muon's; else they are AdamW's.
+    /// Whether Muon updates the matrices of this group; else AdamW does.
     pub orthogonalize: bool,
-    /// Learning rate of AdamW for all that is no matrix, as a multiple of `lr`; at least 0. With
-    /// [`LrAdjustment::MatchRmsAdamW`] the same rate serves both.
-    pub rest_lr_ratio: f64,
-    /// AdamW's decay rates, each in `[0, 1)`.
-    pub rest_betas: (f64, f64),
-    /// AdamW's stabiliser `>= 0`.
-    pub rest_eps: f64,
-    /// AdamW's decoupled weight decay `>= 0`.
-    pub rest_weight_decay: f64,
+    /// Learning rate of the fallback, as a multiple `>= 0` of `lr`. With [`LrAdjustment::MatchRmsAdamW`]
+    /// both can have the same rate.
+    pub fallback_lr_ratio: f64,
+    /// Decay rates of the fallback, each in `[0, 1)`.
+    pub fallback_betas: (f64, f64),
+    /// Stabiliser `>= 0` of the fallback.
+    pub fallback_eps: f64,
+    /// Decoupled weight decay `>= 0` of the fallback.
+    pub fallback_weight_decay: f64,
 }
 
 impl Default for Muon {
@@ -114,10 +113,10 @@ impl Default for Muon {
             eps: 1e-7,
             adjust_lr: LrAdjustment::default(),
             orthogonalize: true,
-            rest_lr_ratio: 1.0,
-            rest_betas: (0.9, 0.999),
-            rest_eps: 1e-8,
-            rest_weight_decay: 0.01,
+            fallback_lr_ratio: 1.0,
+            fallback_betas: (0.9, 0.999),
+            fallback_eps: 1e-8,
+            fallback_weight_decay: 0.01,
         }
     }
 }
@@ -130,28 +129,28 @@ crate::hyperparameters!(Muon, "Muon", {
     "ns_steps": CountFrom(1) = ns_steps;
     "eps": NonNegative = eps;
     "orthogonalize": Flag = orthogonalize;
-    "rest_lr_ratio": NonNegative = rest_lr_ratio;
-    "rest_betas.0": UnitHalfOpen = rest_betas.0;
-    "rest_betas.1": UnitHalfOpen = rest_betas.1;
-    "rest_eps": NonNegative = rest_eps;
-    "rest_weight_decay": NonNegative = rest_weight_decay;
+    "fallback_lr_ratio": NonNegative = fallback_lr_ratio;
+    "fallback_betas.0": UnitHalfOpen = fallback_betas.0;
+    "fallback_betas.1": UnitHalfOpen = fallback_betas.1;
+    "fallback_eps": NonNegative = fallback_eps;
+    "fallback_weight_decay": NonNegative = fallback_weight_decay;
 });
 
 impl MatrixMethod for Muon {
     type Rule = Descent;
-    type Plain = AdamW;
+    type Fallback = AdamW;
     type Block<R: Real> = PolarBlock;
 
     fn rule(&self) -> Descent {
         Descent { lr: self.lr, weight_decay: self.weight_decay, ..Descent::default() }
     }
 
-    fn plain(&self) -> AdamW {
+    fn fallback(&self) -> AdamW {
         AdamW {
-            lr: self.lr * self.rest_lr_ratio,
-            betas: self.rest_betas,
-            eps: self.rest_eps,
-            weight_decay: self.rest_weight_decay,
+            lr: self.lr * self.fallback_lr_ratio,
+            betas: self.fallback_betas,
+            eps: self.fallback_eps,
+            weight_decay: self.fallback_weight_decay,
             ..AdamW::default()
         }
     }
@@ -162,9 +161,9 @@ impl MatrixMethod for Muon {
     }
 
     /// `μB⁺ + (1 − μ)G = μ²B + (1 − μ²)G` for `B⁺ = μB + (1 − μ)G`.
-    fn filter(&self) -> Option<Filter> {
+    fn grad_ema(&self) -> Option<GradEma> {
         let mu = self.momentum;
-        Some(Filter {
+        Some(GradEma {
             slot: "momentum_buffer",
             beta: mu,
             weight: if self.nesterov { mu * mu } else { mu },

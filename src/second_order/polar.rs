@@ -1,4 +1,4 @@
-//! The orthogonal factor of a matrix, by which Muon and spectral descent step.
+//! The orthogonal factor of a matrix: the direction of Muon and of spectral descent.
 
 use crate::error::Result;
 use crate::linalg::{NewtonSchulz, matmul, svd};
@@ -14,8 +14,8 @@ pub enum Orthogonalization {
     /// Muon's: (3.4445, −4.7750, 2.0315) in every step. Singular values end in about 0.68 … 1.13.
     #[default]
     Quintic,
-    /// Another triple (a, b, c) in every step, each the best for what the last one left: after six
-    /// steps within 0.3 % of 1.
+    /// Another triple (a, b, c) in every step, each optimal for the result of the one before. Singular
+    /// values are within 0.3 % of 1 after six steps.
     PolarExpress,
     /// This triple in every step.
     Custom([f64; 3]),
@@ -30,7 +30,7 @@ pub enum LrAdjustment {
     /// `√max(1, rows/columns)`.
     #[default]
     Original,
-    /// `0.2·√max(rows, columns)`: updates as large as AdamW's, so that its learning rate serves.
+    /// `0.2·√max(rows, columns)`: updates as large as AdamW's, so that AdamW's learning rate fits.
     MatchRmsAdamW,
     /// `√(rows/columns)`: the spectral norm that keeps features of equal size.
     Spectral,
@@ -68,7 +68,7 @@ impl Orthogonalization {
     }
 }
 
-/// What is remembered of a matrix that is made orthogonal: whether that failed.
+/// The state of one matrix that is orthogonalized: how often that failed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PolarBlock {
     failures: u64,

@@ -4,36 +4,36 @@ use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
-use crate::optim::{BlockStep, Filter, MatrixMethod, Partition, Rule};
+use crate::optim::{BlockStep, GradEma, MatrixMethod, Partition, Rule};
 use crate::state::{Lookup, Storage};
 use ndarray::{ArrayViewMutD, Ix2};
 
-/// Steepest descent under a norm of your choice, into any element-wise rule.
+/// Steepest descent under a norm of your choice; any element-wise rule takes the direction.
 ///
-/// *Use it when* you want Muon's step, or a step by signs, behind a momentum, decay or average of
-/// your own. *Not when* the usual split between matrices and the rest is wanted: that is
+/// *Use it when* you want Muon's step, or a step by signs, with a momentum, decay or average of your own.
+/// *Not when* you want the usual split, matrices by Muon and all else by AdamW: that is
 /// [`Muon`](super::Muon).
 ///
 /// ```text
 /// Ḡ = average of gradients                      filter_beta β₁; see Filter
 /// D = U Vᵀ for Ḡ = U S Vᵀ                       norm Spectral: the matrix of norm 1 most like Ḡ
 /// D = scale·sign(Ḡ)                             norm Max
-/// p, s ← base(p, D, s)
+/// p, s ← inner(p, D, s)
 /// ```
-/// Of all D with ‖D‖ = 1 these are the ones along which the loss falls fastest. A tensor of more than
-/// two dimensions is, for `Spectral`, seen as (first, all others); what is no matrix is the base's
-/// alone, without the average.
+/// Of all D with ‖D‖ = 1 these are the ones along which the loss falls fastest. For `Spectral`, a tensor of
+/// more than two dimensions is reshaped to (first, all others); what is no matrix is the inner
+/// optimizer's alone, without the average.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
-/// | `base` | `Descent::default()` | Distributed Shampoo |
+/// | `inner` | `Descent::default()` | Distributed Shampoo |
 /// | `norm` | `Spectral`, five steps of Muon's polynomial | Distributed Shampoo |
 /// | `filter_beta` β₁ | 0.9 | Distributed Shampoo |
 /// | `filter_weight` β₃ | β₁ | Distributed Shampoo |
 /// | `bias_correction` | true | Distributed Shampoo |
-/// | `gradient_decay` | 0 | L2 regularisation |
+/// | `l2` | 0 | L2 regularisation |
 ///
-/// State: `filtered_grad` with a filter, 4 bytes per `f32` parameter; the base's slots.
+/// State: `filtered_grad` with a filter, 4 bytes per `f32` parameter; the inner optimizer's slots.
 ///
 /// # Errors
 /// `build` refuses options out of range. A step fails if a matrix could not be made orthogonal four
@@ -45,8 +45,8 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// use ndarray::array;
 ///
 /// let mut w = array![[1.0f64, -2.0], [0.5, 0.0]];
-/// let base = Descent { lr: 0.5, ..Descent::default() };
-/// let method = SteepestDescent { base, norm: Norm::Max { scale: 1.0 }, ..SteepestDescent::default() };
+/// let inner = Descent { lr: 0.5, ..Descent::default() };
+/// let method = SteepestDescent { inner, norm: Norm::Max { scale: 1.0 }, ..SteepestDescent::default() };
 /// let grad = w.clone();
 /// method.build()?.step(&mut w, &grad)?;
 /// assert_eq!(w, array![[0.5, -1.5], [0.0, 0.0]]);
@@ -59,8 +59,8 @@ use ndarray::{ArrayViewMutD, Ix2};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SteepestDescent<U = Descent> {
-    /// What is done with the direction.
-    pub base: U,
+    /// The inner optimizer, which takes the direction.
+    pub inner: U,
     /// The norm.
     pub norm: Norm,
     /// Decay rate `β₁` in `[0, 1)` of the average; 0: the gradient itself.
@@ -70,10 +70,10 @@ pub struct SteepestDescent<U = Descent> {
     /// Correct the average for its start at zero.
     pub bias_correction: bool,
     /// Weight `>= 0` of the parameter in the gradient.
-    pub gradient_decay: f64,
+    pub l2: f64,
 }
 
-/// The norm that steps are measured by.
+/// The norm that measures steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Norm {
@@ -109,13 +109,20 @@ impl Default for Norm {
 
 impl<U: Default> Default for SteepestDescent<U> {
     fn default() -> Self {
+        Self::with_inner(U::default())
+    }
+}
+
+impl<U> SteepestDescent<U> {
+    /// The defaults around this rule.
+    pub fn with_inner(inner: U) -> Self {
         Self {
-            base: U::default(),
+            inner,
             norm: Norm::default(),
             filter_beta: 0.9,
             filter_weight: None,
             bias_correction: true,
-            gradient_decay: 0.0,
+            l2: 0.0,
         }
     }
 }
@@ -123,14 +130,14 @@ impl<U: Default> Default for SteepestDescent<U> {
 impl<U: Rule> Hyperparameters for SteepestDescent<U> {
     const NAME: &'static str = "SteepestDescent";
 
-    /// The base's options under their own names, then the direction's.
+    /// The inner optimizer's options under their own names, then the direction's.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
-        self.base.visit_options(visitor);
+        self.inner.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });
         option("filter_beta", Range::UnitHalfOpen, &mut self.filter_beta);
         option("filter_weight", Range::OptionalUnitHalfOpen, &mut self.filter_weight);
         option("bias_correction", Range::Flag, &mut self.bias_correction);
-        option("gradient_decay", Range::NonNegative, &mut self.gradient_decay);
+        option("l2", Range::NonNegative, &mut self.l2);
         match &mut self.norm {
             Norm::Spectral { steps, eps, .. } => {
                 option("norm.steps", Range::CountFrom(1), steps);
@@ -141,21 +148,28 @@ impl<U: Rule> Hyperparameters for SteepestDescent<U> {
     }
 
     fn validate_together(&self) -> Result<()> {
-        self.base.validate_together()
+        self.inner.validate_together()?;
+        match self.filter_weight {
+            Some(weight) if weight != 0.0 && self.filter_beta == 0.0 => {
+                let expected = "unset without filter_beta";
+                Err(Self::invalid("filter_weight", expected, weight.to_string()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 impl<U: Rule> MatrixMethod for SteepestDescent<U> {
     type Rule = U;
-    type Plain = U;
+    type Fallback = U;
     type Block<R: Real> = PolarBlock;
 
     fn rule(&self) -> U {
-        self.base.clone()
+        self.inner.clone()
     }
 
-    fn plain(&self) -> U {
-        self.base.clone()
+    fn fallback(&self) -> U {
+        self.inner.clone()
     }
 
     fn partition(&self, shape: &[usize]) -> Option<Partition> {
@@ -169,9 +183,9 @@ impl<U: Rule> MatrixMethod for SteepestDescent<U> {
         }
     }
 
-    fn filter(&self) -> Option<Filter> {
+    fn grad_ema(&self) -> Option<GradEma> {
         let beta = self.filter_beta;
-        (beta > 0.0).then(|| Filter {
+        (beta > 0.0).then(|| GradEma {
             slot: "filtered_grad",
             beta,
             weight: self.filter_weight.unwrap_or(beta),
@@ -179,8 +193,8 @@ impl<U: Rule> MatrixMethod for SteepestDescent<U> {
         })
     }
 
-    fn gradient_decay(&self) -> f64 {
-        self.gradient_decay
+    fn l2(&self) -> f64 {
+        self.l2
     }
 
     fn lr_factor(&self, shape: &[usize]) -> f64 {

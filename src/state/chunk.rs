@@ -1,5 +1,6 @@
 //! The part of a state slot that one unit of work reads and writes.
 
+use super::kind::Input;
 use crate::kernel::Isa;
 use crate::numeric::Real;
 use crate::quant::{Codec, Rank1Codec, Rank1Maxima, Rank1Scales, decode_bf16, encode_bf16};
@@ -16,6 +17,7 @@ impl<'u, R: Real> SlotCursor<'u, R> {
     pub fn take(&mut self, len: usize) -> SlotChunk<'u, R> {
         match &mut self.rest {
             SlotChunk::Off => SlotChunk::Off,
+            SlotChunk::Input(input) => SlotChunk::Input(*input),
             SlotChunk::Full(values) => SlotChunk::Full(split(values, len)),
             SlotChunk::Bf16(codes) => SlotChunk::Bf16(split(codes, len)),
             SlotChunk::Strided { stride, first, values } => {
@@ -52,6 +54,8 @@ fn split<'u, X>(rest: &mut &'u mut [X], len: usize) -> &'u mut [X] {
 pub(crate) enum SlotChunk<'u, R> {
     /// Reads as zero, forgets what is written.
     Off,
+    /// An input of the step, which the unit of work reads itself; forgets what is written.
+    Input(Input),
     Full(&'u mut [R]),
     /// `first` is the index within the chunk of the first element that has a number.
     Strided {
@@ -89,6 +93,11 @@ impl<R: Real> SlotChunk<'_, R> {
         }
     }
 
+    /// Whether the numbers can be worked on in place.
+    pub fn is_in_place(&self) -> bool {
+        matches!(self, Self::Full(_))
+    }
+
     pub fn is_off(&self) -> bool {
         matches!(self, Self::Off)
     }
@@ -104,7 +113,7 @@ impl<R: Real> SlotChunk<'_, R> {
     /// Decodes the elements `start .. start + out.len()` of the chunk; whole blocks.
     pub fn load(&self, isa: Isa, start: usize, out: &mut [R]) {
         match self {
-            Self::Off => out.fill(R::zero()),
+            Self::Off | Self::Input(_) => out.fill(R::zero()),
             Self::Full(values) => {
                 if let Some(values) = values.get(start..start + out.len()) {
                     out.copy_from_slice(values);
@@ -137,7 +146,7 @@ impl<R: Real> SlotChunk<'_, R> {
     /// Encodes `new` as the elements `start .. start + new.len()` of the chunk; whole blocks.
     pub fn store(&mut self, isa: Isa, start: usize, new: &[R]) {
         match self {
-            Self::Off => {}
+            Self::Off | Self::Input(_) => {}
             Self::Full(values) => {
                 if let Some(values) = values.get_mut(start..start + new.len()) {
                     values.copy_from_slice(new);

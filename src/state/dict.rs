@@ -141,7 +141,7 @@ impl StateTensor {
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StateDict {
-    /// Version of the layout: [`StateDict::VERSION`].
+    /// Version of the layout: [`StateDict::VERSION`], or an older one, which loads all the same.
     pub version: u32,
     /// Name of the method, as in its error messages.
     pub optimizer: String,
@@ -153,7 +153,7 @@ pub struct StateDict {
 
 impl StateDict {
     /// The layout this version of the crate writes and reads.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// An empty state dict of the method `optimizer`.
     pub fn new(optimizer: &str) -> Self {
@@ -170,9 +170,9 @@ impl StateDict {
     /// # Errors
     /// [`Error::StateDict`] with the key `version` or `optimizer`.
     pub fn check_header(&self, optimizer: &str) -> Result<()> {
-        if self.version != Self::VERSION {
+        if !(1..=Self::VERSION).contains(&self.version) {
             let (found, known) = (self.version, Self::VERSION);
-            return Err(problem("version", format!("expected {known}, found {found}")));
+            return Err(problem("version", format!("expected 1 to {known}, found {found}")));
         }
         if self.optimizer != optimizer {
             let found = &self.optimizer;

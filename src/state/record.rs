@@ -1,11 +1,31 @@
 //! The part of a state dict that belongs to one key prefix, for writing and for reading.
 
 use super::dict::{Dtype, Scalar, StateDict, StateTensor, problem};
-use super::slot::check_tensor;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+
+/// Entries that version 1 of state dicts has under another name: the name now, and then. Parts of an
+/// entry, such as `betas.0` or `codes`, follow its name.
+const RENAMED: [(&str, &str); 8] = [
+    ("fallback_lr_ratio", "rest_lr_ratio"),
+    ("fallback_betas", "rest_betas"),
+    ("fallback_eps", "rest_eps"),
+    ("fallback_weight_decay", "rest_weight_decay"),
+    ("l2", "gradient_decay"),
+    ("damping", "damp"),
+    ("damping_relative", "damp_relative"),
+    ("momentum_buffer", "momentum"),
+];
+
+/// The name of an entry in version 1, if it was another one.
+fn former(name: &str) -> Option<String> {
+    RENAMED.iter().find_map(|(now, then)| match name.strip_prefix(now)? {
+        "" => Some((*then).to_owned()),
+        part => part.starts_with('.').then(|| format!("{then}{part}")),
+    })
+}
 
 /// Writes entries under a prefix.
 #[derive(Debug)]
@@ -64,20 +84,27 @@ impl<'d> Lookup<'d> {
         format!("{}.{name}", self.prefix)
     }
 
-    /// The tensor `{prefix}.{name}`, if there is one.
+    /// The tensor `{prefix}.{name}`, if there is one; in older dicts under the name that it had then.
     pub fn tensor(&self, name: &str) -> Option<&'d StateTensor> {
-        let key = self.key(name);
-        let found = self.dict.tensors.get(&key);
-        self.mark(key, found.is_some());
-        found
+        self.find(name, |key| self.dict.tensors.get(key))
     }
 
-    /// The scalar `{prefix}.{name}`, if there is one.
+    /// The scalar `{prefix}.{name}`, if there is one; in older dicts under the name that it had then.
     pub fn scalar(&self, name: &str) -> Option<&'d Scalar> {
-        let key = self.key(name);
-        let found = self.dict.scalars.get(&key);
-        self.mark(key, found.is_some());
-        found
+        self.find(name, |key| self.dict.scalars.get(key))
+    }
+
+    fn find<E>(&self, name: &str, entry: impl Fn(&str) -> Option<&'d E>) -> Option<&'d E> {
+        let get = |name: &str| {
+            let key = self.key(name);
+            let found = entry(&key);
+            self.mark(key, found.is_some());
+            found
+        };
+        get(name).or_else(|| {
+            let former = (self.dict.version == 1).then(|| former(name));
+            get(&former.flatten()?)
+        })
     }
 
     /// Shape of any tensor `{prefix}.{slot}`.
@@ -142,6 +169,25 @@ impl<'d> Lookup<'d> {
             self.used.borrow_mut().insert(key);
         }
     }
+}
+
+/// A tensor must have the shape asked for, and as many bytes as its shape says.
+pub(super) fn check_tensor(
+    tensor: &StateTensor,
+    shape: &[usize],
+    name: &str,
+    lookup: &Lookup<'_>,
+) -> Result<()> {
+    if tensor.shape != shape {
+        let found = &tensor.shape;
+        return Err(lookup.problem(name, format!("expected shape {shape:?}, found {found:?}")));
+    }
+    let expected = tensor.numel().and_then(|numel| numel.checked_mul(tensor.dtype.size()));
+    if expected != Some(tensor.bytes.len()) {
+        let found = tensor.bytes.len();
+        return Err(lookup.problem(name, format!("shape {shape:?} does not fit {found} bytes")));
+    }
+    Ok(())
 }
 
 /// A comma-separated list of sizes whose product is a possible number of elements.

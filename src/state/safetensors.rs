@@ -61,7 +61,7 @@ impl StateDict {
 
     /// Writes a safetensors file.
     ///
-    /// The bytes go to a file beside `path`, are flushed to the disk, and then take its name: a
+    /// The bytes go to a file next to `path`, are flushed to the disk, and then take its name: a
     /// crash in between leaves the old file as it was.
     ///
     /// # Errors

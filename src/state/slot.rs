@@ -2,11 +2,12 @@
 
 use super::chunk::{Rank1Chunk, SlotChunk, SlotCursor};
 use super::dict::{Dtype, Scalar, StateTensor};
-use super::record::{Lookup, Record};
+use super::kind::{SlotInit, SlotKind};
+use super::record::{Lookup, Record, check_tensor};
 use super::storage::Storage;
 use crate::error::Result;
 use crate::kernel::Isa;
-use crate::kernel::pages::Buffer;
+use crate::kernel::huge_pages::Buffer;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::{Element, Real};
 use crate::quant::{
@@ -16,35 +17,13 @@ use crate::quant::{
 /// Elements that a whole slot is decoded by at a time: every block of codes divides it.
 const PART: usize = 4096;
 
-/// What a state slot holds; the codec picks its code table from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotKind {
-    /// Numbers of both signs: first moments, momentum.
-    Signed,
-    /// Numbers `>= 0`: second moments.
-    Unsigned,
-    /// A point in parameter space: Schedule-Free's `z`, Prodigy's `p0`. Steps are far smaller than
-    /// the codes of few bits are apart, so a point stays in full precision unless it is asked for
-    /// by name.
-    Point,
-}
-
-/// What a slot holds before its first step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum SlotInit {
-    /// The same number everywhere.
-    Value(f64),
-    /// A copy of the parameter.
-    Parameter,
-}
-
 /// A slot of a tensor, before it has memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotShape<'s> {
     pub name: &'static str,
     pub kind: SlotKind,
     pub shape: &'s [usize],
-    /// Every how-manieth element of the flattened tensor has a number.
+    /// Every `stride`-th element of the flattened tensor has a number.
     pub stride: usize,
     pub init: SlotInit,
 }
@@ -177,7 +156,7 @@ impl<R: Real> SlotBuffer<R> {
     }
 
     /// Whether an update needs [`SlotChunk::preview`] first.
-    pub fn wants_preview(&self) -> bool {
+    pub fn collects_scales(&self) -> bool {
         matches!(self, Self::Rank1(_))
     }
 
@@ -218,7 +197,7 @@ impl<R: Real> SlotBuffer<R> {
     /// calls `f(start, values)`, encodes. `f` may be called twice for a part, and must then do the
     /// same.
     pub fn rewrite(&mut self, isa: Isa, numel: usize, f: impl Fn(usize, &mut [R])) {
-        let passes = if self.wants_preview() { &[false, true][..] } else { &[true] };
+        let passes = if self.collects_scales() { &[false, true][..] } else { &[true] };
         for &update in passes {
             let mut chunk = self.cursor(update).take(numel);
             with_scratch::<R, _>(PART, |scratch| {
@@ -372,23 +351,4 @@ fn read_floats<R: Real>(
             return Err(lookup.problem(name, format!("expected F32, F64 or Bf16, found {other:?}")));
         }
     })
-}
-
-/// A tensor must have the shape asked for, and as many bytes as its shape says.
-pub(super) fn check_tensor(
-    tensor: &StateTensor,
-    shape: &[usize],
-    name: &str,
-    lookup: &Lookup<'_>,
-) -> Result<()> {
-    if tensor.shape != shape {
-        let found = &tensor.shape;
-        return Err(lookup.problem(name, format!("expected shape {shape:?}, found {found:?}")));
-    }
-    let expected = tensor.numel().and_then(|numel| numel.checked_mul(tensor.dtype.size()));
-    if expected != Some(tensor.bytes.len()) {
-        let found = tensor.bytes.len();
-        return Err(lookup.problem(name, format!("shape {shape:?} does not fit {found} bytes")));
-    }
-    Ok(())
 }

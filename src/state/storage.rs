@@ -1,13 +1,13 @@
 //! How an optimizer stores what it remembers, and how it rounds parameters.
 
-use super::slot::SlotKind;
+use super::kind::SlotKind;
 use crate::error::{Error, Result};
 use crate::quant::{Precision, SlotFormat, StatePolicy};
 
 /// How a new parameter value, computed in `f32`, becomes a `bf16` or `f16`.
 ///
 /// A step of `1e-3` on a `bf16` weight of 1.0 is less than half a unit in the last place: rounded to
-/// nearest it changes nothing, however often it is repeated. The other ways keep what rounding
+/// nearest it changes nothing, however often it is repeated. The other variants keep what rounding
 /// would lose. For `f32` and `f64` parameters only `Kahan` does anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -75,8 +75,10 @@ impl Storage {
         let chosen = self.slots.iter().rev().find(|(slot, _)| slot == name);
         let precision = match (chosen, kind) {
             (Some((_, precision)), _) => *precision,
-            (None, SlotKind::Point) => Precision::Full,
-            (None, SlotKind::Signed | SlotKind::Unsigned) => self.state.precision,
+            (None, SlotKind::Iterate) => Precision::Full,
+            (None, SlotKind::Signed | SlotKind::Unsigned | SlotKind::Input(_)) => {
+                self.state.precision
+            }
         };
         let policy = StatePolicy { precision, ..self.state };
         // the precision was checked when it was chosen

@@ -4,7 +4,7 @@ use super::algebra::update;
 use super::layout::{Layout, Segment};
 use super::source::Source;
 use crate::error::Result;
-use crate::kernel::pages::Buffer;
+use crate::kernel::huge_pages::Buffer;
 use crate::numeric::{Element, Real};
 use crate::params::{Generate, GradVisitor, Gradients, ParamVisitor, Parameters};
 use crate::state::{Lookup, Record, StateTensor};

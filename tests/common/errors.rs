@@ -136,7 +136,7 @@ pub fn errors_change_nothing<U: Subject>() {
         let grads = gradients(9, params);
         copy.step(params, &grads)
     });
-    if U::TWO_POINTS {
+    if U::HAS_EVAL_MODE {
         wrong.push("call `train` before `step`", |opt, params| {
             let before = params.clone();
             opt.eval(params)?;

@@ -11,6 +11,18 @@ use eigenstep::optim::{
 use eigenstep::params::{GradVisitor, Gradients, ParamVisitor, Parameters};
 use eigenstep::quant::Precision;
 
+#[path = "compositions.rs"]
+mod compositions;
+
+/// Every optimizer by its name.
+#[allow(unused_imports)]
+pub mod named {
+    pub use super::compositions::*;
+    pub use eigenstep::prelude::*;
+}
+#[allow(unused_imports)]
+pub(crate) use compositions::for_each_composition;
+
 pub type Opt<U, T> = Optim<<U as Subject>::Method<T>, T>;
 
 /// A configuration that the list of promises can be run for.
@@ -18,7 +30,7 @@ pub trait Subject: Hyperparameters {
     /// What runs it.
     type Method<T: Element>: MethodFor<T, Config = Self>;
     /// Whether training and evaluation happen at different points.
-    const TWO_POINTS: bool;
+    const HAS_EVAL_MODE: bool;
 
     /// The default, but for intervals too long for a test.
     fn subject() -> Self;
@@ -30,9 +42,9 @@ pub trait Subject: Hyperparameters {
 
 macro_rules! rule {
     ($rule:ident) => {
-        impl Subject for eigenstep::prelude::$rule {
+        impl Subject for named::$rule {
             type Method<T: Element> = Elementwise<Self>;
-            const TWO_POINTS: bool = <Self as Rule>::TWO_POINTS;
+            const HAS_EVAL_MODE: bool = <Self as Rule>::HAS_EVAL_MODE;
 
             fn subject() -> Self {
                 Self::default()
@@ -47,12 +59,13 @@ macro_rules! rule {
     };
 }
 eigenstep::for_each_first_order!(rule);
+compositions::for_each_composition!(rule);
 
 macro_rules! matrix_method {
     ($method:ident) => {
         impl Subject for eigenstep::prelude::$method {
             type Method<T: Element> = Blocked<Self>;
-            const TWO_POINTS: bool = false;
+            const HAS_EVAL_MODE: bool = false;
 
             fn subject() -> Self {
                 let mut method = Self::default();
@@ -71,9 +84,9 @@ macro_rules! matrix_method {
             }
             fn slots() -> Vec<Slot> {
                 let method = Self::default();
-                let filter = method.filter().map(|filter| Slot::signed(filter.slot));
+                let filter = method.grad_ema().map(|filter| Slot::signed(filter.slot));
                 let blocks = method.block_slots().iter().map(|slot| Slot::signed(slot));
-                let slots = <<Self as MatrixMethod>::Plain as Rule>::SLOTS.iter().copied();
+                let slots = <<Self as MatrixMethod>::Fallback as Rule>::SLOTS.iter().copied();
                 filter.into_iter().chain(blocks).chain(slots).collect()
             }
             fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
@@ -89,18 +102,18 @@ macro_rules! windowed {
     ($method:ident) => {
         impl Subject for eigenstep::prelude::$method {
             type Method<T: Element> = Vectored<Self>;
-            const TWO_POINTS: bool = false;
+            const HAS_EVAL_MODE: bool = false;
 
             fn subject() -> Self {
                 let mut method = Self::default();
                 // windows that fill, damping well above what f32 rounds away
-                for (name, value) in [("window", 4.0), ("damp", 0.1), ("eps", 0.1)] {
+                for (name, value) in [("window", 4.0), ("damping", 0.1), ("eps", 0.1)] {
                     let _ = method.set_option(name, value);
                 }
                 method
             }
             fn slots() -> Vec<Slot> {
-                vec![Slot::signed("momentum")]
+                vec![Slot::signed("momentum_buffer")]
             }
             fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
                 self.build()
@@ -114,7 +127,7 @@ macro_rules! error_feedback {
     ($method:ident) => {
         impl Subject for eigenstep::prelude::$method {
             type Method<T: Element> = Vectored<Self>;
-            const TWO_POINTS: bool = false;
+            const HAS_EVAL_MODE: bool = false;
 
             fn subject() -> Self {
                 let selection = Selection::TopK { density: 0.5 };

@@ -229,7 +229,7 @@ fn every_optimizer_takes_an_estimate() {
         opt.with_state_precision(Precision::INT8_LINEAR).unwrap()
     });
     let shampoo = || Shampoo {
-        base: Sgd { lr: 1e-3, ..Sgd::default() },
+        inner: Sgd { lr: 1e-3, ..Sgd::default() },
         storage: FactorStorage::EIGEN4,
         update_factors_every: 1,
         update_roots_every: 1,

@@ -11,7 +11,7 @@ use eigenstep::prelude::*;
 use eigenstep::second_order::factor::RootSolver;
 use eigenstep::second_order::{
     Descent, Exponent, Exponents, Graft, GraftMoment, LrAdjustment, Norm, Orthogonalization,
-    Statistic, SteepestDescent, View,
+    Reshape, Statistic, SteepestDescent,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -32,8 +32,8 @@ pub fn run(case: &Value) -> Outcome {
         _ => DecaySchedule::WithLr,
     };
     // L2 acts on the gradient, all others behind the direction
-    let gradient_decay = if kind == "l2" { weight_decay } else { 0.0 };
-    let weight_decay = weight_decay - gradient_decay;
+    let l2 = if kind == "l2" { weight_decay } else { 0.0 };
+    let weight_decay = weight_decay - l2;
     let averaging = match (options.get("gpa_eval_interp"), options.get("schedule_free_lr_power")) {
         (Some(x), _) => Some(Averaging::Constant(json::number(x)?)),
         (_, Some(r)) => Some(Averaging::ScheduleFree { lr_power: json::number(r)? }),
@@ -45,7 +45,7 @@ pub fn run(case: &Value) -> Outcome {
             let [gpa, free] = interp.map(|name| options.get(name));
             let train_interp = gpa.or(free).ok_or_else(|| fail("no point to train at"))?;
             let train_interp = json::number(train_interp)?;
-            let base = PrimalAveraging {
+            let inner = PrimalAveraging {
                 lr,
                 averaging,
                 train_interp,
@@ -53,22 +53,22 @@ pub fn run(case: &Value) -> Outcome {
                 decay,
                 ..PrimalAveraging::default()
             };
-            with_base(case, base, gradient_decay, lrs, options, AVERAGED)
+            with_inner(case, inner, l2, lrs, options, AVERAGED)
         }
         None => {
             let momentum = options.number_or("momentum", 0.0)?;
             let dampening = options.number_or("dampening", 0.0)?;
             let nesterov = options.flag("nesterov");
-            let base = Descent { lr, momentum, dampening, nesterov, weight_decay, decay };
-            with_base(case, base, gradient_decay, lrs, options, EXACT)
+            let inner = Descent { lr, momentum, dampening, nesterov, weight_decay, decay };
+            with_inner(case, inner, l2, lrs, options, EXACT)
         }
     }
 }
 
-fn with_base<U: Rule + Default>(
+fn with_inner<U: Rule + Default>(
     case: &Value,
-    base: U,
-    gradient_decay: f64,
+    inner: U,
+    l2: f64,
     lrs: Option<Vec<f64>>,
     mut options: Options<'_>,
     tolerance: Tolerance,
@@ -110,14 +110,8 @@ fn with_base<U: Rule + Default>(
                     adjust_lr: LrAdjustment::None,
                 }
             };
-            let method = SteepestDescent {
-                base,
-                norm,
-                filter_beta,
-                filter_weight,
-                bias_correction,
-                gradient_decay,
-            };
+            let method =
+                SteepestDescent { inner, norm, filter_beta, filter_weight, bias_correction, l2 };
             options.finish()?;
             steps(case, method, lrs, tolerance)
         }
@@ -132,8 +126,8 @@ fn with_base<U: Rule + Default>(
                 filter_beta,
                 filter_weight,
                 bias_correction,
-                gradient_decay,
-                ..shampoo(base, kind, &mut options)?
+                l2,
+                ..shampoo(inner, kind, &mut options)?
             };
             options.finish()?;
             steps(case, method, lrs, tolerance)
@@ -142,7 +136,7 @@ fn with_base<U: Rule + Default>(
 }
 
 fn shampoo<U: Rule + Default>(
-    base: U,
+    inner: U,
     kind: &str,
     options: &mut Options<'_>,
 ) -> Outcome<Shampoo<U>> {
@@ -153,9 +147,9 @@ fn shampoo<U: Rule + Default>(
     };
     let distributed = Shampoo::distributed();
     let mut pipeline = distributed.pipeline;
-    pipeline.view = match limit(options, "target_parameter_dimensionality")? {
-        usize::MAX => View::AsIs,
-        dims => View::Merged { dims },
+    pipeline.reshape = match limit(options, "target_parameter_dimensionality")? {
+        usize::MAX => Reshape::AsIs,
+        dims => Reshape::Merged { dims },
     };
     let every = options.count("precondition_frequency")? as u64;
     let start = options.number("start_preconditioning_step")?;
@@ -165,7 +159,7 @@ fn shampoo<U: Rule + Default>(
         relative: options.number_or("rel_epsilon", 0.0)?,
     };
     Ok(Shampoo {
-        base,
+        inner,
         pipeline,
         storage: distributed.storage,
         statistic: distributed.statistic,
@@ -183,7 +177,7 @@ fn shampoo<U: Rule + Default>(
         graft: graft(options)?,
         filter_beta: distributed.filter_beta,
         filter_weight: None,
-        gradient_decay: 0.0,
+        l2: 0.0,
         start: if start < 0.0 { every } else { start as u64 },
         update_factors_every: 1,
         update_roots_every: every,

@@ -175,14 +175,14 @@ pub fn quantized_shampoo(case: &Value) -> Outcome {
     let tolerance = Tolerance { rtol: 1e-8, atol };
     match options.text("base") {
         "sgdm" => {
-            let base = Sgd { lr, momentum, nesterov, weight_decay, ..Sgd::default() };
-            let method = shampoo(base, matrix_eps, start, &mut options)?;
+            let inner = Sgd { lr, momentum, nesterov, weight_decay, ..Sgd::default() };
+            let method = shampoo(inner, matrix_eps, start, &mut options)?;
             options.finish()?;
             run(case, method, tolerance, |_, _| 0.0)
         }
         "adamw" => {
-            let base = AdamW { lr, betas, eps, weight_decay, ..AdamW::default() };
-            let method = shampoo(base, matrix_eps, start, &mut options)?;
+            let inner = AdamW { lr, betas, eps, weight_decay, ..AdamW::default() };
+            let method = shampoo(inner, matrix_eps, start, &mut options)?;
             options.finish()?;
             run(case, method, tolerance, |_, _| 0.0)
         }
@@ -191,7 +191,7 @@ pub fn quantized_shampoo(case: &Value) -> Outcome {
 }
 
 fn shampoo<U: Rule + Default>(
-    base: U,
+    inner: U,
     matrix_eps: f64,
     start: u64,
     options: &mut Options<'_>,
@@ -221,7 +221,7 @@ fn shampoo<U: Rule + Default>(
         (_, false) => FactorStorage::Eigen,
     };
     Ok(Shampoo {
-        base,
+        inner,
         storage,
         factor_beta: options.number("stat_decay")?,
         initial: matrix_eps,

@@ -3,7 +3,7 @@
 use super::compare::Tolerance;
 use super::kernels::config;
 use super::{Outcome, fail, json};
-use eigenstep::linalg::{self, CoupledNewton, Damping, InverseRoot, Kronecker, NewtonSchulz};
+use eigenstep::linalg::{self, CoupledNewton, Damping, InverseRoot, KroneckerFit, NewtonSchulz};
 use ndarray::Array2;
 use serde_json::Value;
 
@@ -119,12 +119,12 @@ pub fn kronecker(input: &Value) -> Outcome {
     let grads: Vec<_> = json::list(input, "input")?.iter().map(matrix).collect::<Outcome<_>>()?;
     let views: Vec<_> = grads.iter().map(|g| g.view()).collect();
 
-    let shampoo = Kronecker::shampoo_squared(&views)?;
+    let shampoo = KroneckerFit::shampoo_squared(&views)?;
     let left = &shampoo.left * shampoo.right.diag().sum();
     close(KERNEL, "left", &left, &matrix_at(expect, "left")?)?;
     close(KERNEL, "right", &shampoo.right, &matrix_at(expect, "right")?)?;
     close(KERNEL, "shampoo2", &shampoo.to_dense(), &matrix_at(expect, "shampoo2")?)?;
-    let best = Kronecker::best(&views, 10_000, 1e-15)?;
+    let best = KroneckerFit::best(&views, 10_000, 1e-15)?;
     close(KERNEL, "optimal_rank1", &best.to_dense(), &matrix_at(expect, "optimal_rank1")?)?;
     for (key, product) in [("cosine_shampoo2_H", &shampoo), ("cosine_optimal_H", &best)] {
         let expected = json::number(json::field(expect, key)?)?;

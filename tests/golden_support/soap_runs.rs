@@ -4,7 +4,7 @@ use super::compare::Tolerance;
 use super::matrix_runs::{Options, run};
 use super::{Outcome, fail, json, skip};
 use eigenstep::prelude::*;
-use eigenstep::second_order::View;
+use eigenstep::second_order::Reshape;
 use eigenstep::second_order::soap::{BasisSolver, SoapOrder};
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ pub fn soap(case: &Value) -> Outcome {
         shampoo_beta: shampoo_beta.filter(|beta| *beta >= 0.0).unwrap_or(betas.1),
         update_basis_every: every as u64,
         max_dim,
-        view: if merges { View::Leading } else { View::AsIs },
+        reshape: if merges { Reshape::Leading } else { Reshape::AsIs },
         precondition_1d: options.flag("precondition_1d"),
         normalize_grads: options.flag("normalize_grads"),
         ..default
@@ -66,7 +66,8 @@ pub fn fb_soap(case: &Value) -> Outcome {
     let bias_correction = bias_correction.unwrap_or(true);
     let block_dim = options.count("max_preconditioner_dim")?;
     let target = options.number_or("target_parameter_dimensionality", 1.0)?;
-    let view = if target.is_finite() { View::Merged { dims: target as usize } } else { View::AsIs };
+    let reshape =
+        if target.is_finite() { Reshape::Merged { dims: target as usize } } else { Reshape::AsIs };
     let solver = match options.text("eig") {
         "qr" => BasisSolver::Qr {
             max_iterations: options.number_or("qr_max_iterations", 1.0)? as usize,
@@ -82,7 +83,7 @@ pub fn fb_soap(case: &Value) -> Outcome {
         update_basis_every: every as u64,
         ignored: ignored(options.get("ignored_basis_change_dims"))?,
         max_dim: usize::MAX >> 11,
-        view,
+        reshape,
         block_dim: Some(block_dim),
         precondition_1d: true,
         ..Soap::with_inner(AdamW {

@@ -63,7 +63,7 @@ fn sparse(selection: Option<Selection>) -> Compression {
 
 pub fn mfac(case: &Value) -> Outcome {
     let mut options = Options::new(case)?;
-    let (base, gradient_decay) = base(&mut options)?;
+    let (base, l2) = base(&mut options)?;
     let compression = match options.get("rank") {
         Some(rank) => {
             if options.number_or("eps", 1e-8)? != 1e-8 {
@@ -78,17 +78,16 @@ pub fn mfac(case: &Value) -> Outcome {
         "count" => Normalization::Count,
         _ => Normalization::Window,
     };
-    let (damp, window) = (options.number("damp")?, options.count("window")?);
+    let (damping, window) = (options.number("damp")?, options.count("window")?);
     options.finish()?;
-    let tolerance = if damp <= 1e-6 { SMALL_DAMPING } else { TOLERANCE };
-    let method =
-        MFac { base, window, damp, normalization, gradient_decay, compression, ..MFac::default() };
+    let tolerance = if damping <= 1e-6 { SMALL_DAMPING } else { TOLERANCE };
+    let method = MFac { base, window, damping, normalization, l2, compression, ..MFac::default() };
     run(case, method, tolerance)
 }
 
 pub fn ggt(case: &Value) -> Outcome {
     let mut options = Options::new(case)?;
-    let (base, gradient_decay) = base(&mut options)?;
+    let (base, l2) = base(&mut options)?;
     let compression = sparse(selection(&mut options)?);
     let form = match options.text("form") {
         "newest" => GgtForm::Newest,
@@ -98,18 +97,8 @@ pub fn ggt(case: &Value) -> Outcome {
     let (eps, jitter) = (options.number("eps")?, options.number("jitter")?);
     let window = options.count("window")?;
     options.finish()?;
-    let method = Ggt {
-        base,
-        window,
-        beta1,
-        beta2,
-        eps,
-        jitter,
-        form,
-        gradient_decay,
-        compression,
-        ..Ggt::default()
-    };
+    let method =
+        Ggt { base, window, beta1, beta2, eps, jitter, form, l2, compression, ..Ggt::default() };
     run(case, method, TOLERANCE)
 }
 
@@ -285,7 +274,7 @@ pub fn mfac_product(case: &Value) -> Outcome {
     let (input, config) = (json::field(case, "input")?, json::field(case, "config")?);
     let expect = json::field(case, "expect")?;
     let (capacity, dim) = (json::count(config, "window")?, json::count(config, "dim")?);
-    let damp = json::number(json::field(config, "damp")?)?;
+    let damping = json::number(json::field(config, "damp")?)?;
     let window = window(&rows(input, "grads_in_order_of_insertion")?, capacity, dim);
     let v = json::numbers(json::field(input, "v")?)?;
     let gram: Vec<f64> =
@@ -294,13 +283,13 @@ pub fn mfac_product(case: &Value) -> Outcome {
     for (key, normalization) in
         [("product", Normalization::Window), ("product_count_normalised", Normalization::Count)]
     {
-        let product = Fisher { damp, normalization }.apply(&window, &v)?;
+        let product = Fisher { damping, normalization }.apply(&window, &v)?;
         let expected = json::numbers(json::field(expect, key)?)?;
         let size = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
         // the general form subtracts: the reference itself holds to 1e-6
         Tolerance { rtol: 1e-6, atol: 1e-8 * size }.slice(key, &product, &expected)?;
     }
-    recursion(&gram, &window.products::<[f64]>(&v), capacity, damp, expect)
+    recursion(&gram, &window.products::<[f64]>(&v), capacity, damping, expect)
 }
 
 /// Section 3.2 of the paper: D, its denominators, B and the coefficients of the product.
@@ -309,10 +298,10 @@ pub fn mfac_product(case: &Value) -> Outcome {
     clippy::needless_range_loop,
     reason = "the indices are those of the equations"
 )]
-fn recursion(gram: &[f64], products: &[f64], m: usize, damp: f64, expect: &Value) -> Outcome {
+fn recursion(gram: &[f64], products: &[f64], m: usize, damping: f64, expect: &Value) -> Outcome {
     let n = m as f64;
     let mut w: Vec<Vec<f64>> =
-        gram.chunks(m).map(|row| row.iter().map(|x| x / damp).collect()).collect();
+        gram.chunks(m).map(|row| row.iter().map(|x| x / damping).collect()).collect();
     let mut d = vec![vec![0.0; m]; m];
     for i in 0..m {
         d[i][i..].copy_from_slice(&w[i][i..]);
@@ -325,14 +314,14 @@ fn recursion(gram: &[f64], products: &[f64], m: usize, damp: f64, expect: &Value
     let denominators: Vec<f64> = (0..m).map(|i| n + d[i][i]).collect();
     let mut b = vec![vec![0.0; m]; m];
     for i in 0..m {
-        b[i][i] = 1.0 / damp;
+        b[i][i] = 1.0 / damping;
         for j in 0..i {
             for k in 0..m {
                 b[i][k] -= d[j][i] / denominators[j] * b[j][k];
             }
         }
     }
-    let mut q: Vec<f64> = (0..m).map(|i| products.get(i).map_or(0.0, |x| x / damp)).collect();
+    let mut q: Vec<f64> = (0..m).map(|i| products.get(i).map_or(0.0, |x| x / damping)).collect();
     for i in 0..m {
         for j in i + 1..m {
             q[j] -= q[i] / denominators[i] * d[i][j];
@@ -340,7 +329,7 @@ fn recursion(gram: &[f64], products: &[f64], m: usize, damp: f64, expect: &Value
     }
     let coefficients: Vec<f64> =
         (0..m).map(|k| (0..m).map(|i| q[i] / denominators[i] * b[i][k]).sum()).collect();
-    let loose = Tolerance { rtol: 1e-5, atol: 1e-9 / damp };
+    let loose = Tolerance { rtol: 1e-5, atol: 1e-9 / damping };
     loose.slice("d_upper", &d.concat(), &rows(expect, "d_upper")?.concat())?;
     loose.slice(
         "denominators",

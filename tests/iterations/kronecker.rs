@@ -1,6 +1,6 @@
 use crate::linalg_checks::{norm, random};
 use crate::{cases, close, message};
-use eigenstep::linalg::{Kronecker, svd};
+use eigenstep::linalg::{KroneckerFit, svd};
 use ndarray::{Array2, ArrayView2, array};
 use proptest::prelude::*;
 
@@ -40,7 +40,7 @@ proptest! {
         let h = second_moment(&grads);
         let r = rearranged(&h, (m, n));
         let grads = views(&grads);
-        let shampoo = Kronecker::shampoo_squared(&grads).unwrap();
+        let shampoo = KroneckerFit::shampoo_squared(&grads).unwrap();
         // one step of power iteration from the identity, on either side
         let flat = |a: Array2<f64>| {
             Array2::from_shape_vec((a.len(), 1), a.iter().copied().collect()).unwrap()
@@ -52,7 +52,7 @@ proptest! {
         // the best one is the leading pair of singular vectors
         let (u, s, vt) = svd(&r).unwrap();
         let gap = s.get(1).map_or(0.0, |x| x / s[0]);
-        let best = Kronecker::best(&grads, 20_000, 1e-11).unwrap();
+        let best = KroneckerFit::best(&grads, 20_000, 1e-11).unwrap();
         if gap < 0.99 {
             let leading = &u.column(0).insert_axis(ndarray::Axis(1))
                 * &vt.row(0).insert_axis(ndarray::Axis(0)) * s[0];
@@ -74,14 +74,14 @@ proptest! {
         let grads = [g.view()];
         let h = second_moment(std::slice::from_ref(&g));
         for product in [
-            Kronecker::shampoo_squared(&grads).unwrap(),
-            Kronecker::best(&grads, 100, 1e-12).unwrap(),
+            KroneckerFit::shampoo_squared(&grads).unwrap(),
+            KroneckerFit::best(&grads, 100, 1e-12).unwrap(),
         ] {
             close(&product.to_dense(), &h, 1e-12);
             prop_assert!((product.cosine(&grads).unwrap() - 1.0).abs() <= 1e-12);
         }
         let single = g.mapv(|x| x as f32);
-        let product = Kronecker::best(&[single.view()], 100, 1e-5).unwrap();
+        let product = KroneckerFit::best(&[single.view()], 100, 1e-5).unwrap();
         close(&product.to_dense(), &h, 1e-4);
     }
 }
@@ -89,22 +89,22 @@ proptest! {
 #[test]
 fn wrong_input() {
     let none: [ArrayView2<'_, f64>; 0] = [];
-    let found = message(Kronecker::shampoo_squared(&none));
+    let found = message(KroneckerFit::shampoo_squared(&none));
     assert_eq!(found, "Kronecker product of a 0 x 0 matrix: there are no gradients");
     let (a, b, zero) = (array![[1.0, 2.0]], array![[1.0], [2.0]], Array2::<f64>::zeros((1, 2)));
-    let found = message(Kronecker::best(&[a.view(), b.view()], 10, 0.0));
+    let found = message(KroneckerFit::best(&[a.view(), b.view()], 10, 0.0));
     assert!(found.ends_with("all gradients must have the same shape"), "{found}");
-    let found = message(Kronecker::shampoo_squared(&[zero.view(), zero.view()]));
+    let found = message(KroneckerFit::shampoo_squared(&[zero.view(), zero.view()]));
     assert!(found.ends_with("all gradients are zero"), "{found}");
     let nan = array![[f64::NAN, 0.0]];
-    let found = message(Kronecker::best(&[nan.view()], 10, 0.0));
+    let found = message(KroneckerFit::best(&[nan.view()], 10, 0.0));
     assert!(found.ends_with("it holds a NaN or an infinity"), "{found}");
     let grads = [random::<f64>(3, 3, 1), random(3, 3, 2)];
-    let found = message(Kronecker::best(&views(&grads), 1, 0.0));
+    let found = message(KroneckerFit::best(&views(&grads), 1, 0.0));
     assert!(found.ends_with("the iteration did not converge"), "{found}");
-    let product = Kronecker { left: Array2::eye(2), right: Array2::eye(2) };
+    let product = KroneckerFit { left: Array2::eye(2), right: Array2::eye(2) };
     let found = message(product.cosine(&[a.view()]));
     assert!(found.ends_with("must have the order of the rows"), "{found}");
-    let flat = Kronecker { left: Array2::zeros((1, 1)), right: Array2::eye(2) };
+    let flat = KroneckerFit { left: Array2::zeros((1, 1)), right: Array2::eye(2) };
     assert!(message(flat.cosine(&[a.view()])).ends_with("a norm is 0 or too large"));
 }

@@ -69,8 +69,8 @@ proptest! {
             close(&schedule.orthogonalize(&(&g * scale)).unwrap(), &found, 1e-11);
             // orthogonal equivariance and transposition
             let (left, right) = (orthogonal(m, seed ^ 1), orthogonal(n, seed ^ 2));
-            let turned = schedule.orthogonalize(&left.dot(&g).dot(&right)).unwrap();
-            close(&turned, &left.dot(&found).dot(&right), 1e-11);
+            let rotated = schedule.orthogonalize(&left.dot(&g).dot(&right)).unwrap();
+            close(&rotated, &left.dot(&found).dot(&right), 1e-11);
             let transposed = schedule.orthogonalize(&g.t()).unwrap();
             if m == n {
                 close(&transposed, &found.t().to_owned(), 1e-11);

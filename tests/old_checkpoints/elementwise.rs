@@ -2,7 +2,7 @@
 
 use crate::fixture::{Match::Bits, cases};
 use crate::run::{SMALL, single, training};
-use eigenstep::first_order::Projected;
+use eigenstep::constrained::Projected;
 use eigenstep::prelude::*;
 
 cases! {
@@ -46,7 +46,7 @@ cases! {
     classp, Bits => single(SMALL, Classp { lr: 0.02, ..Classp::default() }.build().unwrap());
     projected, Bits => {
         let rule = AdamW { lr: 0.05, ..AdamW::default() };
-        let projected = Projected { lower: -0.5, upper: 0.75, ..Projected::new(rule) };
+        let projected = Projected { lower: -0.5, upper: 0.75, ..Projected::with_inner(rule) };
         single(SMALL, projected.build().unwrap())
     };
 }

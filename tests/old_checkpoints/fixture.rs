@@ -49,8 +49,32 @@ pub(crate) use cases;
 
 /// The content of a dict in today's terms: where a later version renames keys or adds scalars, this
 /// function translates what an older version has saved.
-fn canonical(dict: StateDict) -> StateDict {
+fn canonical(mut dict: StateDict) -> StateDict {
+    if dict.version == 1 {
+        let now = |key: &String| renamed(&dict.optimizer, key);
+        dict.scalars = dict.scalars.iter().map(|(key, x)| (now(key), x.clone())).collect();
+        dict.tensors = dict.tensors.iter().map(|(key, x)| (now(key), x.clone())).collect();
+        dict.version = StateDict::VERSION;
+    }
     dict
+}
+
+/// The key in version 2 of a key in version 1.
+fn renamed(optimizer: &str, key: &str) -> String {
+    let of_direction = !["Shampoo", "SteepestDescent", "Soap"].contains(&optimizer);
+    let key = match key.strip_prefix("state.").filter(|_| of_direction) {
+        // the momentum of these was called by the name of the option
+        Some(slot) if slot.ends_with(".momentum") || slot.contains(".momentum.") => {
+            key.replace(".momentum", ".momentum_buffer")
+        }
+        _ => key.to_owned(),
+    };
+    let windowed = ["MFac", "Ggt"].contains(&optimizer);
+    let key = match key.strip_suffix(".damp").filter(|_| windowed) {
+        Some(group) => format!("{group}.damping"),
+        None => key.replace(".damp_relative", ".damping_relative"),
+    };
+    key.replace(".rest_", ".fallback_").replace(".gradient_decay", ".l2")
 }
 
 fn folder() -> PathBuf {

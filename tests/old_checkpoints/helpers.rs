@@ -5,10 +5,10 @@ use crate::run::{
     Run, SMALL, Tensors, Training, Tree, array, gradients, load_tree, save_tree, single,
 };
 use eigenstep::Result;
+use eigenstep::curvature::LayerPreconditioner;
 use eigenstep::gradient::{GradScaler, LossScaling, NormGuard, NormLimit};
 use eigenstep::prelude::*;
 use eigenstep::schedule::{PlateauScheduler, ReduceOnPlateau};
-use eigenstep::second_order::LayerPreconditioner;
 use ndarray::{Array2, Ix2};
 
 /// Takes the optimizer's steps, or changes it after them.

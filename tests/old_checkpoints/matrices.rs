@@ -8,12 +8,12 @@ use eigenstep::second_order::soap::{BasisStorage, Sides};
 use eigenstep::second_order::{Descent, Graft};
 
 /// Roots within a few steps, and a ridge well above what `f32` rounds away.
-fn shampoo<U>(base: U) -> Shampoo<U>
+fn shampoo<U>(inner: U) -> Shampoo<U>
 where
     Shampoo<U>: Default,
 {
     Shampoo {
-        base,
+        inner,
         damping: Damping::relative(0.01),
         update_factors_every: 1,
         update_roots_every: 2,
@@ -68,8 +68,8 @@ cases! {
         single(SMALL, Muon { lr: 0.02, ..Muon::default() }.build().unwrap())
     };
     steepest_descent, Close(1e-5) => {
-        let base = Descent { lr: 0.02, momentum: 0.5, ..Descent::default() };
-        single(SMALL, SteepestDescent { base, ..SteepestDescent::default() }.build().unwrap())
+        let inner = Descent { lr: 0.02, momentum: 0.5, ..Descent::default() };
+        single(SMALL, SteepestDescent { inner, ..SteepestDescent::default() }.build().unwrap())
     };
     galore, Close(1e-5) => {
         let method = GaLore { rank: 3, update_proj_gap: 2, ..GaLore::default() };

@@ -9,17 +9,17 @@ use eigenstep::prelude::*;
 cases! {
     mfac_dense, Close(1e-5) => {
         let base = Momentum { lr: 0.01, momentum: 0.9, ..Momentum::default() };
-        let opt = MFac { base, window: 4, damp: 0.1, ..MFac::default() }.build().unwrap();
+        let opt = MFac { base, window: 4, damping: 0.1, ..MFac::default() }.build().unwrap();
         single(SMALL, opt.with_group(Select::name("*.bias"), |group| group.base.lr = 0.02).unwrap())
     };
     mfac_sparse, Close(1e-5) => {
-        single(SMALL, MFac { window: 4, damp: 0.1, ..MFac::sparse(0.1) }.build().unwrap())
+        single(SMALL, MFac { window: 4, damping: 0.1, ..MFac::sparse(0.1) }.build().unwrap())
     };
     ggt, Close(1e-5) => {
         single(SMALL, Ggt { window: 4, eps: 0.1, ..Ggt::default() }.build().unwrap())
     };
     mfac_low_rank, Close(1e-5) => {
-        single(SMALL, MFac { window: 4, damp: 0.1, ..MFac::low_rank(2) }.build().unwrap())
+        single(SMALL, MFac { window: 4, damping: 0.1, ..MFac::low_rank(2) }.build().unwrap())
     };
     micro_adam, Bits => {
         single(SMALL, MicroAdam { lr: 0.02, window: 4, ..MicroAdam::default() }.build().unwrap())
@@ -38,7 +38,7 @@ cases! {
     };
     feedback_shampoo, Close(1e-5) => {
         let method = Shampoo {
-            base: Sgd { lr: 0.02, ..Sgd::default() },
+            inner: Sgd { lr: 0.02, ..Sgd::default() },
             damping: Damping::relative(0.01),
             update_factors_every: 1,
             update_roots_every: 2,

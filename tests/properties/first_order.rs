@@ -258,8 +258,8 @@ proptest! {
                     };
                     let config = $rule::default();
                     let expected = path(&config, &w, &grads).pop().unwrap();
-                    let turned: Vec<_> = grads.iter().map(|g| rotate(g)).collect();
-                    let found = path(&config, &rotate(&w), &turned).pop().unwrap();
+                    let rotated: Vec<_> = grads.iter().map(|g| rotate(g)).collect();
+                    let found = path(&config, &rotate(&w), &rotated).pop().unwrap();
                     prop_assert_eq!(&found, &rotate(&expected), "{}", $rule::NAME);
                     let at = shift % w.len();
                     let part = |from: usize, to: usize| {

@@ -13,7 +13,10 @@ fn grads() -> impl Strategy<Value = Vec<Vec<f64>>> {
 
 fn unbounded_is_the_rule<R: Rule>(rule: &R, grads: &[Vec<f64>]) {
     let start = [0.7, -0.2, 0.0];
-    assert_eq!(path(&Projected::new(rule.clone()), &start, grads), path(rule, &start, grads));
+    assert_eq!(
+        path(&Projected::with_inner(rule.clone()), &start, grads),
+        path(rule, &start, grads)
+    );
 }
 
 proptest! {
@@ -32,7 +35,7 @@ proptest! {
     #[test]
     fn every_step_is_a_step_and_a_clamp(grads in grads(), lower in -1.0..0.0f64, upper in 0.0..1.0f64) {
         let rule = Adam { lr: 0.3, amsgrad: true, bias_correction: false, ..Adam::default() };
-        let config = Projected { lower, upper, ..Projected::new(rule.clone()) };
+        let config = Projected { lower, upper, ..Projected::with_inner(rule.clone()) };
         let (mut plain, mut bounded) = (rule.build().unwrap(), config.build().unwrap());
         let (mut a, mut b) = ([0.7, -0.2, 0.0], [0.7, -0.2, 0.0]);
         for g in &grads {
@@ -47,20 +50,23 @@ proptest! {
 #[test]
 fn bounds_that_contradict_each_other_and_two_points_are_refused() {
     let text = |outcome: Result<()>| outcome.unwrap_err().to_string();
-    let config = Projected { lower: 1.0, upper: 0.0, ..Projected::new(Sgd::default()) };
+    let config = Projected { lower: 1.0, upper: 0.0, ..Projected::with_inner(Sgd::default()) };
     assert_eq!(text(config.validate()), "Projected: `upper` must be at least `lower`, 1, got 0");
-    let config = Projected { lower: f64::NAN, ..Projected::new(Sgd::default()) };
+    let config = Projected { lower: f64::NAN, ..Projected::with_inner(Sgd::default()) };
     assert_eq!(text(config.validate()), "Projected: `lower` must be a number, got NaN");
-    let config = Projected::new(ScheduleFreeAdamW::default());
-    assert!(text(config.validate()).starts_with("Projected: `rule` must be a rule with one point"));
-    let config = Projected::new(Sgd { lr: -1.0, ..Sgd::default() });
+    let config = Projected::with_inner(ScheduleFreeAdamW::default());
+    assert!(
+        text(config.validate()).starts_with("Projected: `inner` must be a rule with one point")
+    );
+    let config = Projected::with_inner(Sgd { lr: -1.0, ..Sgd::default() });
     assert!(text(config.validate()).starts_with("Projected: `lr`"));
 }
 
 /// Bounds belong to groups, change by name, and survive saving, infinite ones too.
 #[test]
 fn bounds_are_options_like_others() {
-    let rule = || Projected { lower: 0.0, ..Projected::new(AdamW { lr: 0.5, ..AdamW::default() }) };
+    let rule =
+        || Projected { lower: 0.0, ..Projected::with_inner(AdamW { lr: 0.5, ..AdamW::default() }) };
     let build = || {
         let opt = rule().build::<f64>().unwrap();
         opt.with_group(Select::name("1"), |free| free.lower = f64::NEG_INFINITY).unwrap()
@@ -83,7 +89,7 @@ fn bounds_are_options_like_others() {
 
 #[test]
 fn nan_is_not_hidden() {
-    let config = Projected { lower: 0.0, upper: 1.0, ..Projected::new(Sgd::default()) };
+    let config = Projected { lower: 0.0, upper: 1.0, ..Projected::with_inner(Sgd::default()) };
     let mut opt = config.build::<f32>().unwrap().with_non_finite(NonFinite::Propagate);
     let mut w = array![0.5f32, 0.5];
     opt.step(&mut w, &array![f32::NAN, -1e9]).unwrap();

@@ -105,7 +105,7 @@ impl Sent {
     fn new(selection: Selection, d: usize, window: usize) -> Self {
         let compression =
             Compression::Sparse(SparseConfig { selection, ..SparseConfig::default() });
-        let opt = MFac { window, damp: 1.0, compression, ..MFac::default() }.build().unwrap();
+        let opt = MFac { window, damping: 1.0, compression, ..MFac::default() }.build().unwrap();
         let (w, received) = (Array1::zeros(d), vec![0.0; d]);
         Self { opt: Box::new(opt), w, received, sent: Vec::new(), window }
     }
@@ -158,7 +158,7 @@ fn train(method: MFac, steps: u64, gradient: impl Fn(u64) -> Vec<f64>) -> Vec<f6
 
 fn method() -> MFac {
     let base = Momentum { lr: 0.01, momentum: 0.5, weight_decay: 0.1, ..Momentum::default() };
-    MFac { base, window: 4, damp: 0.01, ..MFac::default() }
+    MFac { base, window: 4, damping: 0.01, ..MFac::default() }
 }
 
 /// I2, S1, L4: what keeps everything is dense M-FAC.
@@ -185,7 +185,7 @@ fn old_messages_are_forgotten() {
         g
     };
     let base = Momentum { lr: 1.0, ..Momentum::default() };
-    let method = MFac { base, ..MFac { window: 4, damp: 0.01, ..MFac::sparse(0.1) } };
+    let method = MFac { base, ..MFac { window: 4, damping: 0.01, ..MFac::sparse(0.1) } };
     let long = train(method.clone(), 11, sparse);
     let shorter = train(method.clone(), 10, sparse);
     // the last four messages alone, and the step that the fourth makes
@@ -241,7 +241,7 @@ fn power_iteration_of_small_rank_and_size() {
 /// A zero gradient does not leave a low-rank window with factors of zero for ever.
 #[test]
 fn low_rank_survives_zero_gradients() {
-    let method = MFac { window: 3, damp: 0.1, ..MFac::low_rank(2) };
+    let method = MFac { window: 3, damping: 0.1, ..MFac::low_rank(2) };
     let start = vector::<f64>(1, 30);
     let w = train(method, 4, |step| if step < 2 { vec![0.0; 30] } else { vector(step, 30) });
     assert!(distance(&w, &start) > 1e-6);
@@ -254,7 +254,7 @@ fn coarse_storage_stays_near() {
         let selection = Selection::BlockTopK { density: 0.2, block: 10 };
         let compression =
             Compression::Sparse(SparseConfig { selection, feedback: true, residual, bf16_values });
-        train(MFac { damp: 1.0, compression, ..method() }, 30, |step| vector(step, 30))
+        train(MFac { damping: 1.0, compression, ..method() }, 30, |step| vector(step, 30))
     };
     let start = vector::<f64>(1, 30);
     let exact = run(ResidualFormat::Full, false);

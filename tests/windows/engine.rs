@@ -39,7 +39,7 @@ fn compressions() -> [Compression; 6] {
 
 fn method(compression: Compression, scope: Scope) -> MFac {
     let base = Momentum { lr: 0.1, momentum: 0.5, ..Momentum::default() };
-    MFac { base, window: 4, damp: 0.1, compression, scope, ..MFac::default() }
+    MFac { base, window: 4, damping: 0.1, compression, scope, ..MFac::default() }
 }
 
 /// Saved in the middle and loaded into a new optimizer, everything goes on bit for bit.
@@ -165,8 +165,8 @@ fn gradient_decay_comes_first() {
     let scopes = [Scope::Model, Scope::Group, Scope::Tensor];
     for (maximize, scope) in [false, true].into_iter().flat_map(|m| scopes.map(|s| (m, s))) {
         let base = Momentum { lr: 0.1, maximize, ..Momentum::default() };
-        let plain = MFac { base, window: 3, damp: 0.1, scope, ..MFac::default() };
-        let mut decayed = MFac { gradient_decay: 0.3, ..plain.clone() }.build::<f64>().unwrap();
+        let plain = MFac { base, window: 3, damping: 0.1, scope, ..MFac::default() };
+        let mut decayed = MFac { l2: 0.3, ..plain.clone() }.build::<f64>().unwrap();
         let mut by_hand = plain.build::<f64>().unwrap();
         let (mut a, mut b) = (Array1::from(vector::<f64>(1, 9)), Array1::from(vector::<f64>(1, 9)));
         for step in 0..5 {
@@ -224,8 +224,8 @@ fn options_that_are_refused() {
             "MFac: `window` must be an integer >= 1, got 0",
         ),
         (
-            refused(MFac { damp: 0.0, ..MFac::default() }),
-            "MFac: `damp` must be finite and > 0, got 0",
+            refused(MFac { damping: 0.0, ..MFac::default() }),
+            "MFac: `damping` must be finite and > 0, got 0",
         ),
         (refused(MFac::low_rank(0)), "MFac: `compression.rank` must be at least 1, got 0"),
         (

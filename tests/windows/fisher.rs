@@ -9,9 +9,9 @@ use ndarray::{Array1, Array2};
 use proptest::prelude::*;
 
 /// `F = λI + (1/n) Σ ggᵀ`, written out.
-fn matrix(gradients: &[Vec<f64>], n: f64, damp: f64) -> Array2<f64> {
+fn matrix(gradients: &[Vec<f64>], n: f64, damping: f64) -> Array2<f64> {
     let d = gradients[0].len();
-    let mut f = Array2::eye(d) * damp;
+    let mut f = Array2::eye(d) * damping;
     for g in gradients {
         for i in 0..d {
             for j in 0..d {
@@ -46,14 +46,14 @@ proptest! {
         let all = gradients::<f64>(seed, filled, d);
         let held = &all[filled.saturating_sub(m)..];
         let scale = held.iter().map(|g| dot(g, g)).sum::<f64>() / m as f64;
-        let damp = scale.max(1e-3) * 10f64.powf(log);
+        let damping = scale.max(1e-3) * 10f64.powf(log);
         let w = window(m, &all);
         let v = vector(seed + 99, d);
         for (normalization, n) in
             [(Normalization::Window, m as f64), (Normalization::Count, held.len() as f64)]
         {
-            let f = matrix(held, n, damp);
-            let fisher = Fisher { damp, normalization };
+            let f = matrix(held, n, damping);
+            let fisher = Fisher { damping, normalization };
             let u = fisher.apply(&w, &v).unwrap();
             prop_assert!(distance(&u, &solve(&f, &v)) < 1e-9);
             let back = f.dot(&Array1::from(u)).to_vec();
@@ -71,7 +71,7 @@ proptest! {
         let mut turned = all.clone();
         turned.rotate_left(turn);
         let v = vector(seed + 50, 20);
-        let fisher = Fisher { damp: 0.1, ..Fisher::default() };
+        let fisher = Fisher { damping: 0.1, ..Fisher::default() };
         let u = fisher.apply(&window(6, &all), &v).unwrap();
         prop_assert!(distance(&fisher.apply(&window(6, &turned), &v).unwrap(), &u) < 1e-12);
     }
@@ -79,16 +79,16 @@ proptest! {
     /// M4, M5: between the steps of the largest and of the smallest curvature; what the window has not
     /// seen is divided by λ.
     #[test]
-    fn bounds(seed in 0u64..1000, m in 1usize..10, damp in 0.01f64..10.0) {
+    fn bounds(seed in 0u64..1000, m in 1usize..10, damping in 0.01f64..10.0) {
         let all = gradients::<f64>(seed, m, 24);
         let w = window(m, &all);
-        let fisher = Fisher { damp, ..Fisher::default() };
+        let fisher = Fisher { damping, ..Fisher::default() };
         let v = vector::<f64>(seed + 77, 24);
         let u = fisher.apply(&w, &v).unwrap();
         let largest = all.iter().map(|g| dot(g, g)).sum::<f64>() / m as f64;
         prop_assert!(dot(&u, &v) > 0.0);
-        prop_assert!(norm(&u) <= norm(&v) / damp * (1.0 + 1e-12));
-        prop_assert!(norm(&u) >= norm(&v) / (damp + largest) * (1.0 - 1e-12));
+        prop_assert!(norm(&u) <= norm(&v) / damping * (1.0 + 1e-12));
+        prop_assert!(norm(&u) >= norm(&v) / (damping + largest) * (1.0 - 1e-12));
         let mut unseen = v;
         for _ in 0..2 {
             let mut basis: Vec<Vec<f64>> = Vec::new();
@@ -106,7 +106,7 @@ proptest! {
                 unseen.iter_mut().zip(b).for_each(|(x, y)| *x -= c * y);
             }
         }
-        let expected: Vec<f64> = unseen.iter().map(|x| x / damp).collect();
+        let expected: Vec<f64> = unseen.iter().map(|x| x / damping).collect();
         prop_assert!(distance(&fisher.apply(&w, &unseen).unwrap(), &expected) < 1e-9);
     }
 
@@ -114,16 +114,16 @@ proptest! {
     #[test]
     fn scales(seed in 0u64..1000, alpha in 1u32..6) {
         let all = gradients::<f64>(seed, 4, 15);
-        let fisher = Fisher { damp: 0.3, ..Fisher::default() };
+        let fisher = Fisher { damping: 0.3, ..Fisher::default() };
         let u = newest(&fisher, &window(4, &all), 15);
         let a = f64::from(alpha);
         let long: Vec<Vec<f64>> =
             all.iter().map(|g| g.iter().map(|x| x * a).collect()).collect();
-        let of_long = newest(&Fisher { damp: 0.3 * a * a, ..fisher }, &window(4, &long), 15);
+        let of_long = newest(&Fisher { damping: 0.3 * a * a, ..fisher }, &window(4, &long), 15);
         let expected: Vec<f64> = u.iter().map(|x| x / a).collect();
         prop_assert!(distance(&of_long, &expected) < 1e-11);
         let wide = window(4 * alpha as usize, &all);
-        let of_wide = newest(&Fisher { damp: 0.3 / a, ..fisher }, &wide, 15);
+        let of_wide = newest(&Fisher { damping: 0.3 / a, ..fisher }, &wide, 15);
         let expected: Vec<f64> = u.iter().map(|x| x * a).collect();
         prop_assert!(distance(&of_wide, &expected) < 1e-11);
     }
@@ -133,17 +133,17 @@ proptest! {
 #[test]
 fn limits() {
     let all = gradients::<f64>(3, 5, 12);
-    let fisher = Fisher { damp: 1e9, ..Fisher::default() };
+    let fisher = Fisher { damping: 1e9, ..Fisher::default() };
     let u: Vec<f64> = newest(&fisher, &window(5, &all), 12).iter().map(|x| x * 1e9).collect();
     assert!(distance(&u, &all[4]) < 1e-7);
     let same = vec![all[0].clone(); 9];
-    let fisher = Fisher { damp: 1e-12, ..Fisher::default() };
+    let fisher = Fisher { damping: 1e-12, ..Fisher::default() };
     let u = newest(&fisher, &window(9, &same), 12);
     // (1/9)·9·ggᵀ: as one gradient
     let expected: Vec<f64> = all[0].iter().map(|x| x / dot(&all[0], &all[0])).collect();
     assert!(distance(&u, &expected) < 1e-9);
     // m = 1
-    let fisher = Fisher { damp: 0.5, ..Fisher::default() };
+    let fisher = Fisher { damping: 0.5, ..Fisher::default() };
     let u = newest(&fisher, &window(1, &all), 12);
     let expected: Vec<f64> = all[4].iter().map(|x| x / (0.5 + dot(&all[4], &all[4]))).collect();
     assert!(distance(&u, &expected) < 1e-14);
@@ -153,22 +153,22 @@ fn limits() {
 /// the newest gradient, and of the published recursion, all in `f32`.
 #[test]
 fn small_damping_in_single_precision() {
-    let (m, d, damp) = (128, 500, 1e-8);
+    let (m, d, damping) = (128, 500, 1e-8);
     let exact = gradients::<f64>(5, m, d);
     let single: Vec<Vec<f32>> =
         exact.iter().map(|g| g.iter().map(|&x| x as f32).collect()).collect();
     let exact: Vec<Vec<f64>> =
         single.iter().map(|g| g.iter().map(|&x| f64::from(x)).collect()).collect();
     // m equations in place of d: the solution lies in the span
-    let truth = newest(&Fisher { damp, ..Fisher::default() }, &window(m, &exact), d);
-    let back = matrix(&exact, m as f64, damp).dot(&Array1::from(truth.clone())).to_vec();
+    let truth = newest(&Fisher { damping, ..Fisher::default() }, &window(m, &exact), d);
+    let back = matrix(&exact, m as f64, damping).dot(&Array1::from(truth.clone())).to_vec();
     assert!(distance(&back, &exact[m - 1]) < 1e-9, "the reference is no solution");
-    let u = newest(&Fisher { damp, ..Fisher::default() }, &window(m, &single), d);
+    let u = newest(&Fisher { damping, ..Fisher::default() }, &window(m, &single), d);
     let wide: Vec<f64> = u.iter().map(|&x| f64::from(x)).collect();
     let ours = distance(&wide, &truth);
-    let published = distance(&recursion(&single, damp as f32), &truth);
+    let published = distance(&recursion(&single, damping as f32), &truth);
     println!(
-        "m = {m}, d = {d}, damp = {damp:e}: relative error {ours:.1e}, recursion {published:.1e}"
+        "m = {m}, d = {d}, damping = {damping:e}: relative error {ours:.1e}, recursion {published:.1e}"
     );
     assert!(ours < 1e-4, "{ours:e}");
     assert!(published > 1.0, "the recursion is no longer wrong: {published:e}");
@@ -181,23 +181,23 @@ fn dependent_gradients_in_single_precision() {
     let single = gradients::<f32>(6, m, d);
     let exact: Vec<Vec<f64>> =
         single.iter().map(|g| g.iter().map(|&x| f64::from(x)).collect()).collect();
-    for damp in [1e-5, 1e-8] {
-        let fisher = Fisher { damp, ..Fisher::default() };
-        let truth = solve(&matrix(&exact, m as f64, damp), &exact[m - 1]);
+    for damping in [1e-5, 1e-8] {
+        let fisher = Fisher { damping, ..Fisher::default() };
+        let truth = solve(&matrix(&exact, m as f64, damping), &exact[m - 1]);
         let found = newest(&fisher, &window(m, &single), d);
         let found: Vec<f64> = found.iter().map(|&x| f64::from(x)).collect();
         let off = distance(&found, &truth);
-        assert!(off < 1e-5, "damp {damp:e}: {off:e}");
+        assert!(off < 1e-5, "damping {damping:e}: {off:e}");
     }
 }
 
 /// `pᵢ = F⁻¹ᵢ₋₁gᵢ`, then `F⁻¹g`, as published.
-fn recursion(gradients: &[Vec<f32>], damp: f32) -> Vec<f64> {
+fn recursion(gradients: &[Vec<f32>], damping: f32) -> Vec<f64> {
     let m = gradients.len() as f32;
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     let mut known: Vec<(Vec<f32>, f32)> = Vec::new();
     let product = |known: &[(Vec<f32>, f32)], g: &[f32]| {
-        let mut u: Vec<f32> = g.iter().map(|x| x / damp).collect();
+        let mut u: Vec<f32> = g.iter().map(|x| x / damping).collect();
         for (p, s) in known {
             let c = dot(p, g) / s;
             u.iter_mut().zip(p).for_each(|(u, p)| *u -= c * p);
@@ -216,7 +216,8 @@ fn recursion(gradients: &[Vec<f32>], damp: f32) -> Vec<f64> {
 #[test]
 fn steps_stay_in_the_support() {
     let base = Momentum { lr: 0.1, ..Momentum::default() };
-    let mut opt = MFac { base, window: 3, damp: 0.1, ..MFac::sparse(0.1) }.build::<f64>().unwrap();
+    let mut opt =
+        MFac { base, window: 3, damping: 0.1, ..MFac::sparse(0.1) }.build::<f64>().unwrap();
     let mut w = Array1::from(vector::<f64>(1, 50));
     for step in 0..8 {
         let before = w.clone();

@@ -8,7 +8,7 @@
 //! maxima of `k` groups reach it, so do `k` entries. The result does not depend on the guess.
 
 use super::density::block_count;
-use crate::kernel::reach::Reaching;
+use crate::kernel::threshold::Reaching;
 use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
 use num_traits::{PrimInt, Zero};

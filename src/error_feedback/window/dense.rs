@@ -1,8 +1,8 @@
 //! Dense rows.
 
 use crate::error::Result;
+use crate::kernel::huge_pages::Buffer;
 use crate::kernel::isa::{Isa, Kernel};
-use crate::kernel::pages::Buffer;
 use crate::kernel::parallel;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;

@@ -1,9 +1,9 @@
 //! Makes a [`MatrixMethod`] a [`TensorMethod`]: blocks, filter, grafting, and the rule behind them.
 
 use super::erased::{AnyBlock, AnyMatrix, ErasedMatrix};
-use super::matrix::{Blocked, Filter, MatrixMethod};
+use super::matrix::{Blocked, GradEma, MatrixMethod};
 use super::partition::{Partition, Tile};
-use super::unit::{BlockUnit, FilterUnit, FilterWeights, MatrixUnit, split_tiles};
+use super::unit::{BlockUnit, EmaUnit, EmaWeights, MatrixUnit, split_tiles};
 use crate::error::{Error, Result};
 use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::sweep::Sums;
@@ -11,8 +11,8 @@ use crate::kernel::{CHUNK, Isa};
 use crate::numeric::{Element, Real};
 use crate::optim::elementwise::{self, AnyRule, ElementState, Prepared, Rule, Slot};
 use crate::optim::method::{
-    Configured, Decayed, GradSlice, GradSource, Job, Measured, MethodFor, Stage, TensorMethod,
-    TensorState,
+    GradSlice, GradSource, Method, MethodFor, Needs, RegularizedGrad, Stage, TensorMethod,
+    TensorPass, TensorState, TensorStep, TensorSums,
 };
 use crate::state::slot::{SlotBuffer, SlotShape};
 use crate::state::{Lookup, Record, SlotInit, SlotKind, StateBytes, Storage};
@@ -21,7 +21,7 @@ use std::any::Any;
 use std::ops::Range;
 
 /// The pass that filters gradients, and the one that preconditions; those of the rule follow.
-const FILTER: usize = 0;
+const EMA: usize = 0;
 const PRECONDITION: usize = 1;
 const RULE: usize = 2;
 
@@ -42,11 +42,11 @@ struct Cut<R> {
     direction: Vec<R>,
 }
 
-/// Scalars of one step of one tensor.
+/// Coefficients of one step of one tensor.
 #[derive(Debug)]
 pub struct BlockedPrepared<R: Real> {
     rule: Prepared<R>,
-    plain: Prepared<R>,
+    fallback: Prepared<R>,
     /// `‖G‖`.
     gradient_norm: f64,
     /// Whether the length of the direction is that which the blocks ask for.
@@ -57,8 +57,8 @@ pub struct BlockedPrepared<R: Real> {
 
 impl<R: Real> Default for BlockedPrepared<R> {
     fn default() -> Self {
-        let (rule, plain) = (Prepared::default(), Prepared::default());
-        Self { rule, plain, gradient_norm: 0.0, grafts: false, ratio: 1.0 }
+        let (rule, fallback) = (Prepared::default(), Prepared::default());
+        Self { rule, fallback, gradient_norm: 0.0, grafts: false, ratio: 1.0 }
     }
 }
 
@@ -87,7 +87,7 @@ impl<T: Element> TensorState for BlockedState<T> {
     }
 }
 
-fn filter_shape<'s>(filter: &Filter, shape: &'s [usize]) -> SlotShape<'s> {
+fn filter_shape<'s>(filter: &GradEma, shape: &'s [usize]) -> SlotShape<'s> {
     let (kind, init) = (SlotKind::Signed, SlotInit::Value(0.0));
     SlotShape { name: filter.slot, kind, shape, stride: 1, init }
 }
@@ -105,7 +105,7 @@ impl<R: Real> AnyMatrix<R> {
             let block = block(i, tile.shape())?;
             blocks.push((tile, block));
         }
-        let filter = self.get().filter();
+        let filter = self.get().grad_ema();
         let filter = filter
             .map(|filter| slot(filter_shape(&filter, shape)).map(|buffer| (filter.slot, buffer)));
         // a shape that a state dict only claims fails before memory is asked for
@@ -116,12 +116,12 @@ impl<R: Real> AnyMatrix<R> {
 }
 
 impl<R: Real> Cut<R> {
-    fn split_filter<'u, T>(
+    fn split_ema<'u, T>(
         &'u mut self,
-        filter: Option<Filter>,
+        filter: Option<GradEma>,
         t: u64,
         isa: Isa,
-        grad: Decayed<'u, T>,
+        grad: RegularizedGrad<'u, T>,
         push: &mut dyn FnMut(MatrixUnit<'u, T>),
     ) where
         T: Element<Compute = R>,
@@ -131,10 +131,10 @@ impl<R: Real> Cut<R> {
         for (chunk, out) in self.direction.chunks_mut(CHUNK).enumerate() {
             let average = average
                 .as_mut()
-                .map(|(slot, filter)| (slot.take(out.len()), FilterWeights::new(filter, t)));
+                .map(|(slot, filter)| (slot.take(out.len()), EmaWeights::new(filter, t)));
             let offset = chunk * CHUNK;
             let sums = Sums::default();
-            push(MatrixUnit::Filter(FilterUnit { isa, offset, grad, out, average, sums }));
+            push(MatrixUnit::Ema(EmaUnit { isa, offset, grad, out, average, sums }));
         }
     }
 
@@ -142,7 +142,7 @@ impl<R: Real> Cut<R> {
         &'u mut self,
         method: &'u dyn ErasedMatrix<R>,
         (t, gradient_norm): (u64, f64),
-        grad: Decayed<'u, T>,
+        grad: RegularizedGrad<'u, T>,
         push: &mut dyn FnMut(MatrixUnit<'u, T>),
     ) where
         T: Element<Compute = R>,
@@ -170,7 +170,7 @@ impl<R: Real> Cut<R> {
     }
 }
 
-impl<C: MatrixMethod> Configured for Blocked<C> {
+impl<C: MatrixMethod> Method for Blocked<C> {
     type Config = C;
 
     fn config(&self) -> &C {
@@ -183,7 +183,7 @@ impl<C: MatrixMethod> Configured for Blocked<C> {
 }
 
 impl<C: MatrixMethod, T: Element> MethodFor<T> for Blocked<C> {
-    type Scalars = <C::Rule as Rule>::Scalars;
+    type GroupState = <C::Rule as Rule>::GroupState;
     type Engine = AnyMatrix<T::Compute>;
 
     fn into_engine(self) -> AnyMatrix<T::Compute> {
@@ -193,7 +193,7 @@ impl<C: MatrixMethod, T: Element> MethodFor<T> for Blocked<C> {
 
 impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
     type State = BlockedState<T>;
-    type Joint = ();
+    type Shared = ();
     type Prepared = BlockedPrepared<T::Compute>;
     type Unit<'u>
         = MatrixUnit<'u, T>
@@ -207,21 +207,21 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         self.get().name()
     }
 
-    fn two_points(&self) -> bool {
-        self.rule.get().two_points()
+    fn has_eval_mode(&self) -> bool {
+        self.rule.get().has_eval_mode()
     }
 
     fn config(&self) -> &dyn Any {
         self.get().config()
     }
 
-    fn scalars(&self) -> &dyn Any {
-        self.rule.get().scalars()
+    fn group_state(&self) -> &dyn Any {
+        self.rule.get().group_state()
     }
 
-    fn set_scalars(&mut self, scalars: &dyn Any) {
-        self.rule.get_mut().set_scalars(scalars);
-        self.share_scalars();
+    fn set_group_state(&mut self, scalars: &dyn Any) {
+        self.rule.get_mut().set_group_state(scalars);
+        self.share_group_state();
     }
 
     fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>)) {
@@ -232,30 +232,31 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         AnyMatrix::changed(self, change)
     }
 
-    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
-        self.rule.get_mut().visit_scalars(visitor);
-        self.share_scalars();
+    fn visit_group_state(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
+        self.rule.get_mut().visit_group_state(visitor);
+        self.share_group_state();
     }
 
     fn check_group(&self, first: &Self) -> Result<()> {
         self.rule.get().check_group(first.rule.get())?;
-        self.plain.get().check_group(first.plain.get())
+        self.fallback.get().check_group(first.fallback.get())
     }
 
     fn keeps_layout(&self, changed: &Self) -> bool {
         self.get().keeps_layout(changed.get())
             && TensorMethod::<T>::keeps_layout(&self.rule, &changed.rule)
-            && TensorMethod::<T>::keeps_layout(&self.plain, &changed.plain)
+            && TensorMethod::<T>::keeps_layout(&self.fallback, &changed.fallback)
     }
 
     fn slots(&self) -> Vec<&'static str> {
-        let (rule, plain) = (self.rule.get(), self.plain.get());
+        let (rule, fallback) = (self.rule.get(), self.fallback.get());
         let used = rule.layout().iter().enumerate().filter(|(i, _)| rule.uses_slot(*i));
         let used: Vec<Slot> = used.map(|(_, slot)| *slot).collect();
-        let filter = self.get().filter().map(|filter| filter.slot);
+        let filter = self.get().grad_ema().map(|filter| filter.slot);
         // most methods have one rule for both
-        let others = plain.layout().iter().filter(|slot| !used.contains(slot));
-        let slots = used.iter().chain(others).map(|slot| slot.name);
+        let others = fallback.layout().iter().filter(|slot| !used.contains(slot));
+        let slots = used.iter().chain(others).filter(|slot| !slot.kind.is_input());
+        let slots = slots.map(|slot| slot.name);
         let blocks = self.get().block_slots().iter().copied();
         filter.into_iter().chain(blocks).chain(slots).collect()
     }
@@ -304,42 +305,80 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         Ok(BlockedState { cut, element })
     }
 
-    fn begin(&mut self) {
-        self.rule.get_mut().begin();
-        self.share_scalars();
+    fn needs(&self, t: u64) -> Needs {
+        let (rule, fallback) = (self.rule.get().needs(t), self.fallback.get().needs(t));
+        Needs { loss: rule.loss || fallback.loss, curvature: rule.curvature || fallback.curvature }
+    }
+
+    fn has_needs(&self) -> bool {
+        let has = |rule: &AnyRule<_>| TensorMethod::<T>::has_needs(rule);
+        has(&self.rule) || has(&self.fallback)
+    }
+
+    fn uses_curvature(&self) -> bool {
+        let uses = |rule: &AnyRule<_>| TensorMethod::<T>::uses_curvature(rule);
+        uses(&self.rule) || uses(&self.fallback)
+    }
+
+    fn per_tensor(&self) -> bool {
+        self.rule.get().per_tensor() || self.fallback.get().per_tensor()
+    }
+
+    fn begin(&mut self, loss: Option<f64>) {
+        self.rule.get_mut().begin(loss);
+        self.share_group_state();
+    }
+
+    fn begin_tensor(&self, step: &TensorStep<'_>, state: &mut Self::State) {
+        let rule = self.rule_of(&state.cut);
+        rule.begin_tensor(step, &mut state.element);
+    }
+
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &TensorSums,
+        step: &TensorStep<'_>,
+        state: &mut Self::State,
+    ) {
+        if let Some(pass) = pass.checked_sub(RULE) {
+            self.rule_of(&state.cut).absorb(pass, measured, step, &mut state.element);
+        }
     }
 
     fn passes(&self) -> Range<usize> {
         let last = |passes: Range<usize>| passes.end;
-        FILTER..RULE + last(self.rule.get().passes()).max(last(self.plain.get().passes()))
+        EMA..RULE + last(self.rule.get().passes()).max(last(self.fallback.get().passes()))
     }
 
     fn combine(&mut self, pass: usize, total: &Sums) {
         if let Some(pass) = pass.checked_sub(RULE) {
             self.rule.get_mut().combine(pass, total);
-            self.share_scalars();
+            self.share_group_state();
         }
     }
 
-    fn wants_preview(state: &Self::State) -> bool {
-        state.element.wants_preview()
+    fn collects_scales(state: &Self::State) -> bool {
+        state.element.collects_scales()
     }
 
-    fn prepare(&self, t: u64, prepared: &mut Self::Prepared) {
-        prepared.rule.update(self.rule.get(), t);
-        prepared.plain.update(self.plain.get(), t);
+    fn prepare(&self, step: &TensorStep<'_>, state: &Self::State, prepared: &mut Self::Prepared) {
+        // the numbers of a tensor are those of the rule that it has
+        let numbers = |has: bool| if has { state.element.numbers.as_slice() } else { &[] };
+        prepared.rule.update(self.rule.get(), step, numbers(state.cut.is_some()));
+        prepared.fallback.update(self.fallback.get(), step, numbers(state.cut.is_none()));
         prepared.gradient_norm = 0.0;
-        prepared.grafts = self.get().grafts(t);
+        prepared.grafts = self.get().grafts(step.t);
         prepared.ratio = 1.0;
     }
 
-    fn refine(&self, pass: usize, measured: &Measured, prepared: &mut Self::Prepared) {
+    fn refine(&self, pass: usize, measured: &TensorSums, prepared: &mut Self::Prepared) {
         match pass.checked_sub(RULE) {
             Some(pass) => {
                 prepared.rule.refine(self.rule.get(), pass, measured);
-                prepared.plain.refine(self.plain.get(), pass, measured);
+                prepared.fallback.refine(self.fallback.get(), pass, measured);
             }
-            None if pass == FILTER => {
+            None if pass == EMA => {
                 let [squares, ..] = measured.sums;
                 prepared.gradient_norm = squares.sqrt();
             }
@@ -353,25 +392,25 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
 
     fn split<'u>(
         &'u self,
-        job: Job<'u, T, Self::State, Self::Prepared>,
+        job: TensorPass<'u, T, Self::State, Self::Prepared>,
         push: &mut dyn FnMut(MatrixUnit<'u, T>),
     ) {
-        let Job { stage, isa, storage, prepared, t, key, shape, data, grad, state } = job;
+        let TensorPass { mut info, prepared, state } = job;
         let BlockedState { cut, element: state } = state;
         // an ascent turns the direction later
         let sign = if prepared.rule.maximizes() { -1.0 } else { 1.0 };
-        let decay = T::Compute::of(sign * self.get().gradient_decay());
-        let stage = match stage {
-            Stage::Measure(FILTER) => {
-                let filter = self.get().filter();
-                let grad = Decayed { grad, param: data, decay };
+        let decay = T::Compute::of(sign * self.get().l2());
+        info.stage = match info.stage {
+            Stage::Measure(EMA) => {
+                let ema = self.get().grad_ema();
+                let grad = RegularizedGrad { grad: info.grad, param: info.data, decay };
                 return cut.iter_mut().for_each(|cut| {
-                    cut.split_filter(filter, t, isa, grad, push);
+                    cut.split_ema(ema, info.t, info.isa, grad, push);
                 });
             }
             Stage::Measure(PRECONDITION) => {
-                let grad = Decayed { grad, param: data, decay };
-                let step = (t, prepared.gradient_norm);
+                let grad = RegularizedGrad { grad: info.grad, param: info.data, decay };
+                let step = (info.t, prepared.gradient_norm);
                 return cut
                     .iter_mut()
                     .for_each(|cut| cut.split_blocks(self.get(), step, grad, push));
@@ -379,16 +418,16 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
             Stage::Measure(pass) => Stage::Measure(pass - RULE),
             stage => stage,
         };
-        let (prepared, grad, lr_factor) = match cut {
+        let (prepared, lr_factor) = match cut {
             Some(cut) => {
                 let source = GradSource::Direction(&cut.direction);
-                let grad = GradSlice { scale: prepared.ratio, bound: f64::INFINITY, source };
-                (&prepared.rule, grad, self.get().lr_factor(shape))
+                info.grad = GradSlice { scale: prepared.ratio, bound: f64::INFINITY, source };
+                (&prepared.rule, self.get().lr_factor(info.shape))
             }
-            None => (&prepared.plain, grad, 1.0),
+            None => (&prepared.fallback, 1.0),
         };
         let apply = prepared.apply_with(lr_factor);
-        let job = Job { stage, isa, storage, prepared, t, key, shape, data, grad, state };
+        let job = TensorPass { info, prepared, state };
         elementwise::split(job, apply, &mut |unit| push(MatrixUnit::Rule(unit)));
     }
 
@@ -408,6 +447,6 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
 impl<R: Real> AnyMatrix<R> {
     /// The rule of a tensor.
     fn rule_of(&self, cut: &Option<Cut<R>>) -> &AnyRule<R> {
-        if cut.is_some() { &self.rule } else { &self.plain }
+        if cut.is_some() { &self.rule } else { &self.fallback }
     }
 }

@@ -1,6 +1,6 @@
 //! A matrix method behind a pointer: what the engine knows of it.
 
-use super::matrix::{BlockState, BlockStep, Filter, MatrixMethod};
+use super::matrix::{BlockState, BlockStep, GradEma, MatrixMethod};
 use super::partition::Partition;
 use crate::error::Result;
 use crate::hyper::{Hyper, Options};
@@ -78,16 +78,18 @@ pub trait ErasedMatrix<R: Real>: Any + Debug + Send + Sync {
     fn name(&self) -> &'static str;
     /// [`MatrixMethod::rule`], in a group that has made no step.
     fn rule(&self) -> AnyRule<R>;
-    /// [`MatrixMethod::plain`], in a group that has made no step.
-    fn plain(&self) -> AnyRule<R>;
+    /// [`MatrixMethod::fallback`], in a group that has made no step.
+    fn fallback(&self) -> AnyRule<R>;
     /// [`MatrixMethod::partition`].
     fn partition(&self, shape: &[usize]) -> Option<Partition>;
     /// [`MatrixMethod::block_slots`].
     fn block_slots(&self) -> &[&'static str];
-    /// [`MatrixMethod::filter`].
-    fn filter(&self) -> Option<Filter>;
-    /// [`MatrixMethod::gradient_decay`].
-    fn gradient_decay(&self) -> f64;
+    /// [`MatrixMethod::grad_ema`].
+    fn grad_ema(&self) -> Option<GradEma>;
+    /// [`MatrixMethod::reads_param`].
+    fn reads_param(&self) -> bool;
+    /// [`MatrixMethod::l2`].
+    fn l2(&self) -> f64;
     /// [`MatrixMethod::grafts`].
     fn grafts(&self, t: u64) -> bool;
     /// [`MatrixMethod::lr_factor`].
@@ -135,8 +137,8 @@ impl<C: MatrixMethod, R: Real> ErasedMatrix<R> for C {
     fn rule(&self) -> AnyRule<R> {
         AnyRule::new(MatrixMethod::rule(self))
     }
-    fn plain(&self) -> AnyRule<R> {
-        AnyRule::new(MatrixMethod::plain(self))
+    fn fallback(&self) -> AnyRule<R> {
+        AnyRule::new(MatrixMethod::fallback(self))
     }
     fn partition(&self, shape: &[usize]) -> Option<Partition> {
         MatrixMethod::partition(self, shape)
@@ -144,11 +146,14 @@ impl<C: MatrixMethod, R: Real> ErasedMatrix<R> for C {
     fn block_slots(&self) -> &[&'static str] {
         MatrixMethod::block_slots(self)
     }
-    fn filter(&self) -> Option<Filter> {
-        MatrixMethod::filter(self)
+    fn grad_ema(&self) -> Option<GradEma> {
+        MatrixMethod::grad_ema(self)
     }
-    fn gradient_decay(&self) -> f64 {
-        MatrixMethod::gradient_decay(self)
+    fn reads_param(&self) -> bool {
+        MatrixMethod::reads_param(self)
+    }
+    fn l2(&self) -> f64 {
+        MatrixMethod::l2(self)
     }
     fn grafts(&self, t: u64) -> bool {
         MatrixMethod::grafts(self, t)
@@ -198,13 +203,13 @@ pub struct AnyMatrix<R: Real> {
     /// Rule of tensors that are cut into blocks; it has the state of the group.
     pub(super) rule: AnyRule<R>,
     /// Rule of all other tensors; its state is a copy.
-    pub(super) plain: AnyRule<R>,
+    pub(super) fallback: AnyRule<R>,
 }
 
 impl<R: Real> Clone for AnyMatrix<R> {
     fn clone(&self) -> Self {
-        let (rule, plain) = (self.rule.clone(), self.plain.clone());
-        Self { method: self.method.boxed(), rule, plain }
+        let (rule, fallback) = (self.rule.clone(), self.fallback.clone());
+        Self { method: self.method.boxed(), rule, fallback }
     }
 }
 
@@ -212,7 +217,7 @@ impl<R: Real> AnyMatrix<R> {
     /// A method in a group that has made no step.
     pub fn new(method: impl MatrixMethod) -> Self {
         let method: Box<dyn ErasedMatrix<R>> = Box::new(method);
-        Self { rule: method.rule(), plain: method.plain(), method }
+        Self { rule: method.rule(), fallback: method.fallback(), method }
     }
 
     /// What is behind the pointer.
@@ -226,14 +231,14 @@ impl<R: Real> AnyMatrix<R> {
     ) -> Result<Self> {
         let mut method = self.method.boxed();
         change(method.options())?;
-        let mut changed = Self { rule: method.rule(), plain: method.plain(), method };
-        changed.rule.get_mut().set_scalars(self.rule.get().scalars());
-        changed.share_scalars();
+        let mut changed = Self { rule: method.rule(), fallback: method.fallback(), method };
+        changed.rule.get_mut().set_group_state(self.rule.get().group_state());
+        changed.share_group_state();
         Ok(changed)
     }
 
     /// Gives the second rule what the first one remembers of the group.
-    pub(super) fn share_scalars(&mut self) {
-        self.plain.get_mut().set_scalars(self.rule.get().scalars());
+    pub(super) fn share_group_state(&mut self) {
+        self.fallback.get_mut().set_group_state(self.rule.get().group_state());
     }
 }

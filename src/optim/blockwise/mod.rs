@@ -8,7 +8,7 @@ mod unit;
 
 pub use blocked::{BlockedPrepared, BlockedState};
 pub use erased::{AnyBlock, AnyMatrix, ErasedBlock, ErasedMatrix};
-pub use matrix::{BlockState, BlockStep, Blocked, Filter, MatrixMethod};
+pub use matrix::{BlockState, BlockStep, Blocked, GradEma, MatrixMethod};
 pub use partition::{Partition, Tile};
 pub(crate) use unit::norm_squared;
-pub use unit::{BlockUnit, FilterUnit, FilterWeights, MatrixUnit};
+pub use unit::{BlockUnit, EmaUnit, EmaWeights, MatrixUnit};

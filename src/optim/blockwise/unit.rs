@@ -2,7 +2,7 @@
 //! chunks that apply a rule.
 
 use super::erased::{AnyBlock, ErasedMatrix};
-use super::matrix::{BlockStep, Filter};
+use super::matrix::{BlockStep, GradEma};
 use super::partition::{Partition, Tile};
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
@@ -10,7 +10,7 @@ use crate::kernel::sweep::Sums;
 use crate::kernel::{Isa, Kernel};
 use crate::numeric::{Element, Real};
 use crate::optim::elementwise::ElementUnit;
-use crate::optim::method::Decayed;
+use crate::optim::method::RegularizedGrad;
 use crate::state::chunk::SlotChunk;
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 
@@ -21,7 +21,7 @@ const BLOCK: usize = 4096;
 #[derive(Debug)]
 pub enum MatrixUnit<'u, T: Element> {
     /// Filters one chunk.
-    Filter(FilterUnit<'u, T>),
+    Ema(EmaUnit<'u, T>),
     /// Preconditions one block.
     Block(BlockUnit<'u, T>),
     /// Updates one chunk.
@@ -31,7 +31,7 @@ pub enum MatrixUnit<'u, T: Element> {
 impl<T: Element> MatrixUnit<'_, T> {
     pub(in crate::optim) fn run(&mut self) {
         match self {
-            Self::Filter(unit) => unit.run(),
+            Self::Ema(unit) => unit.run(),
             Self::Block(unit) => unit.run(),
             Self::Rule(unit) => unit.run(),
         }
@@ -39,7 +39,7 @@ impl<T: Element> MatrixUnit<'_, T> {
 
     pub(in crate::optim) fn sums(&self) -> Sums {
         match self {
-            Self::Filter(unit) => unit.sums,
+            Self::Ema(unit) => unit.sums,
             Self::Block(unit) => unit.sums,
             Self::Rule(unit) => unit.sums,
         }
@@ -48,7 +48,7 @@ impl<T: Element> MatrixUnit<'_, T> {
     /// Operations, roughly.
     pub(in crate::optim) fn cost(&self) -> f64 {
         match self {
-            Self::Filter(unit) => unit.out.len() as f64,
+            Self::Ema(unit) => unit.out.len() as f64,
             Self::Block(unit) => unit.method.cost(unit.t, unit.tile.shape()),
             Self::Rule(unit) => unit.p.len() as f64,
         }
@@ -57,7 +57,7 @@ impl<T: Element> MatrixUnit<'_, T> {
 
 /// Copies a block of a tensor of shape `shape`, row by row.
 fn load_tile<T: Element>(
-    grad: &Decayed<'_, T>,
+    grad: &RegularizedGrad<'_, T>,
     shape: &[usize],
     tile: &Tile,
     out: &mut [T::Compute],
@@ -71,13 +71,22 @@ fn load_tile<T: Element>(
     }
 }
 
+/// Copies a block of a parameter, row by row.
+fn load_param_tile<T: Element>(param: &[T], shape: &[usize], tile: &Tile, out: &mut [T::Compute]) {
+    let width = tile.shape().last().copied().unwrap_or(1).max(1);
+    for (row, out) in out.chunks_mut(width).enumerate() {
+        let row = param.get(tile.row_offset(shape, row)..).unwrap_or_default();
+        out.iter_mut().zip(row).for_each(|(x, p)| *x = p.load());
+    }
+}
+
 /// One chunk of the gradient on its way into the direction.
 #[derive(Debug)]
-pub struct FilterUnit<'u, T: Element> {
+pub struct EmaUnit<'u, T: Element> {
     pub(in crate::optim) isa: Isa,
     /// Where the chunk begins in the flattened tensor.
     pub(in crate::optim) offset: usize,
-    pub(in crate::optim) grad: Decayed<'u, T>,
+    pub(in crate::optim) grad: RegularizedGrad<'u, T>,
     /// Where the filtered gradient goes.
     pub(in crate::optim) out: &'u mut [T::Compute],
     /// The average, and its weights at this step.
@@ -87,21 +96,21 @@ pub struct FilterUnit<'u, T: Element> {
 }
 
 /// A chunk of the average, and its weights.
-type Average<'u, R> = (SlotChunk<'u, R>, FilterWeights<R>);
+type Average<'u, R> = (SlotChunk<'u, R>, EmaWeights<R>);
 
-/// Weights of a [`Filter`] at one step.
+/// Weights of a [`GradEma`] at one step.
 #[derive(Clone, Copy, Debug)]
-pub struct FilterWeights<R> {
+pub struct EmaWeights<R> {
     beta: R,
     one_minus_beta: R,
     old: R,
     new: R,
 }
 
-impl<R: Real> FilterWeights<R> {
+impl<R: Real> EmaWeights<R> {
     /// Those of step `t`, computed in `f64`.
-    pub(in crate::optim) fn new(filter: &Filter, t: u64) -> Self {
-        let Filter { beta, weight, bias_correction, .. } = *filter;
+    pub(in crate::optim) fn new(filter: &GradEma, t: u64) -> Self {
+        let GradEma { beta, weight, bias_correction, .. } = *filter;
         let bias = if bias_correction { 1.0 - weight * beta.powf(t as f64 - 1.0) } else { 1.0 };
         Self {
             beta: R::of(beta),
@@ -112,7 +121,7 @@ impl<R: Real> FilterWeights<R> {
     }
 }
 
-impl<T: Element> FilterUnit<'_, T> {
+impl<T: Element> EmaUnit<'_, T> {
     fn run(&mut self) {
         self.grad.load(self.offset, self.out);
         self.sums = [sum_of_squares(self.out), 0.0, 0.0, 0.0];
@@ -133,14 +142,14 @@ impl<T: Element> FilterUnit<'_, T> {
 struct Averaging<'a, R> {
     out: &'a mut [R],
     m: &'a mut [R],
-    weights: FilterWeights<R>,
+    weights: EmaWeights<R>,
 }
 
 impl<R: Real> Kernel for Averaging<'_, R> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        let FilterWeights { beta, one_minus_beta, old, new } = self.weights;
+        let EmaWeights { beta, one_minus_beta, old, new } = self.weights;
         for (u, m) in self.out.iter_mut().zip(self.m) {
             let g = *u;
             *u = old * *m + new * g;
@@ -156,7 +165,7 @@ pub struct BlockUnit<'u, T: Element> {
     pub(in crate::optim) t: u64,
     /// `‖G‖` of the whole tensor.
     pub(in crate::optim) gradient_norm: f64,
-    pub(in crate::optim) grad: Decayed<'u, T>,
+    pub(in crate::optim) grad: RegularizedGrad<'u, T>,
     /// Shape of the tensor that the block is cut from.
     pub(in crate::optim) shape: &'u [usize],
     pub(in crate::optim) tile: &'u Tile,
@@ -170,14 +179,20 @@ pub struct BlockUnit<'u, T: Element> {
 impl<T: Element> BlockUnit<'_, T> {
     fn run(&mut self) {
         let numel = self.tile.numel();
-        with_scratch::<T::Compute, _>(numel, |gradient| {
+        let reads_param = self.method.reads_param();
+        let room = if reads_param { 2 * numel } else { numel };
+        with_scratch::<T::Compute, _>(room, |scratch| {
+            let (gradient, param) = scratch.split_at_mut(numel);
             load_tile(&self.grad, self.shape, self.tile, gradient);
+            let shape = IxDyn(self.tile.shape());
+            let param = reads_param.then(|| {
+                load_param_tile(self.grad.param, self.shape, self.tile, param);
+                ArrayViewD::from_shape(shape.clone(), &*param).ok()
+            });
             // the scratch has exactly the elements of the block
-            let Ok(gradient) = ArrayViewD::from_shape(IxDyn(self.tile.shape()), &*gradient) else {
-                return;
-            };
+            let Ok(gradient) = ArrayViewD::from_shape(shape.clone(), &*gradient) else { return };
             let (t, gradient_norm) = (self.t, self.gradient_norm);
-            let step = BlockStep { t, gradient, gradient_norm };
+            let step = BlockStep { t, gradient, gradient_norm, param: param.flatten() };
             let direction = self.direction.view_mut();
             let wanted = self.method.precondition(&step, self.block, direction);
             self.sums = [wanted, norm_squared(&self.direction.view()), 0.0, 0.0];

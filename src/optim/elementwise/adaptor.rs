@@ -2,21 +2,23 @@
 
 use super::erased::AnyRule;
 use super::prepared::Prepared;
-use super::rule::{Apply, Elementwise, Rule};
-use super::state::{ElementState, ShadowBuffer};
-use super::unit::{ElementUnit, Shadow};
+use super::rule::{Apply, Elementwise, Rule, Slot};
+use super::state::{ElementState, RoundingBuffer};
+use super::unit::{ElementUnit, ParamRounding};
 use crate::error::Result;
 use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::CHUNK;
 use crate::kernel::sweep::{MAX_SLOTS, Sums};
 use crate::numeric::Element;
-use crate::optim::method::{Configured, Job, Measured, MethodFor, Stage, TensorMethod};
+use crate::optim::method::{
+    Method, MethodFor, Needs, Stage, TensorMethod, TensorPass, TensorStep, TensorSums,
+};
 use crate::state::chunk::SlotChunk;
-use crate::state::{Lookup, Rounding, Storage};
+use crate::state::{Input, Lookup, Rounding, SlotKind, Storage};
 use std::any::Any;
 use std::ops::Range;
 
-impl<U: Rule> Configured for Elementwise<U> {
+impl<U: Rule> Method for Elementwise<U> {
     type Config = U;
 
     fn config(&self) -> &U {
@@ -29,7 +31,7 @@ impl<U: Rule> Configured for Elementwise<U> {
 }
 
 impl<U: Rule, T: Element> MethodFor<T> for Elementwise<U> {
-    type Scalars = U::Scalars;
+    type GroupState = U::GroupState;
     type Engine = AnyRule<T::Compute>;
 
     fn into_engine(self) -> AnyRule<T::Compute> {
@@ -39,7 +41,7 @@ impl<U: Rule, T: Element> MethodFor<T> for Elementwise<U> {
 
 impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
     type State = ElementState<T>;
-    type Joint = ();
+    type Shared = ();
     type Prepared = Prepared<T::Compute>;
     type Unit<'u>
         = ElementUnit<'u, T>
@@ -50,20 +52,20 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         self.get().name()
     }
 
-    fn two_points(&self) -> bool {
-        self.get().two_points()
+    fn has_eval_mode(&self) -> bool {
+        self.get().has_eval_mode()
     }
 
     fn config(&self) -> &dyn Any {
         self.get().config()
     }
 
-    fn scalars(&self) -> &dyn Any {
-        self.get().scalars()
+    fn group_state(&self) -> &dyn Any {
+        self.get().group_state()
     }
 
-    fn set_scalars(&mut self, scalars: &dyn Any) {
-        self.get_mut().set_scalars(scalars);
+    fn set_group_state(&mut self, scalars: &dyn Any) {
+        self.get_mut().set_group_state(scalars);
     }
 
     fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>)) {
@@ -76,8 +78,8 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         Ok(changed)
     }
 
-    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
-        self.get_mut().visit_scalars(visitor);
+    fn visit_group_state(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
+        self.get_mut().visit_group_state(visitor);
     }
 
     fn check_group(&self, first: &Self) -> Result<()> {
@@ -92,7 +94,8 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
     }
 
     fn slots(&self) -> Vec<&'static str> {
-        self.get().layout().iter().map(|slot| slot.name).collect()
+        let slots = self.get().layout().iter().filter(|slot| !slot.kind.is_input());
+        slots.map(|slot| slot.name).collect()
     }
 
     fn init(&self, shape: &[usize], param: &[T], storage: &Storage) -> ElementState<T> {
@@ -112,8 +115,42 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         ElementState::load(self.get(), shape, storage, lookup)
     }
 
-    fn begin(&mut self) {
-        self.get_mut().begin();
+    fn needs(&self, t: u64) -> Needs {
+        self.get().needs(t)
+    }
+
+    fn has_needs(&self) -> bool {
+        self.get().needs(1).loss || TensorMethod::<T>::uses_curvature(self)
+    }
+
+    fn uses_curvature(&self) -> bool {
+        let reads = |slot: &Slot| match slot.kind {
+            SlotKind::Input(input) => input != Input::Noise,
+            _ => false,
+        };
+        self.get().layout().iter().any(reads)
+    }
+
+    fn per_tensor(&self) -> bool {
+        self.get().per_tensor()
+    }
+
+    fn begin(&mut self, loss: Option<f64>) {
+        self.get_mut().begin(loss);
+    }
+
+    fn begin_tensor(&self, step: &TensorStep<'_>, state: &mut ElementState<T>) {
+        self.get().begin_tensor(step, &mut state.numbers);
+    }
+
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &TensorSums,
+        step: &TensorStep<'_>,
+        state: &mut ElementState<T>,
+    ) {
+        self.get().absorb(pass, measured, step, &mut state.numbers);
     }
 
     fn passes(&self) -> Range<usize> {
@@ -124,21 +161,26 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         self.get_mut().combine(pass, total);
     }
 
-    fn wants_preview(state: &ElementState<T>) -> bool {
-        state.wants_preview()
+    fn collects_scales(state: &ElementState<T>) -> bool {
+        state.collects_scales()
     }
 
-    fn prepare(&self, t: u64, prepared: &mut Self::Prepared) {
-        prepared.update(self.get(), t);
+    fn prepare(
+        &self,
+        step: &TensorStep<'_>,
+        state: &ElementState<T>,
+        prepared: &mut Self::Prepared,
+    ) {
+        prepared.update(self.get(), step, &state.numbers);
     }
 
-    fn refine(&self, pass: usize, measured: &Measured, prepared: &mut Self::Prepared) {
+    fn refine(&self, pass: usize, measured: &TensorSums, prepared: &mut Self::Prepared) {
         prepared.refine(self.get(), pass, measured);
     }
 
     fn split<'u>(
         &'u self,
-        job: Job<'u, T, ElementState<T>, Self::Prepared>,
+        job: TensorPass<'u, T, ElementState<T>, Self::Prepared>,
         push: &mut dyn FnMut(ElementUnit<'u, T>),
     ) {
         let apply = job.prepared.apply;
@@ -155,49 +197,54 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
 }
 
 /// One tensor in one round of a rule.
-pub(in crate::optim) type RuleJob<'u, T> =
-    Job<'u, T, ElementState<T>, Prepared<<T as Element>::Compute>>;
+pub(in crate::optim) type RulePass<'u, T> =
+    TensorPass<'u, T, ElementState<T>, Prepared<<T as Element>::Compute>>;
 
 /// Cuts a tensor into chunks of [`CHUNK`] elements.
 pub(in crate::optim) fn split<'u, T: Element>(
-    job: RuleJob<'u, T>,
+    job: RulePass<'u, T>,
     apply: Apply<T::Compute>,
     push: &mut dyn FnMut(ElementUnit<'u, T>),
 ) {
-    let prepared = job.prepared;
-    let mut grad = job.grad;
+    let TensorPass { info, prepared, state } = job;
+    let mut grad = info.grad;
     if prepared.maximize {
         grad.scale = -grad.scale;
     }
-    let mut cursors = job.state.slots.iter_mut().zip(prepared.used).map(|(buffer, used)| {
+    let mut cursors = state.slots.iter_mut().zip(prepared.used).map(|(buffer, used)| {
         // a slot that was used before and is switched off now is kept, untouched
         let buffer = buffer.as_mut().filter(|_| used);
-        buffer.map(|buffer| buffer.cursor(job.stage == Stage::Update))
+        buffer.map(|buffer| buffer.cursor(info.stage == Stage::Update))
     });
     let mut cursors: [Option<_>; MAX_SLOTS] = std::array::from_fn(|_| cursors.next().flatten());
-    let mut shadow = match &mut job.state.shadow {
-        ShadowBuffer::None => match job.storage.rounding {
-            Rounding::Stochastic { seed } => Shadow::Stochastic { seed, key: job.key },
-            _ => Shadow::None,
+    let mut rounding = match &mut state.rounding {
+        RoundingBuffer::None => match info.storage.rounding {
+            Rounding::Stochastic { seed } => ParamRounding::Stochastic { seed, key: info.key },
+            _ => ParamRounding::None,
         },
-        ShadowBuffer::Kahan(kahan) => Shadow::Kahan(kahan),
-        ShadowBuffer::Master(master) => Shadow::Master(master),
+        RoundingBuffer::Kahan(kahan) => ParamRounding::Kahan(kahan),
+        RoundingBuffer::Master(master) => ParamRounding::Master(master),
     };
-    for (chunk, p) in job.data.chunks_mut(CHUNK).enumerate() {
+    let mut inputs = prepared.inputs;
+    inputs.iter_mut().zip(prepared.used).for_each(|(input, used)| *input = input.filter(|_| used));
+    for (chunk, p) in info.data.chunks_mut(CHUNK).enumerate() {
         let slots = std::array::from_fn(|k| match cursors.get_mut(k) {
             Some(Some(cursor)) => cursor.take(p.len()),
-            _ => SlotChunk::Off,
+            _ => inputs.get(k).copied().flatten().map_or(SlotChunk::Off, SlotChunk::Input),
         });
         push(ElementUnit {
-            stage: job.stage,
-            isa: job.isa,
+            stage: info.stage,
+            isa: info.isa,
             prepared,
             apply,
-            t: job.t,
+            t: info.t,
             offset: chunk * CHUNK,
-            shadow: shadow.take(p.len()),
+            rounding: rounding.take(p.len()),
             p,
             grad,
+            curvature: info.curvature,
+            shape: info.shape,
+            key: info.key,
             slots,
             sums: Sums::default(),
         });

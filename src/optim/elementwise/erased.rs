@@ -7,7 +7,7 @@ use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::Sums;
 use crate::kernel::sweep::{MAX_SLOTS, Slots};
 use crate::numeric::Real;
-use crate::optim::method::{Measured, Scalars};
+use crate::optim::method::{GroupState, Needs, TensorStep, TensorSums};
 use crate::state::SlotInit;
 use std::any::Any;
 use std::fmt::Debug;
@@ -23,18 +23,18 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>));
     /// The rule itself.
     fn config(&self) -> &dyn Any;
-    /// Its [`Rule::Scalars`].
-    fn scalars(&self) -> &dyn Any;
+    /// Its [`Rule::GroupState`].
+    fn group_state(&self) -> &dyn Any;
     /// Takes over scalars of the same type.
-    fn set_scalars(&mut self, scalars: &dyn Any);
+    fn set_group_state(&mut self, scalars: &dyn Any);
     /// Calls `visitor` for every scalar that must survive saving and loading.
-    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
+    fn visit_group_state(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
     /// Name of the rule.
     fn name(&self) -> &'static str;
     /// [`Rule::SLOTS`].
     fn layout(&self) -> &'static [Slot];
-    /// [`Rule::TWO_POINTS`].
-    fn two_points(&self) -> bool;
+    /// [`Rule::HAS_EVAL_MODE`].
+    fn has_eval_mode(&self) -> bool;
     /// [`Rule::check_group`].
     ///
     /// # Errors
@@ -50,8 +50,26 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn slot_init(&self, slot: usize) -> SlotInit;
     /// [`Rule::slot_stride`].
     fn slot_stride(&self, slot: usize) -> usize;
+    /// [`Rule::TENSOR_SLOTS`].
+    fn tensor_slots(&self) -> &'static [(&'static str, f64)];
+    /// [`Rule::PER_TENSOR`].
+    fn per_tensor(&self) -> bool;
+    /// [`Rule::needs_loss`] and [`Rule::needs_curvature`].
+    fn needs(&self, t: u64) -> Needs;
+    /// [`Rule::seed`].
+    fn seed(&self) -> u64;
     /// [`Rule::begin`].
-    fn begin(&mut self);
+    fn begin(&mut self, loss: Option<f64>);
+    /// [`Rule::begin_tensor`].
+    fn begin_tensor(&self, step: &TensorStep<'_>, numbers: &mut [f64]);
+    /// [`Rule::absorb`].
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &TensorSums,
+        step: &TensorStep<'_>,
+        numbers: &mut [f64],
+    );
     /// [`Rule::passes`].
     fn passes(&self) -> Range<usize>;
     /// [`Rule::measure_stride`].
@@ -60,17 +78,23 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn combine(&mut self, pass: usize, total: &Sums);
     /// [`Rule::step_size`].
     fn step_size(&self, t: u64) -> f64;
-    /// [`Rule::coefficients`], into the kernel that is there if it is one of this rule.
-    fn prepare(&self, t: u64, kernel: &mut Option<Box<dyn ElementKernel<R>>>);
+    /// [`Rule::coefficients`] and [`Rule::tensor_coefficients`], into the kernel that is there if it is
+    /// one of this rule.
+    fn prepare(
+        &self,
+        step: &TensorStep<'_>,
+        numbers: &[f64],
+        kernel: &mut Option<Box<dyn ElementKernel<R>>>,
+    );
     /// [`Rule::refine`] of a kernel of this rule.
-    fn refine(&self, pass: usize, measured: &Measured, kernel: &mut dyn ElementKernel<R>);
+    fn refine(&self, pass: usize, measured: &TensorSums, kernel: &mut dyn ElementKernel<R>);
 }
 
 /// A rule and what it remembers of its group.
 #[derive(Clone, Debug)]
 pub(super) struct InGroup<U: Rule> {
     rule: U,
-    scalars: U::Scalars,
+    scalars: U::GroupState,
 }
 
 impl<U: Rule> InGroup<U> {
@@ -80,7 +104,7 @@ impl<U: Rule> InGroup<U> {
             assert!(U::SLOTS.len() == <U::State<f32> as Slots<f32>>::N);
             assert!(U::SLOTS.len() <= MAX_SLOTS, "a rule has at most `MAX_SLOTS` slots");
         }
-        Self { rule, scalars: U::Scalars::default() }
+        Self { rule, scalars: U::GroupState::default() }
     }
 }
 
@@ -97,15 +121,15 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     fn config(&self) -> &dyn Any {
         &self.rule
     }
-    fn scalars(&self) -> &dyn Any {
+    fn group_state(&self) -> &dyn Any {
         &self.scalars
     }
-    fn set_scalars(&mut self, scalars: &dyn Any) {
-        if let Some(scalars) = scalars.downcast_ref::<U::Scalars>() {
+    fn set_group_state(&mut self, scalars: &dyn Any) {
+        if let Some(scalars) = scalars.downcast_ref::<U::GroupState>() {
             self.scalars.clone_from(scalars);
         }
     }
-    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
+    fn visit_group_state(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
         self.scalars.visit(visitor);
     }
     fn name(&self) -> &'static str {
@@ -114,8 +138,8 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     fn layout(&self) -> &'static [Slot] {
         U::SLOTS
     }
-    fn two_points(&self) -> bool {
-        U::TWO_POINTS
+    fn has_eval_mode(&self) -> bool {
+        U::HAS_EVAL_MODE
     }
     fn check_group(&self, first: &dyn ErasedRule<R>) -> Result<()> {
         // all groups of an optimizer have rules of one type
@@ -136,8 +160,35 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     fn slot_stride(&self, slot: usize) -> usize {
         self.rule.slot_stride(slot)
     }
-    fn begin(&mut self) {
-        self.rule.begin(&mut self.scalars);
+    fn tensor_slots(&self) -> &'static [(&'static str, f64)] {
+        U::TENSOR_SLOTS
+    }
+    fn per_tensor(&self) -> bool {
+        U::PER_TENSOR
+    }
+    fn needs(&self, t: u64) -> Needs {
+        Needs { loss: self.rule.needs_loss(), curvature: self.rule.needs_curvature(t) }
+    }
+    fn seed(&self) -> u64 {
+        self.rule.seed()
+    }
+    fn begin(&mut self, loss: Option<f64>) {
+        self.rule.begin(loss, &mut self.scalars);
+    }
+    fn begin_tensor(&self, step: &TensorStep<'_>, numbers: &mut [f64]) {
+        self.rule.begin_tensor(step, numbers);
+    }
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &TensorSums,
+        step: &TensorStep<'_>,
+        numbers: &mut [f64],
+    ) {
+        // a method around the rule may run passes that are not the rule's
+        if self.rule.passes().contains(&pass) {
+            self.rule.absorb(pass, measured, step, numbers);
+        }
     }
     fn passes(&self) -> Range<usize> {
         self.rule.passes()
@@ -146,21 +197,33 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
         self.rule.measure_stride()
     }
     fn combine(&mut self, pass: usize, total: &Sums) {
-        self.rule.combine(pass, total, &mut self.scalars);
+        if self.rule.passes().contains(&pass) {
+            self.rule.combine(pass, total, &mut self.scalars);
+        }
     }
     fn step_size(&self, t: u64) -> f64 {
         self.rule.step_size(t, &self.scalars)
     }
-    fn prepare(&self, t: u64, kernel: &mut Option<Box<dyn ElementKernel<R>>>) {
-        let new = RuleKernel::<U, R>(self.rule.coefficients(t, &self.scalars));
+    fn prepare(
+        &self,
+        step: &TensorStep<'_>,
+        numbers: &[f64],
+        kernel: &mut Option<Box<dyn ElementKernel<R>>>,
+    ) {
+        let mut coefficients = self.rule.coefficients(step.t, &self.scalars);
+        if U::PER_TENSOR {
+            self.rule.tensor_coefficients(step, numbers, &mut coefficients);
+        }
+        let new = RuleKernel::<U, R>(coefficients);
         let old = kernel.as_deref_mut().and_then(|kernel| own::<U, R>(kernel));
         match old {
             Some(old) => *old = new,
             None => *kernel = Some(Box::new(new)),
         }
     }
-    fn refine(&self, pass: usize, measured: &Measured, kernel: &mut dyn ElementKernel<R>) {
-        if let Some(kernel) = own::<U, R>(kernel) {
+    fn refine(&self, pass: usize, measured: &TensorSums, kernel: &mut dyn ElementKernel<R>) {
+        let own = own::<U, R>(kernel).filter(|_| self.rule.passes().contains(&pass));
+        if let Some(kernel) = own {
             self.rule.refine(pass, measured, &mut kernel.0);
         }
     }

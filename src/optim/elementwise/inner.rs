@@ -10,11 +10,11 @@ use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
-use crate::optim::method::{GradSlice, GradSource, Job, Stage};
+use crate::optim::method::{GradSlice, GradSource, PassInfo, Stage, TensorPass, TensorStep};
 use crate::state::{Lookup, SlotInit, SlotKind, Storage};
 
 /// Whether the rule `U` inside the method `C` can work on a gradient in other coordinates.
-pub(crate) fn check_embedded<C: Hyperparameters, U: Rule<Scalars = ()>>(inner: &U) -> Result<()> {
+pub(crate) fn check_inner<C: Hyperparameters, U: Rule<GroupState = ()>>(inner: &U) -> Result<()> {
     let slots = 0..U::SLOTS.len();
     if let WeightDecay::Coupled(decay) = inner.decay()
         && decay != 0.0
@@ -23,14 +23,20 @@ pub(crate) fn check_embedded<C: Hyperparameters, U: Rule<Scalars = ()>>(inner: &
         return Err(C::invalid("weight_decay", expected, decay.to_string()));
     }
     let point = |slot: usize| {
-        U::SLOTS.get(slot).is_some_and(|slot| slot.kind == SlotKind::Point)
+        U::SLOTS.get(slot).is_some_and(|slot| slot.kind == SlotKind::Iterate)
             || inner.slot_init(slot) == SlotInit::Parameter
             || inner.slot_stride(slot) != 1
     };
-    let expected = if U::TWO_POINTS || slots.into_iter().any(point) {
+    let expected = if U::HAS_EVAL_MODE || slots.into_iter().any(point) {
         "a rule without points in parameter space"
     } else if !inner.passes().is_empty() {
         "a rule that takes no sums over tensors"
+    } else if U::PER_TENSOR {
+        "a rule without numbers of whole tensors"
+    } else if U::SLOTS.iter().any(|slot| slot.kind.is_input()) {
+        "a rule that needs nothing but gradients"
+    } else if inner.has_own_update() {
+        "a rule whose step is its direction times the learning rate"
     } else {
         return Ok(());
     };
@@ -39,7 +45,7 @@ pub(crate) fn check_embedded<C: Hyperparameters, U: Rule<Scalars = ()>>(inner: &
 
 /// The rule inside another method. The state of a tensor is made, loaded and extended as in an
 /// optimizer of its own.
-impl<U: Rule<Scalars = ()>> Elementwise<U> {
+impl<U: Rule<GroupState = ()>> Elementwise<U> {
     fn in_group(&self) -> InGroup<U> {
         InGroup::new(self.0.clone())
     }
@@ -62,7 +68,7 @@ impl<U: Rule<Scalars = ()>> Elementwise<U> {
         ElementState::load(&self.in_group(), shape, storage, lookup)
     }
 
-    /// Makes room for slots that an option switched on after the first step.
+    /// Adds the slots that an option switched on after the first step.
     pub fn extend<R: Real>(&self, state: &mut ElementState<R>, shape: &[usize], storage: &Storage) {
         state.extend(&self.in_group(), shape, &[], storage);
     }
@@ -90,26 +96,26 @@ fn direction<R: Real>(
     out: &mut [R],
 ) {
     let mut prepared = Prepared::default();
-    prepared.update(rule, t);
+    prepared.update(rule, &TensorStep { t, shape: &[], curvature: false }, &state.numbers);
     // 0·1 − (−1)·u
     let apply = Apply { lr: -R::one(), coupled: R::zero(), shrink: R::one() };
     out.fill(R::zero());
     let storage = Storage::default();
-    let preview = state.wants_preview().then_some(Stage::Preview);
+    let preview = state.collects_scales().then_some(Stage::CollectScales);
     for stage in preview.into_iter().chain([Stage::Update]) {
         let source = GradSource::Direction(grad);
-        let job = Job {
+        let info = PassInfo {
             stage,
             isa: Isa::detect(),
             storage: &storage,
-            prepared: &prepared,
             t,
             key: 0,
             shape: &[],
             data: &mut *out,
             grad: GradSlice { scale: 1.0, bound: f64::INFINITY, source },
-            state: &mut *state,
+            curvature: None,
         };
+        let job = TensorPass { info, prepared: &prepared, state: &mut *state };
         split(job, apply, &mut |mut unit| unit.run());
     }
 }

@@ -42,7 +42,7 @@ impl<U: Rule, R: Real> ElementKernel<R> for RuleKernel<U, R> {
 
     fn switch(&self, isa: Isa, to: Mode, chunk: Chunk<'_, R>) {
         // decided by the compiler: most rules have no second point, and get no loops for it
-        if const { U::TWO_POINTS } {
+        if const { U::HAS_EVAL_MODE } {
             U::State::<R>::sweep(isa, Switch::<U, R>(to, self.0), chunk);
         }
     }

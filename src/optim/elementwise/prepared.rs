@@ -5,9 +5,10 @@ use super::kernel::ElementKernel;
 use super::rule::{Apply, WeightDecay};
 use crate::kernel::sweep::MAX_SLOTS;
 use crate::numeric::Real;
-use crate::optim::method::Measured;
+use crate::optim::method::{TensorStep, TensorSums};
+use crate::state::{Input, SlotKind};
 
-/// Scalars of one step of one tensor.
+/// Coefficients of one step of one tensor.
 #[derive(Debug)]
 pub struct Prepared<R: Real> {
     /// `None` before the first step.
@@ -15,23 +16,38 @@ pub struct Prepared<R: Real> {
     pub(super) apply: Apply<R>,
     pub(super) maximize: bool,
     pub(super) measure_stride: usize,
-    /// Which slots the options use.
+    /// Which slots the options use, and which of them are inputs of the step.
     pub(super) used: [bool; MAX_SLOTS],
+    pub(super) inputs: [Option<Input>; MAX_SLOTS],
+    /// Key of random numbers.
+    pub(super) seed: u64,
 }
 
 impl<R: Real> Default for Prepared<R> {
     fn default() -> Self {
         let apply = Apply { lr: R::zero(), coupled: R::zero(), shrink: R::one() };
-        let used = [false; MAX_SLOTS];
-        Self { kernel: None, apply, maximize: false, measure_stride: 1, used }
+        Self {
+            kernel: None,
+            apply,
+            maximize: false,
+            measure_stride: 1,
+            used: [false; MAX_SLOTS],
+            inputs: [None; MAX_SLOTS],
+            seed: 0,
+        }
     }
 }
 
 impl<R: Real> Prepared<R> {
-    /// Those of step `t`, computed in `f64`.
-    pub(in crate::optim) fn update(&mut self, rule: &dyn ErasedRule<R>, t: u64) {
-        rule.prepare(t, &mut self.kernel);
-        let lr = rule.step_size(t);
+    /// Those of one step, computed in `f64`.
+    pub(in crate::optim) fn update(
+        &mut self,
+        rule: &dyn ErasedRule<R>,
+        step: &TensorStep<'_>,
+        numbers: &[f64],
+    ) {
+        rule.prepare(step, numbers, &mut self.kernel);
+        let lr = rule.step_size(step.t);
         let (lr, coupled, shrink) = match rule.decay() {
             WeightDecay::None => (lr, 0.0, 1.0),
             WeightDecay::Coupled(decay) => (lr, decay, 1.0),
@@ -42,11 +58,17 @@ impl<R: Real> Prepared<R> {
                 (lr * shrink, 0.0, shrink)
             }
             WeightDecay::Independent(decay) => (lr, 0.0, 1.0 - decay),
+            WeightDecay::Corrected { decay, peak_lr } => (lr, 0.0, 1.0 - lr * decay * lr / peak_lr),
         };
         self.apply = Apply { lr: R::of(lr), coupled: R::of(coupled), shrink: R::of(shrink) };
         self.maximize = rule.maximize();
         self.measure_stride = rule.measure_stride().max(1);
         self.used = std::array::from_fn(|slot| rule.uses_slot(slot));
+        self.inputs = std::array::from_fn(|slot| match rule.layout().get(slot)?.kind {
+            SlotKind::Input(input) => Some(input),
+            _ => None,
+        });
+        self.seed = rule.seed();
     }
 
     /// How directions become parameters, with the learning rate times `factor`.
@@ -66,7 +88,7 @@ impl<R: Real> Prepared<R> {
         &mut self,
         rule: &dyn ErasedRule<R>,
         pass: usize,
-        measured: &Measured,
+        measured: &TensorSums,
     ) {
         if let Some(kernel) = &mut self.kernel {
             rule.refine(pass, measured, &mut **kernel);

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::numeric::{Element, Real};
 use crate::optim::method::TensorState;
 use crate::state::slot::{SlotBuffer, SlotShape};
-use crate::state::{Lookup, Record, Rounding, StateBytes, StateTensor, Storage};
+use crate::state::{Lookup, Record, Rounding, Scalar, StateBytes, StateTensor, Storage};
 
 /// The slots of one tensor, and what rounding its parameter remembers.
 #[derive(Clone, Debug)]
@@ -14,18 +14,21 @@ pub struct ElementState<T: Element> {
     pub(in crate::optim) layout: &'static [Slot],
     /// `None`: switched off by the options.
     pub(in crate::optim) slots: Vec<Option<SlotBuffer<T::Compute>>>,
-    pub(super) shadow: ShadowBuffer<T>,
+    pub(super) rounding: RoundingBuffer<T>,
+    /// Numbers of the tensor, and their names.
+    pub(in crate::optim) numbers: Vec<f64>,
+    names: &'static [(&'static str, f64)],
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum ShadowBuffer<T: Element> {
+pub(super) enum RoundingBuffer<T: Element> {
     None,
     Kahan(Vec<T>),
     /// The exact parameter, and what it was last rounded to.
     Master(Vec<T::Compute>),
 }
 
-impl<T: Element> ShadowBuffer<T> {
+impl<T: Element> RoundingBuffer<T> {
     fn new(param: &[T], rounding: Rounding) -> Self {
         let same_type = T::as_compute(&[]).is_some();
         match rounding {
@@ -49,12 +52,18 @@ impl<T: Element> ShadowBuffer<T> {
 impl<T: Element> TensorState for ElementState<T> {
     fn count(&self, bytes: &mut StateBytes) {
         for (slot, buffer) in self.layout.iter().zip(&self.slots) {
+            if slot.kind.is_input() {
+                continue;
+            }
             bytes.add(slot.name, buffer.as_ref().map_or(0, SlotBuffer::bytes));
         }
-        match &self.shadow {
-            ShadowBuffer::None => {}
-            ShadowBuffer::Kahan(kahan) => bytes.add("kahan", size_of_val(kahan.as_slice())),
-            ShadowBuffer::Master(master) => bytes.add("master", size_of_val(master.as_slice())),
+        for ((name, _), number) in self.names.iter().zip(&self.numbers) {
+            bytes.add(name, size_of_val(number));
+        }
+        match &self.rounding {
+            RoundingBuffer::None => {}
+            RoundingBuffer::Kahan(kahan) => bytes.add("kahan", size_of_val(kahan.as_slice())),
+            RoundingBuffer::Master(master) => bytes.add("master", size_of_val(master.as_slice())),
         }
     }
 
@@ -64,10 +73,13 @@ impl<T: Element> TensorState for ElementState<T> {
                 buffer.save(slot.name, shape, record);
             }
         }
-        match &self.shadow {
-            ShadowBuffer::None => {}
-            ShadowBuffer::Kahan(kahan) => record.tensor("kahan", StateTensor::new(shape, kahan)),
-            ShadowBuffer::Master(master) => {
+        for ((name, _), number) in self.names.iter().zip(&self.numbers) {
+            record.scalar(name, Scalar::Float(*number));
+        }
+        match &self.rounding {
+            RoundingBuffer::None => {}
+            RoundingBuffer::Kahan(kahan) => record.tensor("kahan", StateTensor::new(shape, kahan)),
+            RoundingBuffer::Master(master) => {
                 record.tensor("master", StateTensor::new(shape, master));
             }
         }
@@ -96,13 +108,15 @@ impl<T: Element> ElementState<T> {
         let mut state = Self {
             layout: rule.layout(),
             slots: rule.layout().iter().map(|_| None).collect(),
-            shadow: ShadowBuffer::new(param, storage.rounding),
+            rounding: RoundingBuffer::new(param, storage.rounding),
+            numbers: rule.tensor_slots().iter().map(|(_, first)| *first).collect(),
+            names: rule.tensor_slots(),
         };
         state.extend(rule, shape, param, storage);
         state
     }
 
-    /// Makes room for slots that an option switched on after the first step.
+    /// Adds the slots that an option switched on after the first step.
     pub(in crate::optim) fn extend(
         &mut self,
         rule: &dyn ErasedRule<T::Compute>,
@@ -111,7 +125,7 @@ impl<T: Element> ElementState<T> {
         storage: &Storage,
     ) {
         for (index, (slot, buffer)) in self.layout.iter().zip(&mut self.slots).enumerate() {
-            if buffer.is_none() && rule.uses_slot(index) {
+            if buffer.is_none() && !slot.kind.is_input() && rule.uses_slot(index) {
                 let slot = slot_shape(rule, index, *slot, shape);
                 *buffer = Some(SlotBuffer::new(&slot, param, storage));
             }
@@ -128,6 +142,10 @@ impl<T: Element> ElementState<T> {
         let layout = rule.layout();
         let mut slots = Vec::with_capacity(layout.len());
         for (index, slot) in layout.iter().enumerate() {
+            if slot.kind.is_input() {
+                slots.push(None);
+                continue;
+            }
             let slot = slot_shape(rule, index, *slot, shape);
             let buffer = SlotBuffer::load(&slot, storage, lookup)?;
             if buffer.is_none() && rule.uses_slot(index) {
@@ -135,12 +153,18 @@ impl<T: Element> ElementState<T> {
             }
             slots.push(buffer);
         }
-        let shadow = ShadowBuffer::new(&[], storage.rounding).load(shape, lookup)?;
-        Ok(Self { layout, slots, shadow })
+        let rounding = RoundingBuffer::new(&[], storage.rounding).load(shape, lookup)?;
+        let names = rule.tensor_slots();
+        let number = |(name, _): &(&'static str, f64)| {
+            let number = lookup.scalar(name).and_then(Scalar::as_f64);
+            number.ok_or_else(|| lookup.problem(name, "is missing or no number"))
+        };
+        let numbers = names.iter().map(number).collect::<Result<_>>()?;
+        Ok(Self { layout, slots, rounding, numbers, names })
     }
 
     /// Whether any slot asks for a look at the new state before it is written.
-    pub(in crate::optim) fn wants_preview(&self) -> bool {
-        self.slots.iter().flatten().any(SlotBuffer::wants_preview)
+    pub(in crate::optim) fn collects_scales(&self) -> bool {
+        self.slots.iter().flatten().any(SlotBuffer::collects_scales)
     }
 }

@@ -1,5 +1,6 @@
 //! One chunk of one tensor under an element-wise rule: decode, update, encode.
 
+use super::inputs::{NoiseStream, load_magnitude};
 use super::kernel::ElementKernel;
 use super::prepared::Prepared;
 use super::rule::Apply;
@@ -9,6 +10,7 @@ use crate::kernel::{CHUNK, Isa};
 use crate::numeric::random::philox4x32;
 use crate::numeric::{Element, Real};
 use crate::optim::method::{GradSlice, GradSource, Stage};
+use crate::state::Input;
 use crate::state::chunk::SlotChunk;
 
 /// Elements that are decoded into scratch at a time: few enough that parameters, gradient and all
@@ -17,14 +19,14 @@ const BLOCK: usize = 1024;
 
 /// What rounding a parameter remembers, cut like the parameter.
 #[derive(Debug)]
-pub(in crate::optim) enum Shadow<'u, T: Element> {
+pub(in crate::optim) enum ParamRounding<'u, T: Element> {
     None,
     Stochastic { seed: u64, key: u64 },
     Kahan(&'u mut [T]),
     Master(&'u mut [T::Compute]),
 }
 
-impl<'u, T: Element> Shadow<'u, T> {
+impl<'u, T: Element> ParamRounding<'u, T> {
     /// Splits off the first `len` elements.
     pub fn take(&mut self, len: usize) -> Self {
         match self {
@@ -48,8 +50,12 @@ pub struct ElementUnit<'u, T: Element> {
     pub(in crate::optim) offset: usize,
     pub(in crate::optim) p: &'u mut [T],
     pub(in crate::optim) grad: GradSlice<'u, T>,
+    pub(super) curvature: Option<GradSlice<'u, T>>,
+    /// Shape and name of the whole tensor.
+    pub(super) shape: &'u [usize],
+    pub(super) key: u64,
     pub(in crate::optim) slots: [SlotChunk<'u, T::Compute>; MAX_SLOTS],
-    pub(in crate::optim) shadow: Shadow<'u, T>,
+    pub(in crate::optim) rounding: ParamRounding<'u, T>,
     pub(in crate::optim) sums: Sums,
 }
 
@@ -77,7 +83,7 @@ impl<T: Element> ElementUnit<'_, T> {
         let Some(kernel) = self.prepared.kernel.as_deref() else { return };
         let sweep = Sweep { kernel, stage: self.stage, isa: self.isa, apply: self.apply };
         match self.stage {
-            Stage::Preview => self.each_block(|unit, block| unit.preview_block(sweep, block)),
+            Stage::CollectScales => self.each_block(|unit, block| unit.collect_block(sweep, block)),
             Stage::Update => {
                 if !self.update_in_place(sweep) {
                     self.each_block(|unit, block| unit.update_block(sweep, block));
@@ -106,7 +112,7 @@ impl<T: Element> ElementUnit<'_, T> {
     fn update_in_place(&mut self, sweep: Sweep<'_, T::Compute>) -> bool {
         let in_use = self.slots_in_use();
         let (slots, _) = self.slots.split_at_mut(in_use);
-        let plain = matches!(self.shadow, Shadow::None)
+        let plain = matches!(self.rounding, ParamRounding::None)
             && slots.iter_mut().all(|slot| slot.in_place().is_some());
         let gradient = self.grad.in_place(self.offset, self.p.len());
         let (true, Some(p), Some(g)) = (plain, T::as_compute_mut(self.p), gradient) else {
@@ -144,10 +150,26 @@ impl<T: Element> ElementUnit<'_, T> {
     /// Decodes everything into the block.
     fn load(&self, block: &mut Block<'_, T::Compute>) {
         let range = block.start..block.start + block.p.len();
-        load_params(self.p.get(range).unwrap_or_default(), &self.shadow, block.start, block.p);
+        load_params(self.p.get(range).unwrap_or_default(), &self.rounding, block.start, block.p);
         self.grad.load(self.offset + block.start, block.g);
         for (slot, values) in self.slots.iter().zip(block.slots.iter_mut()) {
-            slot.load(self.isa, block.start, values);
+            self.load_slot(slot, block.start, values);
+        }
+    }
+
+    /// Reads the elements `start ..` of a slot, or of an input of the step.
+    fn load_slot(&self, slot: &SlotChunk<'_, T::Compute>, start: usize, out: &mut [T::Compute]) {
+        let offset = self.offset + start;
+        match (slot, self.curvature) {
+            (SlotChunk::Input(Input::Noise), _) => {
+                let stream = NoiseStream { seed: self.prepared.seed, t: self.t, key: self.key };
+                stream.fill(offset, out);
+            }
+            (SlotChunk::Input(Input::Curvature), Some(curvature)) => curvature.load(offset, out),
+            (SlotChunk::Input(Input::CurvatureMagnitude), Some(curvature)) => {
+                load_magnitude(&curvature, self.shape, offset, out);
+            }
+            _ => slot.load(self.isa, start, out),
         }
     }
 
@@ -162,9 +184,9 @@ impl<T: Element> ElementUnit<'_, T> {
                 (&*g, T::Compute::of(1.0))
             }
         };
-        for (slot, scratch) in self.slots.iter_mut().zip(slots.iter_mut()) {
-            if slot.in_place().is_none() {
-                slot.load(self.isa, start, scratch);
+        for (slot, scratch) in self.slots.iter().zip(slots.iter_mut()) {
+            if !slot.is_in_place() {
+                self.load_slot(slot, start, scratch);
             }
         }
         let mut slices = SlotSlices::default();
@@ -173,13 +195,13 @@ impl<T: Element> ElementUnit<'_, T> {
             slices.push(own.unwrap_or(scratch));
         }
         let own = T::as_compute_mut(self.p.get_mut(range.clone()).unwrap_or_default());
-        match own.filter(|_| matches!(self.shadow, Shadow::None)) {
+        match own.filter(|_| matches!(self.rounding, ParamRounding::None)) {
             Some(own) => {
                 let chunk = Chunk { p: own, g: gradient, scale, slots: slices };
                 sweep.run(chunk);
             }
             None => {
-                load_params(self.p.get(range).unwrap_or_default(), &self.shadow, start, p);
+                load_params(self.p.get(range).unwrap_or_default(), &self.rounding, start, p);
                 let chunk = Chunk { p: &mut *p, g: gradient, scale, slots: slices };
                 sweep.run(chunk);
                 self.store(start, p);
@@ -200,9 +222,9 @@ impl<T: Element> ElementUnit<'_, T> {
     fn store(&mut self, start: usize, new: &[T::Compute]) {
         let range = start..start + new.len();
         let old = self.p.get_mut(range.clone()).unwrap_or_default();
-        match &mut self.shadow {
-            Shadow::None => old.iter_mut().zip(new).for_each(|(p, &x)| *p = T::store(x)),
-            Shadow::Stochastic { seed, key } => {
+        match &mut self.rounding {
+            ParamRounding::None => old.iter_mut().zip(new).for_each(|(p, &x)| *p = T::store(x)),
+            ParamRounding::Stochastic { seed, key } => {
                 let first = (self.offset + start) as u64;
                 let stream = [*seed as u32, (*seed >> 32) as u32];
                 let key = (*key as u32) ^ (*key >> 32) as u32;
@@ -217,14 +239,14 @@ impl<T: Element> ElementUnit<'_, T> {
                     }
                 }
             }
-            Shadow::Kahan(kahan) => {
+            ParamRounding::Kahan(kahan) => {
                 let kahan = kahan.get_mut(range).unwrap_or_default();
                 for ((p, &x), compensation) in old.iter_mut().zip(new).zip(kahan) {
                     let step = T::store(x - p.load());
                     kahan_add(p, compensation, step);
                 }
             }
-            Shadow::Master(master) => {
+            ParamRounding::Master(master) => {
                 let master = master.get_mut(range).unwrap_or_default();
                 for ((p, &x), exact) in old.iter_mut().zip(new).zip(master) {
                     *exact = x;
@@ -235,7 +257,7 @@ impl<T: Element> ElementUnit<'_, T> {
     }
 
     /// Shows the new state to the slots, and forgets it.
-    fn preview_block(&mut self, sweep: Sweep<'_, T::Compute>, mut block: Block<'_, T::Compute>) {
+    fn collect_block(&mut self, sweep: Sweep<'_, T::Compute>, mut block: Block<'_, T::Compute>) {
         self.load(&mut block);
         let Block { start, p, g, mut slots } = block;
         let one = T::Compute::of(1.0);
@@ -287,12 +309,12 @@ impl<T: Element> ElementUnit<'_, T> {
 /// Widens parameters that begin at `start` of their chunk, from the master copy where there is one.
 fn load_params<T: Element>(
     params: &[T],
-    shadow: &Shadow<'_, T>,
+    rounding: &ParamRounding<'_, T>,
     start: usize,
     out: &mut [T::Compute],
 ) {
-    match shadow {
-        Shadow::Master(master) => {
+    match rounding {
+        ParamRounding::Master(master) => {
             let master = master.get(start..).unwrap_or_default();
             for (x, (&p, &exact)) in out.iter_mut().zip(params.iter().zip(master)) {
                 // a parameter that the program has written to since counts as it stands

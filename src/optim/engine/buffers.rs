@@ -1,8 +1,8 @@
 //! Memory that is kept from step to step.
 
-use super::rounds::{RoundBuffers, Work};
+use super::passes::{PassBuffers, TensorTask};
 use crate::numeric::Element;
-use crate::optim::method::{Part, TensorMethod};
+use crate::optim::method::{GradEntry, TensorMethod};
 use crate::params::{GradBuffers, Manifest, ParamBuffers};
 
 /// Allocations that are kept from step to step: a steady training loop allocates nothing.
@@ -12,10 +12,11 @@ pub(in crate::optim) struct Buffers<M: TensorMethod<T>, T: Element> {
     /// Row-major copies of strided leaves.
     pub(super) param_copies: Vec<Vec<T>>,
     pub(super) grad_copies: Vec<Vec<T>>,
+    pub(super) curvature_copies: Vec<Vec<T>>,
     pub(super) flat: Vec<&'static mut [T]>,
-    pub(super) work: Vec<Work<'static, T, M::State>>,
-    pub(super) parts: Vec<Part<'static, T>>,
-    pub(super) rounds: RoundBuffers<M, T>,
+    pub(super) work: Vec<TensorTask<'static, T, M::State>>,
+    pub(super) parts: Vec<GradEntry<'static, T>>,
+    pub(super) rounds: PassBuffers<M, T>,
 }
 
 impl<M: TensorMethod<T>, T: Element> Default for Buffers<M, T> {
@@ -25,10 +26,11 @@ impl<M: TensorMethod<T>, T: Element> Default for Buffers<M, T> {
             grads: Default::default(),
             param_copies: Vec::new(),
             grad_copies: Vec::new(),
+            curvature_copies: Vec::new(),
             flat: Vec::new(),
             work: Vec::new(),
             parts: Vec::new(),
-            rounds: RoundBuffers::default(),
+            rounds: PassBuffers::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::plan::{Plan, Tracked};
 use crate::error::{Error, Result, check_shape};
 use crate::hyper::{Hyper, Options, Range};
 use crate::numeric::Element;
-use crate::optim::method::{Joint, Mode, SavedJoint, TensorMethod, TensorState};
+use crate::optim::method::{Mode, SavedShared, SharedState, TensorMethod, TensorState};
 use crate::state::{
     Lookup, Record, Scalar, StateBytes, StateDict, numel_fits, parse_shape, problem,
 };
@@ -24,7 +24,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             tracked.state.count(&mut bytes);
             bytes.add_parameters(tracked.shape.iter().product());
         }
-        self.joint.count(&mut bytes);
+        self.shared.count(&mut bytes);
         bytes
     }
 
@@ -36,7 +36,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             record.scalar("select", Scalar::Text(group.select.label().to_owned()));
             let method = &group.method;
             method.read_options(&mut |option| record.scalar(option.name, saved_option(&option)));
-            method.clone().visit_scalars(&mut |name, value| {
+            method.clone().visit_group_state(&mut |name, value| {
                 record.scalar(&format!("scalars.{name}"), Scalar::Float(value.get()));
             });
         }
@@ -48,8 +48,8 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             record.scalar("shape", Scalar::Text(shape.join(",")));
             tracked.state.save(&tracked.shape, &mut record);
         }
-        self.joint.save("", &mut dict);
-        if self.two_points() {
+        self.shared.save("", &mut dict);
+        if self.has_eval_mode() {
             dict.scalars.insert("train_mode".into(), Scalar::Bool(self.mode == Mode::Train));
         }
         dict
@@ -64,7 +64,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         for (index, group) in groups.iter_mut().enumerate() {
             let lookup = Lookup::new(format!("groups.{index}"), dict, &used);
             group.method = group.method.changed(&mut |options| load_options(options, &lookup))?;
-            load_scalars(&mut group.method, &lookup)?;
+            load_group_state(&mut group.method, &lookup)?;
             match lookup.scalar("select").map(Scalar::as_text) {
                 None => {}
                 Some(Some(label)) if label == group.select.label() => {}
@@ -81,9 +81,9 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             tracked.push(load_tracked(self, &groups, name, &lookup)?);
         }
         let methods = |group: usize| groups.get(group).map(|group| &group.method);
-        let saved = SavedJoint { dict, used: &used, prefix: "" };
-        let joint = M::Joint::load(&methods, saved, &self.storage)?;
-        let mode = match (self.two_points(), dict.scalars.get("train_mode")) {
+        let saved = SavedShared { dict, used: &used, prefix: "" };
+        let shared = M::Shared::load(&methods, saved, &self.storage)?;
+        let mode = match (self.has_eval_mode(), dict.scalars.get("train_mode")) {
             (true, Some(Scalar::Bool(train))) => {
                 used.borrow_mut().insert("train_mode".into());
                 if *train { Mode::Train } else { Mode::Eval }
@@ -99,7 +99,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         // everything fits
         self.groups = groups;
         self.tracked = tracked;
-        self.joint = joint;
+        self.shared = shared;
         self.mode = mode;
         self.plan = Plan { stale: true, ..Plan::default() };
         Ok(())
@@ -156,9 +156,12 @@ fn load_options(config: &mut dyn Options, lookup: &Lookup<'_>) -> Result<()> {
     })
 }
 
-fn load_scalars<M: TensorMethod<T>, T: Element>(method: &mut M, lookup: &Lookup<'_>) -> Result<()> {
+fn load_group_state<M: TensorMethod<T>, T: Element>(
+    method: &mut M,
+    lookup: &Lookup<'_>,
+) -> Result<()> {
     let mut outcome = Ok(());
-    method.visit_scalars(&mut |name, value| {
+    method.visit_group_state(&mut |name, value| {
         let name = format!("scalars.{name}");
         let problem = match lookup.scalar(&name).and_then(Scalar::as_f64) {
             Some(number) => {

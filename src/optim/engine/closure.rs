@@ -6,7 +6,7 @@ use crate::numeric::Element;
 use crate::optim::method::MethodFor;
 use crate::optim::optimizer::NonFinite;
 use crate::optim::optimizer::Optimizer;
-use crate::params::{Gradients, Parameters};
+use crate::params::{Gradients, Parameters, with_loss};
 
 /// What a closure may return as a loss: `f32`, `f64`, or a `Result` of either.
 pub trait IntoLoss {
@@ -147,7 +147,7 @@ impl<M: MethodFor<T>, T: Element> ClosureOptimizer<T> for Optim<M, T> {
         if !loss.is_finite() && self.engine.non_finite == NonFinite::Error {
             return Err(Error::NonFiniteLoss(loss));
         }
-        self.step(problem.parameters(), &*grads)?;
+        self.step(problem.parameters(), &with_loss(&*grads, loss))?;
         Ok(loss)
     }
 }

@@ -16,7 +16,7 @@ use crate::state::Storage;
 pub(in crate::optim) struct Engine<M: TensorMethod<T>, T: Element> {
     pub groups: Vec<Group<M>>,
     pub tracked: Vec<Tracked<M::State>>,
-    pub joint: M::Joint,
+    pub shared: M::Shared,
     pub storage: Storage,
     pub mode: Mode,
     pub plan: Plan,
@@ -31,7 +31,7 @@ impl<M: TensorMethod<T>, T: Element> Clone for Engine<M, T> {
         Self {
             groups: self.groups.clone(),
             tracked: self.tracked.clone(),
-            joint: self.joint.clone(),
+            shared: self.shared.clone(),
             storage: self.storage.clone(),
             mode: self.mode,
             plan: self.plan.clone(),
@@ -61,7 +61,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         Self {
             groups: vec![Group::new(Select::all(), method)],
             tracked: Vec::new(),
-            joint: M::Joint::default(),
+            shared: M::Shared::default(),
             storage: Storage::default(),
             mode: Mode::Train,
             plan: Plan::default(),
@@ -78,8 +78,8 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     }
 
     /// Whether training and evaluation happen at different points.
-    pub fn two_points(&self) -> bool {
-        self.groups.first().is_some_and(|group| group.method.two_points())
+    pub fn has_eval_mode(&self) -> bool {
+        self.groups.first().is_some_and(|group| group.method.has_eval_mode())
     }
 
     /// Adds a group whose options have been checked.

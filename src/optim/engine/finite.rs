@@ -14,6 +14,12 @@ const PIECE: usize = 65_536;
 /// Finds out whether every scaled gradient is finite.
 pub(in crate::optim) fn check<T: Element>(isa: Isa, grads: &GradVisitor<'_, T>) -> Result<()> {
     let good = |leaf: &GradientLeaf<'_, T>| leaf.finite || is_finite(isa, leaf);
+    if let Some((leaf, curvature)) =
+        grads.curvature.iter().enumerate().find(|(_, leaf)| !is_finite(isa, leaf))
+    {
+        let name = format!("curvature of {}", grads.curvature_manifest.name(leaf));
+        return Err(first_non_finite(&name, curvature));
+    }
     let elements = grads.leaves.iter().map(|leaf| match &leaf.kind {
         GradientKind::Slice(slice) => slice.len(),
         _ => 0,

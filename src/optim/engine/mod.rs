@@ -1,14 +1,15 @@
 //! The engine: one step of any method over a tree of parameters.
 
 mod buffers;
+mod check;
 mod checkpoint;
 mod closure;
 mod core;
 mod finite;
 mod group;
 mod optim;
+mod passes;
 mod plan;
-mod rounds;
 mod step;
 
 pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem};

@@ -152,8 +152,8 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
     }
 
     /// What the method remembers of a group: Prodigy's `d`, Schedule-Free's `k`.
-    pub fn scalars(&self, group: usize) -> Option<&M::Scalars> {
-        self.engine.groups.get(group)?.method.scalars().downcast_ref()
+    pub fn group_state(&self, group: usize) -> Option<&M::GroupState> {
+        self.engine.groups.get(group)?.method.group_state().downcast_ref()
     }
 
     /// Where the parameters stand, for methods that keep two points.
@@ -165,6 +165,14 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
 impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
     fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
         self.engine.step(params, grads)
+    }
+
+    fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool> {
+        self.engine.check_step(params, grads)
     }
 
     fn name(&self) -> &'static str {

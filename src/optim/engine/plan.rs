@@ -31,6 +31,7 @@ pub(in crate::optim) struct Pair {
     pub param: usize,
     pub grad: usize,
     pub tracked: usize,
+    pub curvature: Option<usize>,
 }
 
 /// The trees of the last step, and how they were matched.
@@ -38,6 +39,7 @@ pub(in crate::optim) struct Pair {
 pub(in crate::optim) struct Plan {
     pub params: Manifest,
     pub grads: Manifest,
+    pub curvature: Manifest,
     /// In the order of the parameter leaves.
     pub pairs: Vec<Pair>,
     /// The groups have changed since.
@@ -47,8 +49,8 @@ pub(in crate::optim) struct Plan {
 /// A plan for new trees, made without changing anything.
 #[derive(Debug)]
 pub(in crate::optim) struct Match {
-    /// Parameter leaf and gradient leaf.
-    pub pairs: Vec<(usize, usize)>,
+    /// Parameter leaf, gradient leaf and curvature leaf.
+    pub pairs: Vec<(usize, usize, Option<usize>)>,
     /// Group of every parameter leaf.
     pub groups: Vec<usize>,
 }
@@ -67,12 +69,19 @@ pub(in crate::optim) fn by_name(manifest: &Manifest) -> Result<BTreeMap<&str, us
 
 /// Matches gradients to parameters by name, and checks names, shapes and groups.
 pub(in crate::optim) fn match_trees<M, S>(
-    (params, grads): (&Manifest, &Manifest),
+    (params, grads, curvature): (&Manifest, &Manifest, &Manifest),
     groups: &[Group<M>],
     tracked: &[Tracked<S>],
 ) -> Result<Match> {
     let param_leaves = by_name(params)?;
-    by_name(grads)?;
+    let grad_leaves = by_name(grads)?;
+    let curvature_leaves = by_name(curvature)?;
+    for (&name, &leaf) in &curvature_leaves {
+        let Some(&grad) = grad_leaves.get(name) else {
+            return Err(Error::CurvatureWithoutGradient { name: name.to_owned() });
+        };
+        check_shape(name, grads.shape(grad), curvature.shape(leaf))?;
+    }
     let mut pairs = Vec::with_capacity(grads.len());
     for grad in 0..grads.len() {
         let name = grads.name(grad);
@@ -80,7 +89,7 @@ pub(in crate::optim) fn match_trees<M, S>(
             return Err(Error::UnknownGradient { name: name.to_owned() });
         };
         check_shape(name, params.shape(param), grads.shape(grad))?;
-        pairs.push((param, grad));
+        pairs.push((param, grad, curvature_leaves.get(name).copied()));
     }
     pairs.sort_unstable();
     for known in tracked {

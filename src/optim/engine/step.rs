@@ -1,13 +1,14 @@
 //! One step: visit, match, check, measure, update.
 
+use super::check::{Checked, leaves_of};
 use super::core::Engine;
-use super::finite;
-use super::plan::{Match, Pair, Tracked, by_name, match_trees};
-use super::rounds::{RoundBuffers, Rounds, Work};
+use super::passes::{PassBuffers, Passes, TensorTask};
+use super::plan::{Match, Pair, Tracked, by_name};
 use crate::error::{Error, Result, check_shape};
 use crate::numeric::Element;
-use crate::optim::method::{GradSlice, GradSource, Joint, Leaf, Mode, Part, Stage, TensorMethod};
-use crate::optim::optimizer::NonFinite;
+use crate::optim::method::{
+    GradEntry, GradSlice, GradSource, Mode, SharedState, Stage, TensorMethod,
+};
 use crate::params::{
     GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest, ParamBuffers, ParamLeaf,
     ParamVisitor, Parameters, recycle,
@@ -31,46 +32,39 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         outcome
     }
 
+    /// Whether [`Engine::step`] would take a step; nothing changes.
+    pub fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool> {
+        let (buffers, manifest) = take(&mut self.buffers.params);
+        let mut param_visitor = ParamVisitor::new(buffers, manifest);
+        let (buffers, manifest) = take(&mut self.buffers.grads);
+        let mut grad_visitor = GradVisitor::new(buffers, manifest);
+        let outcome = param_visitor
+            .collect(params)
+            .and_then(|()| grad_visitor.collect(grads))
+            .and_then(|()| self.check_leaves(&param_visitor, &grad_visitor));
+        self.buffers.params = param_visitor.into_buffers();
+        self.buffers.grads = grad_visitor.into_buffers();
+        Ok(!matches!(outcome?, Checked::Skip))
+    }
+
     fn step_leaves(
         &mut self,
         params: &mut ParamVisitor<'_, T>,
         grads: &GradVisitor<'_, T>,
     ) -> Result<()> {
         // whatever can fail comes first ...
-        if self.mode == Mode::Eval {
-            return Err(Error::EvaluationMode { optimizer: self.name() });
-        }
-        let same = self.plan.params == params.manifest && self.plan.grads == grads.manifest;
-        let trees = (&params.manifest, &grads.manifest);
-        let matched = (self.plan.stale || !same)
-            .then(|| match_trees(trees, &self.groups, &self.tracked))
-            .transpose()?;
-        if let Some((first, others)) = self.groups.split_first() {
-            others.iter().try_for_each(|group| group.method.check_group(&first.method))?;
-        }
-        let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-        if let Some(matched) = matched.as_ref().filter(|_| M::Joint::SOME) {
-            self.joint.check(&methods, &leaves_of(matched, &params.manifest))?;
-        }
-        if self.non_finite != NonFinite::Propagate {
-            let check = finite::check(self.isa, grads);
-            if check.is_err() && self.non_finite == NonFinite::Skip {
+        let matched = match self.check_leaves(params, grads)? {
+            Checked::Skip => {
                 self.skipped += 1;
                 return Ok(());
             }
-            check?;
-        }
-        for tracked in &self.tracked {
-            if let Some(group) = self.groups.get(tracked.group) {
-                group.method.check_state(&tracked.name, &tracked.state)?;
-            }
-        }
-        let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-        self.joint.check_state(&methods)?;
-        if grads.leaves.is_empty() {
-            // without any gradient it is no step, for group counters neither
-            return Ok(());
-        }
+            Checked::Nothing => return Ok(()),
+            Checked::Step(matched) => matched,
+        };
         // ... and from here on nothing does
         let mut flat = recycle(take(&mut self.buffers.flat));
         let mut copies = take(&mut self.buffers.param_copies);
@@ -79,9 +73,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             self.adopt(&matched, &params.manifest, &flat);
             self.plan.params.clone_from(&params.manifest);
             self.plan.grads.clone_from(&grads.manifest);
+            self.plan.curvature.clone_from(&grads.curvature_manifest);
             self.plan.stale = false;
         }
-        self.execute(&mut flat, &grads.leaves);
+        self.execute(&mut flat, grads);
         self.buffers.flat = recycle(flat);
         write_back(&mut params.leaves, &copies);
         self.buffers.param_copies = copies;
@@ -101,7 +96,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 tracked.group = group_of(leaf);
             }
         }
-        for &(leaf, _) in &matched.pairs {
+        for &(leaf, ..) in &matched.pairs {
             let (name, shape, group) = (params.name(leaf), params.shape(leaf), group_of(leaf));
             let method = self.groups.get(group).map(|group| &group.method);
             if let (Some(method), Some(data), false) =
@@ -111,9 +106,9 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 self.tracked.push(Tracked::new(name, shape, group, state));
             }
         }
-        if M::Joint::SOME {
+        if M::Shared::SOME {
             let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-            self.joint.adopt(&methods, &leaves_of(matched, params), &self.storage);
+            self.shared.adopt(&methods, &leaves_of(matched, params), &self.storage);
         }
         let place = |name: &str| leaves.get(name).copied().unwrap_or(usize::MAX);
         self.tracked.sort_by_key(|tracked| place(&tracked.name));
@@ -123,23 +118,25 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             .enumerate()
             .map(|(i, tracked)| (tracked.name.as_str(), i))
             .collect();
-        let pairs = matched.pairs.iter().filter_map(|&(param, grad)| {
-            tracked.get(params.name(param)).map(|&tracked| Pair { param, grad, tracked })
+        let pairs = matched.pairs.iter().filter_map(|&(param, grad, curvature)| {
+            let tracked = *tracked.get(params.name(param))?;
+            Some(Pair { param, grad, tracked, curvature })
         });
         self.plan.pairs = pairs.collect();
     }
 
     /// Updates every parameter of the plan.
-    fn execute(&mut self, flat: &mut [&mut [T]], grads: &[GradientLeaf<'_, T>]) {
-        copy_strided(grads, &mut self.buffers.grad_copies);
-        let mut work: Vec<Work<'_, T, M::State>> = recycle(take(&mut self.buffers.work));
+    fn execute(&mut self, flat: &mut [&mut [T]], grads: &GradVisitor<'_, T>) {
+        copy_strided(&grads.leaves, &mut self.buffers.grad_copies);
+        copy_strided(&grads.curvature, &mut self.buffers.curvature_copies);
+        let mut work: Vec<TensorTask<'_, T, M::State>> = recycle(take(&mut self.buffers.work));
         let mut leaves = flat.iter_mut().enumerate();
         let mut tracked = self.tracked.iter_mut().enumerate();
         for pair in &self.plan.pairs {
             // pairs ascend in both, so that one walk over each finds them all
             let data = leaves.find(|(leaf, _)| *leaf == pair.param);
             let tracked = tracked.find(|(index, _)| *index == pair.tracked);
-            let grad = grads.get(pair.grad).zip(self.buffers.grad_copies.get(pair.grad));
+            let grad = grads.leaves.get(pair.grad).zip(self.buffers.grad_copies.get(pair.grad));
             let (Some((_, data)), Some((_, tracked)), Some((leaf, copy))) = (data, tracked, grad)
             else {
                 continue;
@@ -148,24 +145,28 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             if let Some(group) = self.groups.get(tracked.group) {
                 group.method.extend(&mut tracked.state, &tracked.shape, data, &self.storage);
             }
-            work.push(Work::new(tracked, data, grad_slice(leaf, copy)));
+            let curvature = pair.curvature.and_then(|curvature| {
+                let leaf = grads.curvature.get(curvature)?;
+                Some(grad_slice(leaf, self.buffers.curvature_copies.get(curvature)?))
+            });
+            work.push(TensorTask::new(tracked, data, grad_slice(leaf, copy), curvature));
         }
         for group in &mut self.groups {
-            group.method.begin();
+            group.method.begin(grads.loss);
         }
-        if M::Joint::SOME {
-            let mut parts: Vec<Part<'_, T>> = recycle(take(&mut self.buffers.parts));
-            parts.extend(work.iter().map(Work::part));
+        if M::Shared::SOME {
+            let mut parts: Vec<GradEntry<'_, T>> = recycle(take(&mut self.buffers.parts));
+            parts.extend(work.iter().map(TensorTask::part));
             let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-            self.joint.absorb(&methods, &parts, self.isa);
+            self.shared.absorb(&methods, &parts, self.isa);
             self.buffers.parts = recycle(parts);
             for work in &mut work {
-                if let Some(source) = self.joint.direction(work.name()) {
+                if let Some(source) = self.shared.direction(work.name()) {
                     work.replace_gradient(source);
                 }
             }
         }
-        let mut rounds = Rounds {
+        let mut rounds = Passes {
             storage: &self.storage,
             isa: self.isa,
             buffers: take(&mut self.buffers.rounds),
@@ -177,7 +178,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
 
     /// Moves the parameters to the other point.
     pub fn switch(&mut self, to: Mode, params: &mut dyn Parameters<T>) -> Result<()> {
-        if !self.two_points() || self.mode == to {
+        if !self.has_eval_mode() || self.mode == to {
             return Ok(());
         }
         let mut visitor = ParamVisitor::new(ParamBuffers::default(), Manifest::default());
@@ -198,11 +199,11 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         for tracked in &mut self.tracked {
             let leaf = leaves.get(tracked.name.as_str());
             if let Some(data) = leaf.and_then(|&leaf| data.get_mut(leaf)?.take()) {
-                work.push(Work::new(tracked, data, nothing));
+                work.push(TensorTask::new(tracked, data, nothing, None));
             }
         }
         let mut rounds =
-            Rounds { storage: &self.storage, isa: self.isa, buffers: RoundBuffers::default() };
+            Passes { storage: &self.storage, isa: self.isa, buffers: PassBuffers::default() };
         rounds.run(Stage::Switch(to), &self.groups, &mut work);
         drop((work, data));
         drop(flat);
@@ -210,16 +211,6 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.mode = to;
         Ok(())
     }
-}
-
-/// The leaves of the tree with their groups.
-fn leaves_of<'l>(matched: &Match, params: &'l Manifest) -> Vec<Leaf<'l>> {
-    let leaf = |leaf: usize| Leaf {
-        name: params.name(leaf),
-        shape: params.shape(leaf),
-        group: matched.groups.get(leaf).copied().unwrap_or(0),
-    };
-    (0..params.len()).map(leaf).collect()
 }
 
 /// The leaves as row-major slices; strided ones as copies in `copies`, one place per leaf.

@@ -1,13 +1,15 @@
 //! What the engine asks of a method.
 
 mod gradient;
-mod joint;
-mod scalars;
+mod group_state;
+mod shared_state;
 mod stage;
 mod tensor_method;
 
-pub use gradient::{Decayed, Direction, GradSlice, GradSource};
-pub use joint::{Joint, Leaf, Methods, Part, SavedJoint};
-pub use scalars::Scalars;
-pub use stage::{Measured, Mode, Stage};
-pub use tensor_method::{Configured, Job, MethodFor, TensorMethod, TensorState};
+pub use gradient::{Direction, GradSlice, GradSource, RegularizedGrad};
+pub use group_state::GroupState;
+pub use shared_state::{GradEntry, Methods, ParamInfo, SavedShared, SharedState};
+pub use stage::{Mode, Stage, TensorSums};
+pub use tensor_method::{
+    Method, MethodFor, Needs, PassInfo, TensorMethod, TensorPass, TensorState, TensorStep,
+};

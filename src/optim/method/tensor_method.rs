@@ -1,9 +1,9 @@
-//! The seam between the engine and the methods: what an optimizer does to one tensor.
+//! What the engine asks of a method for one tensor.
 
 use super::gradient::GradSlice;
-use super::joint::Joint;
-use super::scalars::Scalars;
-use super::stage::{Measured, Stage};
+use super::group_state::GroupState;
+use super::shared_state::SharedState;
+use super::stage::{Stage, TensorSums};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, OptionValue, Options};
 use crate::kernel::{Isa, Sums};
@@ -13,17 +13,35 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
 
-/// One tensor in one round of units.
+/// A tensor and its step, as rules see them.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorStep<'s> {
+    /// Step number of the parameter, from 1.
+    pub t: u64,
+    /// Shape of the parameter.
+    pub shape: &'s [usize],
+    /// Whether a curvature came with the gradient.
+    pub curvature: bool,
+}
+
+/// Inputs besides the gradients that a step requires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The loss.
+    pub loss: bool,
+    /// The curvature of the tensor.
+    pub curvature: bool,
+}
+
+/// One tensor in one pass, without what belongs to the method.
 #[derive(Debug)]
-pub struct Job<'u, T: Element, S, P> {
+pub struct PassInfo<'u, T: Element> {
     /// What to do.
     pub stage: Stage,
     /// Instruction set to compile loops for.
     pub isa: Isa,
     /// How state and parameters are stored.
     pub storage: &'u Storage,
-    /// Scalars of the step.
-    pub prepared: &'u P,
     /// Step number of this parameter, from 1.
     pub t: u64,
     /// A number made of the parameter's name: streams of random numbers are keyed by it.
@@ -34,6 +52,17 @@ pub struct Job<'u, T: Element, S, P> {
     pub data: &'u mut [T],
     /// The gradient.
     pub grad: GradSlice<'u, T>,
+    /// The curvature that came with it.
+    pub curvature: Option<GradSlice<'u, T>>,
+}
+
+/// One tensor in one pass.
+#[derive(Debug)]
+pub struct TensorPass<'u, T: Element, S, P> {
+    /// The tensor.
+    pub info: PassInfo<'u, T>,
+    /// Coefficients of the step.
+    pub prepared: &'u P,
     /// The parameter's state.
     pub state: &'u mut S,
 }
@@ -46,8 +75,8 @@ pub trait TensorState: Clone + Debug + Send + 'static {
     fn save(&self, shape: &[usize], record: &mut Record<'_>);
 }
 
-/// A method that is made of its options, whatever the type of the parameters.
-pub trait Configured: Clone + Debug + Send + Sync + 'static {
+/// A method that is built from its options, for parameters of any type.
+pub trait Method: Clone + Debug + Send + Sync + 'static {
     /// The options.
     type Config: Hyperparameters;
     /// The options.
@@ -58,25 +87,25 @@ pub trait Configured: Clone + Debug + Send + Sync + 'static {
 
 /// A method for parameters of element type `T`: names what runs it.
 ///
-/// The engine knows no method by its type. It is compiled once for each of the three kinds of
-/// methods (element by element, block by block, as one vector), and a method stands behind a pointer
-/// in it. This trait leads from the type that a user names to there.
-pub trait MethodFor<T: Element>: Configured {
+/// The engine does not know the types of methods. It is compiled once for each of the three kinds of
+/// methods (element by element, block by block, as one vector), and calls a method through a pointer.
+/// This trait connects the type that a user names with its kind.
+pub trait MethodFor<T: Element>: Method {
     /// What is remembered per group.
-    type Scalars: Scalars;
+    type GroupState: GroupState;
     /// What the engine runs.
     type Engine: TensorMethod<T>;
     /// The method, and the state of a group before its first step, as the engine runs them.
     fn into_engine(self) -> Self::Engine;
 }
 
-/// What the engine does with one tensor: a method without its type, and what it remembers of a group.
+/// A method as the engine sees it, together with the state of a parameter group.
 pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// What is remembered per tensor.
     type State: TensorState;
     /// What is remembered of several tensors together.
-    type Joint: Joint<Self, T>;
-    /// Scalars of one step; kept from step to step for its memory.
+    type Shared: SharedState<Self, T>;
+    /// Coefficients of one step; kept from step to step for its memory.
     type Prepared: Debug + Default + Send + Sync;
     /// One independent piece of work: a chunk of a tensor, or a block of a matrix.
     type Unit<'u>: Send
@@ -90,20 +119,20 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// Whether units differ so much in [`TensorMethod::cost`] that the longest have to begin first.
     const UNEVEN: bool = false;
 
-    /// Part of a tensor's record that the state has when another method is around this one; empty: the
-    /// record itself.
+    /// Key of the state within a tensor's record if another method is around this one; empty: the record
+    /// itself.
     const PART: &'static str = "";
 
     /// Name of the method, as in error messages and state dicts.
     fn name(&self) -> &'static str;
     /// Whether training and evaluation happen at different points.
-    fn two_points(&self) -> bool;
-    /// The options, as the type that [`Configured::Config`] names.
+    fn has_eval_mode(&self) -> bool;
+    /// The options, as the type that [`Method::Config`] names.
     fn config(&self) -> &dyn Any;
-    /// What is remembered of the group, as the type that [`MethodFor::Scalars`] names.
-    fn scalars(&self) -> &dyn Any;
+    /// What is remembered of the group, as the type that [`MethodFor::GroupState`] names.
+    fn group_state(&self) -> &dyn Any;
     /// Takes over what another method of the same type remembers of the group.
-    fn set_scalars(&mut self, scalars: &dyn Any);
+    fn set_group_state(&mut self, scalars: &dyn Any);
     /// Calls `visitor` for every option.
     fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>));
     /// A copy whose options are as `change` leaves them.
@@ -112,7 +141,7 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// That of `change`.
     fn changed(&self, change: &mut dyn FnMut(&mut dyn Options) -> Result<()>) -> Result<Self>;
     /// Calls `visitor` for every number of the group that must survive saving and loading.
-    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
+    fn visit_group_state(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
     /// Checks options that must agree between groups.
     ///
     /// # Errors
@@ -139,36 +168,54 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     }
     /// The state of a parameter before its first step.
     fn init(&self, shape: &[usize], param: &[T], storage: &Storage) -> Self::State;
-    /// Makes room for slots that an option switched on after the first step.
+    /// Adds the slots that an option switched on after the first step.
     fn extend(&self, state: &mut Self::State, shape: &[usize], param: &[T], storage: &Storage);
     /// A state from a state dict.
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key.
     fn load(&self, shape: &[usize], storage: &Storage, lookup: &Lookup<'_>) -> Result<Self::State>;
-    /// Runs once per step, before anything else.
-    fn begin(&mut self);
+    /// The inputs that step number `t` of a tensor requires.
+    fn needs(&self, t: u64) -> Needs;
+    /// Whether [`TensorMethod::needs`] can require anything at any step.
+    fn has_needs(&self) -> bool;
+    /// Whether the method reads the curvature at all.
+    fn uses_curvature(&self) -> bool;
+    /// Whether the coefficients of a step differ between tensors of one group and step number.
+    fn per_tensor(&self) -> bool;
+    /// Runs once per step, before anything else, with the loss if it is known.
+    fn begin(&mut self, loss: Option<f64>);
+    /// Runs once per step and tensor, before anything is measured.
+    fn begin_tensor(&self, step: &TensorStep<'_>, state: &mut Self::State);
+    /// Updates the state of a tensor with the sums of a pass; runs once per step.
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &TensorSums,
+        step: &TensorStep<'_>,
+        state: &mut Self::State,
+    );
     /// The measuring passes of this group.
     fn passes(&self) -> Range<usize>;
     /// Takes the sums of a pass over all tensors.
     fn combine(&mut self, pass: usize, total: &Sums);
-    /// Whether the state asks for [`Stage::Preview`].
-    fn wants_preview(state: &Self::State) -> bool;
-    /// Writes the scalars of the step with number `t`.
-    fn prepare(&self, t: u64, prepared: &mut Self::Prepared);
-    /// Folds the sums of a pass over one tensor into its scalars.
-    fn refine(&self, pass: usize, measured: &Measured, prepared: &mut Self::Prepared);
+    /// Whether the state asks for [`Stage::CollectScales`].
+    fn collects_scales(state: &Self::State) -> bool;
+    /// Writes the coefficients of a step.
+    fn prepare(&self, step: &TensorStep<'_>, state: &Self::State, prepared: &mut Self::Prepared);
+    /// Completes the coefficients of a tensor with the sums of a pass.
+    fn refine(&self, pass: usize, measured: &TensorSums, prepared: &mut Self::Prepared);
     /// Cuts a tensor into units; sizes depend on the shape alone, never on threads.
     fn split<'u>(
         &'u self,
-        job: Job<'u, T, Self::State, Self::Prepared>,
+        job: TensorPass<'u, T, Self::State, Self::Prepared>,
         push: &mut dyn FnMut(Self::Unit<'u>),
     );
     /// Does one piece of work. Cannot fail: whatever can go wrong was checked before.
     fn run(unit: &mut Self::Unit<'_>);
     /// The sums that a unit took.
     fn sums(unit: &Self::Unit<'_>) -> Sums;
-    /// What a unit costs, in units of anything.
+    /// Relative cost of a unit.
     fn cost(unit: &Self::Unit<'_>) -> f64 {
         let _ = unit;
         1.0

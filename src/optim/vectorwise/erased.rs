@@ -91,8 +91,8 @@ pub trait ErasedVector<T: Element, I>: Any + Debug + Send + Sync {
     fn inner(&self) -> I;
     /// [`VectorMethod::scope`].
     fn scope(&self) -> Scope;
-    /// [`VectorMethod::gradient_decay`].
-    fn gradient_decay(&self) -> f64;
+    /// [`VectorMethod::l2`].
+    fn l2(&self) -> f64;
     /// [`VectorMethod::keeps_layout`].
     fn keeps_layout(&self, changed: &dyn ErasedVector<T, I>) -> bool;
     /// [`VectorMethod::check_layout`].
@@ -138,8 +138,8 @@ where
     fn scope(&self) -> Scope {
         VectorMethod::scope(self)
     }
-    fn gradient_decay(&self) -> f64 {
-        VectorMethod::gradient_decay(self)
+    fn l2(&self) -> f64 {
+        VectorMethod::l2(self)
     }
     fn keeps_layout(
         &self,

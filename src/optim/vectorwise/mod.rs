@@ -8,4 +8,4 @@ mod vectors;
 pub use erased::{AnyMemory, AnyVector, ErasedMemory, ErasedVector};
 pub use vector::{ReadVector, Scope, VectorMemory, VectorMethod, VectorStep, Vectored};
 pub use vectored::{AbsorbUnit, VectorUnit, VectoredState};
-pub use vectors::JointVectors;
+pub use vectors::SharedVectors;

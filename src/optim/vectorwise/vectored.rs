@@ -1,17 +1,17 @@
 //! Makes a [`VectorMethod`] a method of the engine: vectors of one tensor are part of its state, vectors
-//! of several are joint.
+//! of several are shared.
 
 use super::erased::{AnyMemory, AnyVector, ErasedVector};
 use super::vector::{Scope, VectorMethod, VectorStep, Vectored};
-use super::vectors::{JointVectors, check_failures};
+use super::vectors::{SharedVectors, check_failures};
 use crate::error::Result;
 use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::Isa;
 use crate::kernel::sweep::Sums;
 use crate::numeric::{Element, Real};
 use crate::optim::method::{
-    Configured, Decayed, GradSlice, GradSource, Job, Measured, MethodFor, Stage, TensorMethod,
-    TensorState,
+    GradSlice, GradSource, Method, MethodFor, Needs, PassInfo, RegularizedGrad, Stage,
+    TensorMethod, TensorPass, TensorState, TensorStep, TensorSums,
 };
 use crate::state::{Lookup, Record, StateBytes, Storage};
 use crate::tree::Layout;
@@ -67,11 +67,11 @@ pub struct AbsorbUnit<'u, T: Element, I> {
     t: u64,
     isa: Isa,
     layout: &'u Layout,
-    gradient: Decayed<'u, T>,
+    gradient: RegularizedGrad<'u, T>,
     memory: &'u mut AnyMemory<T::Compute>,
 }
 
-impl<V: VectorMethod> Configured for Vectored<V> {
+impl<V: VectorMethod> Method for Vectored<V> {
     type Config = V;
 
     fn config(&self) -> &V {
@@ -84,7 +84,7 @@ impl<V: VectorMethod> Configured for Vectored<V> {
 }
 
 impl<V: VectorMethod<Inner: MethodFor<T>>, T: Element> MethodFor<T> for Vectored<V> {
-    type Scalars = <V::Inner as MethodFor<T>>::Scalars;
+    type GroupState = <V::Inner as MethodFor<T>>::GroupState;
     type Engine = AnyVector<T, <V::Inner as MethodFor<T>>::Engine>;
 
     fn into_engine(self) -> Self::Engine {
@@ -94,7 +94,7 @@ impl<V: VectorMethod<Inner: MethodFor<T>>, T: Element> MethodFor<T> for Vectored
 
 impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
     type State = VectoredState<I::State, T::Compute>;
-    type Joint = JointVectors<I::Joint, T::Compute>;
+    type Shared = SharedVectors<I::Shared, T::Compute>;
     type Prepared = I::Prepared;
     type Unit<'u>
         = VectorUnit<'u, T, I, I::Unit<'u>>
@@ -109,20 +109,20 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         self.get().name()
     }
 
-    fn two_points(&self) -> bool {
-        self.inner.two_points()
+    fn has_eval_mode(&self) -> bool {
+        self.inner.has_eval_mode()
     }
 
     fn config(&self) -> &dyn Any {
         self.get().config()
     }
 
-    fn scalars(&self) -> &dyn Any {
-        self.inner.scalars()
+    fn group_state(&self) -> &dyn Any {
+        self.inner.group_state()
     }
 
-    fn set_scalars(&mut self, scalars: &dyn Any) {
-        self.inner.set_scalars(scalars);
+    fn set_group_state(&mut self, scalars: &dyn Any) {
+        self.inner.set_group_state(scalars);
     }
 
     fn read_options(&self, visitor: &mut dyn FnMut(Hyper<'_>)) {
@@ -131,12 +131,12 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
 
     fn changed(&self, change: &mut dyn FnMut(&mut dyn Options) -> Result<()>) -> Result<Self> {
         let mut changed = self.with_options(change)?;
-        changed.inner.set_scalars(self.inner.scalars());
+        changed.inner.set_group_state(self.inner.group_state());
         Ok(changed)
     }
 
-    fn visit_scalars(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
-        self.inner.visit_scalars(visitor);
+    fn visit_group_state(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue)) {
+        self.inner.visit_group_state(visitor);
     }
 
     fn check_group(&self, first: &Self) -> Result<()> {
@@ -187,8 +187,40 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         Ok(VectoredState { own, inner: inner?, part: I::PART })
     }
 
-    fn begin(&mut self) {
-        self.inner.begin();
+    fn needs(&self, t: u64) -> Needs {
+        self.inner.needs(t)
+    }
+
+    fn has_needs(&self) -> bool {
+        self.inner.has_needs()
+    }
+
+    fn uses_curvature(&self) -> bool {
+        self.inner.uses_curvature()
+    }
+
+    fn per_tensor(&self) -> bool {
+        self.inner.per_tensor()
+    }
+
+    fn begin(&mut self, loss: Option<f64>) {
+        self.inner.begin(loss);
+    }
+
+    fn begin_tensor(&self, step: &TensorStep<'_>, state: &mut Self::State) {
+        self.inner.begin_tensor(step, &mut state.inner);
+    }
+
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &TensorSums,
+        step: &TensorStep<'_>,
+        state: &mut Self::State,
+    ) {
+        if let Some(pass) = pass.checked_sub(INNER) {
+            self.inner.absorb(pass, measured, step, &mut state.inner);
+        }
     }
 
     fn passes(&self) -> Range<usize> {
@@ -201,15 +233,15 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         }
     }
 
-    fn wants_preview(state: &Self::State) -> bool {
-        I::wants_preview(&state.inner)
+    fn collects_scales(state: &Self::State) -> bool {
+        I::collects_scales(&state.inner)
     }
 
-    fn prepare(&self, t: u64, prepared: &mut Self::Prepared) {
-        self.inner.prepare(t, prepared);
+    fn prepare(&self, step: &TensorStep<'_>, state: &Self::State, prepared: &mut Self::Prepared) {
+        self.inner.prepare(step, &state.inner, prepared);
     }
 
-    fn refine(&self, pass: usize, measured: &Measured, prepared: &mut Self::Prepared) {
+    fn refine(&self, pass: usize, measured: &TensorSums, prepared: &mut Self::Prepared) {
         if let Some(pass) = pass.checked_sub(INNER) {
             self.inner.refine(pass, measured, prepared);
         }
@@ -217,16 +249,17 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
 
     fn split<'u>(
         &'u self,
-        job: Job<'u, T, Self::State, Self::Prepared>,
+        job: TensorPass<'u, T, Self::State, Self::Prepared>,
         push: &mut dyn FnMut(Self::Unit<'u>),
     ) {
-        let Job { stage, isa, storage, prepared, t, key, shape, data, mut grad, state } = job;
+        let TensorPass { mut info, prepared, state } = job;
         let VectoredState { own, inner, .. } = state;
-        let stage = match stage {
+        info.stage = match info.stage {
             Stage::Measure(ABSORB) => {
                 let Some((layout, memory)) = own else { return };
-                let decay = T::Compute::of(self.get().gradient_decay());
-                let gradient = Decayed { grad, param: data, decay };
+                let PassInfo { t, isa, data, grad, .. } = info;
+                let decay = T::Compute::of(self.get().l2());
+                let gradient = RegularizedGrad { grad, param: data, decay };
                 let method = self.get();
                 let unit = AbsorbUnit { method, t, isa, layout, gradient, memory };
                 return push(VectorUnit::Absorb(unit));
@@ -236,10 +269,9 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         };
         if let Some((_, memory)) = own {
             let source = GradSource::Computed(&*memory, 0);
-            grad = GradSlice { scale: 1.0, bound: f64::INFINITY, source };
+            info.grad = GradSlice { scale: 1.0, bound: f64::INFINITY, source };
         }
-        let state = inner;
-        let job = Job { stage, isa, storage, prepared, t, key, shape, data, grad, state };
+        let job = TensorPass { info, prepared, state: inner };
         self.inner.split(job, &mut |unit| push(VectorUnit::Inner(unit)));
     }
 

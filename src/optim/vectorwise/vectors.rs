@@ -6,7 +6,8 @@ use crate::error::{Error, Result, check_shape};
 use crate::kernel::Isa;
 use crate::numeric::{Element, Real};
 use crate::optim::method::{
-    Decayed, GradSlice, GradSource, Joint, Leaf, Methods, Part, SavedJoint, TensorMethod,
+    GradEntry, GradSlice, GradSource, Methods, ParamInfo, RegularizedGrad, SavedShared,
+    SharedState, TensorMethod,
 };
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, Storage};
 use crate::tree::Layout;
@@ -14,12 +15,12 @@ use std::collections::BTreeMap;
 
 /// Memories of vectors that consist of several tensors, and those of the inner method.
 #[derive(Clone, Debug)]
-pub struct JointVectors<J, R: Real> {
+pub struct SharedVectors<J, R: Real> {
     vectors: Vec<Vector<R>>,
     inner: J,
 }
 
-impl<J: Default, R: Real> Default for JointVectors<J, R> {
+impl<J: Default, R: Real> Default for SharedVectors<J, R> {
     fn default() -> Self {
         Self { vectors: Vec::new(), inner: J::default() }
     }
@@ -50,7 +51,7 @@ impl<R: Real> Vector<R> {
     }
 
     /// Checks that the leaves are those of the first step.
-    fn check(&self, optimizer: &'static str, leaves: &[Leaf<'_>]) -> Result<()> {
+    fn check(&self, optimizer: &'static str, leaves: &[ParamInfo<'_>]) -> Result<()> {
         let mut found = 0;
         for leaf in leaves.iter().filter(|leaf| self.holds(leaf.group)) {
             let place = self.places.get(leaf.name);
@@ -72,7 +73,7 @@ impl<R: Real> Vector<R> {
 }
 
 /// The vectors that a tree has, by group.
-fn layouts(scope: Scope, leaves: &[Leaf<'_>]) -> BTreeMap<Option<usize>, Layout> {
+fn layouts(scope: Scope, leaves: &[ParamInfo<'_>]) -> BTreeMap<Option<usize>, Layout> {
     let mut layouts: BTreeMap<_, Layout> = BTreeMap::new();
     for leaf in leaves {
         let group = match scope {
@@ -103,7 +104,7 @@ pub(super) fn check_failures<R: Real>(
 /// The gradient of a vector, gathered from its parts.
 struct Gathered<'a, T: Element> {
     layout: &'a Layout,
-    parts: &'a [Part<'a, T>],
+    parts: &'a [GradEntry<'a, T>],
     of: &'a [Option<usize>],
     decay: &'a (dyn Fn(usize) -> T::Compute + Sync),
 }
@@ -120,8 +121,8 @@ impl<T: Element> ReadVector<T::Compute> for Gathered<'_, T> {
             let part = self.of.get(place).copied().flatten().and_then(|part| self.parts.get(part));
             match part {
                 Some(part) => {
-                    let Part { group, param, grad, .. } = *part;
-                    Decayed { grad, param, decay: (self.decay)(group) }.load(inside, piece);
+                    let GradEntry { group, param, grad, .. } = *part;
+                    RegularizedGrad { grad, param, decay: (self.decay)(group) }.load(inside, piece);
                 }
                 None => piece.fill(T::Compute::of(0.0)),
             }
@@ -134,10 +135,10 @@ impl<T: Element> ReadVector<T::Compute> for Gathered<'_, T> {
     }
 }
 
-impl<T: Element, I: TensorMethod<T>> Joint<AnyVector<T, I>, T>
-    for JointVectors<I::Joint, T::Compute>
+impl<T: Element, I: TensorMethod<T>> SharedState<AnyVector<T, I>, T>
+    for SharedVectors<I::Shared, T::Compute>
 {
-    fn check(&self, methods: Methods<'_, AnyVector<T, I>>, leaves: &[Leaf<'_>]) -> Result<()> {
+    fn check(&self, methods: Methods<'_, AnyVector<T, I>>, leaves: &[ParamInfo<'_>]) -> Result<()> {
         let Some(first) = methods(0).map(AnyVector::get) else { return Ok(()) };
         self.inner.check(&|group| methods(group).map(|method| &method.inner), leaves)?;
         if first.scope() == Scope::Tensor {
@@ -179,7 +180,7 @@ impl<T: Element, I: TensorMethod<T>> Joint<AnyVector<T, I>, T>
     fn adopt(
         &mut self,
         methods: Methods<'_, AnyVector<T, I>>,
-        leaves: &[Leaf<'_>],
+        leaves: &[ParamInfo<'_>],
         storage: &Storage,
     ) {
         let Some(first) = methods(0).map(AnyVector::get) else { return };
@@ -194,14 +195,18 @@ impl<T: Element, I: TensorMethod<T>> Joint<AnyVector<T, I>, T>
         }
     }
 
-    fn absorb(&mut self, methods: Methods<'_, AnyVector<T, I>>, parts: &[Part<'_, T>], isa: Isa) {
-        let decay = |group: usize| {
-            T::Compute::of(methods(group).map_or(0.0, |method| method.get().gradient_decay()))
-        };
+    fn absorb(
+        &mut self,
+        methods: Methods<'_, AnyVector<T, I>>,
+        parts: &[GradEntry<'_, T>],
+        isa: Isa,
+    ) {
+        let decay =
+            |group: usize| T::Compute::of(methods(group).map_or(0.0, |method| method.get().l2()));
         for vector in &mut self.vectors {
             vector.absorb(methods, parts, isa, &decay);
         }
-        if !I::Joint::SOME {
+        if !I::Shared::SOME {
             return;
         }
         // the inner method sees directions in place of gradients
@@ -210,9 +215,9 @@ impl<T: Element, I: TensorMethod<T>> Joint<AnyVector<T, I>, T>
                 Some(source) => GradSlice { scale: 1.0, bound: f64::INFINITY, source },
                 None => part.grad,
             };
-            Part { grad, ..*part }
+            GradEntry { grad, ..*part }
         });
-        let parts: Vec<Part<'_, T>> = directed.collect();
+        let parts: Vec<GradEntry<'_, T>> = directed.collect();
         self.inner.absorb(&|group| methods(group).map(|method| &method.inner), &parts, isa);
     }
 
@@ -234,19 +239,19 @@ impl<T: Element, I: TensorMethod<T>> Joint<AnyVector<T, I>, T>
 
     fn load(
         methods: Methods<'_, AnyVector<T, I>>,
-        saved: SavedJoint<'_>,
+        saved: SavedShared<'_>,
         storage: &Storage,
     ) -> Result<Self> {
         let prefix = format!("{}inner.", saved.prefix);
-        let nested = SavedJoint { prefix: &prefix, ..saved };
+        let nested = SavedShared { prefix: &prefix, ..saved };
         let inner = |group| methods(group).map(|method| &method.inner);
-        let mut joint =
-            Self { vectors: Vec::new(), inner: I::Joint::load(&inner, nested, storage)? };
+        let mut shared =
+            Self { vectors: Vec::new(), inner: I::Shared::load(&inner, nested, storage)? };
         loop {
-            let key = format!("{}vectors.{}", saved.prefix, joint.vectors.len());
+            let key = format!("{}vectors.{}", saved.prefix, shared.vectors.len());
             match Vector::load(methods, &Lookup::new(key, saved.dict, saved.used))? {
-                Some(vector) => joint.vectors.push(vector),
-                None => return Ok(joint),
+                Some(vector) => shared.vectors.push(vector),
+                None => return Ok(shared),
             }
         }
     }
@@ -268,7 +273,7 @@ impl<R: Real> Vector<R> {
     fn absorb<T: Element<Compute = R>, I: 'static>(
         &mut self,
         methods: Methods<'_, AnyVector<T, I>>,
-        parts: &[Part<'_, T>],
+        parts: &[GradEntry<'_, T>],
         isa: Isa,
         decay: &(dyn Fn(usize) -> R + Sync),
     ) {

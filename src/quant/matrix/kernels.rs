@@ -8,7 +8,7 @@ use super::table::{BUCKETS, Table, bucket};
 use crate::kernel::isa::{Isa, Kernel};
 use crate::kernel::nibbles::look_up_vectors;
 use crate::numeric::Real;
-use crate::quant::codec::{TILE, max_magnitude};
+use crate::quant::tile::{TILE, max_magnitude};
 
 /// Codes the numbers of `y`, which are scaled in place.
 pub(super) struct Encode<'a, R: Real> {

@@ -199,7 +199,7 @@ fn sizes(codec: MatrixCodec, count: usize, length: Length) -> [usize; 2] {
     }
 }
 
-/// Calls `f(lines, panel)` for every [`PANEL`] lines, with room for them in the rows of `panel`.
+/// Calls `f(lines, panel)` for every [`PANEL`] lines; the rows of `panel` are a scratch buffer for them.
 fn panels<R: Real>(
     count: usize,
     length: usize,

@@ -15,7 +15,7 @@ pub use map::MatrixMap;
 pub use symmetric::QuantizedSymmetric;
 pub use triangular::QuantizedTriangular;
 
-use super::invalid;
+use super::blockwise::invalid;
 use crate::error::Result;
 use std::fmt;
 
@@ -30,7 +30,7 @@ use std::fmt;
 /// The levels `R` are those of the [`map`](MatrixMap), rounded to the type of the matrix; codes,
 /// products and scales are in that type, too. Every instruction set gives the same bits.
 ///
-/// | field | default | whose |
+/// | field | default | source of the default |
 /// |---|---|---|
 /// | `bits` | 4 | paper |
 /// | `block_size` | 64 | paper |

@@ -1,6 +1,6 @@
 //! Codes of 3, 4 and 8 bits in bytes, the first code in the lowest bits.
 
-use crate::quant::codec::TILE;
+use crate::quant::tile::TILE;
 
 /// Packs the codes of one tile; `bytes` may be shorter than a whole tile's, and gets the first ones.
 #[inline(always)]

@@ -3,7 +3,7 @@
 use super::MatrixCodec;
 use super::map::{BITS, MatrixMap};
 use crate::numeric::{ByReal, Real};
-use crate::quant::codec::narrow;
+use crate::quant::tile::narrow;
 use std::sync::LazyLock;
 
 /// As many entries as a byte has values, so that no code can lie outside.

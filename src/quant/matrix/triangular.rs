@@ -15,7 +15,7 @@ use ndarray::{Array1, Array2, ArrayRef2, s};
 /// ```
 ///
 /// A second one of diagonal 0 holds the accumulated error of the first, for error feedback: together
-/// they take the room of one [`QuantizedSymmetric`](super::QuantizedSymmetric) and `n` numbers.
+/// they take the memory of one [`QuantizedSymmetric`](super::QuantizedSymmetric) and `n` numbers.
 ///
 /// # Examples
 /// ```

@@ -1,5 +1,5 @@
-//! Statistics as Cholesky factors: whatever rounding does to them, they stand for a positive
-//! semidefinite matrix.
+//! Statistics as Cholesky factors: however these are rounded, they represent a positive semidefinite
+//! matrix.
 
 use super::{FactorOptions, FactorStorage, Symmetric, Triangular};
 use crate::error::Result;
@@ -12,7 +12,7 @@ use ndarray::{Array2, ArrayRef2, Zip};
 /// Ridges that are tried, each ten times the last one.
 const ATTEMPTS: usize = 6;
 
-/// `A = C Cᵀ` with the lower triangle C, what its rounding has cost so far, and the root as codes.
+/// `A = C Cᵀ` with the lower triangle C, its accumulated rounding error E, and the root, all as codes.
 ///
 /// ```text
 /// update   A ← β·C̄ C̄ᵀ + (1 − β)·M                       C̄ = decode(C)
@@ -21,18 +21,19 @@ const ATTEMPTS: usize = 6;
 ///          E ← encode(β_e·decode(E) + (1 − β_e)·(T − decode(C)))
 /// root     Â ← encode((C̄ C̄ᵀ + ε'I)^(−exponent))          ε' = the damping of every root
 /// ```
-/// C keeps its diagonal, so E has none. C has only the root of A's spread of magnitudes, and a product
-/// with its own transpose has no negative eigenvalues: small ones survive that drown where A itself is
-/// rounded. *Error feedback*, the E of the equations, gives to the next factor what rounding took from
-/// this one. Without it an update that is smaller than half a gap between codes is lost, every time.
+/// C keeps its diagonal in full precision, so E has none. The condition number of C is the root of that of
+/// A, and C Cᵀ has no negative eigenvalues: small eigenvalues survive that are lost where A itself is
+/// rounded. *Error feedback* (E) adds to the next factor what rounding took from this one. Without it, an
+/// update that is smaller than half a gap between codes is lost every time.
 ///
-/// β_e = 0, the E of gradient compression, follows a changing statistic best: with A of order 96, 4 bits
-/// and β = 0.95, it is off by 0.13 of its norm, without E by 0.41. The authors' average is harmful
-/// here: E is added at every update though it was added before, and A remembers all of that. At
-/// β_e = 0.9 the gain is lost; at 0.95 the error is larger than A.
+/// β_e = 0, as in gradient compression, follows a changing statistic best: for A of order 96, in 4 bits
+/// and with β = 0.95, the error is 0.13 of the norm of A, without E 0.41. The authors' average is harmful
+/// here: it adds errors to A that were added before, and A remembers them. At β_e = 0.9 nothing is gained;
+/// at 0.95 the error is larger than A.
 ///
-/// ε is that of `damping`, relative to the largest diagonal entry. All but codes is computed in `f64`. Should rounding in the gradients' products have made A
-/// indefinite beyond ε, the ridge is raised tenfold, at most five times.
+/// ε is that of `damping`, relative to the largest diagonal entry. Everything is computed in `f64`. If
+/// rounding in the products of gradients has made A indefinite beyond ε, the ridge is raised tenfold, at
+/// most five times.
 ///
 /// Bytes in `f32`, order n, b bits, blocks of B: `Σ_{i<n} (⌈bi/8⌉ + 4⌈i/B⌉) + 4n` for C, again as
 /// many for E, and `n⌈bn/8⌉ + 4n⌈n/B⌉ + 4n` for the root.

@@ -14,8 +14,9 @@ use ndarray::{Array2, ArrayRef2, ArrayViewD};
 /// update   A ← β·A + (1 − β)·M
 /// root     Â ← (A + εI)^(−exponent)
 /// ```
-/// Bytes in `f32`, order n: `8n²`, with the statistic in `f64` `12n²`. As codes (the naive way to fewer bits) both matrices keep an exact
-/// diagonal; rounding the rest moves small eigenvalues by more than they are.
+/// Bytes in `f32`, order n: `8n²`, with the statistic in `f64` `12n²`. As codes, the naive way to fewer
+/// bits, both matrices keep an exact diagonal. Rounding the other entries moves small eigenvalues by more
+/// than their own size.
 ///
 /// Source: V. Gupta, T. Koren, Y. Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization",
 /// ICML 2018.

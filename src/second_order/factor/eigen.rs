@@ -1,4 +1,4 @@
-//! Statistics as eigenvalues and eigenvectors: what survives rounding to 4 bits.
+//! Statistics as eigenvalues and eigenvectors, which survive rounding to 4 bits.
 
 use super::{Eigenpairs, FactorOptions, FactorStorage, RootSolver, Symmetric};
 use crate::error::Result;
@@ -13,15 +13,15 @@ use ndarray::{Array2, ArrayRef2};
 /// ```text
 /// update   V ← decode(U), rectified        V ← 1.5V − 0.5V Vᵀ V, rectify_update times
 ///          A ← β·V Diag(λ) Vᵀ + (1 − β)·M
-///          P ← Q of A V = Q R              orthogonal iteration from the old basis; as often as
-///                                          asked for, each time from the last P
+///          P ← Q of A V = Q R              orthogonal iteration from the old basis, `iterations`
+///                                          times, each time from the last P
 ///          λ ← diag(Pᵀ A P),  U ← encode(P)
 /// root     V ← decode(U), rectified        rectify_root times
 ///          Â ← V Diag((λ + ε)^(−exponent)) Vᵀ        ε = damping·max λ
 /// ```
-/// Rounding an orthogonal matrix changes eigenvectors, never eigenvalues: their ratio, and so the
-/// root of the small ones, survives where rounding A itself would lose it. What rounding costs in
-/// orthogonality a few Björck iterations give back.
+/// Rounding an orthogonal matrix changes eigenvectors, never eigenvalues: their ratio survives, and with
+/// it the root of the small ones, which rounding A itself would destroy. A few Björck iterations restore
+/// the orthogonality that rounding has cost.
 ///
 /// Bytes in `f32`, order n, b bits, blocks of B: `2n·⌈nb/8⌉ + 8n·⌈n/B⌉ + 8n`.
 ///

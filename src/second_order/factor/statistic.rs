@@ -9,9 +9,9 @@ use crate::numeric::Real;
 use crate::state::{Lookup, Record, StateTensor};
 use ndarray::{Array2, ArrayRef2, ArrayViewD};
 
-/// A symmetric matrix that is added to at every step and looked at now and then.
+/// A symmetric matrix that changes at every step and is read only now and then.
 ///
-/// Where it is not coded the lower triangle is all that counts: half of the work of a step.
+/// Where it is not coded, only the lower triangle is kept up to date, which is half of the work of a step.
 #[derive(Clone, Debug)]
 pub(super) enum StoredStatistic<R> {
     /// In the type of the parameters.

@@ -94,24 +94,30 @@ impl<R: Real, Q: Codes<R>> Stored<R, Q> {
         }
     }
 
-    /// Numbers of room that [`load_in`](Self::load_in) takes for a matrix of order `n`.
-    pub(crate) fn room(&self, n: usize) -> usize {
+    /// Length of the scratch buffer that [`load_in`](Self::load_in) takes for a matrix of order `n`.
+    pub(crate) fn scratch_len(&self, n: usize) -> usize {
         match self {
             Self::Exact(_) => 0,
             Self::Coded(_) => n * n,
         }
     }
 
-    /// [`load`](Self::load) for the order `n`, which takes memory for codes from the beginning of `room`.
-    pub(crate) fn load_in<'a>(&'a self, n: usize, room: &mut &'a mut [R]) -> CowArray<'a, R, Ix2> {
-        let decode = |codes: &Q, room: &'a mut [R]| {
-            let mut out = ArrayViewMut2::from_shape((n, n), &mut *room).ok()?;
+    /// [`load`](Self::load) for the order `n`; codes are decoded into the beginning of `scratch`.
+    pub(crate) fn load_in<'a>(
+        &'a self,
+        n: usize,
+        scratch: &mut &'a mut [R],
+    ) -> CowArray<'a, R, Ix2> {
+        let decode = |codes: &Q, scratch: &'a mut [R]| {
+            let mut out = ArrayViewMut2::from_shape((n, n), &mut *scratch).ok()?;
             codes.decode_into(&mut out).ok()?;
-            ArrayView2::from_shape((n, n), &*room).ok()
+            ArrayView2::from_shape((n, n), &*scratch).ok()
         };
         let decoded = match self {
             Self::Exact(_) => None,
-            Self::Coded(codes) => room.split_off_mut(..n * n).and_then(|room| decode(codes, room)),
+            Self::Coded(codes) => {
+                scratch.split_off_mut(..n * n).and_then(|part| decode(codes, part))
+            }
         };
         decoded.map_or_else(|| self.load(), CowArray::from)
     }

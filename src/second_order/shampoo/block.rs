@@ -1,14 +1,15 @@
 //! The factors of one block, and what they do to a gradient.
 
 use super::super::graft::GraftState;
-use super::{Combination, Shampoo, Statistic};
+use super::config::Shampoo;
+use super::pipeline::{Combination, Statistic};
 use crate::error::Result;
 use crate::kernel::scratch::with_scratch;
 use crate::linalg::modes;
 use crate::numeric::Real;
 use crate::optim::{BlockState, BlockStep};
-use crate::second_order::dimensions::each_dimension;
 use crate::second_order::factor::{Factor, reason};
+use crate::second_order::per_axis::each_axis;
 use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
@@ -95,7 +96,7 @@ impl<R: Real> ShampooBlock<R> {
                 (0..order).map(|axis| Some(self.without(axis, &step.gradient))).collect()
             }
         };
-        each_dimension(&mut self.factors, &self.shape, |axis, factor| {
+        each_axis(&mut self.factors, &self.shape, |axis, factor| {
             let options = method.factor_options(order, axis, step.t);
             let whitened = whitened.get(axis).and_then(Option::as_ref);
             let gradient = whitened.map_or(step.gradient.view(), |whitened| whitened.view());
@@ -105,7 +106,7 @@ impl<R: Real> ShampooBlock<R> {
 
     fn refresh_roots<U: Sync>(&mut self, t: u64, method: &Shampoo<U>) -> Result<()> {
         let order = self.factors.len();
-        each_dimension(&mut self.factors, &self.shape, |axis, factor| {
+        each_axis(&mut self.factors, &self.shape, |axis, factor| {
             factor.refresh_root(&method.factor_options(order, axis, t))
         })
     }
@@ -117,12 +118,13 @@ impl<R: Real> ShampooBlock<R> {
             Some((factor.stored_root(), self.shape.get(axis).copied()?))
         };
         let (order, last) = (self.shape.len(), self.shape.len().saturating_sub(1));
-        let room: usize = (0..order).filter_map(stored).map(|(root, n)| root.room(n)).sum();
-        with_scratch::<R, _>(x.len() + room, |scratch| {
-            let (spare, mut room) = scratch.split_at_mut(x.len());
-            let decode = |axis| stored(axis).map(|(root, n)| root.load_in(n, &mut room));
+        let decoded: usize =
+            (0..order).filter_map(stored).map(|(root, n)| root.scratch_len(n)).sum();
+        with_scratch::<R, _>(x.len() + decoded, |scratch| {
+            let (spare, mut rest) = scratch.split_at_mut(x.len());
+            let decode = |axis| stored(axis).map(|(root, n)| root.load_in(n, &mut rest));
             let roots: Vec<_> = (0..order).map(decode).collect();
-            modes::turn(x, spare, &self.shape, |axis| {
+            modes::multiply(x, spare, &self.shape, |axis| {
                 let root = roots.get(axis)?.as_ref()?;
                 // a root that rounding has made unsymmetric is used as it is stored: L̂ G R̂
                 Some(if axis == last { root.view() } else { root.t() })

@@ -1,388 +1,32 @@
-//! Shampoo, in all its public forms.
+//! Shampoo, with the options of its public implementations.
 
 mod block;
+mod config;
 mod pipeline;
 
 pub use block::ShampooBlock;
+pub use config::Shampoo;
 pub use pipeline::{Combination, Exponent, Exponents, GraftScope, Pipeline, Statistic};
 
-use super::factor::{FactorOptions, FactorStorage, RootSolver};
+use super::factor::FactorStorage;
 use super::graft::{Graft, SLOT};
-use super::{Descent, View};
 use crate::error::Result;
-use crate::first_order::AdamW;
-use crate::hyper::{Hyper, Hyperparameters, Range};
-use crate::linalg::{COUPLED_EXPONENT, CoupledNewton, Damping, QrSigns};
 use crate::numeric::Real;
-use crate::optim::{BlockStep, Filter, MatrixMethod, Partition, Rule, norm_squared};
+use crate::optim::{BlockStep, GradEma, MatrixMethod, Partition, Rule, norm_squared};
 use crate::state::{Lookup, Storage};
 use ndarray::ArrayViewMutD;
 
-/// Shampoo: the gradient of a matrix, whitened from both sides, into any element-wise rule.
-///
-/// *Use it when* steps are dear and matrices not huge: it needs fewer of them than AdamW. *Not when*
-/// most parameters are vectors or very long tables; those get the base rule alone.
-///
-/// ```text
-/// G ← g + λ₂·p                                            gradient_decay λ₂
-/// every update_factors_every steps   L ← β·L + (1 − β)·G Gᵀ,   R ← β·R + (1 − β)·Gᵀ G
-/// every update_roots_every steps     L̂ ← (L + εI)^(−1/4),  R̂ alike
-/// Ḡ = G, or an average of gradients                       filter_beta
-/// from step start on                 D = L̂ Ḡ R̂,  D ← D·‖A‖/(‖D‖ + tiny)   else D = A
-/// base                               p, s ← base(p, D, s)
-/// ```
-/// A is the direction of the method that is grafted, by default Ḡ itself ([`Graft`]). A tensor of k
-/// dimensions can have k factors, taken to the power −1/(2k) ([`View`], [`Exponents`]). Blocks larger
-/// than `max_dim` are cut, with factors of their own. Until the first root L̂ = R̂ = I.
-///
-/// Three public implementations are values of [`Pipeline`]; the defaults are those of 4-bit Shampoo,
-/// [`Shampoo::distributed`] and [`Shampoo::scalable`] those of the others. All storages, solvers and
-/// bases go with all of them.
-///
-/// | field | default | whose |
-/// |---|---|---|
-/// | `base` | `AdamW::default()` | paper: also SGD with momentum |
-/// | `pipeline` | `LOW_BIT` | 4-bit Shampoo |
-/// | `storage` | `Dense` | – ; [`FactorStorage::EIGEN4`] or [`FactorStorage::CHOLESKY4`] for 4 bits, [`FactorStorage::Double`] for `f64` |
-/// | `statistic` | `Gradient` | Shampoo; or KL-Shampoo |
-/// | `factor_beta` β | 0.95 | paper; with 1, a plain sum |
-/// | `sum_of_grams` | false | true: new terms weigh 1, not 1 − β |
-/// | `bias_correction` | false | true: the statistic is divided by 1 − βᵘ after u updates, and the filter corrected |
-/// | `initial` ε₀ | 1e-6 | paper: L = R = ε₀I before the first step |
-/// | `damping` ε | 1e-6·λmax | paper; 1e-4 is safer late in long runs |
-/// | `trace_scaling` s | 0 | L·max(tr L, ε)^(−s) in the place of L |
-/// | `root` | `Eigen` | – ; see [`RootSolver`] |
-/// | `double_roots` | true | – ; false: in the type of the parameters, as Distributed Shampoo |
-/// | `exponents` | `Standard` | 1/4 for matrices; 1/2 is Shampoo² |
-/// | `combination` | `Product` | Shampoo; or CASPR |
-/// | `qr_signs` | `Positive` | – ; `Lapack` for the numbers of the authors' code |
-/// | `graft` | `Gradient` | paper's code |
-/// | `filter_beta` β₁ | 0 | no average; see [`Filter`] |
-/// | `filter_weight` β₃ | β₁ | |
-/// | `gradient_decay` λ₂ | 0 | L2 regularisation; other decay is the base's |
-/// | `start` | 1 | paper |
-/// | `update_factors_every` | 100 | paper |
-/// | `update_roots_every` | 500 | paper |
-/// | `max_dim` | 1200 | paper |
-/// | `min_numel` | 4096 | paper's code: factors with n² below it keep full precision |
-/// | `tolerated_failures` | 3 | Distributed Shampoo |
-///
-/// State of an m × n block in `f32`: `Dense` and `Eigen` 8(m² + n²) bytes, `EIGEN4` and `CHOLESKY4`
-/// about 1.13(m² + n²); `graft_moment` with a [`GraftMoment`](super::GraftMoment) and `filtered_grad`
-/// with a filter, 4 bytes per parameter each; the base's slots; and room for the direction, 4 bytes
-/// per parameter.
-///
-/// # Errors
-/// `build` refuses options out of range and an impossible codec or solver. A factor whose
-/// decomposition fails keeps its last good root; a step fails if that has happened more than
-/// `tolerated_failures` times in a row.
-///
-/// # Examples
-/// ```
-/// use eigenstep::{linalg::Damping, prelude::*};
-/// use ndarray::Array2;
-///
-/// let mut w = Array2::from_shape_fn((96, 64), |(i, j)| (i * j) as f32).sin();
-/// let mut opt = Shampoo {
-///     base: Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() },
-///     storage: FactorStorage::EIGEN4,
-///     damping: Damping::relative(1e-4),
-///     update_factors_every: 2,
-///     update_roots_every: 4,
-///     ..Shampoo::default()
-/// }
-/// .build()?;
-/// for _ in 0..100 {
-///     let grad = w.clone(); // of ‖w‖²/2
-///     opt.step(&mut w, &grad)?;
-/// }
-/// assert!(w.iter().all(|w| w.abs() < 0.1));
-/// # Ok::<(), eigenstep::Error>(())
-/// ```
-///
-/// # Differences
-/// As the published code of 4-bit Shampoo. Where that leaves the signs of eigenvectors to LAPACK,
-/// here R of every QR decomposition has a diagonal ≥ 0, so that eigenvectors turn continuously;
-/// with [`QrSigns::Lapack`] the numbers are those of the published code. Its 1-D tensors are grafted
-/// on themselves, a factor ‖g‖/(‖g‖ + 1e-12) that is left out here.
-///
-/// Distributed Shampoo keeps learning rates and averages in 32 bits, here they have 64; its factors
-/// may be packed triangles, here they are whole. It counts the steps of a group, here every tensor
-/// counts its own, as in PyTorch's optimizers, which differs where gradients are missing. Its steps before
-/// `start` overwrite the filter when the graft is [`Graft::Gradient`] and nothing is corrected for
-/// bias; here the filter stays what it is. Scalable Shampoo runs a second momentum on the
-/// grafted direction and uses it until `start`; here the base, which can be any rule, has one state
-/// that sees both directions. Its error of a root is max |M − I| of the iteration, here it is the
-/// spectral norm of A Xᵖ − I.
-///
-/// # Source
-/// V. Gupta, T. Koren, Y. Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", ICML
-/// 2018; S. Wang, P. Zhou, J. Li, H. Huang, "4-bit Shampoo for Memory-Efficient Network Training",
-/// NeurIPS 2024; R. Anil, V. Gupta, T. Koren, K. Regan, Y. Singer, "Scalable Second Order
-/// Optimization for Deep Learning", 2020; H.-J. M. Shi and others, "A Distributed Data-Parallel
-/// PyTorch Implementation of the Distributed Shampoo Optimizer", 2023; CASPR: S. S. Duvvuri, F.
-/// Devvrit, R. Anil, C.-J. Hsieh, I. S. Dhillon, "Combining Axes Preconditioners through Kronecker
-/// Approximation for Deep Learning", ICLR 2024; Shampoo²: D. Morwani and others, "A New Perspective
-/// on Shampoo's Preconditioner", 2024.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Shampoo<U = AdamW> {
-    /// What is done with the direction, and with all that has no factors.
-    pub base: U,
-    /// Which tensors are preconditioned, in how many dimensions, and what grafting acts on.
-    pub pipeline: Pipeline,
-    /// How factors are stored.
-    pub storage: FactorStorage,
-    /// What factors are statistics of.
-    pub statistic: Statistic,
-    /// Weight `β` of the old statistic, in `[0, 1]`; 1 sums up.
-    pub factor_beta: f64,
-    /// Let new terms weigh 1 whatever `β` is; there is then no bias to correct.
-    pub sum_of_grams: bool,
-    /// Correct statistics and filter for their start at zero.
-    pub bias_correction: bool,
-    /// First statistic `ε₀I`, `ε₀ >= 0`.
-    pub initial: f64,
-    /// Ridge `ε` of the roots, absolute or relative to the largest eigenvalue.
-    pub damping: Damping,
-    /// Power `>= 0` of a statistic's trace that it is divided by before its root.
-    pub trace_scaling: f64,
-    /// How roots are computed.
-    pub root: RootSolver,
-    /// Compute roots in `f64`: a small ridge is no larger than what `f32` loses. In `f32` it takes
-    /// some 0.6 of the time.
-    pub double_roots: bool,
-    /// Factors are taken to the powers of minus these.
-    pub exponents: Exponents,
-    /// How all sides are combined.
-    pub combination: Combination,
-    /// Signs of the eigenvectors of `Eigen` and `QuantizedEigen`.
-    pub qr_signs: QrSigns,
-    /// Length of the direction.
-    pub graft: Graft,
-    /// Decay rate `β₁` in `[0, 1)` of the average that is preconditioned; 0: the gradient is.
-    pub filter_beta: f64,
-    /// Weight `β₃` in `[0, 1)` of the old average in what is preconditioned.
-    pub filter_weight: Option<f64>,
-    /// Weight `λ₂ >= 0` of the parameter in the gradient.
-    pub gradient_decay: f64,
-    /// First step that preconditions, at least 1.
-    pub start: u64,
-    /// Steps between updates of the statistics, at least 1.
-    pub update_factors_every: u64,
-    /// Steps between updates of the roots, at least 1.
-    pub update_roots_every: u64,
-    /// Largest order of a factor, at least 1.
-    pub max_dim: usize,
-    /// Smallest n² of a factor that is coded.
-    pub min_numel: usize,
-    /// Failures in a row that are borne.
-    pub tolerated_failures: u64,
-}
-
-impl<U: Default> Default for Shampoo<U> {
-    fn default() -> Self {
-        Self::with_base(U::default())
-    }
-}
-
-impl<U> Shampoo<U> {
-    fn with_base(base: U) -> Self {
-        Self {
-            base,
-            pipeline: Pipeline::LOW_BIT,
-            storage: FactorStorage::default(),
-            statistic: Statistic::default(),
-            factor_beta: 0.95,
-            sum_of_grams: false,
-            bias_correction: false,
-            initial: 1e-6,
-            damping: Damping::relative(1e-6),
-            trace_scaling: 0.0,
-            root: RootSolver::default(),
-            double_roots: true,
-            exponents: Exponents::default(),
-            combination: Combination::default(),
-            qr_signs: QrSigns::default(),
-            graft: Graft::default(),
-            filter_beta: 0.0,
-            filter_weight: None,
-            gradient_decay: 0.0,
-            start: 1,
-            update_factors_every: 100,
-            update_roots_every: 500,
-            max_dim: 1200,
-            min_numel: 4096,
-            tolerated_failures: 3,
-        }
-    }
-
-    /// As Google's Scalable Shampoo, over any base rule (its own: momentum 0.9 with Nesterov's look
-    /// ahead).
-    ///
-    /// Statistics and roots at every step from the fifth on, blocks of 128, β 0.999, ε 1e-6·λmax,
-    /// roots by coupled Newton iteration, tried again with a larger ridge where they are not good
-    /// enough ([`CoupledNewton::SCALABLE`]), the length of the gradient.
-    pub fn scalable(base: U) -> Self {
-        Self {
-            pipeline: Pipeline::SCALABLE,
-            factor_beta: 0.999,
-            root: RootSolver::CoupledNewton(CoupledNewton::SCALABLE),
-            start: 5,
-            update_factors_every: 1,
-            update_roots_every: 1,
-            max_dim: 128,
-            ..Self::with_base(base)
-        }
-    }
-}
-
-impl Shampoo<Descent> {
-    /// As Meta's Distributed Shampoo, with matrices kept as matrices and its lr of 0.01.
-    ///
-    /// Statistics are sums from zero, filtered gradients (β₁ 0.9), both corrected; ε is absolute,
-    /// 1e-12; roots at every step; blocks of 1024; nothing is grafted. Adam's length at every
-    /// block, averages in place of sums and rarer roots:
-    /// ```
-    /// use eigenstep::{linalg::Damping, prelude::*, second_order::Graft};
-    ///
-    /// let method = Shampoo {
-    ///     graft: Graft::ADAM,
-    ///     factor_beta: 0.999,
-    ///     damping: Damping::absolute(1e-8),
-    ///     update_roots_every: 10,
-    ///     start: 10,
-    ///     ..Shampoo::distributed()
-    /// };
-    /// let mut w = ndarray::Array2::<f32>::ones((20, 10));
-    /// let grad = w.clone();
-    /// method.build()?.step(&mut w, &grad)?;
-    /// # Ok::<(), eigenstep::Error>(())
-    /// ```
-    /// Momentum, dampening and all placements of weight decay but L2 are those of [`Descent`]; other
-    /// bases are [`PrimalAveraging`](crate::first_order::PrimalAveraging), or any rule.
-    pub fn distributed() -> Self {
-        Self {
-            pipeline: Pipeline::DISTRIBUTED,
-            factor_beta: 1.0,
-            bias_correction: true,
-            initial: 0.0,
-            damping: Damping::absolute(1e-12),
-            root: RootSolver::DampedEigen,
-            double_roots: false,
-            graft: Graft::None,
-            filter_beta: 0.9,
-            update_factors_every: 1,
-            update_roots_every: 1,
-            max_dim: 1024,
-            ..Self::with_base(Descent { lr: 1e-2, ..Descent::default() })
-        }
-    }
-}
-
-impl<U: Rule> Hyperparameters for Shampoo<U> {
-    const NAME: &'static str = "Shampoo";
-
-    /// The base's options under their own names, then the preconditioner's.
-    fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
-        self.base.visit_options(visitor);
-        let mut option = |name, range, value| visitor(Hyper { name, range, value });
-        option("factor_beta", Range::Unit, &mut self.factor_beta);
-        option("sum_of_grams", Range::Flag, &mut self.sum_of_grams);
-        option("bias_correction", Range::Flag, &mut self.bias_correction);
-        option("initial", Range::NonNegative, &mut self.initial);
-        option("damping.relative", Range::NonNegative, &mut self.damping.relative);
-        option("damping.absolute", Range::NonNegative, &mut self.damping.absolute);
-        option("trace_scaling", Range::NonNegative, &mut self.trace_scaling);
-        option("double_roots", Range::Flag, &mut self.double_roots);
-        option("filter_beta", Range::UnitHalfOpen, &mut self.filter_beta);
-        option("filter_weight", Range::OptionalUnitHalfOpen, &mut self.filter_weight);
-        option("gradient_decay", Range::NonNegative, &mut self.gradient_decay);
-        option("start", Range::CountFrom(1), &mut self.start);
-        option("update_factors_every", Range::CountFrom(1), &mut self.update_factors_every);
-        option("update_roots_every", Range::CountFrom(1), &mut self.update_roots_every);
-        option("max_dim", Range::CountFrom(1), &mut self.max_dim);
-        option("min_numel", Range::CountFrom(0), &mut self.min_numel);
-        option("tolerated_failures", Range::CountFrom(0), &mut self.tolerated_failures);
-    }
-
-    fn validate_together(&self) -> Result<()> {
-        self.base.validate_together()?;
-        self.storage.validate()?;
-        let solver = self.root.inverse_root(self.damping);
-        solver.validate()?;
-        for exponent in self.exponents.named() {
-            let invalid = |expected| Self::invalid("exponents", expected, exponent.to_string());
-            if !(0.0..f64::INFINITY).contains(&exponent) {
-                return Err(invalid("finite and >= 0"));
-            }
-            // with 0 the dimension has no factor
-            if exponent > 0.0 && !solver.takes(exponent) {
-                return Err(invalid(COUPLED_EXPONENT));
-            }
-        }
-        if let Some(moment) = self.graft.moment() {
-            if !Range::Unit.contains(moment.beta) {
-                let expected = Range::Unit.describe();
-                return Err(Self::invalid("graft.beta", expected, moment.beta.to_string()));
-            }
-            if !Range::NonNegative.contains(moment.eps) {
-                let expected = Range::NonNegative.describe();
-                return Err(Self::invalid("graft.eps", expected, moment.eps.to_string()));
-            }
-        }
-        match self.pipeline.view {
-            View::Merged { dims: 0 } => Err(Self::invalid("pipeline.view.dims", "at least 1", "0")),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl<U> Shampoo<U> {
-    /// Whether statistics and roots are due at step `t`.
-    fn due(&self, t: u64) -> (bool, bool) {
-        let due = |interval: u64| t.is_multiple_of(interval);
-        let roots = match self.pipeline.roots_at_start {
-            true => t == self.start || t > self.start && due(self.update_roots_every),
-            false => due(self.update_roots_every),
-        };
-        (due(self.update_factors_every), roots)
-    }
-
-    /// What the factor of dimension `axis` of a block of `order` dimensions is told at step `t`.
-    fn factor_options(&self, order: usize, axis: usize, t: u64) -> FactorOptions {
-        let sum = self.sum_of_grams || self.factor_beta == 1.0;
-        let updates = t / self.update_factors_every.max(1);
-        let corrected = self.bias_correction && !sum && updates > 0;
-        FactorOptions {
-            storage: self.storage,
-            min_numel: self.min_numel,
-            beta: self.factor_beta,
-            weight: if sum { 1.0 } else { 1.0 - self.factor_beta },
-            initial: self.initial,
-            bias: if corrected { 1.0 - self.factor_beta.powf(updates as f64) } else { 1.0 },
-            trace_scaling: self.trace_scaling,
-            damping: self.damping,
-            root: self.root,
-            double_roots: self.double_roots,
-            exponent: self.exponents.of(order, axis),
-            iterations: 1,
-            qr_signs: self.qr_signs,
-        }
-    }
-}
-
 impl<U: Rule> MatrixMethod for Shampoo<U> {
     type Rule = U;
-    type Plain = U;
+    type Fallback = U;
     type Block<R: Real> = ShampooBlock<R>;
 
     fn rule(&self) -> U {
-        self.base.clone()
+        self.inner.clone()
     }
 
-    fn plain(&self) -> U {
-        self.base.clone()
+    fn fallback(&self) -> U {
+        self.inner.clone()
     }
 
     fn partition(&self, shape: &[usize]) -> Option<Partition> {
@@ -393,9 +37,9 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
         self.graft.moment().map_or(&[], |_| &[SLOT])
     }
 
-    fn filter(&self) -> Option<Filter> {
+    fn grad_ema(&self) -> Option<GradEma> {
         let beta = self.filter_beta;
-        (beta > 0.0).then(|| Filter {
+        (beta > 0.0).then(|| GradEma {
             slot: "filtered_grad",
             beta,
             weight: self.filter_weight.unwrap_or(beta),
@@ -403,8 +47,8 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
         })
     }
 
-    fn gradient_decay(&self) -> f64 {
-        self.gradient_decay
+    fn l2(&self) -> f64 {
+        self.l2
     }
 
     fn grafts(&self, t: u64) -> bool {
@@ -417,7 +61,7 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
             let axes = (1..=8).flat_map(|order| (0..order).map(move |axis| (order, axis)));
             let has_factor = axes.map(|(order, axis)| method.exponents.of(order, axis) > 0.0);
             (
-                (method.storage, method.max_dim, method.min_numel, method.pipeline.view),
+                (method.storage, method.max_dim, method.min_numel, method.pipeline.reshape),
                 (method.root.keeps_basis(), method.graft.moment().is_some()),
                 method.filter_beta > 0.0,
                 has_factor.collect::<Vec<_>>(),
@@ -465,10 +109,10 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
         let numel = shape.iter().product::<usize>() as f64;
         let products = 2.0 * numel * shape.iter().sum::<usize>() as f64;
         let cubes: f64 = shape.iter().map(|&d| (d as f64).powi(3)).sum();
-        let turned =
+        let by_eigenvectors =
             matches!(self.storage, FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. });
-        let factors = products + if turned { 12.0 * cubes } else { 0.0 };
-        let roots = if turned { 18.0 } else { 11.0 } * cubes;
+        let factors = products + if by_eigenvectors { 12.0 * cubes } else { 0.0 };
+        let roots = if by_eigenvectors { 18.0 } else { 11.0 } * cubes;
         let if_due = |due, work| if due { work } else { 0.0 };
         products + if_due(factors_due, factors) + if_due(roots_due, roots)
     }

@@ -1,38 +1,38 @@
 //! What differs between the public implementations of Shampoo.
 
 use crate::optim::Partition;
-use crate::second_order::View;
+use crate::second_order::Reshape;
 
-/// What surrounds the preconditioner, as a public implementation has it.
+/// What surrounds the preconditioner in a public implementation.
 ///
 /// | | [`LOW_BIT`](Self::LOW_BIT) | [`SCALABLE`](Self::SCALABLE) | [`DISTRIBUTED`](Self::DISTRIBUTED) |
 /// |---|---|---|---|
-/// | whose | 4-bit Shampoo | Google's Scalable Shampoo | Meta's Distributed Shampoo |
+/// | source | 4-bit Shampoo | Google's Scalable Shampoo | Meta's Distributed Shampoo |
 /// | tensors | matrices | all | all |
 /// | graft | whole tensor | whole tensor | block by block |
 /// | first root | at the interval | at the interval | at `start` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pipeline {
-    /// What tensors are seen as.
-    pub view: View,
-    /// What gets the length that grafting asks for.
+    /// The shape that tensors are given before they are cut into blocks.
+    pub reshape: Reshape,
+    /// What is given the length that grafting asks for.
     pub graft_scope: GraftScope,
     /// Whether the first roots are made at step `start`; else whenever the interval says so.
     pub roots_at_start: bool,
 }
 
 impl Pipeline {
-    /// As the code of 4-bit Shampoo: matrices, everything else by the base alone.
+    /// As the code of 4-bit Shampoo: matrices, everything else by the inner optimizer alone.
     pub const LOW_BIT: Self =
-        Self { view: View::Matrix, graft_scope: GraftScope::Tensor, roots_at_start: false };
+        Self { reshape: Reshape::Matrix, graft_scope: GraftScope::Tensor, roots_at_start: false };
     /// As Google's code: dimensions are merged from the first to the last, vectors have a factor.
     pub const SCALABLE: Self =
-        Self { view: View::Leading, graft_scope: GraftScope::Tensor, roots_at_start: false };
+        Self { reshape: Reshape::Leading, graft_scope: GraftScope::Tensor, roots_at_start: false };
     /// As Meta's code with matrices kept as matrices. Meta's own default merges further, down to
     /// one dimension: a matrix of no more than `max_dim` elements then becomes a vector.
     pub const DISTRIBUTED: Self = Self {
-        view: View::Merged { dims: 2 },
+        reshape: Reshape::Merged { dims: 2 },
         graft_scope: GraftScope::Block,
         roots_at_start: true,
     };
@@ -42,12 +42,12 @@ impl Pipeline {
         if shape.contains(&0) {
             return None;
         }
-        let view = self.view.of(shape, max_dim)?;
-        Some(Partition::new(view, max_dim))
+        let shape = self.reshape.of(shape, max_dim)?;
+        Some(Partition::new(shape, max_dim))
     }
 }
 
-/// What gets the length that grafting asks for.
+/// What is given the length that grafting asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum GraftScope {

@@ -1,14 +1,15 @@
-//! One block: the inner rule's slots in the eigenbasis, and the basis.
+//! One block: the inner optimizer's slots in the eigenbasis, and the basis.
 
-use super::side::{Renewal, Side, Turn};
-use super::{Soap, SoapOrder};
+use super::config::Soap;
+use super::options::SoapOrder;
+use super::side::{BasisChange, Renewal, Side};
 use crate::error::{Error, Result};
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
 use crate::linalg::modes;
 use crate::numeric::Real;
 use crate::optim::{BlockState, ElementState, Elementwise, Rule, TensorState};
-use crate::second_order::dimensions::each_dimension;
+use crate::second_order::per_axis::each_axis;
 use crate::state::{Lookup, Record, Rounding, Scalar, SlotKind, StateBytes, Storage};
 use ndarray::{Array2, ArrayView2, ArrayViewD, ArrayViewMutD, IxDyn};
 
@@ -23,9 +24,9 @@ pub struct SoapBlock<R: Real> {
 }
 
 /// A side, and how slots follow its new basis.
-type Renewed<'s, R> = (&'s mut Side<R>, Option<Turn<R>>);
+type Renewed<'s, R> = (&'s mut Side<R>, Option<BasisChange<R>>);
 
-/// The block's parameter is a scratch, which rounding has nothing to remember of.
+/// The inner optimizer updates a scratch buffer, for which rounding keeps nothing.
 fn of_slots(storage: &Storage) -> Storage {
     Storage { rounding: Rounding::Nearest, ..storage.clone() }
 }
@@ -33,7 +34,7 @@ fn of_slots(storage: &Storage) -> Storage {
 impl<R: Real> SoapBlock<R> {
     pub(super) fn new<U>(method: &Soap<U>, shape: &[usize], storage: &Storage) -> Self
     where
-        U: Rule<Scalars = ()>,
+        U: Rule<GroupState = ()>,
     {
         let side = |(axis, &n): (usize, &usize)| {
             method.has_basis(shape, axis).then(|| Side::new(n, method.codec_of(n)))
@@ -54,7 +55,7 @@ impl<R: Real> SoapBlock<R> {
         lookup: &Lookup<'_>,
     ) -> Result<Self>
     where
-        U: Rule<Scalars = ()>,
+        U: Rule<GroupState = ()>,
     {
         let side = |(axis, &n): (usize, &usize)| {
             let lookup = lookup.nested(&format!("side{axis}"));
@@ -71,10 +72,10 @@ impl<R: Real> SoapBlock<R> {
         })
     }
 
-    /// Makes room for slots that an option switched on.
+    /// Allocates slots that an option switched on.
     pub(super) fn extend<U>(&mut self, method: &Soap<U>, storage: &Storage)
     where
-        U: Rule<Scalars = ()>,
+        U: Rule<GroupState = ()>,
     {
         let missing = |slot: usize| self.inner.lacks_slot(slot) && method.inner.uses_slot(slot);
         if (0..U::SLOTS.len()).any(missing) {
@@ -96,7 +97,7 @@ impl<R: Real> SoapBlock<R> {
         g: &[R],
         mut direction: ArrayViewMutD<'_, R>,
     ) where
-        U: Rule<Scalars = ()>,
+        U: Rule<GroupState = ()>,
     {
         let every = method.update_basis_every;
         match method.order {
@@ -148,61 +149,61 @@ impl<R: Real> SoapBlock<R> {
             return Err(Error::NonFinite { what: "the square of a gradient", value: squares });
         }
         let shape = &self.shape;
-        each_dimension(&mut self.sides, shape, |axis, side| match side {
+        each_axis(&mut self.sides, shape, |axis, side| match side {
             Side::Full { statistic, .. } => modes::add_gram(g, shape, axis, weights, statistic),
             Side::Quantized(_) => Ok(()),
         })
     }
 
-    /// Renews all bases, and turns the slots with them.
+    /// Renews all bases, and rotates the slots into the new ones.
     fn renew(&mut self, g: &[R], renewal: &Renewal<R>) -> Result<()> {
         let shape = &self.shape;
         let mut sides: Vec<Option<Renewed<'_, R>>> =
             self.sides.iter_mut().map(|side| Some((side.as_mut()?, None))).collect();
-        let outcome = each_dimension(&mut sides, shape, |axis, (side, turn)| {
+        let outcome = each_axis(&mut sides, shape, |axis, (side, change)| {
             let gram = || {
                 let n = shape.get(axis).copied().unwrap_or(0);
                 let mut gram = Array2::zeros((n, n));
                 modes::add_gram(g, shape, axis, (R::zero(), R::one()), &mut gram)?;
                 Ok(gram)
             };
-            *turn = Some(side.renew(renewal, gram)?);
+            *change = Some(side.renew(renewal, gram)?);
             Ok(())
         });
-        // sides that failed stay, and slots are turned along with the others
-        let turns: Vec<Option<Turn<R>>> = sides.into_iter().map(|side| side?.1).collect();
+        // sides that failed stay, and slots follow the others
+        let changes: Vec<Option<BasisChange<R>>> = sides.into_iter().map(|side| side?.1).collect();
         self.inner.change_slots(shape.iter().product(), |slot, values| match slot.kind {
             SlotKind::Signed => with_scratch::<R, _>(values.len(), |spare| {
-                modes::turn(values, spare, shape, |axis| {
-                    turns.get(axis)?.as_ref().map(|turn| turn.rotation.view())
+                modes::multiply(values, spare, shape, |axis| {
+                    changes.get(axis)?.as_ref().map(|change| change.rotation.view())
                 });
             }),
             SlotKind::Unsigned => {
-                for (axis, turn) in turns.iter().enumerate() {
-                    if let Some(order) = turn.as_ref().and_then(|turn| turn.order.as_ref()) {
+                for (axis, change) in changes.iter().enumerate() {
+                    if let Some(order) = change.as_ref().and_then(|change| change.order.as_ref()) {
                         modes::permute(values, shape, axis, order);
                     }
                 }
             }
-            SlotKind::Point => {}
+            SlotKind::Iterate | SlotKind::Input(_) => {}
         });
         outcome
     }
 
-    /// `direction ← Q(inner(Qᵀ g))`, with the inner rule's step number `k`.
+    /// `direction ← Q(inner(Qᵀ g))`, with the inner optimizer's step number `k`.
     fn direct<U>(&mut self, method: &Soap<U>, k: u64, g: &[R], mut direction: ArrayViewMutD<'_, R>)
     where
-        U: Rule<Scalars = ()>,
+        U: Rule<GroupState = ()>,
     {
         let Self { shape, inner, sides, .. } = self;
         with_scratch::<R, _>(3 * g.len(), |scratch| {
-            let (turned, rest) = scratch.split_at_mut(g.len());
+            let (rotated, rest) = scratch.split_at_mut(g.len());
             let (u, spare) = rest.split_at_mut(g.len());
-            turned.copy_from_slice(g);
+            rotated.copy_from_slice(g);
             with_bases(sides, method.storage.rectify(), |basis| {
-                modes::turn(turned, spare, shape, basis);
-                Elementwise(method.inner.clone()).direction(k, turned, inner, u);
-                modes::turn(u, spare, shape, |axis| basis(axis).map(ArrayView2::reversed_axes));
+                modes::multiply(rotated, spare, shape, basis);
+                Elementwise(method.inner.clone()).direction(k, rotated, inner, u);
+                modes::multiply(u, spare, shape, |axis| basis(axis).map(ArrayView2::reversed_axes));
             });
             if method.normalize_grads {
                 let mean = sum_of_squares(u) / g.len().max(1) as f64;

@@ -1,9 +1,9 @@
-//! The choices that SOAP's relatives differ in.
+//! What SOAP's variants differ in.
 
 use crate::hyper::OptionValue;
 use crate::quant::{MatrixCodec, MatrixMap};
 
-/// In which order statistic, basis and step follow each other.
+/// The order of statistic, basis and step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum SoapOrder {

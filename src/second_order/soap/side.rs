@@ -1,9 +1,11 @@
-//! Statistic and basis of one dimension.
+//! The statistic and the basis of one dimension.
 
-use super::{BasisSolver, Soap, SoapOrder};
+use super::config::Soap;
+use super::options::{BasisSolver, SoapOrder};
 use crate::error::Result;
 use crate::linalg::{
-    QrSigns, column_products, eigh, matmul, mirror_lower, qr, qr_turn, sorted, symmetric_from_lower,
+    QrSigns, column_products, eigh, matmul, mirror_lower, qr, qr_algorithm_with_rotation, sorted,
+    symmetric_from_lower,
 };
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
@@ -11,7 +13,7 @@ use crate::second_order::factor::Eigenpairs;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use ndarray::{Array2, ArrayRef2, Axis, CowArray, Ix2};
 
-/// What is remembered of one dimension.
+/// The state of one dimension.
 #[derive(Clone, Debug)]
 pub enum Side<R> {
     /// Both in full precision.
@@ -26,7 +28,7 @@ pub enum Side<R> {
 }
 
 /// How slots follow a new basis.
-pub(super) struct Turn<R> {
+pub(super) struct BasisChange<R> {
     /// Old coordinates to new ones: `Qᵀ Q'`.
     pub rotation: Array2<R>,
     /// Which old basis vector each new one continues; `None`: the one in its place.
@@ -67,16 +69,16 @@ impl<R: Real> Renewal<R> {
     }
 
     /// The eigenvectors of `a`, or what an iteration from `old` makes of them; and how slots follow.
-    fn basis(&self, a: &ArrayRef2<R>, old: &ArrayRef2<R>) -> Result<(Array2<R>, Turn<R>)> {
+    fn basis(&self, a: &ArrayRef2<R>, old: &ArrayRef2<R>) -> Result<(Array2<R>, BasisChange<R>)> {
         let falling = |basis: Array2<R>| {
             let last_first: Vec<usize> = (0..basis.ncols()).rev().collect();
             if self.sort { basis.select(Axis(1), &last_first) } else { basis }
         };
-        let turned = |basis: Array2<R>, order| {
+        let change = |basis: Array2<R>, order| {
             let rotation = matmul(&old.t(), &basis)?;
-            Ok((basis, Turn { rotation, order }))
+            Ok((basis, BasisChange { rotation, order }))
         };
-        let Some(solver) = self.solver else { return turned(falling(eigh(a)?.1), None) };
+        let Some(solver) = self.solver else { return change(falling(eigh(a)?.1), None) };
         let image = (self.sort || solver == BasisSolver::OrthogonalIteration)
             .then(|| matmul(a, old))
             .transpose()?;
@@ -87,13 +89,14 @@ impl<R: Real> Renewal<R> {
         match (solver, image) {
             (BasisSolver::OrthogonalIteration, Some(image)) => {
                 let image = order.as_ref().map(|o| image.select(Axis(1), o)).unwrap_or(image);
-                turned(qr(&image)?.0, order)
+                change(qr(&image)?.0, order)
             }
             (BasisSolver::Qr { max_iterations, tolerance }, _) => {
-                let (_, basis, rotation) = qr_turn(a, old, tolerance, max_iterations)?;
-                Ok((falling(basis), Turn { rotation: falling(rotation), order }))
+                let (_, basis, rotation) =
+                    qr_algorithm_with_rotation(a, old, tolerance, max_iterations)?;
+                Ok((falling(basis), BasisChange { rotation: falling(rotation), order }))
             }
-            _ => turned(falling(eigh(a)?.1), order),
+            _ => change(falling(eigh(a)?.1), order),
         }
     }
 }
@@ -131,7 +134,7 @@ impl<R: Real> Side<R> {
         &mut self,
         renewal: &Renewal<R>,
         gram: impl FnOnce() -> Result<Array2<R>>,
-    ) -> Result<Turn<R>> {
+    ) -> Result<BasisChange<R>> {
         match self {
             Self::Full { statistic, basis } => {
                 let mut a = symmetric_from_lower(statistic);
@@ -139,9 +142,9 @@ impl<R: Real> Side<R> {
                     a.mapv_inplace(|x| x * scale);
                     a.diag_mut().mapv_inplace(|x| x + epsilon);
                 }
-                let (new, turn) = renewal.basis(&a, basis)?;
+                let (new, change) = renewal.basis(&a, basis)?;
                 basis.assign(&new);
-                Ok(turn)
+                Ok(change)
             }
             Self::Quantized(pairs) => {
                 let gram = mirror_lower(gram()?);
@@ -158,7 +161,7 @@ impl<R: Real> Side<R> {
                     pairs.accumulate(&gram, renewal.weights, renewal.rectify, 1, signs)?;
                 }
                 let new = pairs.rectified(renewal.rectify)?;
-                Ok(Turn { rotation: matmul(&old.t(), &new)?, order: None })
+                Ok(BasisChange { rotation: matmul(&old.t(), &new)?, order: None })
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The tensors of a run and a copy of their elements, from which they are perturbed and restored.
 
 use crate::error::{Error, Result};
-use crate::kernel::pages::Buffer;
+use crate::kernel::huge_pages::Buffer;
 use crate::numeric::Element;
 use crate::optim::ReadVector;
 use crate::params::{Manifest, ParamLeaf, Parameters};

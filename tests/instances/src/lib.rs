@@ -50,9 +50,9 @@ pub fn instances() -> usize {
         };
     }
     // what several tests use beside the defaults
-    let base = || Shampoo { base: Sgd::default(), ..Shampoo::default() };
-    made += usize::from(instance::<_, f32>(Blocked(base())).is_some());
-    made += usize::from(instance::<_, f64>(Blocked(base())).is_some());
+    let shampoo = || Shampoo { inner: Sgd::default(), ..Shampoo::default() };
+    made += usize::from(instance::<_, f32>(Blocked(shampoo())).is_some());
+    made += usize::from(instance::<_, f64>(Blocked(shampoo())).is_some());
     made += usize::from(total_norm::<f32, _>(&(), 2.0).is_ok());
     made += usize::from(total_norm::<f64, _>(&(), 2.0).is_ok());
     eigenstep::for_each_error_feedback!(windowed);

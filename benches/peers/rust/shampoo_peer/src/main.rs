@@ -1,5 +1,5 @@
 //! eigenstep's Shampoo, for `second_order.py`, with the options of Meta's.
-//! Variants: `shampoo`; `shampoo-qr` (eigenvectors kept, and turned by one QR iteration per root);
+//! Variants: `shampoo`; `shampoo-qr` (eigenvectors are kept, and improved by one QR iteration per root);
 //! `shampoo4` (4-bit eigenvectors; factors with the roots, every ten steps); `soap`.
 
 use std::error::Error;
@@ -67,7 +67,7 @@ fn shampoo(variant: &str) -> Result<Shampoo<Descent>, Box<dyn Error>> {
     // vectors have no factors
     let exponents = Exponents::Table(vec![Exponent { order: 1, dim: None, exponent: 0.0 }]);
     let shampoo = Shampoo {
-        base: Descent { lr: 1e-3, weight_decay: 1e-2, ..Descent::default() },
+        inner: Descent { lr: 1e-3, weight_decay: 1e-2, ..Descent::default() },
         graft: Graft::ADAM,
         exponents,
         factor_beta: 0.999,

@@ -1,0 +1,140 @@
+use super::coefficients::{AdamCoefficients, Correction};
+use crate::numeric::Real;
+use crate::optim::{Rule, Slot, WeightDecay};
+
+/// AdamW: adaptive moments with decoupled weight decay.
+///
+/// *Use it when* you train nearly anything; it is the default of the field. *Not when* memory is so
+/// scarce that 8 bytes per parameter hurt: store the state in 8 or 4 bits
+/// ([`Precision`](crate::quant::Precision)), or use [`Lion`](crate::first_order::Lion) or [`Sgd`](crate::first_order::Sgd).
+///
+/// ```text
+/// p ← p·(1 − γλ)
+/// m ← m + (1 − β₁)·(g − m)
+/// v ← β₂·v + (1 − β₂)·g²
+/// V = max over all steps of v, with amsgrad; else v
+/// p ← p − γ · m/(1 − β₁ᵗ) / (√V/√(1 − β₂ᵗ) + ε)       eps_hat: − γ·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m/(√V + ε)
+/// ```
+/// Without `bias_correction` `βᵗ` is 0 in both corrections.
+///
+/// | field | default | source of the default |
+/// |---|---|---|
+/// | `lr` γ | 1e-3 | PyTorch |
+/// | `betas` β₁, β₂ | (0.9, 0.999) | paper |
+/// | `eps` ε | 1e-8 | paper |
+/// | `weight_decay` λ | 1e-2 | PyTorch |
+/// | `amsgrad` | false | PyTorch |
+/// | `maximize` | false | PyTorch |
+/// | `bias_correction` | true | paper |
+/// | `eps_hat` | false | PyTorch; true: TensorFlow, and the paper's remark in section 2 |
+///
+/// `bias_correction` and `eps_hat` are fixed: `set_option`, schedules and state dicts do not know them.
+///
+/// State: `exp_avg` (m) and `exp_avg_sq` (v), 8 bytes per `f32` parameter; with `amsgrad` also
+/// `max_exp_avg_sq`, 12 bytes.
+///
+/// # Errors
+/// `build` refuses `lr`, `eps` or `weight_decay` below 0 and `betas` outside `[0, 1)`.
+///
+/// # Examples
+/// ```
+/// use eigenstep::prelude::*;
+/// use ndarray::array;
+///
+/// // fit y = 2x by minimising (w·x − y)² at x = 3
+/// let mut w = array![0.0f64];
+/// let mut opt = AdamW { lr: 0.1, weight_decay: 0.0, ..AdamW::default() }.build()?;
+/// for _ in 0..200 {
+///     let grad = (&w * 3.0 - 6.0) * 6.0;
+///     opt.step(&mut w, &grad)?;
+/// }
+/// assert!((w[0] - 2.0).abs() < 1e-3);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+///
+/// # Differences
+/// As `torch.optim.AdamW`. optax adds `ε` in the same place; the paper's Algorithm 2 multiplies the
+/// decay with a schedule factor only, which is [`WeightDecay::Independent`].
+///
+/// # Source
+/// I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; amsgrad: S. J.
+/// Reddi, S. Kale, S. Kumar, "On the Convergence of Adam and Beyond", ICLR 2018.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+pub struct AdamW {
+    /// Learning rate `γ >= 0`.
+    pub lr: f64,
+    /// Decay rates of the first and second moment, each in `[0, 1)`.
+    pub betas: (f64, f64),
+    /// Stabiliser `ε >= 0`, added to the root of the corrected second moment.
+    pub eps: f64,
+    /// Decoupled weight decay `λ >= 0`.
+    pub weight_decay: f64,
+    /// Divide by the largest second moment so far.
+    pub amsgrad: bool,
+    /// Ascend instead of descend.
+    pub maximize: bool,
+    /// Correct the moments for their start at zero.
+    pub bias_correction: bool,
+    /// Add `ε` to the root of the *uncorrected* second moment (the paper's ε̂).
+    pub eps_hat: bool,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            betas: (0.9, 0.999),
+            eps: 1e-8,
+            weight_decay: 1e-2,
+            amsgrad: false,
+            maximize: false,
+            bias_correction: true,
+            eps_hat: false,
+        }
+    }
+}
+
+crate::hyperparameters!(AdamW, "AdamW", {
+    "lr": NonNegative = lr;
+    "betas.0": UnitHalfOpen = betas.0;
+    "betas.1": UnitHalfOpen = betas.1;
+    "eps": NonNegative = eps;
+    "weight_decay": NonNegative = weight_decay;
+    "amsgrad": Flag = amsgrad;
+    "maximize": Flag = maximize;
+});
+
+impl Rule for AdamW {
+    type Coefficients<R: Real> = AdamCoefficients<R>;
+    type State<R: Real> = [R; 3];
+    type GroupState = ();
+    const SLOTS: &'static [Slot] = &AdamCoefficients::SLOTS;
+
+    fn coefficients<R: Real>(&self, t: u64, _: &()) -> AdamCoefficients<R> {
+        let Self { bias_correction, eps_hat, .. } = *self;
+        let correction = Correction { bias_correction, eps_hat };
+        AdamCoefficients::new(self.betas, self.eps, correction, t)
+    }
+
+    #[inline(always)]
+    fn direction<R: Real>(c: &AdamCoefficients<R>, _p: R, g: R, s: [R; 3]) -> (R, [R; 3]) {
+        c.direction(g, s)
+    }
+
+    fn step_size(&self, _: u64, _: &()) -> f64 {
+        self.lr
+    }
+
+    fn decay(&self) -> WeightDecay {
+        WeightDecay::Decoupled(self.weight_decay)
+    }
+
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
+    fn uses_slot(&self, slot: usize) -> bool {
+        slot < 2 || self.amsgrad
+    }
+}

@@ -1,0 +1,23 @@
+//! Moving averages of the gradient and of its square.
+//!
+//! | method | state, bytes per `f32` parameter | good for |
+//! |---|---|---|
+//! | [`Adam`] | 8, with `amsgrad` 12 | reproducing results made with it |
+//! | [`AdamW`] | 8, with `amsgrad` 12 | nearly everything |
+
+mod adam;
+mod adamw;
+mod coefficients;
+
+pub use adam::Adam;
+pub use adamw::AdamW;
+
+/// Calls `$macro!(Type)` for every method of this family.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_adam {
+    ($macro:ident) => {
+        $macro!(Adam);
+        $macro!(AdamW);
+    };
+}

@@ -1,0 +1,22 @@
+//! Averages of the iterates in place of a learning-rate schedule.
+//!
+//! | method | state, bytes per `f32` parameter | good for |
+//! |---|---|---|
+//! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
+//! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
+
+mod primal_averaging;
+mod schedule_free;
+
+pub use primal_averaging::{Averaging, PrimalAveraging, PrimalAveragingGroupState};
+pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeGroupState};
+
+/// Calls `$macro!(Type)` for every method of this family.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_averaged {
+    ($macro:ident) => {
+        $macro!(ScheduleFreeAdamW);
+        $macro!(PrimalAveraging);
+    };
+}

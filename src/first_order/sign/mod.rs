@@ -1,0 +1,22 @@
+//! Steps along the sign of the gradient or of its average.
+//!
+//! | method | state, bytes per `f32` parameter | good for |
+//! |---|---|---|
+//! | [`Lion`] | 4 | large models, few bits |
+//! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
+
+mod lion;
+mod sign_sgd;
+
+pub use lion::Lion;
+pub use sign_sgd::SignSgd;
+
+/// Calls `$macro!(Type)` for every method of this family.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_sign {
+    ($macro:ident) => {
+        $macro!(Lion);
+        $macro!(SignSgd);
+    };
+}

@@ -1,0 +1,77 @@
+//! Gradients with more than gradients: a curvature, a loss.
+
+use super::{GradVisitor, Gradients};
+
+/// Gradients, and a second tree of the same names; see [`with_curvature`].
+#[derive(Clone, Copy, Debug)]
+pub struct WithCurvature<'g, G: ?Sized, H: ?Sized> {
+    grads: &'g G,
+    curvature: &'g H,
+}
+
+/// Gradients with the loss that they belong to; see [`with_loss`].
+#[derive(Clone, Copy, Debug)]
+pub struct WithLoss<'g, G: ?Sized> {
+    grads: &'g G,
+    loss: f64,
+}
+
+/// Gradients together with a curvature: a second tree whose leaves have names and shapes of gradients.
+///
+/// What the leaves hold, the method says: Hessian-vector products times their probe for
+/// Sophia-H and AdaHessian, gradients at labels that were drawn from the model for Sophia-G. A method
+/// that reads no curvature refuses it; one that needs it, on this step, refuses a step without.
+///
+/// Views such as clipping may stand outside or inside. Outside they act on the gradients alone.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{gradient::with_curvature, params::{GradVisitor, Gradients}};
+/// use ndarray::array;
+///
+/// let (g, h) = (array![1.0f32, 2.0], array![3.0f32, 4.0]);
+/// // for a method that reads curvature: opt.step(&mut w, &with_curvature(&g, &h))?
+/// let both = with_curvature(&g, &h);
+/// # let _: &dyn Gradients<f32> = &both;
+/// ```
+pub fn with_curvature<'g, G: ?Sized, H: ?Sized>(
+    grads: &'g G,
+    curvature: &'g H,
+) -> WithCurvature<'g, G, H> {
+    WithCurvature { grads, curvature }
+}
+
+/// Gradients together with the loss, for methods whose step depends on it.
+///
+/// Other methods do not look at it. [`step_with`](crate::optim::ClosureOptimizer::step_with) and the
+/// estimates of zeroth order bring their loss along.
+///
+/// # Examples
+/// ```
+/// use eigenstep::{gradient::with_loss, prelude::*};
+/// use ndarray::array;
+///
+/// let mut w = array![3.0f64];
+/// let mut opt = Sgd { lr: 0.1, ..Sgd::default() }.build()?;
+/// opt.step(&mut w, &with_loss(&array![6.0], 9.0))?;
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+pub fn with_loss<G: ?Sized>(grads: &G, loss: f64) -> WithLoss<'_, G> {
+    WithLoss { grads, loss }
+}
+
+impl<T, G: Gradients<T> + ?Sized, H: Gradients<T> + ?Sized> Gradients<T>
+    for WithCurvature<'_, G, H>
+{
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
+        self.grads.visit(visitor);
+        visitor.curvature(self.curvature);
+    }
+}
+
+impl<T, G: Gradients<T> + ?Sized> Gradients<T> for WithLoss<'_, G> {
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
+        visitor.loss(self.loss);
+        self.grads.visit(visitor);
+    }
+}
