@@ -14,6 +14,7 @@
 
 // Floor 1.
 
+mod edits;
 mod gradient;
 mod impls;
 mod inputs;
@@ -30,6 +31,7 @@ pub use select::Select;
 pub use views::{Clamped, Scaled};
 pub use visitor::{GradVisitor, Gradients, ParamVisitor, Parameters};
 
+pub(crate) use edits::{Elements, LeafEdit};
 pub(crate) use gradient::{GradientKind, GradientLeaf};
 pub(crate) use manifest::{Manifest, recycle};
 pub(crate) use visitor::{GradBuffers, ParamBuffers, ParamLeaf};

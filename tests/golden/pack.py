@@ -35,6 +35,7 @@ FAMILIES = {
             "kernel_bf16_stochastic_round",
             "kernel_kahan_bf16",
         ],
+        "gradients": ["kernel_gradient_transforms", "kernel_gu_projection", "kernel_gradfix_mask"],
     },
     "second_order": {
         "muon": ["muon_"],
