@@ -149,6 +149,12 @@ pub enum Error {
         /// Path of the first gradient that the view does not know.
         name: String,
     },
+    /// One of two trees that must have the same leaves has a leaf that the other lacks.
+    #[error("leaf `{name}` of one tree is not in the other")]
+    UnknownLeaf {
+        /// Path of the leaf.
+        name: String,
+    },
     /// A parameter that the optimizer keeps state of is not in the tree.
     #[error("parameter `{name}` is missing from the tree")]
     MissingParameter {

@@ -394,9 +394,9 @@ fn bad_input_changes_nothing() {
     assert_eq!(g, Array2::<f64>::ones((2, 3)));
 }
 
-/// A singular factor without damping has no root: that is borne three times, here once.
+/// A singular factor without damping has no root: that is tolerated three times, here once.
 #[test]
-fn failures_are_borne_and_then_said() {
+fn failures_are_tolerated_and_then_reported() {
     let method = LayerFactors {
         damping: Damping::default(),
         tolerated_failures: 1,

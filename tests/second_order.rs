@@ -251,7 +251,7 @@ fn claimed_shapes_cost_no_memory() {
     }
 }
 
-/// Without roots of its own it is the base, on gradients as long as they were.
+/// Without roots of its own it is the inner optimizer, on gradients as long as they were.
 #[test]
 fn until_the_first_root_it_is_its_base() {
     let inner = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
@@ -324,7 +324,7 @@ fn the_first_step_of_the_dense_method_whitens() {
     assert!(singular[0] / singular[5] < 1.0 + 1e-4, "{singular}");
 }
 
-/// What is hard to decompose is borne: no panic, no NaN.
+/// Matrices that are hard to decompose are tolerated: no panic, no NaN.
 #[test]
 fn hard_gradients_give_finite_parameters() {
     let shapes: [&[usize]; 9] =

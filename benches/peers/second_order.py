@@ -1,4 +1,4 @@
-"""Times steps of Shampoo and SOAP beside Meta's Distributed Shampoo, in turns on one machine. See README.md."""
+"""Times steps of Shampoo and SOAP and of Meta's Distributed Shampoo, in turns on one machine. See README.md."""
 
 import argparse
 import statistics

@@ -27,7 +27,7 @@ pub struct Method {
     pub build: fn(Precision) -> Result<Boxed>,
     /// What the slots are stored in unless `--precision` says otherwise.
     pub precision: Precision,
-    /// What has few bits whatever the slots are stored in.
+    /// What has few bits although slots are in full precision.
     pub coded: Option<&'static str>,
     /// Learning-rate schedule.
     pub schedule: Schedule,
@@ -125,12 +125,8 @@ impl Method {
     }
 
     /// What its state is stored in, with its slots in `precision`.
-    pub fn stored(&self, precision: Precision) -> String {
-        match (self.coded, precision_name(precision)) {
-            (None, slots) => slots.to_owned(),
-            (Some(coded), "full") => coded.to_owned(),
-            (Some(coded), slots) => format!("{slots}, {coded}"),
-        }
+    pub fn stored(&self, precision: Precision) -> &'static str {
+        self.coded.unwrap_or(precision_name(precision))
     }
 
     fn estimated(self, directions: usize) -> Self {

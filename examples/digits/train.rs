@@ -23,7 +23,7 @@ pub struct Run {
     /// What its slots were stored in.
     pub precision: Precision,
     /// What its state was stored in, in words.
-    pub stored: String,
+    pub stored: &'static str,
     /// Loss over the whole training set before the first epoch and after each.
     pub losses: Vec<f64>,
     /// Share of the test set that is classified correctly, after every epoch.

@@ -1,4 +1,4 @@
-//! Shampoo in 4 bits beside Shampoo in full precision and first-order methods, on images of digits.
+//! Shampoo in 4 bits compared with Shampoo in full precision and first-order methods, on images of digits.
 //!
 //! ```text
 //! cargo run --release --example shampoo4                      # small: the digits of this folder

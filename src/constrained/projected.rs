@@ -1,10 +1,7 @@
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range as Admissible};
-use crate::kernel::Sums;
 use crate::numeric::Real;
-use crate::optim::{Apply, Rule, Slot, TensorSums, WeightDecay};
-use crate::state::SlotInit;
-use std::ops::Range;
+use crate::optim::{Apply, Rule, RuleAround};
 
 /// Any rule whose parameters stay within bounds.
 ///
@@ -108,29 +105,34 @@ pub struct ProjectedCoefficients<C, R> {
     upper: R,
 }
 
-impl<M: Rule> Rule for Projected<M> {
-    type Coefficients<R: Real> = ProjectedCoefficients<M::Coefficients<R>, R>;
-    type State<R: Real> = M::State<R>;
-    type GroupState = M::GroupState;
-    const SLOTS: &'static [Slot] = M::SLOTS;
+impl<U: Rule> RuleAround for Projected<U> {
+    type Inner = U;
+    type Coefficients<R: Real> = ProjectedCoefficients<U::Coefficients<R>, R>;
+    type State<R: Real> = U::State<R>;
 
-    fn coefficients<R: Real>(&self, t: u64, scalars: &M::GroupState) -> Self::Coefficients<R> {
+    fn inner(&self) -> &U {
+        &self.inner
+    }
+
+    fn coefficients<R: Real>(&self, t: u64, group: &U::GroupState) -> Self::Coefficients<R> {
         let (lower, upper) = (R::of(self.lower), R::of(self.upper));
-        ProjectedCoefficients { inner: self.inner.coefficients(t, scalars), lower, upper }
+        ProjectedCoefficients { inner: self.inner.coefficients(t, group), lower, upper }
     }
 
-    #[inline(always)]
-    fn direction<R: Real>(
-        c: &Self::Coefficients<R>,
-        p: R,
-        g: R,
-        s: M::State<R>,
-    ) -> (R, M::State<R>) {
-        M::direction(&c.inner, p, g, s)
+    fn inner_coefficients<R: Real>(c: &Self::Coefficients<R>) -> &U::Coefficients<R> {
+        &c.inner
     }
 
-    fn step_size(&self, t: u64, scalars: &M::GroupState) -> f64 {
-        self.inner.step_size(t, scalars)
+    fn inner_coefficients_mut<R: Real>(c: &mut Self::Coefficients<R>) -> &mut U::Coefficients<R> {
+        &mut c.inner
+    }
+
+    fn inner_state<R: Real>(s: U::State<R>) -> U::State<R> {
+        s
+    }
+
+    fn with_inner_state<R: Real>(_: U::State<R>, inner: U::State<R>) -> U::State<R> {
+        inner
     }
 
     #[inline(always)]
@@ -139,66 +141,16 @@ impl<M: Rule> Rule for Projected<M> {
         a: &Apply<R>,
         p: R,
         g: R,
-        s: M::State<R>,
-    ) -> (R, M::State<R>) {
-        let (p, s) = M::update(&c.inner, a, p, g, s);
+        s: U::State<R>,
+    ) -> (R, U::State<R>) {
+        let (p, s) = U::update(&c.inner, a, p, g, s);
         // comparisons let NaN through, where min and max would hide it
         let p = if p < c.lower { c.lower } else { p };
         (if p > c.upper { c.upper } else { p }, s)
     }
 
-    fn decay(&self) -> WeightDecay {
-        self.inner.decay()
-    }
-
-    fn maximize(&self) -> bool {
-        self.inner.maximize()
-    }
-
-    fn uses_slot(&self, slot: usize) -> bool {
-        self.inner.uses_slot(slot)
-    }
-
-    fn slot_init(&self, slot: usize) -> SlotInit {
-        self.inner.slot_init(slot)
-    }
-
-    fn slot_stride(&self, slot: usize) -> usize {
-        self.inner.slot_stride(slot)
-    }
-
-    fn begin(&self, loss: Option<f64>, scalars: &mut M::GroupState) {
-        self.inner.begin(loss, scalars);
-    }
-
-    fn passes(&self) -> Range<usize> {
-        self.inner.passes()
-    }
-
-    #[inline(always)]
-    fn measure<R: Real>(
-        pass: usize,
-        c: &Self::Coefficients<R>,
-        p: R,
-        g: R,
-        s: M::State<R>,
-    ) -> Sums {
-        M::measure(pass, &c.inner, p, g, s)
-    }
-
-    fn measure_stride(&self) -> usize {
-        self.inner.measure_stride()
-    }
-
-    fn combine(&self, pass: usize, total: &Sums, scalars: &mut M::GroupState) {
-        self.inner.combine(pass, total, scalars);
-    }
-
-    fn refine<R: Real>(&self, pass: usize, measured: &TensorSums, c: &mut Self::Coefficients<R>) {
-        self.inner.refine(pass, measured, &mut c.inner);
-    }
-
-    fn check_group(&self, first: &Self) -> Result<()> {
-        self.inner.check_group(&first.inner)
+    fn has_own_update(&self) -> bool {
+        true
     }
 }
+crate::rule_around!(Projected);

@@ -15,6 +15,7 @@
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
 //! | [`Classp`] | 4 | one task after another |
 //!
+//! [`Cautious`], [`Grams`], [`GrokFast`] and [`WithDecay`] change the steps of any of them.
 //! [`constrained::Projected`](crate::constrained::Projected) keeps the parameters of any of them within
 //! bounds.
 //!
@@ -38,6 +39,7 @@
 
 mod adagrad;
 mod adam;
+mod around;
 mod averaged;
 mod continual;
 mod layerwise;
@@ -48,6 +50,7 @@ mod sign;
 
 pub use adagrad::*;
 pub use adam::*;
+pub use around::*;
 pub use averaged::*;
 pub use continual::*;
 pub use layerwise::*;

@@ -137,7 +137,7 @@ impl AdaptiveClip {
     ) -> Vec<LeafEdit<'g, T>> {
         let Tree { mut sources, .. } = tree;
         let factors: Vec<f64> = sources.iter_mut().map(Source::take_factor).collect();
-        let weights = sources.iter().zip(weights).map(|(g, w)| Source::owned(&g.shape, w));
+        let weights = sources.iter().zip(weights).map(|(g, w)| Source::kept(&g.shape, w));
         let weights: Vec<_> = weights.collect();
         let width = |source: &Source<'_, T>| match source.shape.as_slice() {
             [_, rest @ ..] if !rest.is_empty() => rest.iter().product(),
@@ -207,7 +207,7 @@ fn arrays<'a, T: Element, P: Parameters<T> + ?Sized>(
     let array = |(i, leaf)| {
         let (name, shape) = (manifest.name(i).to_owned(), manifest.shape(i));
         Ok(match leaf {
-            ParamLeaf::Strided(array) => (name, *array),
+            ParamLeaf::Strided(array) => (name, array),
             ParamLeaf::Slice(data) => {
                 let (found, expected) = (data.len(), shape.iter().product());
                 let array = ArrayViewMutD::from_shape(IxDyn(shape), data).map_err(|_| {

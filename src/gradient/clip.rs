@@ -13,8 +13,8 @@ use crate::params::{Clamped, GradVisitor, Gradients, Scaled};
 /// ```
 /// Reads the gradients once to measure them; the factor is applied inside the update. If the norm is
 /// finite the update does not check them for NaN again. If it is NaN the factor is NaN, if it is
-/// infinite the factor is 0, as in PyTorch; the update then refuses the gradients, unless the
-/// optimizer is told otherwise. A buffer that does not fit its shape gives a NaN norm here, and its
+/// infinite the factor is 0, as in PyTorch; the update then refuses the gradients, unless its
+/// [`NonFinite`](crate::optim::NonFinite) policy says otherwise. A buffer that does not fit its shape gives a NaN norm here, and its
 /// error in the update. For other norms, and for an error at once, see [`ClipNorm`].
 ///
 /// # Examples

@@ -77,7 +77,7 @@ impl NormGuard {
         Ok(Self { limit, mean: 0.0, accepted: 0, skipped: 0 })
     }
 
-    /// Steps the optimizer, unless the gradients are out of proportion; says whether it did.
+    /// Steps the optimizer, unless the gradients are too large; returns whether it did.
     ///
     /// # Errors
     /// The optimizer's. A step that fails still counts in the running mean.

@@ -63,7 +63,7 @@ enum Stage {
 /// update:  not finite: scale·backoff, count = 0
 ///          else count += 1; count = interval: scale·growth if that is finite, count = 0
 /// ```
-/// One scaler serves one optimizer; PyTorch's serves several. The scale is an `f32`, as in PyTorch.
+/// One scaler is for one optimizer; PyTorch's can be for several. The scale is an `f32`, as in PyTorch.
 ///
 /// # Examples
 /// ```

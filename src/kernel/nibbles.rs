@@ -48,7 +48,7 @@ fn vectors(isa: Isa) -> Option<(usize, LookUp)> {
     }
 }
 
-/// The table in one register, which the compiler does not find out.
+/// The table in one register, which the compiler does not discover by itself.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{

@@ -39,7 +39,7 @@ impl<R: Real> Kernel for Expand<'_, R> {
     }
 }
 
-/// The bits of a word are masks here, which the compiler does not find out.
+/// The bits of a word are masks here, which the compiler does not discover by itself.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{_mm512_mask_blend_ps, _mm512_set1_ps, _mm512_storeu_ps};

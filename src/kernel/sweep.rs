@@ -49,13 +49,14 @@ impl<R: Real, const N: usize> Slots<R> for [R; N] {
             2 => sweep_prefix::<R, F, N, 2>(isa, update, chunk),
             3 => sweep_prefix::<R, F, N, 3>(isa, update, chunk),
             4 => sweep_prefix::<R, F, N, 4>(isa, update, chunk),
-            _ => sweep_prefix::<R, F, N, 5>(isa, update, chunk),
+            5 => sweep_prefix::<R, F, N, 5>(isa, update, chunk),
+            _ => sweep_prefix::<R, F, N, 6>(isa, update, chunk),
         }
     }
 }
 
 /// Largest number of slots of a rule.
-pub const MAX_SLOTS: usize = 5;
+pub const MAX_SLOTS: usize = 6;
 
 /// The slices of one chunk: equally long; the slots are the first ones of the rule's list.
 #[derive(Debug)]

@@ -151,7 +151,7 @@ impl Kernel for List<'_> {
     }
 }
 
-/// Comparisons whose results are bits, which the compiler does not find out.
+/// Comparisons whose results are bits, which the compiler does not discover by itself.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::WORD;

@@ -229,11 +229,11 @@ impl<U: Rule<GroupState = ()>> MatrixMethod for GaLore<U> {
     type Block<R: Real> = GaLoreBlock<R>;
 
     fn rule(&self) -> SkipFirst<StepOnly<U>> {
-        SkipFirst { rule: StepOnly(self.inner.clone()), skip_first: false, decay_after: true }
+        SkipFirst { inner: StepOnly(self.inner.clone()), skip_first: false, decay_after: true }
     }
 
     fn fallback(&self) -> SkipFirst<U> {
-        SkipFirst { rule: self.inner.clone(), skip_first: false, decay_after: true }
+        SkipFirst { inner: self.inner.clone(), skip_first: false, decay_after: true }
     }
 
     fn partition(&self, shape: &[usize]) -> Option<Partition> {

@@ -11,6 +11,7 @@ mod method;
 mod optimizer;
 mod vectorwise;
 
+pub use crate::tree::{Layout, Segment};
 pub(crate) use blockwise::norm_squared;
 pub use blockwise::{
     AnyBlock, AnyMatrix, BlockState, BlockStep, BlockUnit, Blocked, BlockedPrepared, BlockedState,
@@ -20,7 +21,8 @@ pub use blockwise::{
 pub(crate) use elementwise::check_inner;
 pub use elementwise::{
     AnyRule, Apply, DecaySchedule, ElementKernel, ElementState, ElementUnit, Elementwise,
-    ErasedRule, Prepared, Rule, SkipFirst, Slot, StepOnly, WeightDecay, kahan_add,
+    ErasedRule, Pair, Prepared, Rule, RuleAround, SkipFirst, Slot, StepOnly, WeightDecay,
+    first_slots, kahan_add,
 };
 pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem};
 pub use method::{
@@ -30,7 +32,6 @@ pub use method::{
 };
 pub use optimizer::{NonFinite, Optimizer};
 pub use vectorwise::{
-    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, Layout, ReadVector, Scope,
-    Segment, SharedVectors, VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored,
-    VectoredState,
+    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, ReadVector, Scope, SharedVectors,
+    VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored, VectoredState,
 };

@@ -1,11 +1,11 @@
-//! What every optimizer can do.
+//! The interface of every optimizer.
 
 use crate::error::Result;
 use crate::numeric::Element;
 use crate::params::{Gradients, Parameters};
 use crate::state::{StateBytes, StateDict};
 
-/// What every optimizer can do; object safe, so that `Box<dyn Optimizer<f32>>` works.
+/// The interface of every optimizer. It is object safe: `Box<dyn Optimizer<f32>>` works.
 ///
 /// # Examples
 /// ```
@@ -26,9 +26,20 @@ pub trait Optimizer<T: Element>: Send {
     /// Updates the parameters that have a gradient.
     ///
     /// # Errors
-    /// Whatever is wrong is found before anything changes: names and shapes that do not fit, a
-    /// non-finite gradient (see [`NonFinite`]), a parameter group that selects nothing.
+    /// All errors are found before anything changes: names and shapes that do not fit, a non-finite
+    /// gradient (see [`NonFinite`]), a parameter group that selects no parameter.
     fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()>;
+
+    /// Checks a step without taking it. Returns `false` if [`Optimizer::step`] with the same arguments would
+    /// skip the step because of a non-finite gradient ([`NonFinite::Skip`]).
+    ///
+    /// # Errors
+    /// Those of [`Optimizer::step`].
+    fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool>;
 
     /// Name of the method, as in error messages and state dicts.
     fn name(&self) -> &'static str;
@@ -63,18 +74,18 @@ pub trait Optimizer<T: Element>: Send {
     /// Bytes held per state slot.
     fn state_bytes(&self) -> StateBytes;
 
-    /// A copy of everything needed to go on bit for bit.
+    /// A copy of everything that is needed to continue bit for bit.
     fn state_dict(&self) -> StateDict;
 
-    /// Goes on from a saved state.
+    /// Continues from a saved state.
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key that does not fit; the optimizer
     /// stays as it was.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()>;
 
-    /// Moves the parameters to the point where training goes on. Only methods that keep two points
-    /// (Schedule-Free) do anything.
+    /// Moves the parameters to the point at which training continues. Only methods that train at one point
+    /// and evaluate at another (Schedule-Free) do anything.
     ///
     /// # Errors
     /// Names and shapes that do not fit the optimizer's state.
@@ -83,8 +94,8 @@ pub trait Optimizer<T: Element>: Send {
         Ok(())
     }
 
-    /// Moves the parameters to the point where the model is to be evaluated or saved for use. Only
-    /// methods that keep two points (Schedule-Free) do anything.
+    /// Moves the parameters to the point at which the model is evaluated, or saved for use. Only methods
+    /// that train at one point and evaluate at another (Schedule-Free) do anything.
     ///
     /// # Errors
     /// Names and shapes that do not fit the optimizer's state.
@@ -97,6 +108,13 @@ pub trait Optimizer<T: Element>: Send {
 impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
         (**self).step(params, grads)
+    }
+    fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool> {
+        (**self).check_step(params, grads)
     }
     fn name(&self) -> &'static str {
         (**self).name()
@@ -136,7 +154,6 @@ pub enum NonFinite {
     Error,
     /// Leaves parameters, state and step counts as they are, and returns `Ok`.
     Skip,
-    /// Does not look: a NaN goes into parameters and state, as in PyTorch. Saves one read of the
-    /// gradients.
+    /// Does not check: a NaN enters parameters and state, as in PyTorch. Saves one pass over the gradients.
     Propagate,
 }

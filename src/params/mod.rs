@@ -12,7 +12,7 @@
 //! An absent gradient (`None`, or a field left out) is PyTorch's `grad is None`: the parameter is
 //! skipped, without weight decay and without a step count. A gradient of zeros is not the same.
 
-// Floor 2.
+// Floor 1.
 
 mod edits;
 mod gradient;

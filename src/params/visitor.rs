@@ -26,7 +26,7 @@ pub(crate) enum ParamLeaf<'a, T> {
     /// Contiguous and row-major.
     Slice(&'a mut [T]),
     /// Transposed, Fortran-order or strided: the engine works on a row-major copy.
-    Strided(Box<ArrayViewMutD<'a, T>>),
+    Strided(ArrayViewMutD<'a, T>),
 }
 
 /// Buffers that one visit of parameters leaves to the next.
@@ -77,7 +77,7 @@ impl<'a, T> ParamVisitor<'a, T> {
             // a view in standard layout is a slice
             ParamLeaf::Slice(value.into_slice().unwrap_or_default())
         } else {
-            ParamLeaf::Strided(Box::new(value.into_dyn()))
+            ParamLeaf::Strided(value.into_dyn())
         });
     }
 
@@ -88,6 +88,20 @@ impl<'a, T> ParamVisitor<'a, T> {
         check_length(&mut self.problem, &self.path, data.len(), shape);
         self.manifest.push(self.path.leaf(), shape);
         self.leaves.push(ParamLeaf::Slice(data));
+    }
+
+    /// A slice that is called `name`.
+    pub(crate) fn named(&mut self, name: &str, data: &'a mut [T], shape: &[usize]) {
+        let parent = self.path.enter(name);
+        self.slice(data, shape);
+        self.path.leave(parent);
+    }
+
+    /// What `visit` hands over, called `name`.
+    pub(crate) fn with_child(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
+        let parent = self.path.enter(name);
+        visit(self);
+        self.path.leave(parent);
     }
 
     /// A subtree called `name`.
@@ -185,7 +199,7 @@ impl<'a, T> GradVisitor<'a, T> {
         let kind = if value.is_standard_layout() {
             GradientKind::Slice(value.to_slice().unwrap_or_default())
         } else {
-            GradientKind::Strided(Box::new(value.into_dyn()))
+            GradientKind::Strided(value.into_dyn())
         };
         self.push(shape.slice(), kind);
     }
@@ -206,6 +220,40 @@ impl<'a, T> GradVisitor<'a, T> {
     /// A gradient that is produced chunk by chunk inside the update.
     pub fn generated(&mut self, generator: &'a dyn Generate<T>) {
         self.push(generator.shape(), GradientKind::Generated(generator));
+    }
+
+    /// A slice that is called `name`.
+    pub(crate) fn named(&mut self, name: &str, data: &'a [T], shape: &[usize]) {
+        let parent = self.path.enter(name);
+        self.slice(data, shape);
+        self.path.leave(parent);
+    }
+
+    /// What `visit` hands over, called `name`.
+    pub(crate) fn with_child(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
+        let parent = self.path.enter(name);
+        visit(self);
+        self.path.leave(parent);
+    }
+
+    /// A leaf that another visitor has collected, as it was there.
+    pub(crate) fn forward(&mut self, shape: &[usize], leaf: &'a GradientLeaf<'_, T>) {
+        let outer = (self.scale, self.bound, self.finite);
+        // clamp(s·x, b), and outside of it what is outside here
+        self.bound = outer.1.min(leaf.bound * self.scale.abs());
+        self.scale *= leaf.scale;
+        self.finite |= leaf.finite;
+        self.push(shape, leaf.kind.reborrow());
+        (self.scale, self.bound, self.finite) = outer;
+    }
+
+    /// [`GradVisitor::forward`] of a leaf of a curvature.
+    pub(crate) fn forward_curvature(&mut self, shape: &[usize], leaf: &'a GradientLeaf<'_, T>) {
+        let outer = replace(&mut self.in_curvature, true);
+        let frames = take(&mut self.frames);
+        self.forward(shape, leaf);
+        self.frames = frames;
+        self.in_curvature = outer;
     }
 
     /// A subtree called `name`.

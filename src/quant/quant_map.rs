@@ -1,6 +1,6 @@
 //! Which table the codes index, and how a number is rounded to a code.
 
-/// Which table the codes of a block index; see [`code_table`] for the values.
+/// Which table the codes of a block index; see [`code_table`](super::code_table()) for the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum QuantMap {

@@ -6,8 +6,8 @@ use std::f64::consts::PI;
 
 /// Lets the rate fall to `eta_min` along half a cosine wave: PyTorch's `CosineAnnealingLR`.
 ///
-/// Use it when the number of steps is known. Not when training may go on: past `t_max` the rate
-/// climbs again, with period `2·t_max`.
+/// Use it when the number of steps is known. Not when training may take longer: after `t_max` the rate
+/// rises again, with period `2·t_max`.
 ///
 /// ```text
 /// (e−1−T) mod 2T = 0: η ← η + (b−η_min)·(1 − cos(π/T))/2

@@ -66,7 +66,7 @@ impl CyclicMode {
 /// | `base_momentum`, `max_momentum` | 0.8, 0.9 | PyTorch's |
 ///
 /// Momentum is written into `betas.0` or `momentum`, whichever the optimizer has. The learning rate
-/// that the optimizer was built with plays no part. Functions of the mode are not saved.
+/// that the optimizer was built with is not used. Functions of the mode are not saved.
 ///
 /// # Examples
 /// ```

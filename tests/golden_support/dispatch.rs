@@ -46,6 +46,10 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         &[("epsilon", "eps"), ("apply_decay", "scaling")],
         &[("paper", "Paper"), ("code", "AsPublished")],
     );
+    const CAUTIOUS: Spelling = Spelling::new(
+        &[("mask_scale", "scale")],
+        &[("paper", "Paper"), ("mean_clamp", "MeanClamped")],
+    );
     match name {
         "SGD" => trajectory::run::<Sgd>(case, TORCH),
         "Adam" => trajectory::run::<Adam>(case, TORCH),
@@ -56,6 +60,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "LAMBPaper" => trajectory::run::<Lamb>(case, TORCH),
         "Prodigy" => trajectory::run::<Prodigy>(case, PRODIGY),
         "ScheduleFreeAdamW" => trajectory::run::<ScheduleFreeAdamW>(case, TORCH),
+        "CautiousAdamW" => trajectory::run::<Cautious<AdamW>>(case, CAUTIOUS),
         "CLASSP" => trajectory::run::<Classp>(case, CLASSP),
         "AdamW-lowbit" => lowbit::run::<AdamW>(case),
         "Adam-lowbit" => lowbit::run::<Adam>(case),

@@ -7,9 +7,6 @@
 use super::{code_of, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Folders whose files still go in circles; whoever sorts one takes it off the list.
-const BEING_SORTED: [&str; 3] = ["optim", "zeroth_order", "error_feedback"];
-
 /// A path of names below the root of the crate.
 type Path = Vec<String>;
 
@@ -239,10 +236,10 @@ fn circle(units: &BTreeMap<String, BTreeMap<String, String>>) -> Option<Vec<Stri
 }
 
 /// The circles of every folder, but for those of the folders `but` and below.
-fn circles(files: &[(String, String)], but: &[&str]) -> Vec<String> {
+fn circles(files: &[(String, String)]) -> Vec<String> {
     let mut found = Vec::new();
     for (folder, units) in graph(files) {
-        if folder.first().is_none_or(|top| but.contains(&top.as_str())) {
+        if folder.is_empty() {
             // between the folders of the root, floors keep the order
             continue;
         }
@@ -255,7 +252,7 @@ fn circles(files: &[(String, String)], but: &[&str]) -> Vec<String> {
 
 #[test]
 fn no_two_files_of_a_folder_need_each_other() {
-    let found = circles(&sources(), &BEING_SORTED);
+    let found = circles(&sources());
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
@@ -266,7 +263,7 @@ mod scanner {
     fn found(files: &[(&str, &str)]) -> usize {
         let files: Vec<_> =
             files.iter().map(|&(path, code)| (path.to_owned(), code.to_owned())).collect();
-        circles(&files, &["spared"]).len()
+        circles(&files).len()
     }
 
     /// Files of a folder `a` with two files and a folder `room` of one.
@@ -337,13 +334,5 @@ mod scanner {
         assert_eq!(folder("", b, "", "pub struct D;"), 0);
         assert_eq!(folder("", b, "", d), 1);
         assert_eq!(folder("", b, "", "use super::super::b::B; pub struct D(B);"), 1);
-        // a folder that is spared
-        let spared = [
-            ("lib.rs", "mod spared;"),
-            ("spared/mod.rs", "mod b; mod c;"),
-            ("spared/b.rs", "use super::c::C;"),
-            ("spared/c.rs", "use super::b::B;"),
-        ];
-        assert_eq!(found(&spared), 0);
     }
 }

@@ -180,6 +180,10 @@ impl Rule for PrimalAveraging {
         (g, z)
     }
 
+    fn has_own_update(&self) -> bool {
+        true
+    }
+
     #[inline(always)]
     fn update<R: Real>(
         c: &PrimalAveragingCoefficients<R>,

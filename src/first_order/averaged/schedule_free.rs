@@ -180,6 +180,10 @@ impl Rule for ScheduleFreeAdamW {
         (u, [v, z])
     }
 
+    fn has_own_update(&self) -> bool {
+        true
+    }
+
     #[inline(always)]
     fn update<R: Real>(
         c: &ScheduleFreeCoefficients<R>,

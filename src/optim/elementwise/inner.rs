@@ -35,7 +35,7 @@ pub(crate) fn check_inner<C: Hyperparameters, U: Rule<GroupState = ()>>(inner: &
         "a rule without numbers of whole tensors"
     } else if U::SLOTS.iter().any(|slot| slot.kind.is_input()) {
         "a rule that needs nothing but gradients"
-    } else if U::OWN_UPDATE {
+    } else if inner.has_own_update() {
         "a rule whose step is its direction times the learning rate"
     } else {
         return Ok(());
@@ -68,7 +68,7 @@ impl<U: Rule<GroupState = ()>> Elementwise<U> {
         ElementState::load(&self.in_group(), shape, storage, lookup)
     }
 
-    /// Makes room for slots that an option switched on after the first step.
+    /// Adds the slots that an option switched on after the first step.
     pub fn extend<R: Real>(&self, state: &mut ElementState<R>, shape: &[usize], storage: &Storage) {
         state.extend(&self.in_group(), shape, &[], storage);
     }

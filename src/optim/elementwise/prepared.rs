@@ -58,6 +58,7 @@ impl<R: Real> Prepared<R> {
                 (lr * shrink, 0.0, shrink)
             }
             WeightDecay::Independent(decay) => (lr, 0.0, 1.0 - decay),
+            WeightDecay::Corrected { decay, peak_lr } => (lr, 0.0, 1.0 - lr * decay * lr / peak_lr),
         };
         self.apply = Apply { lr: R::of(lr), coupled: R::of(coupled), shrink: R::of(shrink) };
         self.maximize = rule.maximize();

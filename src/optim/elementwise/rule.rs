@@ -1,4 +1,4 @@
-//! How an element-wise rule is written: the mathematics of one element, nothing else.
+//! The trait for element-wise rules: the mathematics of one element.
 
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
@@ -35,7 +35,7 @@ impl Slot {
         Self { name, kind: SlotKind::Input(input) }
     }
 
-    /// A point in parameter space: in full precision unless its slot is asked for by name.
+    /// A point in parameter space. It stays in full precision unless a precision is set for it by name.
     pub const fn iterate(name: &'static str) -> Self {
         Self { name, kind: SlotKind::Iterate }
     }
@@ -44,7 +44,7 @@ impl Slot {
 /// How weight decay `λ` acts, for the learning rate `γ` of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum WeightDecay {
-    /// Not at all, or inside the rule.
+    /// None, or inside the rule.
     None,
     /// `g ← g + λp`, before the rule sees the gradient: L2 regularisation.
     Coupled(f64),
@@ -54,6 +54,27 @@ pub enum WeightDecay {
     DecoupledAfter(f64),
     /// `p ← p·(1 − λ)`, before the update, whatever the learning rate.
     Independent(f64),
+    /// `p ← p·(1 − γλ·γ/γmax)`, before the update.
+    Corrected {
+        /// `λ`.
+        decay: f64,
+        /// The highest learning rate `γmax` of the schedule.
+        peak_lr: f64,
+    },
+}
+
+impl WeightDecay {
+    /// `λ`.
+    pub fn amount(self) -> f64 {
+        match self {
+            Self::None => 0.0,
+            Self::Coupled(decay)
+            | Self::Decoupled(decay)
+            | Self::DecoupledAfter(decay)
+            | Self::Independent(decay)
+            | Self::Corrected { decay, .. } => decay,
+        }
+    }
 }
 
 /// How a direction becomes a new parameter: the same for every rule.
@@ -68,7 +89,7 @@ pub struct Apply<R> {
 }
 
 impl<R: Real> Apply<R> {
-    /// Multiplies the step size alone: decay keeps the learning rate that was asked for.
+    /// Multiplies the step size, but not the learning rate in the decay.
     pub(in crate::optim) fn scale_lr(&mut self, factor: f64) {
         if factor != 1.0 {
             self.lr *= R::of(factor);
@@ -78,12 +99,12 @@ impl<R: Real> Apply<R> {
 
 /// An element-wise update rule.
 ///
-/// A rule knows no arrays, threads, bits, groups or files; the engine supplies them. It needs a
-/// table of options ([`hyperparameters!`](crate::hyperparameters)), its slots, the scalars of a step
-/// ([`Rule::coefficients`]) and the direction of one element ([`Rule::direction`]). Everything else
-/// has a default that most rules keep.
+/// A rule knows nothing of arrays, threads, precisions, groups or files: they are the engine's. A rule has
+/// a table of options ([`hyperparameters!`](crate::hyperparameters)), its slots, the coefficients of a step
+/// ([`Rule::coefficients`]) and the direction of one element ([`Rule::direction`]). Everything else has a
+/// default that suits most rules.
 ///
-/// The step of one element is, in this order:
+/// A step of one element computes, in this order:
 /// ```text
 /// g ← −g                         if maximize
 /// g ← g + λp                     if decay is coupled
@@ -93,7 +114,7 @@ impl<R: Real> Apply<R> {
 ///
 /// To stay vectorised and reproducible: mark `direction` `#[inline(always)]`; use `+ − × ÷`, `sqrt`
 /// and comparisons; put powers and exponentials into `coefficients`; select with `if a > b`, and let
-/// coefficients carry what configuration flags decide.
+/// decide by coefficients what depends on options.
 ///
 /// # Examples
 /// Descent by the sign of the gradient, written outside the crate; `docs/extending.md` builds Lion.
@@ -125,30 +146,28 @@ impl<R: Real> Apply<R> {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub trait Rule: Hyperparameters {
-    /// The scalars of a step, rounded once to the arithmetic type.
+    /// The coefficients of a step, rounded once to the arithmetic type.
     type Coefficients<R: Real>: Copy + Send + Sync + Debug + 'static;
     /// The state of one element: `[R; N]`, in the order of [`Rule::SLOTS`].
     type State<R: Real>: Slots<R>;
     /// Numbers that a whole group remembers from step to step; `()` for most.
     type GroupState: GroupState;
-    /// The state slots. Those that a configuration may switch off come last.
+    /// The state slots. Slots that an option can switch off come last.
     const SLOTS: &'static [Slot];
     /// Numbers that are remembered per tensor, with their first values: NAdam's product, NovoGrad's norm.
     const TENSOR_SLOTS: &'static [(&'static str, f64)] = &[];
     /// Whether [`Rule::tensor_coefficients`] does anything. Rules with [`Rule::TENSOR_SLOTS`] have it.
     const PER_TENSOR: bool = !Self::TENSOR_SLOTS.is_empty();
-    /// Whether [`Rule::update`] is overridden: such a rule cannot stand where only directions count.
-    const OWN_UPDATE: bool = false;
     /// Whether training and evaluation happen at different points ([`Rule::switch`]).
     const HAS_EVAL_MODE: bool = false;
 
     /// Coefficients of the step with number `t`, counted per parameter from 1; computed in `f64`.
-    fn coefficients<R: Real>(&self, t: u64, scalars: &Self::GroupState) -> Self::Coefficients<R>;
+    fn coefficients<R: Real>(&self, t: u64, group: &Self::GroupState) -> Self::Coefficients<R>;
 
     /// The direction `u` of one element, and its new state.
     ///
-    /// Whole vectors are computed: where a tensor ends within one, also for elements that do not
-    /// exist, all zeros, whose results nobody sees.
+    /// Loops work on whole vectors. The last vector of a tensor is filled up with elements that are zero
+    /// everywhere, whose results are not used.
     fn direction<R: Real>(
         c: &Self::Coefficients<R>,
         p: R,
@@ -157,10 +176,10 @@ pub trait Rule: Hyperparameters {
     ) -> (R, Self::State<R>);
 
     /// The step size `γ` of the step with number `t`.
-    fn step_size(&self, t: u64, scalars: &Self::GroupState) -> f64;
+    fn step_size(&self, t: u64, group: &Self::GroupState) -> f64;
 
     /// The new parameter and state of one element, coupled decay already added to `g`. Override it
-    /// only when `p − γ·u` is not the shape of the method.
+    /// only if the method is not of the form `p − γ·u`.
     #[inline(always)]
     fn update<R: Real>(
         c: &Self::Coefficients<R>,
@@ -173,12 +192,18 @@ pub trait Rule: Hyperparameters {
         (p * a.shrink - a.lr * u, s)
     }
 
+    /// Whether [`Rule::update`] is overridden, so that the step is not the direction times the learning
+    /// rate. Methods that use only the direction of an inner rule refuse it.
+    fn has_own_update(&self) -> bool {
+        false
+    }
+
     /// How weight decay acts.
     fn decay(&self) -> WeightDecay {
         WeightDecay::None
     }
 
-    /// Whether to ascend: the gradient's sign is turned before anything else.
+    /// Whether to ascend: the sign of the gradient is changed before everything else.
     fn maximize(&self) -> bool {
         false
     }
@@ -201,7 +226,7 @@ pub trait Rule: Hyperparameters {
         1
     }
 
-    /// Runs once per step and group, before anything else: advances the group's scalars. `loss` is
+    /// Runs once per step and group, before everything else: advances the state of the group. `loss` is
     /// that of [`with_loss`](crate::gradient::with_loss), or of the closure.
     fn begin(&self, loss: Option<f64>, scalars: &mut Self::GroupState) {
         let _ = (loss, scalars);
@@ -213,7 +238,7 @@ pub trait Rule: Hyperparameters {
         let _ = (step, numbers);
     }
 
-    /// Takes the sums of pass number `pass` over a tensor into its numbers; runs once.
+    /// Updates the numbers of a tensor with the sums of pass number `pass`; runs once per step.
     fn absorb(
         &self,
         pass: usize,
@@ -283,7 +308,7 @@ pub trait Rule: Hyperparameters {
         let _ = (pass, total, scalars);
     }
 
-    /// Folds the sums that pass number `pass` took over a tensor into that tensor's coefficients.
+    /// Completes the coefficients of a tensor with the sums of pass number `pass`.
     fn refine<R: Real>(&self, pass: usize, measured: &TensorSums, c: &mut Self::Coefficients<R>) {
         let _ = (pass, measured, c);
     }

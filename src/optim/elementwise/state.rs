@@ -116,7 +116,7 @@ impl<T: Element> ElementState<T> {
         state
     }
 
-    /// Makes room for slots that an option switched on after the first step.
+    /// Adds the slots that an option switched on after the first step.
     pub(in crate::optim) fn extend(
         &mut self,
         rule: &dyn ErasedRule<T::Compute>,

@@ -167,6 +167,14 @@ impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
         self.engine.step(params, grads)
     }
 
+    fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool> {
+        self.engine.check_step(params, grads)
+    }
+
     fn name(&self) -> &'static str {
         M::Config::NAME
     }

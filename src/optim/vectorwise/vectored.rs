@@ -2,7 +2,7 @@
 //! of several are shared.
 
 use super::erased::{AnyMemory, AnyVector, ErasedVector};
-use super::vector::{Layout, Scope, VectorMethod, VectorStep, Vectored};
+use super::vector::{Scope, VectorMethod, VectorStep, Vectored};
 use super::vectors::{SharedVectors, check_failures};
 use crate::error::Result;
 use crate::hyper::{Hyper, OptionValue, Options};
@@ -14,6 +14,7 @@ use crate::optim::method::{
     TensorMethod, TensorPass, TensorState, TensorStep, TensorSums,
 };
 use crate::state::{Lookup, Record, StateBytes, Storage};
+use crate::tree::Layout;
 use std::any::Any;
 use std::ops::Range;
 

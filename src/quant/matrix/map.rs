@@ -12,8 +12,8 @@ static DYNAMIC_TREE: LazyLock<[Vec<f64>; 3]> = LazyLock::new(|| BITS.map(dynamic
 
 /// Which table the codes of a matrix index.
 ///
-/// Both lean to one side: `linear-2` has no mirror image of its smallest positive level, `dt` none of
-/// 1, so a block whose extreme is negative shrinks a little every time that it is coded.
+/// Neither is symmetric: `linear-2` lacks the negative of its smallest positive level, `dt` lacks −1. With
+/// `dt`, a block whose largest entry is negative shrinks a little every time that it is coded.
 ///
 /// ```
 /// use eigenstep::quant::MatrixMap;

@@ -14,8 +14,8 @@ use ndarray::{Array1, Array2, ArrayRef2, s};
 /// bytes of n × n, b bits, blocks of B:   n·⌈bn/8⌉ + sizeof(R)·(n·⌈n/B⌉ + n)
 /// ```
 ///
-/// Row `i` and column `i` have scales of their own, so the matrix that comes back is not symmetric,
-/// and the authors' code uses it so. [`symmetrize`](Self::symmetrize) replaces it by `(X̂ + X̂ᵀ)/2`.
+/// Row `i` and column `i` have different scales, so the decoded matrix is not symmetric. The authors' code
+/// uses it as it is. [`symmetrize`](Self::symmetrize) replaces it by `(X̂ + X̂ᵀ)/2`.
 ///
 /// # Examples
 /// ```

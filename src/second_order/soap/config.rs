@@ -185,7 +185,7 @@ impl<U> Soap<U> {
             SoapOrder::Published { skip_first } => (skip_first, true),
             SoapOrder::Distributed { .. } => (false, false),
         };
-        SkipFirst { rule, skip_first, decay_after }
+        SkipFirst { inner: rule, skip_first, decay_after }
     }
 }
 

@@ -1,5 +1,5 @@
 //! eigenstep's Shampoo, for `second_order.py`, with the options of Meta's.
-//! Variants: `shampoo`; `shampoo-qr` (eigenvectors kept, and turned by one QR iteration per root);
+//! Variants: `shampoo`; `shampoo-qr` (eigenvectors are kept, and improved by one QR iteration per root);
 //! `shampoo4` (4-bit eigenvectors; factors with the roots, every ten steps); `soap`.
 
 use std::error::Error;
