@@ -262,3 +262,29 @@ fn parts_nest() {
     opt.load_state_dict(&dict).unwrap();
     assert_eq!(opt.state_dict(), dict);
 }
+
+#[test]
+fn groups_of_parameters_are_those_of_their_parts() {
+    let adamw = AdamW::default().build().unwrap();
+    let adamw = adamw.with_group(Select::name("bias"), |group| group.lr = 0.5).unwrap();
+    let opt: Partitioned<f64> = Partitioned::new(adamw)
+        .frozen(Select::name("embedding"))
+        .with(Select::name("hidden"), muon());
+    let group = |name| opt.group_of(name, &[1]);
+    assert_eq!(["other", "bias", "hidden"].map(group), [Some(0), Some(1), Some(2)]);
+    assert_eq!(group("embedding"), None);
+    let boxed: Box<dyn Optimizer<f64>> = Box::new(opt);
+    assert_eq!(boxed.group_of("hidden", &[1]), Some(2));
+}
+
+#[test]
+fn slots_of_all_parts_are_shown() {
+    let (mut opt, mut model) = (parts(), net(0.0));
+    train(&mut opt, &mut model, 0..2);
+    let mut seen = Vec::new();
+    for slot in ["exp_avg", "momentum_buffer", "no such slot"] {
+        opt.visit_slot(slot, &mut |name, values| seen.push((slot, name.to_owned(), values.len())));
+    }
+    let seen: Vec<_> = seen.iter().map(|(slot, name, len)| (*slot, name.as_str(), *len)).collect();
+    assert_eq!(seen, [("exp_avg", "bias", 5), ("momentum_buffer", "hidden", 20)]);
+}

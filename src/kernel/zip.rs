@@ -4,6 +4,7 @@ use super::isa::{Isa, Kernel};
 use super::prefetch::ahead_of;
 use crate::numeric::Real;
 use crate::numeric::reduce::LaneSum;
+use std::array::from_fn;
 
 /// Elements of a round of the loop: a few cache lines.
 const BLOCK: usize = 64;
@@ -42,9 +43,9 @@ impl<R: Real, F: Fn([R; N], R) -> R, const N: usize> Kernel for Map<'_, R, F, N>
             let xs = xs.map(|x| &x[start..start + BLOCK]);
             ahead_of(&y[..]);
             xs.iter().for_each(|x| ahead_of(x));
-            for i in 0..BLOCK {
-                y[i] = f(xs.map(|x| x[i]), y[i]);
-            }
+            // not in place: what `f` refers to could lie in `y` for all that the compiler knows, which then would
+            // read it again for every element
+            *y = from_fn(|i| f(xs.map(|x| x[i]), y[i]));
         }
         for (i, y) in rest.iter_mut().enumerate() {
             *y = f(xs.map(|x| x[whole + i]), *y);
@@ -74,7 +75,10 @@ impl<R: Real, F: Fn(R, R) -> f64> Kernel for Sum<'_, R, F> {
 
     #[inline(always)]
     fn run(self) {
-        self.sum.extend_pairs(self.a, self.b, self.f);
+        // a copy stays in registers; what a reference leads to is written after every block
+        let mut sum = *self.sum;
+        sum.extend_pairs(self.a, self.b, self.f);
+        *self.sum = sum;
     }
 }
 

@@ -58,6 +58,19 @@ pub trait Optimizer<T: Element>: Send {
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()>;
 
+    /// The group that a parameter of this name and shape belongs to; `None` if it is frozen. What is around
+    /// other optimizers hands it on.
+    fn group_of(&self, name: &str, shape: &[usize]) -> Option<usize> {
+        let _ = (name, shape);
+        Some(0)
+    }
+
+    /// Number of steps that were left out for a gradient that was not finite ([`NonFinite::Skip`]). What is
+    /// around other optimizers learns from it that a step was none.
+    fn skipped_steps(&self) -> u64 {
+        0
+    }
+
     /// Learning rate of a group; NaN if there is no such group.
     fn lr(&self, group: usize) -> f64 {
         self.option(group, "lr").unwrap_or(f64::NAN)
@@ -69,6 +82,32 @@ pub trait Optimizer<T: Element>: Send {
     /// As [`Optimizer::set_option`].
     fn set_lr(&mut self, group: usize, lr: f64) -> Result<()> {
         self.set_option(group, "lr", lr)
+    }
+
+    /// Shows the slot `slot` of every parameter that has it: `visitor(name, values)` gets all its numbers,
+    /// row-major, and what it changes is kept. Slots in few bits are decoded, and coded again if they were
+    /// changed. Slots are called as in state dicts: `exp_avg`, `momentum_buffer`; `master` and `kahan` are
+    /// what [`Rounding`](crate::state::Rounding) remembers of `bf16` and `f16` parameters. Slots of blocks of
+    /// a matrix, and slots with gaps, are not shown. What is around other optimizers hands it on.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::prelude::*;
+    /// use ndarray::array;
+    ///
+    /// let mut w = array![1.0f64, 1.0];
+    /// let mut opt = Sgd { lr: 0.5, momentum: 0.5, ..Sgd::default() }.build()?;
+    /// opt.step(&mut w, &array![1.0, -1.0])?;
+    /// opt.visit_slot("momentum_buffer", &mut |name, momentum| {
+    ///     assert_eq!((name, &*momentum), ("param", &[1.0, -1.0][..]));
+    ///     momentum.fill(0.0); // begin anew
+    /// });
+    /// opt.step(&mut w, &array![0.0, 0.0])?;
+    /// assert_eq!(w, array![0.5, 1.5]);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
+        let _ = (slot, visitor);
     }
 
     /// Bytes held per state slot.
@@ -127,6 +166,15 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     }
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
         (**self).set_option(group, name, value)
+    }
+    fn group_of(&self, name: &str, shape: &[usize]) -> Option<usize> {
+        (**self).group_of(name, shape)
+    }
+    fn skipped_steps(&self) -> u64 {
+        (**self).skipped_steps()
+    }
+    fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
+        (**self).visit_slot(slot, visitor);
     }
     fn state_bytes(&self) -> StateBytes {
         (**self).state_bytes()

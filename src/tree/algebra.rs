@@ -3,6 +3,7 @@
 use super::matching::{MISSING, Places, match_leaves};
 use super::read::ReadLeaf;
 use super::source::{Leaves, Source, visit};
+use super::strided;
 use super::units::{self, Unit};
 use super::walk::walk;
 use crate::error::Result;
@@ -306,30 +307,26 @@ fn update_unit<T, F, const N: usize>(
     T: Element,
     F: Fn([T::Compute; N], T::Compute) -> T::Compute,
 {
+    // in the arithmetic type, row-major
+    let update = |y: &mut [T::Compute]| {
+        walk(sources, *offset..*offset + y.len(), |start, len, xs| {
+            let start = start - *offset;
+            zip::map(isa, xs, y.get_mut(start..start + len).unwrap_or_default(), f);
+        });
+    };
     match memory {
-        ParamLeaf::Slice(data) => {
-            walk(sources, *offset..*offset + data.len(), |start, len, xs| {
-                let start = start - *offset;
-                let y = data.get_mut(start..start + len).unwrap_or_default();
-                match T::as_compute_mut(y) {
-                    Some(y) => zip::map(isa, xs, y, f),
-                    None => with_scratch(len, |wide: &mut [T::Compute]| {
-                        wide.iter_mut().zip(&*y).for_each(|(wide, y)| *wide = y.load());
-                        zip::map(isa, xs, wide, f);
-                        y.iter_mut().zip(wide).for_each(|(y, wide)| *y = T::store(*wide));
-                    }),
-                }
-            });
-        }
-        ParamLeaf::Strided(view) => {
-            let range = *offset..*offset + view.len();
-            let mut ys = view.iter_mut();
-            walk(sources, range, |_, len, xs| {
-                for (i, y) in (0..len).zip(&mut ys) {
-                    let xs = xs.map(|x| x.get(i).copied().unwrap_or_default());
-                    *y = T::store(f(xs, y.load()));
-                }
-            });
-        }
+        ParamLeaf::Slice(y) => match T::as_compute_mut(y) {
+            Some(y) => update(y),
+            None => with_scratch(y.len(), |wide| {
+                wide.iter_mut().zip(&**y).for_each(|(wide, y)| *wide = y.load());
+                update(wide);
+                y.iter_mut().zip(wide).for_each(|(y, wide)| *y = T::store(*wide));
+            }),
+        },
+        ParamLeaf::Strided(y) => with_scratch(y.len(), |wide| {
+            strided::read(&y.view(), 0, wide, T::load);
+            update(wide);
+            strided::write(y, wide, T::store);
+        }),
     }
 }

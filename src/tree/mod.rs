@@ -42,7 +42,7 @@
 //! assert_eq!(model, array![3.0, 3.0]);
 //! # Ok::<(), eigenstep::Error>(())
 //! ```
-// Floor 2: uses the visitors of `params`. Files use each other in this order: read, source, layout; walk,
+// Floor 2: uses the visitors of `params`. Files use each other in this order: strided, read, source, layout; walk,
 // matching, units; reduce, algebra, transfer; owned; snapshot.
 
 mod algebra;
@@ -53,6 +53,7 @@ mod read;
 mod reduce;
 mod snapshot;
 mod source;
+mod strided;
 pub(crate) mod transfer;
 mod units;
 mod walk;

@@ -93,7 +93,7 @@ pub fn norm_max<T: Element>(x: impl Source<T>) -> Result<f64> {
     alone(x, &mut |pairs| pairs.max(&|x: T::Compute, _| x))
 }
 
-/// The distance `‖x − y‖₂`: the [`norm`] of the difference, which is computed nowhere.
+/// The distance `‖x − y‖₂`: the [`norm`] of the difference, which is not stored.
 ///
 /// # Errors
 /// As [`dot`].
@@ -114,8 +114,8 @@ where
     both(x, y, &mut |pairs| euclidean(pairs, &|x: A::Compute, y| x - y))
 }
 
-/// Sums between these bounds have neither overflowed nor lost a square that counts: what is below `2⁻¹⁰²²`
-/// vanishes, which is no more than `2⁻⁶²` of the smallest such sum for 2⁶⁰ elements.
+/// Sums between these bounds have neither overflowed nor lost a square that counts: squares that vanish are
+/// below `2⁻¹⁰⁷⁴`, and even 2⁶⁰ of them are far below the last bit of such a sum.
 const SAFE: std::ops::Range<f64> = 1e-271..f64::MAX;
 
 /// `√Σ f(x, y)²`.

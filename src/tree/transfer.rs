@@ -1,5 +1,6 @@
 //! Bits of parameters into one flat buffer, and back.
 
+use super::strided;
 use super::units::{self, Unit};
 use crate::kernel::scratch::{with_kept, with_scratch};
 use crate::kernel::{parallel, stream};
@@ -43,7 +44,7 @@ pub(crate) fn gather<T: Element>(
         parallel::for_each(&mut copies, elements, |Copied { unit, to }| match &unit.memory {
             ParamLeaf::Slice(from) if beyond => stream::copy(from, to),
             ParamLeaf::Slice(from) => to.copy_from_slice(from),
-            ParamLeaf::Strided(from) => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+            ParamLeaf::Strided(from) => strided::read(&from.view(), 0, to, |x| x),
         });
         kept.0 = recycle(copies);
     });
@@ -75,7 +76,7 @@ pub(crate) fn scatter<T: Element>(
         match &mut unit.memory {
             ParamLeaf::Slice(to) if beyond => stream::copy(from, to),
             ParamLeaf::Slice(to) => to.copy_from_slice(from),
-            ParamLeaf::Strided(to) => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+            ParamLeaf::Strided(to) => strided::write(to, from, |x| x),
         }
     });
 }
@@ -103,7 +104,7 @@ pub(crate) fn scatter_with<T: Element>(
             }
             ParamLeaf::Strided(view) => with_scratch(view.len(), |values| {
                 piece(0, values);
-                view.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
+                strided::write(view, values, |x| x);
             }),
         }
     });

@@ -161,6 +161,15 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         self.get_mut().combine(pass, total);
     }
 
+    fn visit_slot(
+        state: &mut ElementState<T>,
+        slot: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    ) {
+        state.visit_slot(slot, shape, visitor);
+    }
+
     fn collects_scales(state: &ElementState<T>) -> bool {
         state.collects_scales()
     }

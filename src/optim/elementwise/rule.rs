@@ -102,7 +102,8 @@ impl<R: Real> Apply<R> {
 /// A rule knows nothing of arrays, threads, precisions, groups or files: they are the engine's. A rule has
 /// a table of options ([`hyperparameters!`](crate::hyperparameters)), its slots, the coefficients of a step
 /// ([`Rule::coefficients`]) and the direction of one element ([`Rule::direction`]). Everything else has a
-/// default that suits most rules.
+/// default that suits most rules: the options `lr`, `weight_decay`, `decoupled_weight_decay` and
+/// `maximize`, where a rule has them, mean what they say.
 ///
 /// A step of one element computes, in this order:
 /// ```text
@@ -134,9 +135,6 @@ impl<R: Real> Apply<R> {
 ///     #[inline(always)]
 ///     fn direction<R: Real>(_: &(), _p: R, g: R, s: [R; 0]) -> (R, [R; 0]) {
 ///         (if g == R::zero() { g } else { g.signum() }, s)
-///     }
-///     fn step_size(&self, _: u64, _: &()) -> f64 {
-///         self.lr
 ///     }
 /// }
 ///
@@ -175,8 +173,11 @@ pub trait Rule: Hyperparameters {
         s: Self::State<R>,
     ) -> (R, Self::State<R>);
 
-    /// The step size `γ` of the step with number `t`.
-    fn step_size(&self, t: u64, group: &Self::GroupState) -> f64;
+    /// The step size `γ` of the step with number `t`: the option `lr`, or 1 for a rule without it.
+    fn step_size(&self, t: u64, group: &Self::GroupState) -> f64 {
+        let _ = (t, group);
+        self.option("lr").unwrap_or(1.0)
+    }
 
     /// The new parameter and state of one element, coupled decay already added to `g`. Override it
     /// only if the method is not of the form `p − γ·u`.
@@ -198,14 +199,21 @@ pub trait Rule: Hyperparameters {
         false
     }
 
-    /// How weight decay acts.
+    /// How weight decay acts: by the option `weight_decay`, decoupled unless the option
+    /// `decoupled_weight_decay` is false. A rule that applies its decay itself returns
+    /// [`WeightDecay::None`].
     fn decay(&self) -> WeightDecay {
-        WeightDecay::None
+        match (self.option("weight_decay"), self.option("decoupled_weight_decay")) {
+            (None, _) => WeightDecay::None,
+            (Some(decay), Some(0.0)) => WeightDecay::Coupled(decay),
+            (Some(decay), _) => WeightDecay::Decoupled(decay),
+        }
     }
 
-    /// Whether to ascend: the sign of the gradient is changed before everything else.
+    /// Whether to ascend: the sign of the gradient is changed before everything else. The option
+    /// `maximize`.
     fn maximize(&self) -> bool {
-        false
+        self.option("maximize").is_some_and(|maximize| maximize != 0.0)
     }
 
     /// Whether this configuration needs slot number `slot`; one that is off costs no memory.

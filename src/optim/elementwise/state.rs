@@ -163,6 +163,28 @@ impl<T: Element> ElementState<T> {
         Ok(Self { layout, slots, rounding, numbers, names })
     }
 
+    /// Shows all numbers of the slot `name`, if there is such a slot, and keeps what `visitor` changes.
+    pub(in crate::optim) fn visit_slot(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    ) {
+        let slots = self.layout.iter().zip(&mut self.slots);
+        for buffer in slots.filter(|(slot, _)| slot.name == name).filter_map(|(_, b)| b.as_mut()) {
+            buffer.visit(shape.iter().product(), visitor);
+        }
+        match &mut self.rounding {
+            RoundingBuffer::Master(master) if name == "master" => visitor(master),
+            RoundingBuffer::Kahan(kahan) if name == "kahan" => {
+                let mut wide: Vec<_> = kahan.iter().map(|x| x.load()).collect();
+                visitor(&mut wide);
+                kahan.iter_mut().zip(wide).for_each(|(to, from)| *to = T::store(from));
+            }
+            _ => {}
+        }
+    }
+
     /// Whether any slot asks for a look at the new state before it is written.
     pub(in crate::optim) fn collects_scales(&self) -> bool {
         self.slots.iter().flatten().any(SlotBuffer::collects_scales)

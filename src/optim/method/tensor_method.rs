@@ -199,6 +199,14 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     fn passes(&self) -> Range<usize>;
     /// Takes the sums of a pass over all tensors.
     fn combine(&mut self, pass: usize, total: &Sums);
+    /// Shows all numbers of the slot `slot` of a tensor of this shape, if there is such a slot, and keeps what
+    /// `visitor` changes.
+    fn visit_slot(
+        state: &mut Self::State,
+        slot: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    );
     /// Whether the state asks for [`Stage::CollectScales`].
     fn collects_scales(state: &Self::State) -> bool;
     /// Writes the coefficients of a step.

@@ -233,6 +233,15 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         }
     }
 
+    fn visit_slot(
+        state: &mut Self::State,
+        slot: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    ) {
+        I::visit_slot(&mut state.inner, slot, shape, visitor);
+    }
+
     fn collects_scales(state: &Self::State) -> bool {
         I::collects_scales(&state.inner)
     }

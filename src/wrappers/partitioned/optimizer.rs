@@ -271,6 +271,24 @@ impl<T: Element> Optimizer<T> for Partitioned<T> {
         optimizer.set_option(local, name, value)
     }
 
+    fn group_of(&self, name: &str, shape: &[usize]) -> Option<usize> {
+        let matches = |part: &Part<T>| part.select.matches(name, shape);
+        let own = self.parts.iter().rposition(matches).unwrap_or(0);
+        let groups = |part: &Part<T>| part.optimizer.as_ref().map_or(0, |part| part.num_groups());
+        let before: usize = self.parts.iter().take(own).map(groups).sum();
+        Some(before + self.part(own)?.group_of(name, shape)?)
+    }
+
+    fn skipped_steps(&self) -> u64 {
+        self.skipped
+    }
+
+    fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
+        for part in self.parts.iter_mut().filter_map(|part| part.optimizer.as_mut()) {
+            part.visit_slot(slot, visitor);
+        }
+    }
+
     fn state_bytes(&self) -> StateBytes {
         let mut bytes = StateBytes::default();
         for part in self.parts.iter().filter_map(|part| part.optimizer.as_ref()) {
