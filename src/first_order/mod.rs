@@ -5,11 +5,13 @@
 //! | [`Sgd`] | 0, with momentum 4 | well-conditioned problems, least memory |
 //! | [`Adam`] | 8 | reproducing results made with it |
 //! | [`AdamW`] | 8 | nearly everything |
+//! | [`NAdam`] | 8, and 8 bytes per tensor | Adam with Nesterov's momentum |
 //! | [`Adagrad`] | 4 | sparse gradients |
 //! | [`RmsProp`] | 4 to 12 | recurrent networks, reinforcement learning |
 //! | [`Lion`] | 4 | large models, few bits |
 //! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
 //! | [`Lamb`] | 8 | very large batches |
+//! | [`NovoGrad`] | 4, and 8 bytes per tensor | gradients of very different size from layer to layer |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
@@ -39,6 +41,7 @@
 
 mod adagrad;
 mod adam;
+mod arithmetic;
 mod around;
 mod averaged;
 mod continual;
