@@ -16,6 +16,8 @@
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
 //! | [`Classp`] | 4 | one task after another |
+//! | [`AdaHessian`] | 8, and 8 bytes per tensor | Hessian-vector products at hand |
+//! | [`Sophia`] | 8 | language models, a curvature every ten steps |
 //!
 //! [`Cautious`], [`Grams`], [`GrokFast`] and [`WithDecay`] change the steps of any of them.
 //! [`constrained::Projected`](crate::constrained::Projected) keeps the parameters of any of them within
@@ -45,6 +47,7 @@ mod arithmetic;
 mod around;
 mod averaged;
 mod continual;
+mod curvature_scaled;
 mod layerwise;
 mod moments;
 mod parameter_free;
@@ -56,6 +59,7 @@ pub use adam::*;
 pub use around::*;
 pub use averaged::*;
 pub use continual::*;
+pub use curvature_scaled::*;
 pub use layerwise::*;
 pub use parameter_free::*;
 pub use sgd::*;
@@ -73,5 +77,6 @@ macro_rules! for_each_first_order {
         $crate::for_each_parameter_free!($macro);
         $crate::for_each_averaged!($macro);
         $crate::for_each_continual!($macro);
+        $crate::for_each_curvature_scaled!($macro);
     };
 }
