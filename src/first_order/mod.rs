@@ -16,6 +16,9 @@
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
 //! | [`Classp`] | 4 | one task after another |
+//! | [`SpsMax`] | 0 | the step size from the loss: models that fit their data |
+//! | [`Momo`] | 4, and 8 bytes per tensor | momentum whose learning rate the loss limits |
+//! | [`MomoAdam`] | 8, and 8 bytes per tensor | Adam whose learning rate the loss limits |
 //! | [`AdaHessian`] | 8, and 8 bytes per tensor | Hessian-vector products at hand |
 //! | [`Sophia`] | 8 | language models, a curvature every ten steps |
 //!
@@ -51,6 +54,7 @@ mod curvature_scaled;
 mod layerwise;
 mod moments;
 mod parameter_free;
+mod polyak;
 mod sgd;
 mod sign;
 
@@ -62,6 +66,7 @@ pub use continual::*;
 pub use curvature_scaled::*;
 pub use layerwise::*;
 pub use parameter_free::*;
+pub use polyak::*;
 pub use sgd::*;
 pub use sign::*;
 
@@ -77,6 +82,7 @@ macro_rules! for_each_first_order {
         $crate::for_each_parameter_free!($macro);
         $crate::for_each_averaged!($macro);
         $crate::for_each_continual!($macro);
+        $crate::for_each_polyak!($macro);
         $crate::for_each_curvature_scaled!($macro);
     };
 }
