@@ -21,6 +21,7 @@
 //! | [`MomoAdam`] | 8, and 8 bytes per tensor | Adam whose learning rate the loss limits |
 //! | [`AdaHessian`] | 8, and 8 bytes per tensor | Hessian-vector products at hand |
 //! | [`Sophia`] | 8 | language models, a curvature every ten steps |
+//! | [`Sgld`] | 0; preconditioned 4 | samples from a posterior instead of its maximum |
 //!
 //! [`Cautious`], [`Grams`], [`GrokFast`] and [`WithDecay`] change the steps of any of them.
 //! [`constrained::Projected`](crate::constrained::Projected) keeps the parameters of any of them within
@@ -51,6 +52,7 @@ mod around;
 mod averaged;
 mod continual;
 mod curvature_scaled;
+mod langevin;
 mod layerwise;
 mod moments;
 mod parameter_free;
@@ -64,6 +66,7 @@ pub use around::*;
 pub use averaged::*;
 pub use continual::*;
 pub use curvature_scaled::*;
+pub use langevin::*;
 pub use layerwise::*;
 pub use parameter_free::*;
 pub use polyak::*;
@@ -84,5 +87,6 @@ macro_rules! for_each_first_order {
         $crate::for_each_continual!($macro);
         $crate::for_each_polyak!($macro);
         $crate::for_each_curvature_scaled!($macro);
+        $crate::for_each_langevin!($macro);
     };
 }
