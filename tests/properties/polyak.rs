@@ -24,8 +24,10 @@ fn path_at<U: Rule>(config: &U, w: &[f64], grads: &[Vec<f64>], losses: &[f64]) -
         .collect()
 }
 
-/// A run, and a loss for every step of it.
-fn run_with_losses() -> impl Strategy<Value = ((Vec<f64>, Vec<Vec<f64>>), Vec<f64>)> {
+/// Parameters and gradients of a run, and a loss for every step of it.
+type RunWithLosses = ((Vec<f64>, Vec<Vec<f64>>), Vec<f64>);
+
+fn run_with_losses() -> impl Strategy<Value = RunWithLosses> {
     (run(), prop::collection::vec(-0.5f64..3.0, 6))
 }
 
