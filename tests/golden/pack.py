@@ -26,6 +26,7 @@ FAMILIES = {
         "schedule_free": ["schedulefreeadamw_"],
         "classp": ["classp_"],
         "cautious": ["cautiousadamw_"],
+        "grams": ["grams_"],
         "nadam": ["nadam_", "groups_nadam_", "movinglr_nadam_"],
         "novograd": ["novograd_"],
         "sophia": ["sophiag_", "sophiah_"],

@@ -52,8 +52,8 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         &[("paper", "Paper"), ("mean_clamp", "MeanClamped")],
     );
     match name {
-        "NAdam" | "NovoGrad" | "adahessian" | "SophiaG" | "SophiaH" | "sophia_g" | "Sps"
-        | "Momo" | "MomoAdam" => rule(name, case),
+        "Grams" | "NAdam" | "NovoGrad" | "adahessian" | "SophiaG" | "SophiaH" | "sophia_g"
+        | "Sps" | "Momo" | "MomoAdam" => rule(name, case),
         "SGD" => trajectory::run::<Sgd>(case, TORCH),
         "Adam" => trajectory::run::<Adam>(case, TORCH),
         "AdamW" => trajectory::run::<AdamW>(case, TORCH),
@@ -124,7 +124,13 @@ fn rule(name: &str, case: &Value) -> Outcome {
         slots: &[("grad_avg", "exp_avg"), ("grad_avg_sq", "exp_avg_sq")],
         ..Reference::new(Spelling::new(&[("lb", "lower_bound")], &[]))
     };
+    const GRAMS: Reference = Reference {
+        group_steps: true,
+        defaults: &[("eps", 1e-6), ("weight_decay", 0.0)],
+        ..Reference::new(TORCH)
+    };
     match name {
+        "Grams" => trajectory::run_as::<Grams<AdamW>>(case, GRAMS),
         "NAdam" => trajectory::run_as::<NAdam>(case, NADAM),
         "NovoGrad" => trajectory::run_as::<NovoGrad>(case, NOVOGRAD),
         "adahessian" => trajectory::run::<AdaHessian>(case, TORCH),
