@@ -55,7 +55,10 @@ impl<T: Element> TensorState for ElementState<T> {
             if slot.kind.is_input() {
                 continue;
             }
-            bytes.add(slot.name, buffer.as_ref().map_or(0, SlotBuffer::bytes));
+            match buffer {
+                Some(buffer) => buffer.count(slot.name, bytes),
+                None => bytes.add(slot.name, 0),
+            }
         }
         for ((name, _), number) in self.names.iter().zip(&self.numbers) {
             bytes.add(name, size_of_val(number));
@@ -94,7 +97,7 @@ fn slot_shape<'s, R: Real>(
     shape: &'s [usize],
 ) -> SlotShape<'s> {
     let (stride, init) = (rule.slot_stride(index), rule.slot_init(index));
-    SlotShape { name: slot.name, kind: slot.kind, shape, stride, init }
+    SlotShape { name: slot.name, kind: slot.kind, shape, stride, init, factors: slot.factors }
 }
 
 impl<T: Element> ElementState<T> {
@@ -149,7 +152,9 @@ impl<T: Element> ElementState<T> {
             let slot = slot_shape(rule, index, *slot, shape);
             let buffer = SlotBuffer::load(&slot, storage, lookup)?;
             if buffer.is_none() && rule.uses_slot(index) {
-                return Err(lookup.problem(slot.name, "is missing"));
+                let matrix = slot.factors.filter(|_| shape.len() > 1);
+                let name = matrix.map_or(slot.name, |factors| factors.rows);
+                return Err(lookup.problem(name, "is missing"));
             }
             slots.push(buffer);
         }
@@ -161,6 +166,23 @@ impl<T: Element> ElementState<T> {
         };
         let numbers = names.iter().map(number).collect::<Result<_>>()?;
         Ok(Self { layout, slots, rounding, numbers, names })
+    }
+
+    /// Takes the sums over rows and columns of pass number `pass` into the slots that hold their means.
+    pub(super) fn absorb_factors(
+        &mut self,
+        rule: &dyn ErasedRule<T::Compute>,
+        pass: usize,
+        t: u64,
+    ) {
+        for (slot, buffer) in self.slots.iter_mut().enumerate() {
+            let used = buffer.as_mut().filter(|_| rule.uses_slot(slot));
+            let Some(factors) = used.and_then(SlotBuffer::factors) else { continue };
+            let factoring = rule.factoring(slot, t);
+            if factoring.pass == pass {
+                factors.absorb(factoring.averaging());
+            }
+        }
     }
 
     /// Whether any slot asks for a look at the new state before it is written.
