@@ -6,9 +6,13 @@ use eigenstep_instances as _;
 
 #[path = "support/cases.rs"]
 mod cases;
+#[path = "properties/factored.rs"]
+mod factored;
 #[path = "properties/first_order.rs"]
 mod first_order;
 #[path = "properties/projected.rs"]
 mod projected;
 #[path = "properties/references.rs"]
 mod references;
+#[path = "support/threads.rs"]
+mod threads;

@@ -10,6 +10,7 @@
 //! | [`Lion`] | 4 | large models, few bits |
 //! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
 //! | [`Lamb`] | 8 | very large batches |
+//! | [`Adafactor`] | less than 1 for large matrices | models whose state does not fit |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
@@ -42,6 +43,7 @@ mod adam;
 mod around;
 mod averaged;
 mod continual;
+mod factored;
 mod layerwise;
 mod moments;
 mod parameter_free;
@@ -53,6 +55,7 @@ pub use adam::*;
 pub use around::*;
 pub use averaged::*;
 pub use continual::*;
+pub use factored::*;
 pub use layerwise::*;
 pub use parameter_free::*;
 pub use sgd::*;
@@ -67,6 +70,7 @@ macro_rules! for_each_first_order {
         $crate::for_each_adagrad!($macro);
         $crate::for_each_sign!($macro);
         $crate::for_each_layerwise!($macro);
+        $crate::for_each_factored!($macro);
         $crate::for_each_parameter_free!($macro);
         $crate::for_each_averaged!($macro);
         $crate::for_each_continual!($macro);

@@ -249,8 +249,8 @@ pub trait RuleAround: Hyperparameters {
     }
 
     /// [`Rule::factoring`].
-    fn factoring(&self, slot: usize, t: u64) -> Factoring {
-        self.inner().factoring(slot.saturating_sub(Self::OWN_SLOTS.len()), t)
+    fn factoring<R: Real>(&self, slot: usize, t: u64) -> Factoring {
+        self.inner().factoring::<R>(slot.saturating_sub(Self::OWN_SLOTS.len()), t)
     }
 
     /// [`Rule::factor_term`].
@@ -426,8 +426,12 @@ macro_rules! rule_around {
             ) -> $crate::kernel::Sums {
                 <Self as $crate::optim::RuleAround>::measure(pass, c, p, g, s)
             }
-            fn factoring(&self, slot: usize, t: u64) -> $crate::optim::Factoring {
-                <Self as $crate::optim::RuleAround>::factoring(self, slot, t)
+            fn factoring<R: $crate::numeric::Real>(
+                &self,
+                slot: usize,
+                t: u64,
+            ) -> $crate::optim::Factoring {
+                <Self as $crate::optim::RuleAround>::factoring::<R>(self, slot, t)
             }
             #[inline(always)]
             fn factor_term<R: $crate::numeric::Real>(

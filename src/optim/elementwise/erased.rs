@@ -193,7 +193,7 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
         self.rule.passes()
     }
     fn factoring(&self, slot: usize, t: u64) -> Factoring {
-        self.rule.factoring(slot, t)
+        self.rule.factoring::<R>(slot, t)
     }
     fn measure_stride(&self) -> usize {
         self.rule.measure_stride()

@@ -330,7 +330,7 @@ pub trait Rule: Hyperparameters {
 
     /// How slot number `slot`, one with [`Slot::factors`], is averaged at step `t` in tensors of two and
     /// more dimensions.
-    fn factoring(&self, slot: usize, t: u64) -> Factoring {
+    fn factoring<R: Real>(&self, slot: usize, t: u64) -> Factoring {
         let _ = (slot, t);
         Factoring { pass: 0, weight: 1.0, floor: 0.0 }
     }

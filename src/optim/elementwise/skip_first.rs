@@ -101,9 +101,9 @@ impl<U: Rule> RuleAround for SkipFirst<U> {
         count > 0 && self.inner.needs_curvature(count)
     }
 
-    fn factoring(&self, slot: usize, t: u64) -> Factoring {
+    fn factoring<R: Real>(&self, slot: usize, t: u64) -> Factoring {
         let count = self.count(t);
-        let factoring = self.inner.factoring(slot, count.max(1));
+        let factoring = self.inner.factoring::<R>(slot, count.max(1));
         if count == 0 { Factoring { weight: 0.0, ..factoring } } else { factoring }
     }
 
