@@ -11,6 +11,18 @@ use eigenstep::optim::{
 use eigenstep::params::{GradVisitor, Gradients, ParamVisitor, Parameters};
 use eigenstep::quant::Precision;
 
+#[path = "compositions.rs"]
+mod compositions;
+
+/// Every optimizer by its name.
+#[allow(unused_imports)]
+pub mod named {
+    pub use super::compositions::*;
+    pub use eigenstep::prelude::*;
+}
+#[allow(unused_imports)]
+pub(crate) use compositions::for_each_composition;
+
 pub type Opt<U, T> = Optim<<U as Subject>::Method<T>, T>;
 
 /// A configuration that the list of promises can be run for.
@@ -30,7 +42,7 @@ pub trait Subject: Hyperparameters {
 
 macro_rules! rule {
     ($rule:ident) => {
-        impl Subject for eigenstep::prelude::$rule {
+        impl Subject for named::$rule {
             type Method<T: Element> = Elementwise<Self>;
             const HAS_EVAL_MODE: bool = <Self as Rule>::HAS_EVAL_MODE;
 
@@ -47,6 +59,7 @@ macro_rules! rule {
     };
 }
 eigenstep::for_each_first_order!(rule);
+compositions::for_each_composition!(rule);
 
 macro_rules! matrix_method {
     ($method:ident) => {
@@ -100,7 +113,7 @@ macro_rules! windowed {
                 method
             }
             fn slots() -> Vec<Slot> {
-                vec![Slot::signed("momentum")]
+                vec![Slot::signed("momentum_buffer")]
             }
             fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
                 self.build()

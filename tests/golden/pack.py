@@ -25,7 +25,11 @@ FAMILIES = {
         "prodigy": ["prodigy_"],
         "schedule_free": ["schedulefreeadamw_"],
         "classp": ["classp_"],
+<<<<<<< HEAD
         "adafactor": ["adafactor_", "adafactororiginal_"],
+=======
+        "cautious": ["cautiousadamw_"],
+>>>>>>> main
         "muon": ["muon_0", "muonexact_"],
         "lowbit": ["adam_lowbit_"],
         "kernels": [
@@ -35,6 +39,7 @@ FAMILIES = {
             "kernel_bf16_stochastic_round",
             "kernel_kahan_bf16",
         ],
+        "gradients": ["kernel_gradient_transforms", "kernel_gu_projection", "kernel_gradfix_mask"],
     },
     "second_order": {
         "muon": ["muon_"],

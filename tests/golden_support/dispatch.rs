@@ -46,6 +46,10 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         &[("epsilon", "eps"), ("apply_decay", "scaling")],
         &[("paper", "Paper"), ("code", "AsPublished")],
     );
+    const CAUTIOUS: Spelling = Spelling::new(
+        &[("mask_scale", "scale")],
+        &[("paper", "Paper"), ("mean_clamp", "MeanClamped")],
+    );
     match name {
         "SGD" => trajectory::run::<Sgd>(case, TORCH),
         "Adam" => trajectory::run::<Adam>(case, TORCH),
@@ -58,6 +62,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "ScheduleFreeAdamW" => trajectory::run::<ScheduleFreeAdamW>(case, TORCH),
         "Adafactor" => trajectory::run::<Adafactor>(case, TORCH),
         "AdafactorOriginal" => adafactor::original(case),
+        "CautiousAdamW" => trajectory::run::<Cautious<AdamW>>(case, CAUTIOUS),
         "CLASSP" => trajectory::run::<Classp>(case, CLASSP),
         "AdamW-lowbit" => lowbit::run::<AdamW>(case),
         "Adam-lowbit" => lowbit::run::<Adam>(case),

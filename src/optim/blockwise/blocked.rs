@@ -358,6 +358,19 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         }
     }
 
+    fn visit_slot(
+        state: &mut Self::State,
+        slot: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    ) {
+        let filter = state.cut.as_mut().and_then(|cut| cut.filter.as_mut());
+        if let Some((_, buffer)) = filter.filter(|(name, _)| *name == slot) {
+            buffer.visit(shape.iter().product(), visitor);
+        }
+        state.element.visit_slot(slot, shape, visitor);
+    }
+
     fn collects_scales(state: &Self::State) -> bool {
         state.element.collects_scales()
     }

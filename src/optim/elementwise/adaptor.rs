@@ -150,10 +150,14 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         step: &TensorStep<'_>,
         state: &mut ElementState<T>,
     ) {
+<<<<<<< HEAD
         if self.get().passes().contains(&pass) {
             state.absorb_factors(self.get(), pass, step.t);
             self.get().absorb(pass, measured, step, &mut state.numbers);
         }
+=======
+        self.get().absorb(pass, measured, step, &mut state.numbers);
+>>>>>>> main
     }
 
     fn passes(&self) -> Range<usize> {
@@ -162,6 +166,15 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
 
     fn combine(&mut self, pass: usize, total: &Sums) {
         self.get_mut().combine(pass, total);
+    }
+
+    fn visit_slot(
+        state: &mut ElementState<T>,
+        slot: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    ) {
+        state.visit_slot(slot, shape, visitor);
     }
 
     fn collects_scales(state: &ElementState<T>) -> bool {
