@@ -197,6 +197,15 @@ impl<R: Real> FactorBuffer<R> {
         Ok(Some(Self { rows, columns, ..self }))
     }
 
+    /// The means of this name.
+    pub fn part(&mut self, name: &str) -> Option<&mut [R]> {
+        match name {
+            _ if name == self.names.rows => Some(&mut self.rows),
+            _ if name == self.names.columns => Some(&mut self.columns),
+            _ => None,
+        }
+    }
+
     /// What the slot reads as.
     pub fn view(&self) -> FactorView<'_, R> {
         let Self { matrices, rows, columns, totals, .. } = self;

@@ -252,12 +252,12 @@ impl<R: Real> SlotBuffer<R> {
         });
     }
 
-    /// Calls `f` with all numbers of a slot of `numel` elements, and keeps what it changes. A slot with gaps is
-    /// not shown.
+    /// Calls `f` with all numbers of a slot of `numel` elements, and keeps what it changes. A slot with gaps, or
+    /// of means over rows and columns, is not shown.
     pub fn visit(&mut self, numel: usize, f: &mut dyn FnMut(&mut [R])) {
         match self {
             Self::Full(values) => f(values),
-            Self::Strided { .. } => {}
+            Self::Strided { .. } | Self::Factored(_) => {}
             Self::Bf16(_) | Self::Coded { .. } | Self::Rank1(_) => {
                 let (isa, mut values) = (Isa::detect(), Vec::with_capacity(numel));
                 self.read(isa, numel, |_, part| values.extend_from_slice(part));

@@ -25,11 +25,8 @@ FAMILIES = {
         "prodigy": ["prodigy_"],
         "schedule_free": ["schedulefreeadamw_"],
         "classp": ["classp_"],
-<<<<<<< HEAD
         "adafactor": ["adafactor_", "adafactororiginal_"],
-=======
         "cautious": ["cautiousadamw_"],
->>>>>>> main
         "muon": ["muon_0", "muonexact_"],
         "lowbit": ["adam_lowbit_"],
         "kernels": [

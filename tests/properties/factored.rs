@@ -362,9 +362,9 @@ fn state_that_does_not_fit_is_named() {
     });
 }
 
-/// Inside other methods it is what it is alone.
+/// Wrappers change what they are for; that they lose nothing is tested for all rules.
 #[test]
-fn wrappers_hand_everything_on() {
+fn wrappers_change_one_thing() {
     let shape = [6, 7];
     let inner = Adafactor { lr: 0.1, beta1: 0.5, weight_decay: 0.1, ..Adafactor::default() };
     let run = |opt: &mut dyn Optimizer<f64>| {
@@ -373,28 +373,18 @@ fn wrappers_hand_everything_on() {
         w
     };
     let alone = run(&mut inner.clone().build().unwrap());
-    let grokfast = GrokFast { amplification: 0.0, ..GrokFast::with_inner(inner.clone()) };
-    assert_eq!(run(&mut grokfast.build().unwrap()), alone);
-    let projected = Projected::with_inner(inner.clone());
-    assert_eq!(run(&mut projected.build().unwrap()), alone);
-    let plain = WithDecay::with_inner(inner.clone());
-    assert_eq!(run(&mut plain.build().unwrap()), alone);
     // twice the gradient is nothing new, so that the average of equal gradients changes nothing
     let amplified = GrokFast { alpha: 0.0, ..GrokFast::with_inner(inner.clone()) };
     close(&run(&mut amplified.build().unwrap()), &alone, 1e-12);
-    let without = WithDecay { form: DecayForm::None, ..plain };
+    let without = WithDecay { form: DecayForm::None, ..WithDecay::with_inner(inner.clone()) };
     let undecayed = Adafactor { weight_decay: 0.0, ..inner.clone() };
     assert_eq!(run(&mut without.build().unwrap()), run(&mut undecayed.build().unwrap()));
-    let cautious = Cautious::with_inner(inner.clone()).build().unwrap();
-    let mut cautious = cautious;
+    let mut cautious = Cautious::with_inner(inner.clone()).build().unwrap();
     assert_ne!(run(&mut cautious), alone);
     let original = Adafactor { weight_decay: 0.1, ..Adafactor::original() };
     let error = Cautious::with_inner(original).build::<f64>().unwrap_err().to_string();
     assert!(error.contains("a rule whose step is its direction"), "{error}");
-    let feedback = ErrorFeedback {
-        inner: Elementwise(inner),
-        compressor: eigenstep::error_feedback::CompressorConfig::Dense,
-        ..ErrorFeedback::default()
-    };
-    assert_eq!(run(&mut feedback.build().unwrap()), alone);
+    let compressor = eigenstep::error_feedback::CompressorConfig::Identity;
+    let feedback = ErrorFeedback { compressor, ..ErrorFeedback::rule(inner) };
+    close(&run(&mut feedback.build().unwrap()), &alone, 1e-13);
 }

@@ -3,7 +3,7 @@ use crate::first_order::moments::lerp;
 use crate::hyper::{Hyperparameters, OptionValue};
 use crate::kernel::Sums;
 use crate::numeric::Real;
-use crate::optim::{Apply, Factoring, Rule, Slot, TensorStep, TensorSums, WeightDecay};
+use crate::optim::{Apply, Factoring, Rule, Slot, TensorStep, TensorSums};
 use std::ops::Range;
 
 /// Where the first `eps` of [`Adafactor`] acts, and what decay is multiplied by.
@@ -306,10 +306,6 @@ impl Rule for Adafactor {
         (m * c.per_lr, [v, m, bound])
     }
 
-    fn step_size(&self, _: u64, _: &()) -> f64 {
-        self.lr
-    }
-
     #[inline(always)]
     fn update<R: Real>(
         c: &AdafactorCoefficients<R>,
@@ -325,14 +321,6 @@ impl Rule for Adafactor {
 
     fn has_own_update(&self) -> bool {
         self.form == AdafactorForm::Original && self.weight_decay != 0.0
-    }
-
-    fn decay(&self) -> WeightDecay {
-        WeightDecay::Decoupled(self.weight_decay)
-    }
-
-    fn maximize(&self) -> bool {
-        self.maximize
     }
 
     fn uses_slot(&self, slot: usize) -> bool {

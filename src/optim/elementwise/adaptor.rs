@@ -150,14 +150,8 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         step: &TensorStep<'_>,
         state: &mut ElementState<T>,
     ) {
-<<<<<<< HEAD
-        if self.get().passes().contains(&pass) {
-            state.absorb_factors(self.get(), pass, step.t);
-            self.get().absorb(pass, measured, step, &mut state.numbers);
-        }
-=======
+        state.absorb_factors(self.get(), pass, step.t);
         self.get().absorb(pass, measured, step, &mut state.numbers);
->>>>>>> main
     }
 
     fn passes(&self) -> Range<usize> {

@@ -168,7 +168,6 @@ impl<T: Element> ElementState<T> {
         Ok(Self { layout, slots, rounding, numbers, names })
     }
 
-<<<<<<< HEAD
     /// Takes the sums over rows and columns of pass number `pass` into the slots that hold their means.
     pub(super) fn absorb_factors(
         &mut self,
@@ -176,14 +175,17 @@ impl<T: Element> ElementState<T> {
         pass: usize,
         t: u64,
     ) {
+        let own = rule.passes().contains(&pass);
         for (slot, buffer) in self.slots.iter_mut().enumerate() {
-            let used = buffer.as_mut().filter(|_| rule.uses_slot(slot));
+            let used = buffer.as_mut().filter(|_| own && rule.uses_slot(slot));
             let Some(factors) = used.and_then(SlotBuffer::factors) else { continue };
             let factoring = rule.factoring(slot, t);
             if factoring.pass == pass {
                 factors.absorb(factoring.averaging());
             }
-=======
+        }
+    }
+
     /// Shows all numbers of the slot `name`, if there is such a slot, and keeps what `visitor` changes.
     pub(in crate::optim) fn visit_slot(
         &mut self,
@@ -195,6 +197,8 @@ impl<T: Element> ElementState<T> {
         for buffer in slots.filter(|(slot, _)| slot.name == name).filter_map(|(_, b)| b.as_mut()) {
             buffer.visit(shape.iter().product(), visitor);
         }
+        let factors = self.slots.iter_mut().flatten().filter_map(SlotBuffer::factors);
+        factors.filter_map(|factors| factors.part(name)).for_each(&mut *visitor);
         match &mut self.rounding {
             RoundingBuffer::Master(master) if name == "master" => visitor(master),
             RoundingBuffer::Kahan(kahan) if name == "kahan" => {
@@ -203,7 +207,6 @@ impl<T: Element> ElementState<T> {
                 kahan.iter_mut().zip(wide).for_each(|(to, from)| *to = T::store(from));
             }
             _ => {}
->>>>>>> main
         }
     }
 
