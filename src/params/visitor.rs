@@ -243,8 +243,7 @@ impl<'a, T> GradVisitor<'a, T> {
         self.bound = outer.1.min(leaf.bound * self.scale.abs());
         self.scale *= leaf.scale;
         self.finite |= leaf.finite;
-        self.enter_leaf(shape);
-        self.push(leaf.kind.reborrow());
+        self.push(shape, leaf.kind.reborrow());
         (self.scale, self.bound, self.finite) = outer;
     }
 
