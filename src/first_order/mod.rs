@@ -10,8 +10,8 @@
 //! | [`Lion`] | 4 | large models, few bits |
 //! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
 //! | [`Lamb`] | 8 | very large batches |
-//! | [`Adafactor`] | less than 1 for large matrices | models whose state does not fit |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
+//! | [`Adafactor`] | less than 1 for large matrices | models whose state does not fit |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
 //! | [`Classp`] | 4 | one task after another |
