@@ -25,6 +25,7 @@ FAMILIES = {
         "prodigy": ["prodigy_"],
         "schedule_free": ["schedulefreeadamw_"],
         "classp": ["classp_"],
+        "adafactor": ["adafactor_", "adafactororiginal_"],
         "cautious": ["cautiousadamw_"],
         "grams": ["grams_"],
         "nadam": ["nadam_", "groups_nadam_", "movinglr_nadam_"],

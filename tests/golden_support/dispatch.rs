@@ -3,8 +3,8 @@
 use super::options::Spelling;
 use super::trajectory::Reference;
 use super::{
-    Outcome, Stop, distributed, exchange, fail, kernels, low_dimensional, lowbit, matrix_runs,
-    schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels, zeroth_order,
+    Outcome, Stop, adafactor, distributed, exchange, fail, kernels, low_dimensional, lowbit,
+    matrix_runs, schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels, zeroth_order,
 };
 use eigenstep::distributed::PowerSgdOrder;
 use eigenstep::prelude::*;
@@ -63,6 +63,8 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "LAMBPaper" => trajectory::run::<Lamb>(case, TORCH),
         "Prodigy" => trajectory::run::<Prodigy>(case, PRODIGY),
         "ScheduleFreeAdamW" => trajectory::run::<ScheduleFreeAdamW>(case, TORCH),
+        "Adafactor" => trajectory::run::<Adafactor>(case, TORCH),
+        "AdafactorOriginal" => adafactor::original(case),
         "CautiousAdamW" => trajectory::run::<Cautious<AdamW>>(case, CAUTIOUS),
         "CLASSP" => trajectory::run::<Classp>(case, CLASSP),
         "AdamW-lowbit" => lowbit::run::<AdamW>(case),
