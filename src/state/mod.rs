@@ -10,6 +10,7 @@ mod bytes;
 pub(crate) mod chunk;
 mod dict;
 mod kind;
+mod options;
 mod reader;
 mod record;
 #[cfg(feature = "safetensors")]
@@ -22,6 +23,7 @@ pub use bytes::StateBytes;
 pub(crate) use dict::problem;
 pub use dict::{Dtype, Scalar, StateDict, StateTensor};
 pub use kind::{Input, SlotInit, SlotKind};
+pub(crate) use options::{load_options, saved_option};
 pub(crate) use reader::StateReader;
 pub use record::{Lookup, Record};
 pub(crate) use record::{numel_fits, parse_shape};
