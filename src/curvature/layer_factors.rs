@@ -211,6 +211,7 @@ impl LayerFactors {
             exponent: self.exponent,
             iterations: self.iterations,
             qr_signs: self.qr_signs,
+            eigenpairs: false,
         }
     }
 }
