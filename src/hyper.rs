@@ -38,6 +38,8 @@ pub enum Range {
     Choice(&'static [&'static str]),
     /// `0 <= x < 1`, or unset (NaN as a number).
     OptionalUnitHalfOpen,
+    /// `x > 0`, or unset (NaN as a number).
+    OptionalPositive,
 }
 
 impl Range {
@@ -60,6 +62,7 @@ impl Range {
             }
             Range::Choice(names) => x.fract() == 0.0 && x >= 0.0 && x < names.len() as f64,
             Range::OptionalUnitHalfOpen => x.is_nan() || (0.0..1.0).contains(&x),
+            Range::OptionalPositive => x.is_nan() || x > 0.0 && x.is_finite(),
         }
     }
 
@@ -83,6 +86,7 @@ impl Range {
                 names.join(" or ")
             }
             Range::OptionalUnitHalfOpen => "unset (NaN) or in [0, 1)".into(),
+            Range::OptionalPositive => "unset (NaN) or finite and > 0".into(),
         }
     }
 }

@@ -30,6 +30,7 @@ mod scaler;
 
 pub use accumulate::{Accumulator, materialize};
 pub use agc::AdaptiveClip;
+pub(crate) use blocks::{collect, copy_leaf};
 pub use clip::{ClipNorm, Clipped, clip_grad_norm, clip_grad_value, clip_with_norm};
 pub use guard::{NormGuard, NormLimit};
 pub use norm::total_norm;

@@ -173,3 +173,10 @@ pub(crate) struct GradientLeaf<'a, T> {
     pub finite: bool,
     pub kind: GradientKind<'a, T>,
 }
+
+impl<'a, T> GradientLeaf<'a, T> {
+    /// `scale` times a slice.
+    pub fn scaled_slice(scale: f64, data: &'a [T]) -> Self {
+        Self { scale, bound: f64::INFINITY, finite: false, kind: GradientKind::Slice(data) }
+    }
+}

@@ -238,6 +238,22 @@ impl<'a, T> GradVisitor<'a, T> {
         self.finite = outer;
     }
 
+    /// A leaf of another tree, which was collected before.
+    pub(crate) fn collected(&mut self, leaf: &'a GradientLeaf<'_, T>, shape: &[usize]) {
+        let kind = match &leaf.kind {
+            GradientKind::Slice(data) => GradientKind::Slice(data),
+            GradientKind::Strided(array) => GradientKind::Strided(Box::new(array.view())),
+            GradientKind::Rows(rows) => GradientKind::Rows(rows),
+            GradientKind::Generated(generator) => GradientKind::Generated(*generator),
+        };
+        let outer = (self.scale, self.bound);
+        self.bound = outer.1.min(leaf.bound * outer.0.abs());
+        self.scale *= leaf.scale;
+        self.enter_leaf(shape);
+        self.known_finite(leaf.finite, |visitor| visitor.push(kind));
+        (self.scale, self.bound) = outer;
+    }
+
     /// A second tree of leaves that belong to gradients of the same names: Hessian-vector products,
     /// squared gradients. Factors and bounds outside act on gradients alone; within one curvature there
     /// is no other.
