@@ -2,8 +2,8 @@
 
 use super::options::Spelling;
 use super::{
-    Outcome, Stop, distributed, exchange, fail, kernels, low_dimensional, lowbit, matrix_runs,
-    schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels, zeroth_order,
+    Outcome, Stop, curvature, distributed, exchange, fail, kernels, low_dimensional, lowbit,
+    matrix_runs, schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels, zeroth_order,
 };
 use eigenstep::distributed::PowerSgdOrder;
 use eigenstep::prelude::*;
@@ -71,6 +71,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "distributed" => exchange::quadratics(case),
         "powersgd" => exchange::power_sgd(case, PowerSgdOrder::Both),
         "powersgd_alternating" => exchange::power_sgd(case, PowerSgdOrder::Alternating),
+        "kfac" => curvature::kfac(case),
         "microadam" => windows::microadam(case),
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
         "galore" => low_dimensional::galore(case),

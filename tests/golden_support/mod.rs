@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod compressors;
+pub mod curvature;
 pub mod data;
 pub mod discrete;
 pub mod dispatch;
