@@ -248,12 +248,22 @@ fn invalid(name: &'static str, field: &'static str, range: Range, found: f64) ->
 /// [`Hyperparameters::validate`].
 pub(crate) fn validate(options: &mut dyn Options) -> Result<()> {
     let mut wrong = None;
+    let (mut names, mut twice) = (Vec::new(), None);
     options.visit(&mut |option| {
+        if names.contains(&option.name) {
+            twice = Some(option.name);
+        }
+        names.push(option.name);
         let value = option.value.get();
         if wrong.is_none() && !option.range.contains(value) {
             wrong = Some((option.name, option.range, value));
         }
     });
+    if let Some(field) = twice {
+        // one name in `set_option` and state dicts would stand for both
+        let expected = "an option of one of the nested methods alone";
+        return Err(Error::invalid(options.method_name(), field, expected, "twice".to_owned()));
+    }
     match wrong {
         Some((field, range, value)) => Err(invalid(options.method_name(), field, range, value)),
         None => options.check_together(),

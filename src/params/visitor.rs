@@ -320,7 +320,10 @@ impl<'a, T> GradVisitor<'a, T> {
 
     /// The loss that these are gradients of.
     pub fn loss(&mut self, loss: f64) {
-        self.loss = Some(loss);
+        // what came with a curvature is not the loss of the gradients
+        if !self.in_curvature {
+            self.loss = Some(loss);
+        }
     }
 
     /// Changes factor, bound and whether leaves are known to be finite; returns what they were.

@@ -1,9 +1,9 @@
-use super::checks::check_direction;
+use super::checks::{check_direction, same_sign};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, OptionValue, Range as Admissible};
 use crate::kernel::Sums;
 use crate::numeric::Real;
-use crate::optim::{Rule, RuleAround, TensorSums};
+use crate::optim::{Rule, RuleAround, TensorStep, TensorSums};
 use std::ops::Range;
 
 /// Cautious steps: any rule, without the elements of its step that go against the current gradient.
@@ -107,7 +107,12 @@ impl<U: Rule> Hyperparameters for Cautious<U> {
 
     fn validate_together(&self) -> Result<()> {
         self.inner.validate_together()?;
-        check_direction::<Self, U>(&self.inner)
+        check_direction::<Self, U>(&self.inner)?;
+        if self.scale != MaskScale::None && self.inner.measure_stride() > 1 {
+            let expected = "`None` around a rule that measures a part of the elements";
+            return Err(Self::invalid("scale", expected, format!("{:?}", self.scale)));
+        }
+        Ok(())
     }
 }
 
@@ -165,7 +170,7 @@ impl<U: Rule> RuleAround for Cautious<U> {
         s: U::State<R>,
     ) -> (R, U::State<R>) {
         let (u, s) = U::direction(&c.inner, p, g, s);
-        let agrees = u * g > R::zero();
+        let agrees = same_sign(u, g);
         // a NaN stays visible
         let hidden = if u.is_nan() { u } else { R::zero() };
         (if agrees { u * c.kept } else { hidden }, s)
@@ -192,12 +197,19 @@ impl<U: Rule> RuleAround for Cautious<U> {
             return U::measure(pass, &c.inner, p, g, s);
         }
         let (u, _) = U::direction(&c.inner, p, g, s);
-        [if u * g > R::zero() { 1.0 } else { 0.0 }, 0.0, 0.0, 0.0]
+        [if same_sign(u, g) { 1.0 } else { 0.0 }, 0.0, 0.0, 0.0]
     }
 
-    fn measure_stride(&self) -> usize {
-        // every element counts
-        1
+    fn absorb(
+        &self,
+        pass: usize,
+        measured: &TensorSums,
+        step: &TensorStep<'_>,
+        numbers: &mut [f64],
+    ) {
+        if pass != self.pass() {
+            self.inner.absorb(pass, measured, step, numbers);
+        }
     }
 
     fn combine(&self, pass: usize, total: &Sums, group: &mut U::GroupState) {

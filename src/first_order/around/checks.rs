@@ -1,7 +1,8 @@
-//! What rules around rules refuse.
+//! What rules around rules refuse, and the comparison that masks share.
 
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
+use crate::numeric::Real;
 use crate::optim::Rule;
 
 /// Whether the step of `inner` is its direction times the learning rate, so that the wrapper `W` may
@@ -12,4 +13,11 @@ pub(super) fn check_direction<W: Hyperparameters, U: Rule>(inner: &U) -> Result<
         return Err(W::invalid("inner", expected, U::NAME));
     }
     Ok(())
+}
+
+/// Whether two numbers are both above or both below zero. Their product could underflow.
+#[inline(always)]
+pub(super) fn same_sign<R: Real>(a: R, b: R) -> bool {
+    let zero = R::zero();
+    (a > zero && b > zero) || (a < zero && b < zero)
 }

@@ -1,4 +1,4 @@
-use super::checks::check_direction;
+use super::checks::{check_direction, same_sign};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, OptionValue, Range};
 use crate::numeric::Real;
@@ -142,6 +142,12 @@ impl<U: Rule> Hyperparameters for WithDecay<U> {
 
     fn validate_together(&self) -> Result<()> {
         self.inner.validate_together()?;
+        let decays = self.inner.option("weight_decay").is_some_and(|decay| decay != 0.0);
+        if self.form != DecayForm::Inner && decays && self.inner.decay() == WeightDecay::None {
+            let expected = "`Inner` around a rule that applies its weight decay itself";
+            let found = NAMES.get(self.form as usize).copied().unwrap_or_default();
+            return Err(Self::invalid("form", expected, found));
+        }
         if self.form == DecayForm::Cautious {
             return check_direction::<Self, U>(&self.inner);
         }
@@ -198,7 +204,7 @@ impl<U: Rule> RuleAround for WithDecay<U> {
             return U::update(&c.inner, a, p, g, s);
         }
         let (u, s) = U::direction(&c.inner, p, g, s);
-        let decayed = if u * p > R::zero() { p * a.shrink } else { p };
+        let decayed = if same_sign(u, p) { p * a.shrink } else { p };
         (decayed - a.lr * u, s)
     }
 

@@ -324,6 +324,11 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         self.rule.get().per_tensor() || self.fallback.get().per_tensor()
     }
 
+    fn save_state(&self, state: &Self::State, shape: &[usize], record: &mut Record<'_>) {
+        state.save(shape, record);
+        state.element.save_pending(self.rule_of(&state.cut).get(), record);
+    }
+
     fn begin(&mut self, loss: Option<f64>) {
         self.rule.get_mut().begin(loss);
         self.share_group_state();
@@ -382,10 +387,16 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
     }
 
     fn prepare(&self, step: &TensorStep<'_>, state: &Self::State, prepared: &mut Self::Prepared) {
-        // the numbers of a tensor are those of the rule that it has
-        let numbers = |has: bool| if has { state.element.numbers.as_slice() } else { &[] };
-        prepared.rule.update(self.rule.get(), step, numbers(state.cut.is_some()));
-        prepared.fallback.update(self.fallback.get(), step, numbers(state.cut.is_none()));
+        let (numbers, cut) = (state.element.numbers.as_slice(), state.cut.is_some());
+        // tensors of one group share these coefficients, unless they have numbers of their own: those are
+        // of the rule that the tensor has, and the other one is not asked
+        let both = !TensorMethod::<T>::per_tensor(self);
+        if both || cut {
+            prepared.rule.update(self.rule.get(), step, numbers);
+        }
+        if both || !cut {
+            prepared.fallback.update(self.fallback.get(), step, numbers);
+        }
         prepared.gradient_norm = 0.0;
         prepared.grafts = self.get().grafts(step.t);
         prepared.ratio = 1.0;

@@ -11,10 +11,10 @@ use crate::kernel::CHUNK;
 use crate::kernel::sweep::{MAX_SLOTS, Sums};
 use crate::numeric::Element;
 use crate::optim::method::{
-    Method, MethodFor, Needs, Stage, TensorMethod, TensorPass, TensorStep, TensorSums,
+    Method, MethodFor, Needs, Stage, TensorMethod, TensorPass, TensorState, TensorStep, TensorSums,
 };
 use crate::state::chunk::SlotChunk;
-use crate::state::{Input, Lookup, Rounding, SlotKind, Storage};
+use crate::state::{Input, Lookup, Record, Rounding, SlotKind, Storage};
 use std::any::Any;
 use std::ops::Range;
 
@@ -133,6 +133,11 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
 
     fn per_tensor(&self) -> bool {
         self.get().per_tensor()
+    }
+
+    fn save_state(&self, state: &ElementState<T>, shape: &[usize], record: &mut Record<'_>) {
+        state.save(shape, record);
+        state.save_pending(self.get(), record);
     }
 
     fn begin(&mut self, loss: Option<f64>) {

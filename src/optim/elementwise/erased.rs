@@ -107,9 +107,25 @@ impl<U: Rule> InGroup<U> {
             // every slot has a name, and the kernel has room for all of them
             assert!(U::SLOTS.len() == <U::State<f32> as Slots<f32>>::N);
             assert!(U::SLOTS.len() <= MAX_SLOTS, "a rule has at most `MAX_SLOTS` slots");
+            assert!(
+                are_free(U::TENSOR_SLOTS),
+                "`step`, `group` and `shape` are entries of every tensor"
+            );
         }
         Self { rule, scalars: U::GroupState::default() }
     }
+}
+
+/// Whether no name is one that state dicts have for every tensor.
+const fn are_free(numbers: &[(&str, f64)]) -> bool {
+    let mut rest = numbers;
+    while let [(name, _), others @ ..] = rest {
+        if matches!(name.as_bytes(), b"step" | b"group" | b"shape") {
+            return false;
+        }
+        rest = others;
+    }
+    true
 }
 
 impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {

@@ -89,6 +89,11 @@ impl<T: Element> TensorState for ElementState<T> {
     }
 }
 
+/// Key that says that the next step makes a slot.
+fn pending(slot: &str) -> String {
+    format!("{slot}.pending")
+}
+
 /// The slot number `index` of a tensor of this shape.
 fn slot_shape<'s, R: Real>(
     rule: &dyn ErasedRule<R>,
@@ -207,6 +212,19 @@ impl<T: Element> ElementState<T> {
                 kahan.iter_mut().zip(wide).for_each(|(to, from)| *to = T::store(from));
             }
             _ => {}
+        }
+    }
+
+    /// Marks the slots that an option has switched on since the last step, and that have no memory yet.
+    pub(in crate::optim) fn save_pending(
+        &self,
+        rule: &dyn ErasedRule<T::Compute>,
+        record: &mut Record<'_>,
+    ) {
+        for (index, (slot, buffer)) in self.layout.iter().zip(&self.slots).enumerate() {
+            if buffer.is_none() && !slot.kind.is_input() && rule.uses_slot(index) {
+                record.scalar(&pending(slot.name), Scalar::Bool(true));
+            }
         }
     }
 

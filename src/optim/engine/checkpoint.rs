@@ -43,7 +43,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             record.scalar("step", Scalar::Int(i64::try_from(tracked.t).unwrap_or(i64::MAX)));
             record.scalar("group", Scalar::Int(tracked.group as i64));
             record.scalar("shape", Scalar::Text(shape.join(",")));
-            tracked.state.save(&tracked.shape, &mut record);
+            match self.groups.get(tracked.group) {
+                Some(group) => group.method.save_state(&tracked.state, &tracked.shape, &mut record),
+                None => tracked.state.save(&tracked.shape, &mut record),
+            }
         }
         self.shared.save("", &mut dict);
         if self.has_eval_mode() {

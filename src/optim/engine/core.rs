@@ -72,6 +72,20 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         }
     }
 
+    /// Refuses slots of one name, which would be one entry of a state dict.
+    pub fn check_slots(&self) -> Result<()> {
+        let slots = self.groups.first().map_or_else(Vec::new, |group| group.method.slots());
+        let twice =
+            slots.iter().enumerate().find(|(k, slot)| slots.iter().take(*k).any(|s| s == *slot));
+        match twice {
+            Some((_, slot)) => {
+                let expected = "one slot of each name among nested methods";
+                Err(Error::invalid(self.name(), "inner", expected, format!("`{slot}` twice")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Name of the method.
     pub fn name(&self) -> &'static str {
         self.groups.first().map_or("", |group| group.method.name())

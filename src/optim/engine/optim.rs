@@ -43,7 +43,9 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
     /// out of range.
     pub fn new(method: M) -> Result<Self> {
         method.config().validate()?;
-        Ok(Self { engine: Engine::new(method.into_engine()), method: PhantomData })
+        let engine = Engine::new(method.into_engine());
+        engine.check_slots()?;
+        Ok(Self { engine, method: PhantomData })
     }
 
     /// Adds a group: parameters that `select` matches get the default options as `change` leaves

@@ -175,6 +175,10 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key.
     fn load(&self, shape: &[usize], storage: &Storage, lookup: &Lookup<'_>) -> Result<Self::State>;
+    /// Saves the state of a tensor of shape `shape`.
+    fn save_state(&self, state: &Self::State, shape: &[usize], record: &mut Record<'_>) {
+        state.save(shape, record);
+    }
     /// The inputs that step number `t` of a tensor requires.
     fn needs(&self, t: u64) -> Needs;
     /// Whether [`TensorMethod::needs`] can require anything at any step.

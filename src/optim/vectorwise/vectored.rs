@@ -203,6 +203,16 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         self.inner.per_tensor()
     }
 
+    fn save_state(&self, state: &Self::State, shape: &[usize], record: &mut Record<'_>) {
+        if let Some((_, memory)) = &state.own {
+            memory.get().save(&mut record.nested("vector"));
+        }
+        match state.part {
+            "" => self.inner.save_state(&state.inner, shape, record),
+            part => self.inner.save_state(&state.inner, shape, &mut record.nested(part)),
+        }
+    }
+
     fn begin(&mut self, loss: Option<f64>) {
         self.inner.begin(loss);
     }
