@@ -4,8 +4,12 @@
 //! Ratios to other libraries are measured by `benches/peers`, side by side in one run.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
+#[path = "../tests/support/inputs.rs"]
+mod inputs;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use eigenstep::prelude::*;
+use inputs::{Inputs, reads_curvature};
 use ndarray::Array1;
 use std::hint::black_box;
 
@@ -21,14 +25,15 @@ fn step(
     c: &mut Criterion,
     group: &str,
     name: &str,
-    mut opt: impl Optimizer<f32>,
+    (mut opt, curvature): (impl Optimizer<f32>, bool),
     (count, numel): (usize, usize),
 ) {
     let (mut params, grads) = (tensors(count, numel, 0.1), tensors(count, numel, 0.01));
     let mut group = c.benchmark_group(group);
     group.sample_size(10).throughput(Throughput::Elements((count * numel) as u64));
     group.bench_function(BenchmarkId::new(name, format!("{count}x{numel}")), |bench| {
-        bench.iter(|| opt.step(black_box(&mut params), black_box(&grads)));
+        let inputs = Inputs::new(&grads, 1.0, curvature);
+        bench.iter(|| opt.step(black_box(&mut params), black_box(&inputs)));
     });
 }
 
@@ -40,6 +45,7 @@ fn rules(c: &mut Criterion) {
             ($rule:ident) => {
                 if let Ok(opt) = $rule::default().build::<f32>() {
                     let opt = opt.with_non_finite(NonFinite::Propagate);
+                    let opt = (opt, reads_curvature::<$rule>());
                     step(c, "rules, no finite check", stringify!($rule), opt, size);
                 }
             };
@@ -60,7 +66,7 @@ fn precisions(c: &mut Criterion) {
         ] {
             let opt = AdamW::default().build::<f32>();
             if let Ok(opt) = opt.and_then(|opt| opt.with_state_precision(precision)) {
-                step(c, "AdamW, finite check", name, opt, size);
+                step(c, "AdamW, finite check", name, (opt, false), size);
             }
         }
     }

@@ -33,6 +33,8 @@
 //! | [`Sgd`](first_order::Sgd) | 0; with momentum 4 | a tuned `lr` | well-conditioned problems, least memory |
 //! | [`Adam`](first_order::Adam) | 8; with `amsgrad` 12 | – | reproducing results made with it |
 //! | [`AdamW`](first_order::AdamW) | 8; with `amsgrad` 12 | – | nearly everything |
+//! | [`NAdam`](first_order::NAdam) | 8, and 8 per tensor | – | Adam with Nesterov's momentum |
+//! | [`NovoGrad`](first_order::NovoGrad) | 4, and 8 per tensor | one pass more over the gradients | gradients of very different size from layer to layer |
 //! | [`Adagrad`](first_order::Adagrad) | 4 | – | sparse gradients |
 //! | [`RmsProp`](first_order::RmsProp) | 4; with momentum 8, centered 4 more | – | recurrent networks, reinforcement learning |
 //! | [`Lion`](first_order::Lion) | 4 | a third to a tenth of AdamW's `lr` | large models, few bits |
@@ -42,6 +44,12 @@
 //! | [`Adafactor`](first_order::Adafactor) | 4(m + n)/(mn) + 0.25 at most for an m × n matrix, vectors 4; with `beta1` 4 more | two passes more | models whose state does not fit |
 //! | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | no schedule, open-ended training |
 //! | [`Classp`](first_order::Classp) | 4 | – | one task after another |
+//! | [`SpsMax`](first_order::SpsMax) | 0 | the loss, and a lower bound of it; one pass more | the step size from the loss: models that fit their data |
+//! | [`Momo`](first_order::Momo) | 4, and 8 per tensor | the loss; one pass more | momentum whose learning rate the loss limits |
+//! | [`MomoAdam`](first_order::MomoAdam) | 8, and 8 per tensor | the loss; one pass more | Adam whose learning rate the loss limits |
+//! | [`AdaHessian`](first_order::AdaHessian) | 8, and 8 per tensor | a Hessian-vector product | badly scaled problems with exact curvature at hand |
+//! | [`Sophia`](first_order::Sophia) | 8 | a curvature every ten steps | language models |
+//! | [`Sgld`](first_order::Sgld) | 0; preconditioned 4 | a small `lr`, or one that decreases | samples from a posterior instead of its maximum |
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; the inner optimizer's | two matrix products a step, roots every few steps | fewer, better steps |
 //! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, and tolerates a stale eigenbasis |

@@ -86,6 +86,14 @@ fn adamw_amsgrad() {
 }
 
 #[test]
+fn nadam() {
+    let wrong = NAdam { lr: 9.0, betas: (0.1, 0.2), momentum_decay: 1.0, ..NAdam::default() };
+    let fresh =
+        NAdam { lr: 1e-2, weight_decay: 0.1, decoupled_weight_decay: true, ..NAdam::default() };
+    check("nadam", Box::new(wrong.build().unwrap()), Box::new(fresh.build().unwrap()));
+}
+
+#[test]
 fn sgd() {
     let fresh =
         Sgd { lr: 1e-2, momentum: 0.9, nesterov: true, weight_decay: 1e-3, ..Sgd::default() };

@@ -5,23 +5,23 @@
 //! | [`Sgd`] | 0, with momentum 4 | well-conditioned problems, least memory |
 //! | [`Adam`] | 8 | reproducing results made with it |
 //! | [`AdamW`] | 8 | nearly everything |
-//! | [`NAdam`] | 8, and 8 bytes per tensor | Adam with Nesterov's momentum |
+//! | [`NAdam`] | 8, and 8 per tensor | Adam with Nesterov's momentum |
+//! | [`NovoGrad`] | 4, and 8 per tensor | gradients of very different size from layer to layer |
 //! | [`Adagrad`] | 4 | sparse gradients |
 //! | [`RmsProp`] | 4 to 12 | recurrent networks, reinforcement learning |
 //! | [`Lion`] | 4 | large models, few bits |
 //! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
 //! | [`Lamb`] | 8 | very large batches |
-//! | [`NovoGrad`] | 4, and 8 bytes per tensor | gradients of very different size from layer to layer |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
 //! | [`Adafactor`] | less than 1 for large matrices | models whose state does not fit |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
 //! | [`Classp`] | 4 | one task after another |
 //! | [`SpsMax`] | 0 | the step size from the loss: models that fit their data |
-//! | [`Momo`] | 4, and 8 bytes per tensor | momentum whose learning rate the loss limits |
-//! | [`MomoAdam`] | 8, and 8 bytes per tensor | Adam whose learning rate the loss limits |
-//! | [`AdaHessian`] | 8, and 8 bytes per tensor | Hessian-vector products at hand |
-//! | [`Sophia`] | 8 | language models, a curvature every ten steps |
+//! | [`Momo`] | 4, and 8 per tensor | momentum whose learning rate the loss limits |
+//! | [`MomoAdam`] | 8, and 8 per tensor | Adam whose learning rate the loss limits |
+//! | [`AdaHessian`] | 8, and 8 per tensor | badly scaled problems with exact curvature at hand |
+//! | [`Sophia`] | 8 | language models |
 //! | [`Sgld`] | 0; preconditioned 4 | samples from a posterior instead of its maximum |
 //!
 //! [`Cautious`], [`Grams`], [`GrokFast`] and [`WithDecay`] change the steps of any of them.

@@ -26,13 +26,16 @@ pub struct WithLoss<'g, G: ?Sized> {
 ///
 /// # Examples
 /// ```
-/// use eigenstep::{gradient::with_curvature, params::{GradVisitor, Gradients}};
+/// use eigenstep::{gradient::with_curvature, prelude::*};
 /// use ndarray::array;
 ///
-/// let (g, h) = (array![1.0f32, 2.0], array![3.0f32, 4.0]);
-/// // for a method that reads curvature: opt.step(&mut w, &with_curvature(&g, &h))?
-/// let both = with_curvature(&g, &h);
-/// # let _: &dyn Gradients<f32> = &both;
+/// let mut w = array![1.0f64, 1.0];
+/// let (grad, hessian) = (array![4.0, 0.5], array![8.0, 1.0]);
+/// let mut opt = AdaHessian { lr: 0.1, eps: 0.0, ..AdaHessian::default() }.build()?;
+/// opt.step(&mut w, &with_curvature(&grad, &hessian))?;
+/// // a tenth of Newton's step, 1/2 in both directions
+/// assert!(w.iter().all(|x| (x - 0.95).abs() < 1e-12));
+/// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub fn with_curvature<'g, G: ?Sized, H: ?Sized>(
     grads: &'g G,
@@ -51,9 +54,10 @@ pub fn with_curvature<'g, G: ?Sized, H: ?Sized>(
 /// use eigenstep::{gradient::with_loss, prelude::*};
 /// use ndarray::array;
 ///
-/// let mut w = array![3.0f64];
-/// let mut opt = Sgd { lr: 0.1, ..Sgd::default() }.build()?;
+/// let mut w = array![3.0f64]; // the loss is w², with the gradient 2w
+/// let mut opt = SpsMax { eps: 0.0, ..SpsMax::default() }.build()?;
 /// opt.step(&mut w, &with_loss(&array![6.0], 9.0))?;
+/// assert_eq!(w, array![0.0]);
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub fn with_loss<G: ?Sized>(grads: &G, loss: f64) -> WithLoss<'_, G> {

@@ -272,10 +272,15 @@ pub fn gradients<T: Element>(step: u64, params: &[Leaf<T>]) -> Vec<Leaf<T>> {
     leaves(1000 + step, &shapes)
 }
 
-/// Gradients of step number `step`, and what else the method needs: a loss that depends on the step's
-/// number alone, and for some methods a curvature.
+/// Gradients of step number `step`, and what else the method needs: a loss, and for some methods a
+/// curvature.
 pub fn inputs<U: Subject, G: ?Sized>(step: u64, grads: &G) -> Inputs<'_, G> {
-    Inputs::new(grads, 1.5 + noise(77, step) / 2.0, U::reads_curvature())
+    Inputs::new(grads, loss(step), U::reads_curvature())
+}
+
+/// A loss that depends on the step's number alone.
+fn loss(step: u64) -> f64 {
+    1.5 + noise(77, step) / 2.0
 }
 
 pub fn all_bits<T: Element>(leaves: &[Leaf<T>]) -> Vec<Vec<u8>> {
@@ -305,12 +310,22 @@ pub fn train<T: Element>(
 /// The same with all that the method `U` needs.
 pub fn train_as<U: Subject, T: Element>(
     opt: &mut dyn Optimizer<T>,
+    params: &mut [Leaf<T>],
+    steps: std::ops::Range<u64>,
+) {
+    train_with(opt, params, steps, U::reads_curvature());
+}
+
+/// The same with losses, and with curvatures where they are asked for.
+pub fn train_with<T: Element>(
+    opt: &mut dyn Optimizer<T>,
     mut params: &mut [Leaf<T>],
     steps: std::ops::Range<u64>,
+    curvature: bool,
 ) {
     for step in steps {
         let grads = gradients(step, params);
-        opt.step(&mut params, &inputs::<U, _>(step, &grads)).unwrap();
+        opt.step(&mut params, &Inputs::new(&grads, loss(step), curvature)).unwrap();
     }
 }
 

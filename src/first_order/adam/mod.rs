@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`Adam`] | 8, with `amsgrad` 12 | reproducing results made with it |
 //! | [`AdamW`] | 8, with `amsgrad` 12 | nearly everything |
-//! | [`NAdam`] | 8, and 8 bytes per tensor | Adam with Nesterov's momentum |
+//! | [`NAdam`] | 8, and 8 per tensor | Adam with Nesterov's momentum |
 
 mod adam;
 mod adamw;

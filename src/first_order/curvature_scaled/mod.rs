@@ -6,8 +6,8 @@
 //!
 //! | method | state, bytes per `f32` parameter | the curvature is | good for |
 //! |---|---|---|---|
-//! | [`AdaHessian`] | 8, and 8 bytes per tensor | `Hz` for a random sign vector `z` | Hessian-vector products at hand |
-//! | [`Sophia`] | 8 | gradients at labels that the model draws, or `z ⊙ Hz` | language models, a curvature every ten steps |
+//! | [`AdaHessian`] | 8, and 8 per tensor | `Hz` for a random sign vector `z` | badly scaled problems with exact curvature at hand |
+//! | [`Sophia`] | 8 | gradients at labels that the model draws, or `z ⊙ Hz` | language models |
 
 mod ada_hessian;
 mod sophia;

@@ -3,7 +3,7 @@
 //! | method | state, bytes per `f32` parameter | good for |
 //! |---|---|---|
 //! | [`Lamb`] | 8 | very large batches |
-//! | [`NovoGrad`] | 4, and 8 bytes per tensor | gradients of very different size from layer to layer |
+//! | [`NovoGrad`] | 4, and 8 per tensor | gradients of very different size from layer to layer |
 
 mod lamb;
 mod novograd;

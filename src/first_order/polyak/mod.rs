@@ -7,8 +7,8 @@
 //! | method | state, bytes per `f32` parameter | good for |
 //! |---|---|---|
 //! | [`SpsMax`] | 0 | the step size from the loss: models that fit their data |
-//! | [`Momo`] | 4, and 8 bytes per tensor | momentum whose learning rate the loss limits |
-//! | [`MomoAdam`] | 8, and 8 bytes per tensor | Adam whose learning rate the loss limits |
+//! | [`Momo`] | 4, and 8 per tensor | momentum whose learning rate the loss limits |
+//! | [`MomoAdam`] | 8, and 8 per tensor | Adam whose learning rate the loss limits |
 
 mod model;
 mod momo;
