@@ -6,7 +6,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use eigenstep::prelude::*;
-use eigenstep::zeroth_order::{Estimator, Random, Spsa, VisitBuffers, ZerothOrder};
+use eigenstep::zeroth_order::{Estimator, Random, Spsa, ZerothOrder};
 use ndarray::Array1;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -36,9 +36,8 @@ fn directions(c: &mut Criterion) {
         if estimator.ask(&mut weight).is_err() {
             continue;
         }
-        let mut buffers = VisitBuffers::default();
         group.bench_function(format!("a probe along {name}"), |bench| {
-            bench.iter(|| estimator.move_to_probe(&mut buffers, None, Some(0), &mut weight));
+            bench.iter(|| estimator.move_to_probe(None, Some(0), &mut weight));
         });
         let Ok(estimate) = estimator.tell(&[1.0, 0.999]) else { continue };
         group.bench_function(format!("an update along {name}"), |bench| {

@@ -77,6 +77,8 @@
 //! - **A step succeeds or changes nothing.** Whatever is wrong with a step is found before it changes
 //!   anything; the error says what, where, what was expected and what was found ([`Error`]). The
 //!   non-finite check reads the gradients once more; [`NonFinite`](optim::NonFinite) switches it off.
+//! - **A model is one vector** ([`tree`]): norms, directions, averages and snapshots of all parameters, a
+//!   few lines for each method that needs them.
 //! - **Schedules** are functions of the step ([`schedule`]) and write options like you do.
 //! - **The same bits** for any number of threads, any instruction set, and after saving and loading
 //!   ([`StateDict`](state::StateDict)).
@@ -99,7 +101,7 @@
 //! # Guide
 //! In the folder `docs/` of the repository: `start.md` (from zero to a training loop), `choosing.md`,
 //! `groups.md`, `precision.md`, `second_order.md`, `error_feedback.md`, `zeroth_order.md`,
-//! `checkpoints.md`, `determinism.md`, `extending.md`, `pytorch.md`
+//! `checkpoints.md`, `determinism.md`, `extending.md`, `trees.md` (a model as one vector), `pytorch.md`
 //! (old call → our call) and `benchmarks.md`.
 
 pub mod constrained;
@@ -122,6 +124,8 @@ pub mod quant;
 pub mod schedule;
 pub mod second_order;
 pub mod state;
+pub mod tree;
+pub mod wrappers;
 pub mod zeroth_order;
 
 pub use error::{Error, Result};
@@ -144,6 +148,7 @@ mod guide {
         Checkpoints = "../docs/checkpoints.md";
         Determinism = "../docs/determinism.md";
         Extending = "../docs/extending.md";
+        Trees = "../docs/trees.md";
         SecondOrder = "../docs/second_order.md";
         ErrorFeedback = "../docs/error_feedback.md";
         ZerothOrder = "../docs/zeroth_order.md";

@@ -56,12 +56,13 @@ macro_rules! promises {
         mod $rule {
             $(#[test]
             fn $promise() {
-                crate::$file::$promise::<eigenstep::prelude::$rule>();
+                crate::$file::$promise::<crate::model::named::$rule>();
             })*
         }
     };
 }
 eigenstep::for_each_first_order!(promises);
+model::for_each_composition!(promises);
 eigenstep::for_each_second_order!(promises);
 eigenstep::for_each_error_feedback!(promises);
 eigenstep::for_each_windowed!(promises);

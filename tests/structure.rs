@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// The floor of every folder; a file of the top level counts as a folder.
-const FLOORS: [(&str, u32); 22] = [
+const FLOORS: [(&str, u32); 23] = [
     ("error", 0),
     ("numeric", 0),
     ("kernel", 1),
@@ -17,8 +17,9 @@ const FLOORS: [(&str, u32); 22] = [
     ("quant", 1),
     // ranges of numbers: needs nothing but errors, and state dicts are checked with them
     ("hyper", 1),
-    ("params", 2),
+    ("params", 1),
     ("state", 2),
+    ("tree", 2),
     ("optim", 3),
     // loss scaling and the guard decide whether an optimizer steps
     ("gradient", 4),
@@ -41,9 +42,10 @@ const FLOORS: [(&str, u32); 22] = [
 ];
 
 /// Arrows between neighbours that are meant.
-const EXCEPTIONS: [(&str, &str, &str); 2] = [
+const EXCEPTIONS: [(&str, &str, &str); 3] = [
     ("quant", "kernel", "codecs are loops, compiled for every instruction set"),
     ("linalg", "kernel", "every decomposition looks for numbers that are not finite"),
+    ("tree", "state", "trees that own their values are saved in state dicts"),
 ];
 
 /// Where `unsafe` may stand.

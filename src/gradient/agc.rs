@@ -1,13 +1,19 @@
 //! Adaptive gradient clipping: every unit relative to its own weights.
 
+use super::source::{Source, Tree};
+use super::sums::by_row;
+use super::transformed::{ByRow, RowChange, Transformed, mapped, times};
+use super::weights::weights_of;
 use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
 use crate::numeric::{Element, Real};
-use crate::params::{Manifest, ParamBuffers, ParamLeaf, ParamVisitor, Parameters};
+use crate::params::{
+    Gradients, LeafEdit, Manifest, ParamBuffers, ParamLeaf, ParamVisitor, Parameters,
+};
 use ndarray::{ArrayViewMut, ArrayViewMutD, Axis, Dimension, IxDyn};
 use std::collections::BTreeMap;
 
-/// Limits the gradient of every unit to a fraction of the norm of its weights, in place.
+/// Limits the gradient of every unit to a fraction of the norm of its weights.
 ///
 /// Use it to train without batch normalisation. Not for the last layer, by the paper: leave its
 /// gradient out of the tree. A unit is an index of the first dimension (a row of a matrix, an output
@@ -22,8 +28,8 @@ use std::collections::BTreeMap;
 /// | `clipping` | 0.01 | ≥ 0 |
 /// | `eps` | 1e-3 | ≥ 0; lets weights that are zero begin to move |
 ///
-/// Norms are made in `f64`. The factor differs from unit to unit, so this writes the gradients
-/// instead of showing them through a view: pass them as a tree of
+/// Norms are made in `f64`. [`AdaptiveClip::clip`] shows the gradients through a view;
+/// [`AdaptiveClip::apply`] writes them instead, and takes them as a tree of
 /// [`Parameters`](crate::params::Parameters), which every model-shaped gradient is.
 ///
 /// # Examples
@@ -92,6 +98,71 @@ impl AdaptiveClip {
         Ok(())
     }
 
+    /// The gradients, clipped, as a view; the model is not changed. Units without excess keep every bit.
+    ///
+    /// # Errors
+    /// As [`AdaptiveClip::apply`].
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::gradient::{AdaptiveClip, materialize};
+    /// use ndarray::array;
+    ///
+    /// let (mut w, g) = (array![[3.0f64, 4.0], [0.0, 0.0]], array![[30.0, 40.0], [0.0, 1e-5]]);
+    /// let clip = AdaptiveClip { clipping: 0.1, ..AdaptiveClip::default() };
+    /// let clipped = materialize(&clip.clip(&mut w, &g)?)?;
+    /// assert!((clipped["param"][[0, 0]] - 0.3).abs() < 1e-12 && clipped["param"][[1, 1]] == 1e-5);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    pub fn clip<'g, T: Element, P, G>(
+        &self,
+        params: &mut P,
+        grads: &'g G,
+    ) -> Result<Transformed<'g, T, G>>
+    where
+        P: Parameters<T> + ?Sized,
+        G: Gradients<T> + ?Sized,
+    {
+        self.validate()?;
+        let tree = Tree::read(grads).checked()?;
+        let weights = weights_of(params, &tree)?;
+        Ok(Transformed::new(self.clipped(tree, weights), grads))
+    }
+
+    /// Apart from [`AdaptiveClip::clip`], so that it is compiled once and not for every tree.
+    fn clipped<'g, T: Element>(
+        &self,
+        tree: Tree<'g, T>,
+        weights: Vec<Vec<T>>,
+    ) -> Vec<LeafEdit<'g, T>> {
+        let Tree { mut sources, .. } = tree;
+        let factors: Vec<f64> = sources.iter_mut().map(Source::take_factor).collect();
+        let weights = sources.iter().zip(weights).map(|(g, w)| Source::kept(&g.shape, w));
+        let weights: Vec<_> = weights.collect();
+        let width = |source: &Source<'_, T>| match source.shape.as_slice() {
+            [_, rest @ ..] if !rest.is_empty() => rest.iter().product(),
+            _ => source.numel(),
+        };
+        let norms = by_row(&sources, width, |x| x * x).into_iter();
+        let limits = by_row(&weights, width, |x| x * x).into_iter();
+        let leaves = sources.into_iter().zip(factors).zip(norms.zip(limits));
+        let edits = leaves.map(|((source, factor), (norms, limits))| {
+            let size = |[square, _]: &[f64; 2]| square.sqrt() * factor.abs();
+            let excess = |(g, [w, _]): (&[f64; 2], &[f64; 2])| {
+                let (size, limit) = (size(g), self.clipping * w.sqrt().max(self.eps));
+                if size > limit { limit / size.max(1e-6) } else { 1.0 }
+            };
+            let change: Vec<f64> = norms.iter().zip(&limits).map(excess).collect();
+            let finite = norms.iter().all(|g| size(g).is_finite()) && factor.abs() <= 1.0;
+            if change.iter().all(|&change| change == 1.0) {
+                return times(1.0, finite);
+            }
+            let (width, change) = (width(&source), RowChange::Multiply(change));
+            mapped(source, ByRow { width, change }, factor, finite)
+        });
+        edits.collect()
+    }
+
     fn clip_tensor<T: Element>(
         &self,
         weight: &mut ArrayViewMutD<'_, T>,
@@ -136,7 +207,7 @@ fn arrays<'a, T: Element, P: Parameters<T> + ?Sized>(
     let array = |(i, leaf)| {
         let (name, shape) = (manifest.name(i).to_owned(), manifest.shape(i));
         Ok(match leaf {
-            ParamLeaf::Strided(array) => (name, *array),
+            ParamLeaf::Strided(array) => (name, array),
             ParamLeaf::Slice(data) => {
                 let (found, expected) = (data.len(), shape.iter().product());
                 let array = ArrayViewMutD::from_shape(IxDyn(shape), data).map_err(|_| {

@@ -2,7 +2,7 @@
 //! arithmetic type, whatever the gradient's form.
 
 use crate::error::Result;
-use crate::numeric::{Element, Real};
+use crate::numeric::Element;
 use crate::params::RowGradient;
 use crate::params::{GradBuffers, GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest};
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::ops::Range;
 const BLOCK: usize = 1024;
 
 /// All leaves of a tree of gradients.
-pub(crate) fn collect<'g, T: Element, G: Gradients<T> + ?Sized>(
+pub(super) fn collect<'g, T: Element, G: Gradients<T> + ?Sized>(
     grads: &'g G,
 ) -> Result<GradVisitor<'g, T>> {
     let mut visitor = GradVisitor::new(GradBuffers::default(), Manifest::default());
@@ -22,15 +22,6 @@ pub(crate) fn collect<'g, T: Element, G: Gradients<T> + ?Sized>(
 /// Number of elements of a leaf.
 pub(super) fn numel(manifest: &Manifest, leaf: usize) -> usize {
     manifest.shape(leaf).iter().product()
-}
-
-/// Copies a leaf into `out`, row-major, as the update would see it.
-pub(crate) fn copy_leaf<T: Element>(leaf: &GradientLeaf<'_, T>, out: &mut [T::Compute]) {
-    out.fill(T::Compute::default());
-    visit(leaf, 0..out.len(), |offset, xs| {
-        let out = out.get_mut(offset..).unwrap_or_default();
-        out.iter_mut().zip(xs).for_each(|(out, &x)| *out = x);
-    });
 }
 
 /// Whether any range of the leaf can be asked for.
@@ -47,66 +38,31 @@ pub(super) fn visit<T: Element>(
     range: Range<usize>,
     mut visit: impl FnMut(usize, &[T::Compute]),
 ) {
-    let view = View { scale: leaf.scale, bound: leaf.bound };
     match &leaf.kind {
         GradientKind::Slice(data) => {
             let data = data.get(range.clone()).unwrap_or_default();
-            match T::as_compute(data).filter(|_| view.is_plain()) {
+            match T::as_compute(data).filter(|_| leaf.is_plain()) {
                 Some(data) => visit(range.start, data),
-                None => copied(view, range.start, data.iter().copied(), visit),
+                None => copied(leaf, range.start, data.iter().copied(), visit),
             }
         }
-        GradientKind::Strided(array) => copied(view, 0, array.iter().copied(), visit),
-        GradientKind::Rows(rows) => merged(view, rows, visit),
+        GradientKind::Strided(array) => copied(leaf, 0, array.iter().copied(), visit),
+        GradientKind::Rows(rows) => merged(leaf, rows, visit),
         GradientKind::Generated(generator) => {
             let mut raw = [T::default(); BLOCK];
             for start in range.clone().step_by(BLOCK) {
                 let len = BLOCK.min(range.end - start);
                 let raw = raw.get_mut(..len).unwrap_or_default();
                 generator.fill(start, raw);
-                copied(view, start, raw.iter().copied(), &mut visit);
+                copied(leaf, start, raw.iter().copied(), &mut visit);
             }
-        }
-    }
-}
-
-/// Factor and bound of a leaf.
-#[derive(Clone, Copy)]
-struct View {
-    scale: f64,
-    bound: f64,
-}
-
-impl View {
-    fn is_plain(self) -> bool {
-        self.scale == 1.0 && self.bound == f64::INFINITY
-    }
-
-    fn apply<R: Real>(self, xs: &mut [R]) {
-        if self.scale != 1.0 {
-            let scale = R::of(self.scale);
-            xs.iter_mut().for_each(|x| *x *= scale);
-        }
-        if self.bound != f64::INFINITY {
-            let bound = R::of(self.bound);
-            // not `min` and `max`, which would swallow a NaN
-            let clamp = |x: R| {
-                if x > bound {
-                    bound
-                } else if x < -bound {
-                    -bound
-                } else {
-                    x
-                }
-            };
-            xs.iter_mut().for_each(|x| *x = clamp(*x));
         }
     }
 }
 
 /// Passes the elements on through a buffer.
 fn copied<T: Element>(
-    view: View,
+    leaf: &GradientLeaf<'_, T>,
     start: usize,
     elements: impl Iterator<Item = T>,
     mut visit: impl FnMut(usize, &[T::Compute]),
@@ -124,7 +80,7 @@ fn copied<T: Element>(
         if block.is_empty() {
             return;
         }
-        view.apply(block);
+        leaf.apply(block);
         visit(offset, block);
         offset += len;
     }
@@ -132,7 +88,7 @@ fn copied<T: Element>(
 
 /// Passes the rows on, ascending, rows given twice added up.
 fn merged<T: Element>(
-    view: View,
+    leaf: &GradientLeaf<'_, T>,
     gradient: &RowGradient<T>,
     mut visit: impl FnMut(usize, &[T::Compute]),
 ) {
@@ -142,7 +98,7 @@ fn merged<T: Element>(
     let mut current = None;
     let mut flush = |row: Option<usize>, sum: &mut [T::Compute]| {
         if let Some(row) = row {
-            view.apply(sum);
+            leaf.apply(sum);
             visit(row * width, sum);
             sum.fill(T::Compute::default());
         }

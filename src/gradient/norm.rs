@@ -150,7 +150,10 @@ impl<M: Measure, R: Real> Kernel for Extend<'_, M, R> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        self.0.extend(self.1, self.2);
+        // a copy stays in registers; what a reference leads to is written after every block
+        let mut running = *self.1;
+        self.0.extend(&mut running, self.2);
+        *self.1 = running;
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) mod squares;
 pub(crate) mod stream;
 pub mod sweep;
 pub(crate) mod threshold;
+pub(crate) mod zip;
 
 pub use isa::{Isa, Kernel};
 pub use sweep::{SUMS, Slots, Sums};

@@ -5,7 +5,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::LINE;
 use super::scratch::with_scratch;
-use crate::numeric::Real;
+use crate::numeric::Element;
 #[cfg(target_arch = "x86_64")]
 use std::ops::Range;
 
@@ -13,14 +13,14 @@ use std::ops::Range;
 pub(crate) const BEYOND_CACHE: usize = 32 << 20;
 
 /// `to ← from`, past the cache where the processor can.
-pub(crate) fn copy<R: Real>(from: &[R], to: &mut [R]) {
+pub(crate) fn copy<T: Element>(from: &[T], to: &mut [T]) {
     copy_unfenced(from, to);
     fence();
 }
 
 /// Fills `out` with what `f(offset, piece)` computes for every `piece` of elements, past the cache where
 /// the processor can.
-pub(crate) fn fill<R: Real>(out: &mut [R], piece: usize, mut f: impl FnMut(usize, &mut [R])) {
+pub(crate) fn fill<T: Element>(out: &mut [T], piece: usize, mut f: impl FnMut(usize, &mut [T])) {
     with_scratch(piece, |values| {
         for (i, out) in out.chunks_mut(piece).enumerate() {
             let values = values.get_mut(..out.len()).unwrap_or_default();
@@ -32,12 +32,13 @@ pub(crate) fn fill<R: Real>(out: &mut [R], piece: usize, mut f: impl FnMut(usize
 }
 
 /// As [`copy`]; [`fence`] has to follow on the same thread before anything reads or writes `to`.
-fn copy_unfenced<R: Real>(from: &[R], to: &mut [R]) {
+fn copy_unfenced<T: Element>(from: &[T], to: &mut [T]) {
     let len = from.len().min(to.len());
     let (from, to) = (from.get(..len).unwrap_or_default(), to.get_mut(..len).unwrap_or_default());
     #[cfg(target_arch = "x86_64")]
-    copy_lines(from, to);
-    #[cfg(not(target_arch = "x86_64"))]
+    if LINE.is_multiple_of(size_of::<T>()) {
+        return copy_lines(from, to);
+    }
     to.copy_from_slice(from);
 }
 
@@ -50,11 +51,11 @@ fn fence() {
     }
 }
 
-/// Equally long slices of elements whose size divides a line: they are floating-point numbers.
+/// Equally long slices of elements whose size divides a line.
 #[cfg(target_arch = "x86_64")]
-fn copy_lines<R: Real>(from: &[R], to: &mut [R]) {
+fn copy_lines<T: Element>(from: &[T], to: &mut [T]) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
-    let per_line = LINE / size_of::<R>();
+    let per_line = LINE / size_of::<T>();
     // at most `len`: what is shorter than that is copied as usual
     let head = to.as_ptr().align_offset(LINE).min(to.len());
     let lines = (to.len() - head) / per_line;
@@ -86,12 +87,12 @@ fn copy_lines<R: Real>(from: &[R], to: &mut [R]) {
 #[cfg(test)]
 mod tests {
     use super::{copy, fill};
-    use crate::numeric::Real;
+    use crate::numeric::Element;
 
     #[test]
     fn copies_are_copies_wherever_they_begin_and_end() {
-        fn check<R: Real>(value: impl Fn(usize) -> R) {
-            let from: Vec<R> = (0..200).map(&value).collect();
+        fn check<T: Element>(value: impl Fn(usize) -> T) {
+            let from: Vec<T> = (0..200).map(&value).collect();
             for (start, end) in [(0, 0), (0, 200), (1, 200), (3, 19), (5, 6), (17, 199)] {
                 let mut to = [value(999); 200];
                 for skew in 0..3 {
@@ -106,6 +107,8 @@ mod tests {
         }
         check(|i| i as f32);
         check(|i| i as f64);
+        #[cfg(feature = "half")]
+        check(|i| crate::numeric::bf16::from_f32(i as f32));
     }
 
     #[test]

@@ -42,6 +42,13 @@ fn round([c0, c1, c2, c3]: [u32; 4], [k0, k1]: [u32; 2], i: u32) -> [u32; 4] {
     ]
 }
 
+/// FNV-1a: the same key for the same name in every program.
+pub(crate) fn name_key(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 /// A number in `[0, 1)` from 32 random bits.
 #[inline(always)]
 pub fn uniform(bits: u32) -> f64 {

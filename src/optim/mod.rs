@@ -11,6 +11,7 @@ mod method;
 mod optimizer;
 mod vectorwise;
 
+pub use crate::tree::{Layout, Segment};
 pub(crate) use blockwise::norm_squared;
 pub use blockwise::{
     AnyBlock, AnyMatrix, BlockState, BlockStep, BlockUnit, Blocked, BlockedPrepared, BlockedState,
@@ -31,7 +32,6 @@ pub use method::{
 };
 pub use optimizer::{NonFinite, Optimizer};
 pub use vectorwise::{
-    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, Layout, ReadVector, Scope,
-    Segment, SharedVectors, VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored,
-    VectoredState,
+    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, ReadVector, Scope, SharedVectors,
+    VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored, VectoredState,
 };

@@ -1,11 +1,11 @@
-//! What every optimizer can do.
+//! The interface of every optimizer.
 
 use crate::error::Result;
 use crate::numeric::Element;
 use crate::params::{Gradients, Parameters};
 use crate::state::{StateBytes, StateDict};
 
-/// What every optimizer can do; object safe, so that `Box<dyn Optimizer<f32>>` works.
+/// The interface of every optimizer. It is object safe: `Box<dyn Optimizer<f32>>` works.
 ///
 /// # Examples
 /// ```
@@ -26,9 +26,20 @@ pub trait Optimizer<T: Element>: Send {
     /// Updates the parameters that have a gradient.
     ///
     /// # Errors
-    /// Whatever is wrong is found before anything changes: names and shapes that do not fit, a
-    /// non-finite gradient (see [`NonFinite`]), a parameter group that selects nothing.
+    /// All errors are found before anything changes: names and shapes that do not fit, a non-finite
+    /// gradient (see [`NonFinite`]), a parameter group that selects no parameter.
     fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()>;
+
+    /// Checks a step without taking it. Returns `false` if [`Optimizer::step`] with the same arguments would
+    /// skip the step because of a non-finite gradient ([`NonFinite::Skip`]).
+    ///
+    /// # Errors
+    /// Those of [`Optimizer::step`].
+    fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool>;
 
     /// Name of the method, as in error messages and state dicts.
     fn name(&self) -> &'static str;
@@ -47,6 +58,19 @@ pub trait Optimizer<T: Element>: Send {
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()>;
 
+    /// The group that a parameter of this name and shape belongs to; `None` if it is frozen. What is around
+    /// other optimizers hands it on.
+    fn group_of(&self, name: &str, shape: &[usize]) -> Option<usize> {
+        let _ = (name, shape);
+        Some(0)
+    }
+
+    /// Number of steps that were left out for a gradient that was not finite ([`NonFinite::Skip`]). What is
+    /// around other optimizers learns from it that a step was none.
+    fn skipped_steps(&self) -> u64 {
+        0
+    }
+
     /// Learning rate of a group; NaN if there is no such group.
     fn lr(&self, group: usize) -> f64 {
         self.option(group, "lr").unwrap_or(f64::NAN)
@@ -60,21 +84,47 @@ pub trait Optimizer<T: Element>: Send {
         self.set_option(group, "lr", lr)
     }
 
+    /// Shows the slot `slot` of every parameter that has it: `visitor(name, values)` gets all its numbers,
+    /// row-major, and what it changes is kept. Slots in few bits are decoded, and coded again if they were
+    /// changed. Slots are called as in state dicts: `exp_avg`, `momentum_buffer`; `master` and `kahan` are
+    /// what [`Rounding`](crate::state::Rounding) remembers of `bf16` and `f16` parameters. Slots of blocks of
+    /// a matrix, and slots with gaps, are not shown. What is around other optimizers hands it on.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::prelude::*;
+    /// use ndarray::array;
+    ///
+    /// let mut w = array![1.0f64, 1.0];
+    /// let mut opt = Sgd { lr: 0.5, momentum: 0.5, ..Sgd::default() }.build()?;
+    /// opt.step(&mut w, &array![1.0, -1.0])?;
+    /// opt.visit_slot("momentum_buffer", &mut |name, momentum| {
+    ///     assert_eq!((name, &*momentum), ("param", &[1.0, -1.0][..]));
+    ///     momentum.fill(0.0); // begin anew
+    /// });
+    /// opt.step(&mut w, &array![0.0, 0.0])?;
+    /// assert_eq!(w, array![0.5, 1.5]);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
+        let _ = (slot, visitor);
+    }
+
     /// Bytes held per state slot.
     fn state_bytes(&self) -> StateBytes;
 
-    /// A copy of everything needed to go on bit for bit.
+    /// A copy of everything that is needed to continue bit for bit.
     fn state_dict(&self) -> StateDict;
 
-    /// Goes on from a saved state.
+    /// Continues from a saved state.
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key that does not fit; the optimizer
     /// stays as it was.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()>;
 
-    /// Moves the parameters to the point where training goes on. Only methods that keep two points
-    /// (Schedule-Free) do anything.
+    /// Moves the parameters to the point at which training continues. Only methods that train at one point
+    /// and evaluate at another (Schedule-Free) do anything.
     ///
     /// # Errors
     /// Names and shapes that do not fit the optimizer's state.
@@ -83,8 +133,8 @@ pub trait Optimizer<T: Element>: Send {
         Ok(())
     }
 
-    /// Moves the parameters to the point where the model is to be evaluated or saved for use. Only
-    /// methods that keep two points (Schedule-Free) do anything.
+    /// Moves the parameters to the point at which the model is evaluated, or saved for use. Only methods
+    /// that train at one point and evaluate at another (Schedule-Free) do anything.
     ///
     /// # Errors
     /// Names and shapes that do not fit the optimizer's state.
@@ -98,6 +148,13 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
         (**self).step(params, grads)
     }
+    fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool> {
+        (**self).check_step(params, grads)
+    }
     fn name(&self) -> &'static str {
         (**self).name()
     }
@@ -109,6 +166,15 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     }
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
         (**self).set_option(group, name, value)
+    }
+    fn group_of(&self, name: &str, shape: &[usize]) -> Option<usize> {
+        (**self).group_of(name, shape)
+    }
+    fn skipped_steps(&self) -> u64 {
+        (**self).skipped_steps()
+    }
+    fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
+        (**self).visit_slot(slot, visitor);
     }
     fn state_bytes(&self) -> StateBytes {
         (**self).state_bytes()
@@ -136,7 +202,6 @@ pub enum NonFinite {
     Error,
     /// Leaves parameters, state and step counts as they are, and returns `Ok`.
     Skip,
-    /// Does not look: a NaN goes into parameters and state, as in PyTorch. Saves one read of the
-    /// gradients.
+    /// Does not check: a NaN enters parameters and state, as in PyTorch. Saves one pass over the gradients.
     Propagate,
 }

@@ -1,6 +1,7 @@
 //! Gradients in their forms: dense, a few rows, generated.
 
 use crate::error::{Error, Result};
+use crate::numeric::Real;
 use ndarray::{Array2, ArrayViewD};
 
 /// A gradient that is never held in memory: the update asks for it chunk by chunk.
@@ -159,9 +160,21 @@ impl<T> RowGradient<T> {
 #[derive(Debug)]
 pub(crate) enum GradientKind<'a, T> {
     Slice(&'a [T]),
-    Strided(Box<ArrayViewD<'a, T>>),
+    Strided(ArrayViewD<'a, T>),
     Rows(&'a RowGradient<T>),
     Generated(&'a dyn Generate<T>),
+}
+
+impl<'a, T> GradientKind<'a, T> {
+    /// The same elements, for a shorter time.
+    pub fn reborrow(&self) -> GradientKind<'_, T> {
+        match self {
+            Self::Slice(slice) => GradientKind::Slice(slice),
+            Self::Strided(view) => GradientKind::Strided(view.view()),
+            Self::Rows(rows) => GradientKind::Rows(rows),
+            Self::Generated(generator) => GradientKind::Generated(*generator),
+        }
+    }
 }
 
 /// One gradient: the update sees `clamp(scale · g, -bound, bound)`.
@@ -174,9 +187,31 @@ pub(crate) struct GradientLeaf<'a, T> {
     pub kind: GradientKind<'a, T>,
 }
 
-impl<'a, T> GradientLeaf<'a, T> {
-    /// `scale` times a slice.
-    pub fn scaled_slice(scale: f64, data: &'a [T]) -> Self {
-        Self { scale, bound: f64::INFINITY, finite: false, kind: GradientKind::Slice(data) }
+impl<T> GradientLeaf<'_, T> {
+    /// Whether the update sees the elements as they are.
+    pub fn is_plain(&self) -> bool {
+        self.scale == 1.0 && self.bound == f64::INFINITY
+    }
+
+    /// Turns elements of the leaf, in the arithmetic type, into what the update sees.
+    pub fn apply<R: Real>(&self, xs: &mut [R]) {
+        if self.scale != 1.0 {
+            let scale = R::of(self.scale);
+            xs.iter_mut().for_each(|x| *x *= scale);
+        }
+        if self.bound != f64::INFINITY {
+            let bound = R::of(self.bound);
+            // not `min` and `max`, which would swallow a NaN
+            let clamp = |x: R| {
+                if x > bound {
+                    bound
+                } else if x < -bound {
+                    -bound
+                } else {
+                    x
+                }
+            };
+            xs.iter_mut().for_each(|x| *x = clamp(*x));
+        }
     }
 }

@@ -12,8 +12,9 @@
 //! An absent gradient (`None`, or a field left out) is PyTorch's `grad is None`: the parameter is
 //! skipped, without weight decay and without a step count. A gradient of zeros is not the same.
 
-// Floor 2.
+// Floor 1.
 
+mod edits;
 mod gradient;
 mod impls;
 mod inputs;
@@ -30,6 +31,7 @@ pub use select::Select;
 pub use views::{Clamped, Scaled};
 pub use visitor::{GradVisitor, Gradients, ParamVisitor, Parameters};
 
+pub(crate) use edits::{Elements, LeafEdit};
 pub(crate) use gradient::{GradientKind, GradientLeaf};
 pub(crate) use manifest::{Manifest, recycle};
 pub(crate) use visitor::{GradBuffers, ParamBuffers, ParamLeaf};

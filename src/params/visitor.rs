@@ -1,10 +1,12 @@
 //! Trees of parameters and gradients, and the visitors that collect their leaves.
 
+use super::edits::{EditFrame, LeafEdit};
 use super::gradient::{Generate, GradientKind, GradientLeaf, RowGradient};
 use super::manifest::{Manifest, Path, recycle};
 use crate::error::{Error, Result};
 use ndarray::{ArrayView, ArrayViewMut, ArrayViewMutD, Dimension};
 use std::fmt::Display;
+use std::mem::{replace, take};
 
 /// A tree of named arrays that an optimizer may change.
 pub trait Parameters<T> {
@@ -24,7 +26,7 @@ pub(crate) enum ParamLeaf<'a, T> {
     /// Contiguous and row-major.
     Slice(&'a mut [T]),
     /// Transposed, Fortran-order or strided: the engine works on a row-major copy.
-    Strided(Box<ArrayViewMutD<'a, T>>),
+    Strided(ArrayViewMutD<'a, T>),
 }
 
 /// Buffers that one visit of parameters leaves to the next.
@@ -75,7 +77,7 @@ impl<'a, T> ParamVisitor<'a, T> {
             // a view in standard layout is a slice
             ParamLeaf::Slice(value.into_slice().unwrap_or_default())
         } else {
-            ParamLeaf::Strided(Box::new(value.into_dyn()))
+            ParamLeaf::Strided(value.into_dyn())
         });
     }
 
@@ -86,6 +88,20 @@ impl<'a, T> ParamVisitor<'a, T> {
         check_length(&mut self.problem, &self.path, data.len(), shape);
         self.manifest.push(self.path.leaf(), shape);
         self.leaves.push(ParamLeaf::Slice(data));
+    }
+
+    /// A slice that is called `name`.
+    pub(crate) fn named(&mut self, name: &str, data: &'a mut [T], shape: &[usize]) {
+        let parent = self.path.enter(name);
+        self.slice(data, shape);
+        self.path.leave(parent);
+    }
+
+    /// What `visit` hands over, called `name`.
+    pub(crate) fn with_child(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
+        let parent = self.path.enter(name);
+        visit(self);
+        self.path.leave(parent);
     }
 
     /// A subtree called `name`.
@@ -132,6 +148,8 @@ pub struct GradVisitor<'a, T> {
     scale: f64,
     bound: f64,
     finite: bool,
+    /// The views that are being visited, the innermost last.
+    frames: Vec<EditFrame<'a, T>>,
     problem: Option<Error>,
 }
 
@@ -152,6 +170,7 @@ impl<'a, T: 'static> GradVisitor<'a, T> {
             scale: 1.0,
             bound: f64::INFINITY,
             finite: false,
+            frames: Vec::new(),
             problem: None,
         }
     }
@@ -176,13 +195,13 @@ impl<'a, T: 'static> GradVisitor<'a, T> {
 impl<'a, T> GradVisitor<'a, T> {
     /// A dense gradient in any layout.
     pub fn leaf<D: Dimension>(&mut self, value: ArrayView<'a, T, D>) {
-        self.enter_leaf(value.shape());
+        let shape = value.raw_dim();
         let kind = if value.is_standard_layout() {
             GradientKind::Slice(value.to_slice().unwrap_or_default())
         } else {
-            GradientKind::Strided(Box::new(value.into_dyn()))
+            GradientKind::Strided(value.into_dyn())
         };
-        self.push(kind);
+        self.push(shape.slice(), kind);
     }
 
     /// A dense gradient of another library: a flat, row-major slice and its shape.
@@ -190,20 +209,51 @@ impl<'a, T> GradVisitor<'a, T> {
     /// A slice of the wrong length makes the step fail with [`Error::LengthMismatch`].
     pub fn slice(&mut self, data: &'a [T], shape: &[usize]) {
         check_length(&mut self.problem, &self.path, data.len(), shape);
-        self.enter_leaf(shape);
-        self.push(GradientKind::Slice(data));
+        self.push(shape, GradientKind::Slice(data));
     }
 
     /// Some rows of a gradient whose other rows are zero.
     pub fn rows(&mut self, gradient: &'a RowGradient<T>) {
-        self.enter_leaf(gradient.shape());
-        self.push(GradientKind::Rows(gradient));
+        self.push(gradient.shape(), GradientKind::Rows(gradient));
     }
 
     /// A gradient that is produced chunk by chunk inside the update.
     pub fn generated(&mut self, generator: &'a dyn Generate<T>) {
-        self.enter_leaf(generator.shape());
-        self.push(GradientKind::Generated(generator));
+        self.push(generator.shape(), GradientKind::Generated(generator));
+    }
+
+    /// A slice that is called `name`.
+    pub(crate) fn named(&mut self, name: &str, data: &'a [T], shape: &[usize]) {
+        let parent = self.path.enter(name);
+        self.slice(data, shape);
+        self.path.leave(parent);
+    }
+
+    /// What `visit` hands over, called `name`.
+    pub(crate) fn with_child(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
+        let parent = self.path.enter(name);
+        visit(self);
+        self.path.leave(parent);
+    }
+
+    /// A leaf that another visitor has collected, as it was there.
+    pub(crate) fn forward(&mut self, shape: &[usize], leaf: &'a GradientLeaf<'_, T>) {
+        let outer = (self.scale, self.bound, self.finite);
+        // clamp(s·x, b), and outside of it what is outside here
+        self.bound = outer.1.min(leaf.bound * self.scale.abs());
+        self.scale *= leaf.scale;
+        self.finite |= leaf.finite;
+        self.push(shape, leaf.kind.reborrow());
+        (self.scale, self.bound, self.finite) = outer;
+    }
+
+    /// [`GradVisitor::forward`] of a leaf of a curvature.
+    pub(crate) fn forward_curvature(&mut self, shape: &[usize], leaf: &'a GradientLeaf<'_, T>) {
+        let outer = replace(&mut self.in_curvature, true);
+        let frames = take(&mut self.frames);
+        self.forward(shape, leaf);
+        self.frames = frames;
+        self.in_curvature = outer;
     }
 
     /// A subtree called `name`.
@@ -238,35 +288,34 @@ impl<'a, T> GradVisitor<'a, T> {
         self.finite = outer;
     }
 
-    /// A leaf of another tree, which was collected before.
-    pub(crate) fn collected(&mut self, leaf: &'a GradientLeaf<'_, T>, shape: &[usize]) {
-        let kind = match &leaf.kind {
-            GradientKind::Slice(data) => GradientKind::Slice(data),
-            GradientKind::Strided(array) => GradientKind::Strided(Box::new(array.view())),
-            GradientKind::Rows(rows) => GradientKind::Rows(rows),
-            GradientKind::Generated(generator) => GradientKind::Generated(*generator),
-        };
-        let outer = (self.scale, self.bound);
-        self.bound = outer.1.min(leaf.bound * outer.0.abs());
-        self.scale *= leaf.scale;
-        self.enter_leaf(shape);
-        self.known_finite(leaf.finite, |visitor| visitor.push(kind));
-        (self.scale, self.bound) = outer;
+    /// A tree whose gradients are seen through `edits`, one for every leaf in the order of the visit.
+    /// Loss and curvature of the tree are seen as they are.
+    pub(crate) fn edited<G: Gradients<T> + ?Sized>(
+        &mut self,
+        edits: &'a [LeafEdit<'a, T>],
+        tree: &'a G,
+    ) {
+        let outer = self.swap_factors((1.0, f64::INFINITY, false));
+        self.frames.push(EditFrame::new(edits, outer));
+        tree.visit(self);
+        let outer = self.frames.pop().map_or(outer, |frame| frame.outside());
+        self.swap_factors(outer);
     }
 
     /// A second tree of leaves that belong to gradients of the same names: Hessian-vector products,
-    /// squared gradients. Factors and bounds outside act on gradients alone; within one curvature there
-    /// is no other.
+    /// squared gradients. Factors, bounds and views outside act on gradients alone; within one curvature
+    /// there is no other.
     pub fn curvature<G: Gradients<T> + ?Sized>(&mut self, tree: &'a G) {
         if self.in_curvature {
             return;
         }
-        let outer = (self.scale, self.bound, self.finite);
-        (self.scale, self.bound, self.finite) = (1.0, f64::INFINITY, false);
+        let outer = self.swap_factors((1.0, f64::INFINITY, false));
+        let frames = take(&mut self.frames);
         self.in_curvature = true;
         tree.visit(self);
         self.in_curvature = false;
-        (self.scale, self.bound, self.finite) = outer;
+        self.frames = frames;
+        self.swap_factors(outer);
     }
 
     /// The loss that these are gradients of.
@@ -274,21 +323,36 @@ impl<'a, T> GradVisitor<'a, T> {
         self.loss = Some(loss);
     }
 
-    fn enter_leaf(&mut self, shape: &[usize]) {
-        let manifest =
-            if self.in_curvature { &mut self.curvature_manifest } else { &mut self.manifest };
-        manifest.push(self.path.leaf(), shape);
+    /// Changes factor, bound and whether leaves are known to be finite; returns what they were.
+    fn swap_factors(&mut self, (scale, bound, finite): (f64, f64, bool)) -> (f64, f64, bool) {
+        (
+            replace(&mut self.scale, scale),
+            replace(&mut self.bound, bound),
+            replace(&mut self.finite, finite),
+        )
     }
 
-    fn push(&mut self, kind: GradientKind<'a, T>) {
-        let leaves = if self.in_curvature { &mut self.curvature } else { &mut self.leaves };
-        leaves.push(GradientLeaf {
-            scale: self.scale,
-            bound: self.bound,
-            // an outer factor above 1 could still overflow
-            finite: self.finite && self.scale.abs() <= 1.0,
-            kind,
-        });
+    fn push(&mut self, shape: &[usize], kind: GradientKind<'a, T>) {
+        // an outer factor above 1 could still overflow
+        let finite = self.finite && self.scale.abs() <= 1.0;
+        let mut leaf = GradientLeaf { scale: self.scale, bound: self.bound, finite, kind };
+        for frame in self.frames.iter_mut().rev() {
+            leaf = match frame.edit(self.path.leaf(), shape, leaf) {
+                Ok(Some(leaf)) => leaf,
+                Ok(None) => return,
+                Err(problem) => {
+                    self.problem.get_or_insert(problem);
+                    return;
+                }
+            };
+        }
+        let (manifest, leaves) = if self.in_curvature {
+            (&mut self.curvature_manifest, &mut self.curvature)
+        } else {
+            (&mut self.manifest, &mut self.leaves)
+        };
+        manifest.push(self.path.leaf(), shape);
+        leaves.push(leaf);
     }
 }
 

@@ -112,7 +112,7 @@ impl Rule for Descent {
     type Coefficients<R: Real> = DescentCoefficients<R>;
     type State<R: Real> = [R; 1];
     type GroupState = ();
-    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
+    const SLOTS: &'static [Slot] = &[Slot::signed("momentum")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> DescentCoefficients<R> {
         let gain = 1.0 - self.dampening;

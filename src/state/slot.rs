@@ -227,6 +227,28 @@ impl<R: Real> SlotBuffer<R> {
         });
     }
 
+    /// Calls `f` with all numbers of a slot of `numel` elements, and keeps what it changes. A slot with gaps is
+    /// not shown.
+    pub fn visit(&mut self, numel: usize, f: &mut dyn FnMut(&mut [R])) {
+        match self {
+            Self::Full(values) => f(values),
+            Self::Strided { .. } => {}
+            Self::Bf16(_) | Self::Coded { .. } | Self::Rank1(_) => {
+                let (isa, mut values) = (Isa::detect(), Vec::with_capacity(numel));
+                self.read(isa, numel, |_, part| values.extend_from_slice(part));
+                let before = values.clone();
+                f(&mut values);
+                // coding it again could change what nobody has touched
+                if values != before {
+                    self.rewrite(isa, numel, |start, part| {
+                        let changed = values.get(start..).unwrap_or_default();
+                        part.iter_mut().zip(changed).for_each(|(to, from)| *to = *from);
+                    });
+                }
+            }
+        }
+    }
+
     /// Writes the slot into a state dict.
     pub fn save(&self, name: &str, shape: &[usize], record: &mut Record<'_>) {
         let mut coded = |codec: String, codes: &[u8], scales: &[R]| {

@@ -57,7 +57,7 @@ pub use directions::{
 };
 pub use estimator::{
     ConservativeChoice, Estimate, Estimator, FiniteDifference, FitnessShaping, LossLog, Noise,
-    Philox, Purpose, Report, RngStream, VisitBuffers, ZerothOrder, work_split,
+    Philox, Purpose, Report, RngStream, ZerothOrder, work_split,
 };
 pub use quantized::{
     Codes, Fogzo, FogzoEstimator, Format, Fp8, Grid, Guided, GuidedDirections, IntTensor,

@@ -215,6 +215,13 @@ fn dicts_that_do_not_fit_change_nothing() {
     // one that knows no tensors does not overlook what is missing either
     let short = changed(&random.state_dict(), |d| drop(d.scalars.remove("tensors.1.name")));
     refused(&mut Spsa::default().build().unwrap(), "tensors.1.shape", &short);
+    // nor does it take tensors that no memory can hold
+    let long = changed(&random.state_dict(), |d| {
+        for key in ["tensors.0.shape", "tensors.1.shape"] {
+            d.scalars.insert(key.into(), Scalar::Text((1u64 << 59).to_string()));
+        }
+    });
+    refused(&mut Spsa::default().build().unwrap(), "tensors.1.shape", &long);
     let mut coordinate = Coordinate::default().build().unwrap();
     descend(&mut coordinate, &mut model(), 1);
     refuses_common_faults(&mut coordinate);

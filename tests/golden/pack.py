@@ -25,6 +25,11 @@ FAMILIES = {
         "prodigy": ["prodigy_"],
         "schedule_free": ["schedulefreeadamw_"],
         "classp": ["classp_"],
+        "cautious": ["cautiousadamw_"],
+        "nadam": ["nadam_", "groups_nadam_", "movinglr_nadam_"],
+        "novograd": ["novograd_"],
+        "sophia": ["sophiag_", "sophiah_"],
+        "polyak": ["sps_", "momo_", "momoadam_"],
         "muon": ["muon_0", "muonexact_"],
         "lowbit": ["adam_lowbit_"],
         "kernels": [
@@ -34,6 +39,11 @@ FAMILIES = {
             "kernel_bf16_stochastic_round",
             "kernel_kahan_bf16",
         ],
+        "gradients": ["kernel_gradient_transforms", "kernel_gu_projection", "kernel_gradfix_mask"],
+    },
+    "curvature": {
+        "adahessian": ["adahessian_"],
+        "sophia": ["sophia_g_"],
     },
     "second_order": {
         "muon": ["muon_"],

@@ -2,8 +2,8 @@
 
 use super::compare::{equal, identical};
 use super::{
-    Outcome, compressors, curvature, discrete, fail, grids, json, matrix_codecs, second_order,
-    skip, windows, zeroth_kernels,
+    Outcome, compressors, curvature, discrete, fail, gradients, grids, json, matrix_codecs,
+    second_order, skip, windows, zeroth_kernels,
 };
 use eigenstep::kernel::Isa;
 use eigenstep::quant::{
@@ -52,6 +52,9 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "discrete_gradients" => discrete::gradients,
         "discrete_expectations" => discrete::expectations,
         "genetic_step" => discrete::genetic,
+        "gradient_transforms" => gradients::transforms,
+        "gu_projection" => gradients::projection,
+        "gradfix_mask" => gradients::masks,
         #[cfg(feature = "half")]
         "bf16_stochastic_round" => super::rounding::stochastic,
         #[cfg(feature = "half")]

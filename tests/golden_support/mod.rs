@@ -8,6 +8,7 @@ pub mod discrete;
 pub mod dispatch;
 pub mod distributed;
 pub mod exchange;
+pub mod gradients;
 pub mod grids;
 pub mod json;
 pub mod kernels;

@@ -78,7 +78,7 @@ pub fn mfac(case: &Value) -> Outcome {
         "count" => Normalization::Count,
         _ => Normalization::Window,
     };
-    let (damping, window) = (options.number("damping")?, options.count("window")?);
+    let (damping, window) = (options.number("damp")?, options.count("window")?);
     options.finish()?;
     let tolerance = if damping <= 1e-6 { SMALL_DAMPING } else { TOLERANCE };
     let method = MFac { base, window, damping, normalization, l2, compression, ..MFac::default() };
@@ -274,7 +274,7 @@ pub fn mfac_product(case: &Value) -> Outcome {
     let (input, config) = (json::field(case, "input")?, json::field(case, "config")?);
     let expect = json::field(case, "expect")?;
     let (capacity, dim) = (json::count(config, "window")?, json::count(config, "dim")?);
-    let damping = json::number(json::field(config, "damping")?)?;
+    let damping = json::number(json::field(config, "damp")?)?;
     let window = window(&rows(input, "grads_in_order_of_insertion")?, capacity, dim);
     let v = json::numbers(json::field(input, "v")?)?;
     let gram: Vec<f64> =

@@ -61,8 +61,8 @@ fn canonical(mut dict: StateDict) -> StateDict {
 
 /// The key in version 2 of a key in version 1.
 fn renamed(optimizer: &str, key: &str) -> String {
-    let option = key.starts_with("groups.");
-    let key = match key.strip_prefix("state.").filter(|_| !option) {
+    let of_direction = !["Shampoo", "SteepestDescent", "Soap"].contains(&optimizer);
+    let key = match key.strip_prefix("state.").filter(|_| of_direction) {
         // the momentum of these was called by the name of the option
         Some(slot) if slot.ends_with(".momentum") || slot.contains(".momentum.") => {
             key.replace(".momentum", ".momentum_buffer")

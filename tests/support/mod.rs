@@ -49,6 +49,9 @@ impl Optimizer<f32> for Mock {
         self.steps += 1;
         Ok(())
     }
+    fn check_step(&mut self, _: &mut dyn Parameters<f32>, _: &dyn Gradients<f32>) -> Result<bool> {
+        Ok(true)
+    }
     fn name(&self) -> &'static str {
         "Mock"
     }

@@ -1,5 +1,5 @@
 use crate::numeric::Real;
-use crate::optim::{Apply, DecaySchedule, Mode, Rule, Slot};
+use crate::optim::{Apply, DecaySchedule, Mode, Rule, Slot, WeightDecay};
 use crate::state::SlotInit;
 
 /// Descent with averaging instead of momentum and schedule: generalised primal averaging, and
@@ -194,6 +194,11 @@ impl Rule for PrimalAveraging {
     ) -> (R, [R; 1]) {
         let z = z * c.shrink;
         (y + c.c * (z - y) - c.step * g, [z - a.lr * g])
+    }
+
+    /// The decay is part of the equations.
+    fn decay(&self) -> WeightDecay {
+        WeightDecay::None
     }
 
     fn step_size(&self, _: u64, _: &PrimalAveragingGroupState) -> f64 {

@@ -1,5 +1,5 @@
 use crate::numeric::Real;
-use crate::optim::{Apply, Mode, Rule, Slot};
+use crate::optim::{Apply, Mode, Rule, Slot, WeightDecay};
 use crate::state::SlotInit;
 
 /// Schedule-Free AdamW: averaging instead of a learning-rate schedule.
@@ -195,6 +195,11 @@ impl Rule for ScheduleFreeAdamW {
         let (u, [v, z]) = Self::direction(c, y, g, s);
         let y = y + c.c * (z - y) + c.pull * u;
         (y, [v, z - a.lr * u])
+    }
+
+    /// The decay is part of the equations.
+    fn decay(&self) -> WeightDecay {
+        WeightDecay::None
     }
 
     fn step_size(&self, _: u64, scalars: &ScheduleFreeGroupState) -> f64 {

@@ -1,7 +1,7 @@
 use crate::first_order::moments::lerp;
 use crate::kernel::Sums;
 use crate::numeric::Real;
-use crate::optim::{Rule, Slot, TensorSums};
+use crate::optim::{Rule, Slot, TensorSums, WeightDecay};
 use std::ops::Range;
 
 /// LAMB: Adam's direction, scaled per tensor to the norm of the weights.
@@ -161,6 +161,11 @@ impl Rule for Lamb {
     fn direction<R: Real>(c: &LambCoefficients<R>, p: R, g: R, s: [R; 2]) -> (R, [R; 2]) {
         let (r, s) = c.step(p, g, s);
         (c.ratio * r, s)
+    }
+
+    /// The decay is part of the equations.
+    fn decay(&self) -> WeightDecay {
+        WeightDecay::None
     }
 
     fn step_size(&self, _: u64, _: &LambGroupState) -> f64 {

@@ -346,6 +346,12 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         }
     }
 
+    fn contribute(&self, pass: usize, state: &Self::State, sums: &mut Sums) {
+        if let Some(pass) = pass.checked_sub(RULE) {
+            self.rule_of(&state.cut).contribute(pass, &state.element, sums);
+        }
+    }
+
     fn passes(&self) -> Range<usize> {
         let last = |passes: Range<usize>| passes.end;
         EMA..RULE + last(self.rule.get().passes()).max(last(self.fallback.get().passes()))
@@ -356,6 +362,19 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
             self.rule.get_mut().combine(pass, total);
             self.share_group_state();
         }
+    }
+
+    fn visit_slot(
+        state: &mut Self::State,
+        slot: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    ) {
+        let filter = state.cut.as_mut().and_then(|cut| cut.filter.as_mut());
+        if let Some((_, buffer)) = filter.filter(|(name, _)| *name == slot) {
+            buffer.visit(shape.iter().product(), visitor);
+        }
+        state.element.visit_slot(slot, shape, visitor);
     }
 
     fn collects_scales(state: &Self::State) -> bool {

@@ -1,4 +1,4 @@
-//! How a matrix method is written: the mathematics of one block, nothing else.
+//! The trait for methods that see matrices: the mathematics of one block.
 
 use super::partition::Partition;
 use crate::error::Result;
@@ -10,38 +10,38 @@ use crate::state::{Lookup, Record, StateBytes, Storage};
 use ndarray::{ArrayViewD, ArrayViewMutD};
 use std::fmt::Debug;
 
-/// An average of the gradients that is preconditioned in their place.
+/// An exponential moving average of the gradients, which is preconditioned instead of the gradient.
 ///
 /// ```text
 /// ḡ = (β₃·m + (1 − β₃)·g)/(1 − β₃·β₁ᵗ⁻¹)       without correction: the numerator
 /// m ← β₁·m + (1 − β₁)·g
 /// ```
-/// With `β₃ = β₁` it is the plain moving average, with `β₃ = β₁²` Nesterov's look ahead.
+/// With `β₃ = β₁` it is the plain moving average, with `β₃ = β₁²` that of Nesterov momentum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GradEma {
     /// Name of the slot, as in state dicts.
     pub slot: &'static str,
     /// Decay rate `β₁` of the average.
     pub beta: f64,
-    /// Weight `β₃` of the old average in what is preconditioned.
+    /// Weight `β₃` of the old average in the result.
     pub weight: f64,
-    /// Whether the start at zero is corrected for.
+    /// Whether the bias of the start at zero is corrected.
     pub bias_correction: bool,
 }
 
-/// What is remembered of one block.
+/// The state of one block.
 pub trait BlockState: Clone + Debug + Send + 'static {
     /// Adds the bytes held, slot by slot.
     fn count(&self, bytes: &mut StateBytes);
     /// Writes the state under the record's keys.
     fn save(&self, record: &mut Record<'_>);
-    /// How often in a row a decomposition has failed, and the latest reason.
+    /// Number of consecutive failed decompositions, and the reason of the last one.
     fn failures(&self) -> Option<(u64, &'static str)> {
         None
     }
 }
 
-/// One block's part of one step.
+/// One block in one step.
 #[derive(Clone, Debug)]
 pub struct BlockStep<'a, R> {
     /// Step number of the tensor, from 1.
@@ -54,24 +54,24 @@ pub struct BlockStep<'a, R> {
     pub param: Option<ArrayViewD<'a, R>>,
 }
 
-/// A method that sees a tensor as blocks: matrices, or of any number of dimensions.
+/// A method that sees a tensor as blocks: matrices, or arrays of any number of dimensions.
 ///
-/// One step of a tensor that [`MatrixMethod::partition`] cuts is, in this order:
+/// A step of a tensor that [`MatrixMethod::partition`] cuts into blocks computes, in this order:
 /// ```text
 /// G ← g + λp                         λ: MatrixMethod::l2
-/// Ḡ ← filter(G)                      if there is a filter; else G
+/// Ḡ ← ema(G)                         if MatrixMethod::grad_ema; else G
 /// D, n² ← precondition(G, Ḡ)         block by block
 /// D ← D·√(Σn²)/(‖D‖ + 1e-12)         if MatrixMethod::grafts; norms over the whole tensor
-/// p, s ← rule(p, D, s)               element by element; decay, lr and rounding are the rule's
+/// p, s ← rule(p, D, s)               element by element, with the rule's lr, decay and rounding
 /// ```
-/// Other tensors get `p, s ← fallback(p, g, s)`. The engine copies blocks in and out, so that a method
-/// sees row-major arrays and neither threads nor layouts.
+/// All other tensors are updated by `p, s ← fallback(p, g, s)`. The engine copies blocks in and out: a
+/// method sees row-major arrays, no threads and no memory layouts.
 pub trait MatrixMethod: Hyperparameters {
-    /// What is done with the direction.
+    /// The rule that makes a step of the direction.
     type Rule: Rule;
-    /// What is done with the gradient of tensors that are not cut into blocks.
+    /// The rule of tensors that are not cut into blocks.
     type Fallback: Rule<GroupState = <Self::Rule as Rule>::GroupState>;
-    /// What is remembered of one block.
+    /// The state of one block.
     type Block<R: Real>: BlockState;
 
     /// The rule of tensors that are cut into blocks.
@@ -80,7 +80,7 @@ pub trait MatrixMethod: Hyperparameters {
     /// The rule of all other tensors.
     fn fallback(&self) -> Self::Fallback;
 
-    /// How a tensor of this shape is cut; `None`: it gets the plain rule. Blocks are not empty.
+    /// How a tensor of this shape is cut into blocks, none of them empty; `None`: the fallback updates it.
     fn partition(&self, shape: &[usize]) -> Option<Partition>;
 
     /// Slots of a block's state, which [`Storage`] may give a precision by name.
@@ -88,12 +88,12 @@ pub trait MatrixMethod: Hyperparameters {
         &[]
     }
 
-    /// Average of gradients to precondition in place of the gradient.
+    /// The average of gradients that is preconditioned instead of the gradient.
     fn grad_ema(&self) -> Option<GradEma> {
         None
     }
 
-    /// Whether [`MatrixMethod::precondition`] looks at the parameter: then the engine copies it, too.
+    /// Whether [`MatrixMethod::precondition`] reads the parameter; then the engine copies its blocks, too.
     fn reads_param(&self) -> bool {
         false
     }
@@ -132,15 +132,15 @@ pub trait MatrixMethod: Hyperparameters {
         lookup: &Lookup<'_>,
     ) -> Result<Self::Block<R>>;
 
-    /// Makes room for slots that an option switched on after the first step.
+    /// Adds the slots that an option switched on after the first step.
     fn extend<R: Real>(&self, block: &mut Self::Block<R>, shape: &[usize], storage: &Storage) {
         let _ = (block, shape, storage);
     }
 
-    /// Absorbs the gradient, and turns `direction`, which holds the filtered gradient, into the
-    /// preconditioned direction. Returns the square of the length that it should have, which counts
-    /// if [`MatrixMethod::grafts`]. Cannot fail: a decomposition that does not converge leaves the
-    /// last good root in place and is counted.
+    /// Updates the statistics with the gradient, and replaces `direction`, which holds the averaged
+    /// gradient, by the preconditioned direction. Returns the square of the length that the direction
+    /// should have, which is used if [`MatrixMethod::grafts`]. Cannot fail: if a decomposition does not
+    /// converge, the last good root stays in use, and the failure is counted.
     fn precondition<R: Real>(
         &self,
         step: &BlockStep<'_, R>,
@@ -148,15 +148,15 @@ pub trait MatrixMethod: Hyperparameters {
         direction: ArrayViewMutD<'_, R>,
     ) -> f64;
 
-    /// Operations of [`MatrixMethod::precondition`] at step `t`, roughly: blocks that cost most begin
-    /// first.
+    /// Approximate number of operations of [`MatrixMethod::precondition`] at step `t`. Threads begin with
+    /// the most expensive blocks.
     fn cost(&self, t: u64, shape: &[usize]) -> f64 {
         let _ = t;
         let (numel, dims) = (shape.iter().product::<usize>(), shape.iter().sum::<usize>());
         2.0 * numel as f64 * dims as f64
     }
 
-    /// Failures in a row of one block that are still borne.
+    /// Number of consecutive failures of one block that are tolerated.
     fn tolerated_failures(&self) -> u64 {
         3
     }

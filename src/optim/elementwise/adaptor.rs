@@ -150,8 +150,12 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         step: &TensorStep<'_>,
         state: &mut ElementState<T>,
     ) {
+        self.get().absorb(pass, measured, step, &mut state.numbers);
+    }
+
+    fn contribute(&self, pass: usize, state: &ElementState<T>, sums: &mut Sums) {
         if self.get().passes().contains(&pass) {
-            self.get().absorb(pass, measured, step, &mut state.numbers);
+            self.get().contribute(pass, &state.numbers, sums);
         }
     }
 
@@ -161,6 +165,15 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
 
     fn combine(&mut self, pass: usize, total: &Sums) {
         self.get_mut().combine(pass, total);
+    }
+
+    fn visit_slot(
+        state: &mut ElementState<T>,
+        slot: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    ) {
+        state.visit_slot(slot, shape, visitor);
     }
 
     fn collects_scales(state: &ElementState<T>) -> bool {

@@ -1,4 +1,4 @@
-//! Weight decay under a moving learning rate.
+//! Weight decay and learning rate schedules.
 
 /// How weight decay follows the learning rate `γ`; its share of a parameter per step is `γ·α`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,7 +29,7 @@ impl DecaySchedule {
         }
     }
 
-    /// A highest learning rate that is none.
+    /// The highest learning rate, if it is not a positive number.
     pub(crate) fn wrong(self) -> Option<f64> {
         match self {
             Self::WithLr => None,

@@ -68,7 +68,7 @@ impl<U: Rule<GroupState = ()>> Elementwise<U> {
         ElementState::load(&self.in_group(), shape, storage, lookup)
     }
 
-    /// Makes room for slots that an option switched on after the first step.
+    /// Adds the slots that an option switched on after the first step.
     pub fn extend<R: Real>(&self, state: &mut ElementState<R>, shape: &[usize], storage: &Storage) {
         state.extend(&self.in_group(), shape, &[], storage);
     }

@@ -1,4 +1,4 @@
-//! How an element-wise rule is written: the mathematics of one element, nothing else.
+//! The trait for element-wise rules: the mathematics of one element.
 
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
@@ -35,7 +35,7 @@ impl Slot {
         Self { name, kind: SlotKind::Input(input) }
     }
 
-    /// A point in parameter space: in full precision unless its slot is asked for by name.
+    /// A point in parameter space. It stays in full precision unless a precision is set for it by name.
     pub const fn iterate(name: &'static str) -> Self {
         Self { name, kind: SlotKind::Iterate }
     }
@@ -44,7 +44,7 @@ impl Slot {
 /// How weight decay `λ` acts, for the learning rate `γ` of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum WeightDecay {
-    /// Not at all, or inside the rule.
+    /// None, or inside the rule.
     None,
     /// `g ← g + λp`, before the rule sees the gradient: L2 regularisation.
     Coupled(f64),
@@ -89,7 +89,7 @@ pub struct Apply<R> {
 }
 
 impl<R: Real> Apply<R> {
-    /// Multiplies the step size alone: decay keeps the learning rate that was asked for.
+    /// Multiplies the step size, but not the learning rate in the decay.
     pub(in crate::optim) fn scale_lr(&mut self, factor: f64) {
         if factor != 1.0 {
             self.lr *= R::of(factor);
@@ -99,12 +99,13 @@ impl<R: Real> Apply<R> {
 
 /// An element-wise update rule.
 ///
-/// A rule knows no arrays, threads, bits, groups or files; the engine supplies them. It needs a
-/// table of options ([`hyperparameters!`](crate::hyperparameters)), its slots, the scalars of a step
-/// ([`Rule::coefficients`]) and the direction of one element ([`Rule::direction`]). Everything else
-/// has a default that most rules keep.
+/// A rule knows nothing of arrays, threads, precisions, groups or files: they are the engine's. A rule has
+/// a table of options ([`hyperparameters!`](crate::hyperparameters)), its slots, the coefficients of a step
+/// ([`Rule::coefficients`]) and the direction of one element ([`Rule::direction`]). Everything else has a
+/// default that suits most rules: the options `lr`, `weight_decay`, `decoupled_weight_decay` and
+/// `maximize`, where a rule has them, mean what they say.
 ///
-/// The step of one element is, in this order:
+/// A step of one element computes, in this order:
 /// ```text
 /// g ← −g                         if maximize
 /// g ← g + λp                     if decay is coupled
@@ -114,7 +115,7 @@ impl<R: Real> Apply<R> {
 ///
 /// To stay vectorised and reproducible: mark `direction` `#[inline(always)]`; use `+ − × ÷`, `sqrt`
 /// and comparisons; put powers and exponentials into `coefficients`; select with `if a > b`, and let
-/// coefficients carry what configuration flags decide.
+/// decide by coefficients what depends on options.
 ///
 /// # Examples
 /// Descent by the sign of the gradient, written outside the crate; `docs/extending.md` builds Lion.
@@ -135,9 +136,6 @@ impl<R: Real> Apply<R> {
 ///     fn direction<R: Real>(_: &(), _p: R, g: R, s: [R; 0]) -> (R, [R; 0]) {
 ///         (if g == R::zero() { g } else { g.signum() }, s)
 ///     }
-///     fn step_size(&self, _: u64, _: &()) -> f64 {
-///         self.lr
-///     }
 /// }
 ///
 /// let mut w = ndarray::array![1.0f32, 1.0, 1.0];
@@ -146,13 +144,13 @@ impl<R: Real> Apply<R> {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub trait Rule: Hyperparameters {
-    /// The scalars of a step, rounded once to the arithmetic type.
+    /// The coefficients of a step, rounded once to the arithmetic type.
     type Coefficients<R: Real>: Copy + Send + Sync + Debug + 'static;
     /// The state of one element: `[R; N]`, in the order of [`Rule::SLOTS`].
     type State<R: Real>: Slots<R>;
     /// Numbers that a whole group remembers from step to step; `()` for most.
     type GroupState: GroupState;
-    /// The state slots. Those that a configuration may switch off come last.
+    /// The state slots. Slots that an option can switch off come last.
     const SLOTS: &'static [Slot];
     /// Numbers that are remembered per tensor, with their first values: NAdam's product, NovoGrad's norm.
     const TENSOR_SLOTS: &'static [(&'static str, f64)] = &[];
@@ -166,8 +164,8 @@ pub trait Rule: Hyperparameters {
 
     /// The direction `u` of one element, and its new state.
     ///
-    /// Whole vectors are computed: where a tensor ends within one, also for elements that do not
-    /// exist, all zeros, whose results nobody sees.
+    /// Loops work on whole vectors. The last vector of a tensor is filled up with elements that are zero
+    /// everywhere, whose results are not used.
     fn direction<R: Real>(
         c: &Self::Coefficients<R>,
         p: R,
@@ -175,11 +173,14 @@ pub trait Rule: Hyperparameters {
         s: Self::State<R>,
     ) -> (R, Self::State<R>);
 
-    /// The step size `γ` of the step with number `t`.
-    fn step_size(&self, t: u64, group: &Self::GroupState) -> f64;
+    /// The step size `γ` of the step with number `t`: the option `lr`, or 1 for a rule without it.
+    fn step_size(&self, t: u64, group: &Self::GroupState) -> f64 {
+        let _ = (t, group);
+        self.option("lr").unwrap_or(1.0)
+    }
 
     /// The new parameter and state of one element, coupled decay already added to `g`. Override it
-    /// only when `p − γ·u` is not the shape of the method.
+    /// only if the method is not of the form `p − γ·u`.
     #[inline(always)]
     fn update<R: Real>(
         c: &Self::Coefficients<R>,
@@ -193,19 +194,26 @@ pub trait Rule: Hyperparameters {
     }
 
     /// Whether [`Rule::update`] is overridden, so that the step is not the direction times the learning
-    /// rate. Such a rule cannot stand where only its direction is used.
+    /// rate. Methods that use only the direction of an inner rule refuse it.
     fn has_own_update(&self) -> bool {
         false
     }
 
-    /// How weight decay acts.
+    /// How weight decay acts: by the option `weight_decay`, decoupled unless the option
+    /// `decoupled_weight_decay` is false. A rule that applies its decay itself returns
+    /// [`WeightDecay::None`].
     fn decay(&self) -> WeightDecay {
-        WeightDecay::None
+        match (self.option("weight_decay"), self.option("decoupled_weight_decay")) {
+            (None, _) => WeightDecay::None,
+            (Some(decay), Some(0.0)) => WeightDecay::Coupled(decay),
+            (Some(decay), _) => WeightDecay::Decoupled(decay),
+        }
     }
 
-    /// Whether to ascend: the gradient's sign is turned before anything else.
+    /// Whether to ascend: the sign of the gradient is changed before everything else. The option
+    /// `maximize`.
     fn maximize(&self) -> bool {
-        false
+        self.option("maximize").is_some_and(|maximize| maximize != 0.0)
     }
 
     /// Whether this configuration needs slot number `slot`; one that is off costs no memory.
@@ -226,7 +234,7 @@ pub trait Rule: Hyperparameters {
         1
     }
 
-    /// Runs once per step and group, before anything else: advances the group's scalars. `loss` is
+    /// Runs once per step and group, before everything else: advances the state of the group. `loss` is
     /// that of [`with_loss`](crate::gradient::with_loss), or of the closure.
     fn begin(&self, loss: Option<f64>, scalars: &mut Self::GroupState) {
         let _ = (loss, scalars);
@@ -238,7 +246,7 @@ pub trait Rule: Hyperparameters {
         let _ = (step, numbers);
     }
 
-    /// Takes the sums of pass number `pass` over a tensor into its numbers; runs once.
+    /// Updates the numbers of a tensor with the sums of pass number `pass`; runs once per step.
     fn absorb(
         &self,
         pass: usize,
@@ -247,6 +255,12 @@ pub trait Rule: Hyperparameters {
         numbers: &mut [f64],
     ) {
         let _ = (pass, measured, step, numbers);
+    }
+
+    /// Adds what a tensor's numbers contribute to the sums of pass number `pass` over all tensors, after
+    /// [`Rule::absorb`] and before [`Rule::combine`].
+    fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut Sums) {
+        let _ = (pass, numbers, sums);
     }
 
     /// Completes the coefficients with what belongs to one tensor: its numbers, its shape, whether a
@@ -308,7 +322,7 @@ pub trait Rule: Hyperparameters {
         let _ = (pass, total, scalars);
     }
 
-    /// Folds the sums that pass number `pass` took over a tensor into that tensor's coefficients.
+    /// Completes the coefficients of a tensor with the sums of pass number `pass`.
     fn refine<R: Real>(&self, pass: usize, measured: &TensorSums, c: &mut Self::Coefficients<R>) {
         let _ = (pass, measured, c);
     }

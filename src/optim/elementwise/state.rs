@@ -116,7 +116,7 @@ impl<T: Element> ElementState<T> {
         state
     }
 
-    /// Makes room for slots that an option switched on after the first step.
+    /// Adds the slots that an option switched on after the first step.
     pub(in crate::optim) fn extend(
         &mut self,
         rule: &dyn ErasedRule<T::Compute>,
@@ -161,6 +161,28 @@ impl<T: Element> ElementState<T> {
         };
         let numbers = names.iter().map(number).collect::<Result<_>>()?;
         Ok(Self { layout, slots, rounding, numbers, names })
+    }
+
+    /// Shows all numbers of the slot `name`, if there is such a slot, and keeps what `visitor` changes.
+    pub(in crate::optim) fn visit_slot(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    ) {
+        let slots = self.layout.iter().zip(&mut self.slots);
+        for buffer in slots.filter(|(slot, _)| slot.name == name).filter_map(|(_, b)| b.as_mut()) {
+            buffer.visit(shape.iter().product(), visitor);
+        }
+        match &mut self.rounding {
+            RoundingBuffer::Master(master) if name == "master" => visitor(master),
+            RoundingBuffer::Kahan(kahan) if name == "kahan" => {
+                let mut wide: Vec<_> = kahan.iter().map(|x| x.load()).collect();
+                visitor(&mut wide);
+                kahan.iter_mut().zip(wide).for_each(|(to, from)| *to = T::store(from));
+            }
+            _ => {}
+        }
     }
 
     /// Whether any slot asks for a look at the new state before it is written.

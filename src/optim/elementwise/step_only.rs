@@ -19,7 +19,6 @@ impl<U: Rule<GroupState = ()>> Hyperparameters for StepOnly<U> {
 
     fn validate_together(&self) -> Result<()> {
         if self.0.maximize() {
-            // whoever made the direction has turned its sign already
             let expected = "false: the direction is the inner rule's, which ascends or not";
             return Err(Self::invalid("maximize", expected, "true"));
         }
@@ -46,6 +45,11 @@ impl<U: Rule<GroupState = ()>> Rule for StepOnly<U> {
 
     fn decay(&self) -> WeightDecay {
         self.0.decay()
+    }
+
+    fn maximize(&self) -> bool {
+        // whoever made the direction has turned its sign already
+        false
     }
 
     fn check_group(&self, first: &Self) -> Result<()> {

@@ -111,6 +111,13 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.tracked.iter().find(|tracked| tracked.name == name).map(|tracked| tracked.t)
     }
 
+    /// Shows a slot of every parameter that has it.
+    pub fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
+        for Tracked { name, shape, state, .. } in &mut self.tracked {
+            M::visit_slot(state, slot, shape, &mut |values| visitor(name, values));
+        }
+    }
+
     /// Value of an option.
     pub fn option(&self, group: usize, name: &str) -> Option<f64> {
         let mut found = None;

@@ -1,6 +1,7 @@
 //! The engine: one step of any method over a tree of parameters.
 
 mod buffers;
+mod check;
 mod checkpoint;
 mod closure;
 mod core;

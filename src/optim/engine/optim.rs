@@ -1,6 +1,7 @@
 //! The one optimizer type: a method with parameter groups, state, and all that users set.
 
 use super::core::Engine;
+use super::group::group_of;
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
@@ -167,6 +168,14 @@ impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
         self.engine.step(params, grads)
     }
 
+    fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool> {
+        self.engine.check_step(params, grads)
+    }
+
     fn name(&self) -> &'static str {
         M::Config::NAME
     }
@@ -181,6 +190,18 @@ impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
 
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
         self.engine.set_option(group, name, value)
+    }
+
+    fn group_of(&self, name: &str, shape: &[usize]) -> Option<usize> {
+        Some(group_of(&self.engine.groups, name, shape))
+    }
+
+    fn skipped_steps(&self) -> u64 {
+        self.engine.skipped
+    }
+
+    fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
+        self.engine.visit_slot(slot, visitor);
     }
 
     fn state_bytes(&self) -> StateBytes {

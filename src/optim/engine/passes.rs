@@ -58,13 +58,13 @@ impl<'j, T: Element, S> TensorTask<'j, T, S> {
         GradEntry { name: self.name, group: self.group, param: self.data, grad: self.grad }
     }
 
-    /// Puts another direction in the place of the gradient.
+    /// Replaces the gradient by a direction.
     pub fn replace_gradient(&mut self, source: GradSource<'j, T>) {
         self.grad = GradSlice { scale: 1.0, bound: f64::INFINITY, source };
     }
 }
 
-/// Allocations that are kept from round to round.
+/// Allocations that are kept from pass to pass.
 pub(in crate::optim) struct PassBuffers<M: TensorMethod<T>, T: Element> {
     units: Vec<M::Unit<'static>>,
     sums: Vec<Sums>,
@@ -93,7 +93,7 @@ impl<M: TensorMethod<T>, T: Element> Default for PassBuffers<M, T> {
     }
 }
 
-/// What all rounds of one step share.
+/// What all passes of one step share.
 pub(in crate::optim) struct Passes<'r, M: TensorMethod<T>, T: Element> {
     pub storage: &'r Storage,
     pub isa: Isa,
@@ -101,7 +101,7 @@ pub(in crate::optim) struct Passes<'r, M: TensorMethod<T>, T: Element> {
 }
 
 impl<M: TensorMethod<T>, T: Element> Passes<'_, M, T> {
-    /// Measures as often as the method asks for, and updates.
+    /// The measuring passes of the method, and the update.
     pub fn step(&mut self, groups: &mut [Group<M>], work: &mut [TensorTask<'_, T, M::State>]) {
         for work in work.iter_mut() {
             if let Some(group) = groups.get(work.group) {
@@ -128,7 +128,7 @@ impl<M: TensorMethod<T>, T: Element> Passes<'_, M, T> {
         self.run(Stage::Update, groups, work);
     }
 
-    /// One round over all tensors that take part in `stage`.
+    /// One pass over all tensors that take part in `stage`.
     pub fn run(
         &mut self,
         stage: Stage,
@@ -188,7 +188,6 @@ impl<M: TensorMethod<T>, T: Element> Passes<'_, M, T> {
         for (index, (work, &count)) in work.iter_mut().zip(&self.buffers.counts).enumerate() {
             let mut own = Sums::default();
             sums.by_ref().take(count).for_each(|unit| add(&mut own, unit));
-            add(&mut total, &own);
             let place = index * self.buffers.passes + pass;
             if let Some(measured) = self.buffers.measured.get_mut(place).filter(|_| count > 0) {
                 let (numel, ndim) = (work.data.len(), work.shape.len());
@@ -197,8 +196,10 @@ impl<M: TensorMethod<T>, T: Element> Passes<'_, M, T> {
                 if let Some(group) = groups.get(work.group) {
                     let (step, state) = work.step();
                     group.method.absorb(pass, &found, &step, state);
+                    group.method.contribute(pass, state, &mut own);
                 }
             }
+            add(&mut total, &own);
         }
         total
     }

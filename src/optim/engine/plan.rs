@@ -3,6 +3,7 @@
 
 use super::group::{Group, check_groups, group_of};
 use crate::error::{Error, Result, check_shape};
+use crate::numeric::random::name_key;
 use crate::params::Manifest;
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ pub(in crate::optim) struct Tracked<S> {
 
 impl<S> Tracked<S> {
     pub fn new(name: &str, shape: &[usize], group: usize, state: S) -> Self {
-        Self { name: name.into(), shape: shape.into(), group, t: 0, key: key_of(name), state }
+        Self { name: name.into(), shape: shape.into(), group, t: 0, key: name_key(name), state }
     }
 }
 
@@ -102,11 +103,4 @@ pub(in crate::optim) fn match_trees<M, S>(
         .map(|leaf| group_of(groups, params.name(leaf), params.shape(leaf)))
         .collect();
     Ok(Match { pairs, groups })
-}
-
-/// FNV-1a: the same number for the same name in every program.
-fn key_of(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

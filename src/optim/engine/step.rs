@@ -1,16 +1,14 @@
 //! One step: visit, match, check, measure, update.
 
+use super::check::{Checked, leaves_of};
 use super::core::Engine;
-use super::finite;
-use super::group::Group;
 use super::passes::{PassBuffers, Passes, TensorTask};
-use super::plan::{Match, Pair, Tracked, by_name, match_trees};
+use super::plan::{Match, Pair, Tracked, by_name};
 use crate::error::{Error, Result, check_shape};
 use crate::numeric::Element;
 use crate::optim::method::{
-    GradEntry, GradSlice, GradSource, Mode, ParamInfo, SharedState, Stage, TensorMethod,
+    GradEntry, GradSlice, GradSource, Mode, SharedState, Stage, TensorMethod,
 };
-use crate::optim::optimizer::NonFinite;
 use crate::params::{
     GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest, ParamBuffers, ParamLeaf,
     ParamVisitor, Parameters, recycle,
@@ -34,49 +32,39 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         outcome
     }
 
+    /// Whether [`Engine::step`] would take a step; nothing changes.
+    pub fn check_step(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+    ) -> Result<bool> {
+        let (buffers, manifest) = take(&mut self.buffers.params);
+        let mut param_visitor = ParamVisitor::new(buffers, manifest);
+        let (buffers, manifest) = take(&mut self.buffers.grads);
+        let mut grad_visitor = GradVisitor::new(buffers, manifest);
+        let outcome = param_visitor
+            .collect(params)
+            .and_then(|()| grad_visitor.collect(grads))
+            .and_then(|()| self.check_leaves(&param_visitor, &grad_visitor));
+        self.buffers.params = param_visitor.into_buffers();
+        self.buffers.grads = grad_visitor.into_buffers();
+        Ok(!matches!(outcome?, Checked::Skip))
+    }
+
     fn step_leaves(
         &mut self,
         params: &mut ParamVisitor<'_, T>,
         grads: &GradVisitor<'_, T>,
     ) -> Result<()> {
         // whatever can fail comes first ...
-        if self.mode == Mode::Eval {
-            return Err(Error::EvaluationMode { optimizer: self.name() });
-        }
-        let same = self.plan.params == params.manifest
-            && self.plan.grads == grads.manifest
-            && self.plan.curvature == grads.curvature_manifest;
-        let trees = (&params.manifest, &grads.manifest, &grads.curvature_manifest);
-        let matched = (self.plan.stale || !same)
-            .then(|| match_trees(trees, &self.groups, &self.tracked))
-            .transpose()?;
-        if let Some((first, others)) = self.groups.split_first() {
-            others.iter().try_for_each(|group| group.method.check_group(&first.method))?;
-        }
-        let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-        if let Some(matched) = matched.as_ref().filter(|_| M::Shared::SOME) {
-            self.shared.check(&methods, &leaves_of(matched, &params.manifest))?;
-        }
-        self.check_inputs(matched.as_ref(), grads)?;
-        if self.non_finite != NonFinite::Propagate {
-            let check = finite::check(self.isa, grads);
-            if check.is_err() && self.non_finite == NonFinite::Skip {
+        let matched = match self.check_leaves(params, grads)? {
+            Checked::Skip => {
                 self.skipped += 1;
                 return Ok(());
             }
-            check?;
-        }
-        for tracked in &self.tracked {
-            if let Some(group) = self.groups.get(tracked.group) {
-                group.method.check_state(&tracked.name, &tracked.state)?;
-            }
-        }
-        let methods = |group: usize| self.groups.get(group).map(|group| &group.method);
-        self.shared.check_state(&methods)?;
-        if grads.leaves.is_empty() {
-            // without any gradient it is no step, for group counters neither
-            return Ok(());
-        }
+            Checked::Nothing => return Ok(()),
+            Checked::Step(matched) => matched,
+        };
         // ... and from here on nothing does
         let mut flat = recycle(take(&mut self.buffers.flat));
         let mut copies = take(&mut self.buffers.param_copies);
@@ -93,51 +81,6 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         write_back(&mut params.leaves, &copies);
         self.buffers.param_copies = copies;
         Ok(())
-    }
-
-    /// Inputs besides gradients: those that a method needs must be there, and what is there is read.
-    fn check_inputs(&self, matched: Option<&Match>, grads: &GradVisitor<'_, T>) -> Result<()> {
-        let optimizer = self.name();
-        let reads = |group: &Group<M>| group.method.uses_curvature();
-        if !grads.curvature.is_empty() && !self.groups.iter().any(reads) {
-            return Err(Error::UnusedCurvature { optimizer });
-        }
-        let step_of = |name: &str| self.steps(name).unwrap_or(0) + 1;
-        let missing = |leaf: usize, grad: usize, curvature: bool| {
-            let name = grads.manifest.name(grad);
-            let group = match matched {
-                Some(matched) => matched.groups.get(leaf).copied(),
-                None => {
-                    self.plan.pairs.iter().find(|pair| pair.param == leaf).and_then(|pair| {
-                        self.tracked.get(pair.tracked).map(|tracked| tracked.group)
-                    })
-                }
-            };
-            let needs = self.groups.get(group.unwrap_or(0))?.method.needs(step_of(name));
-            if needs.loss && grads.loss.is_none() {
-                let (input, help) = ("the loss", "with_loss");
-                return Some(Error::MissingInput { optimizer, input, of: String::new(), help });
-            }
-            (needs.curvature && !curvature).then(|| {
-                let (of, help) = (format!(" for `{name}`"), "with_curvature");
-                Error::MissingInput { optimizer, input: "a curvature", of, help }
-            })
-        };
-        if !self.groups.iter().any(|group| group.method.has_needs()) {
-            return Ok(());
-        }
-        let found = match matched {
-            Some(matched) => matched
-                .pairs
-                .iter()
-                .find_map(|&(leaf, grad, curvature)| missing(leaf, grad, curvature.is_some())),
-            None => self
-                .plan
-                .pairs
-                .iter()
-                .find_map(|pair| missing(pair.param, pair.grad, pair.curvature.is_some())),
-        };
-        found.map_or(Ok(()), Err)
     }
 
     /// Takes over a new plan: makes the states of new parameters, and sorts all states into the
@@ -268,16 +211,6 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.mode = to;
         Ok(())
     }
-}
-
-/// The leaves of the tree with their groups.
-fn leaves_of<'l>(matched: &Match, params: &'l Manifest) -> Vec<ParamInfo<'l>> {
-    let leaf = |leaf: usize| ParamInfo {
-        name: params.name(leaf),
-        shape: params.shape(leaf),
-        group: matched.groups.get(leaf).copied().unwrap_or(0),
-    };
-    (0..params.len()).map(leaf).collect()
 }
 
 /// The leaves as row-major slices; strided ones as copies in `copies`, one place per leaf.

@@ -24,7 +24,7 @@ pub enum GradSource<'u, T: Element> {
     Rows(&'u RowGradient<T>),
     /// Produced on demand.
     Generated(&'u dyn Generate<T>),
-    /// A direction that takes the place of the gradient, in the arithmetic type.
+    /// A direction that replaces the gradient, in the arithmetic type.
     Direction(&'u [T::Compute]),
     /// A direction that is computed on demand; the tensor begins at this element of it.
     Computed(&'u dyn Direction<T::Compute>, usize),
@@ -101,7 +101,7 @@ impl<T: Element> GradSlice<'_, T> {
     }
 }
 
-/// The gradient with the parameter's share in it: `g + λp`.
+/// The gradient of a loss with L2 regularisation: `g + λp`.
 #[derive(Clone, Copy, Debug)]
 pub struct RegularizedGrad<'u, T: Element> {
     pub(in crate::optim) grad: GradSlice<'u, T>,

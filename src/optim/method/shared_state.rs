@@ -47,9 +47,9 @@ pub struct SavedShared<'d> {
     pub prefix: &'d str,
 }
 
-/// What a method remembers of several tensors together: `()` for most.
+/// The state that several tensors share; `()` for most methods.
 ///
-/// Everything but [`SharedState::check`] and [`SharedState::load`] cannot fail.
+/// Only [`SharedState::check`], [`SharedState::check_state`] and [`SharedState::load`] can fail.
 pub trait SharedState<M, T: Element>: Clone + Debug + Default + Send + 'static {
     /// Whether there is anything at all.
     const SOME: bool = true;
@@ -72,17 +72,17 @@ pub trait SharedState<M, T: Element>: Clone + Debug + Default + Send + 'static {
         Ok(())
     }
 
-    /// Makes room for the parameters of a tree that was checked.
+    /// Adds the parameters of a tree that was checked.
     fn adopt(&mut self, methods: Methods<'_, M>, leaves: &[ParamInfo<'_>], storage: &Storage) {
         let _ = (methods, leaves, storage);
     }
 
-    /// Takes the gradients of one step in.
+    /// Updates the state with the gradients of one step.
     fn absorb(&mut self, methods: Methods<'_, M>, parts: &[GradEntry<'_, T>], isa: Isa) {
         let _ = (methods, parts, isa);
     }
 
-    /// What takes the place of the gradient of a parameter; `None`: the gradient itself.
+    /// What replaces the gradient of a parameter; `None`: the gradient stays.
     fn direction(&self, name: &str) -> Option<GradSource<'_, T>> {
         let _ = name;
         None

@@ -1,13 +1,13 @@
-//! What one round of the engine does, and what it measures.
+//! What one pass of the engine does, and what it measures.
 
 use crate::kernel::sweep::Sums;
 
-/// What one round of units does to the tensors.
+/// What one pass does to the tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Takes sums. Rules write nothing; matrix methods prepare their direction.
     Measure(usize),
-    /// Looks at the new state before it is written: rank-1 scales need the maxima of whole rows.
+    /// Collects scales of the new state before it is written: rank-1 scales are maxima of whole rows.
     CollectScales,
     /// Writes parameters and state.
     Update,
@@ -15,7 +15,7 @@ pub enum Stage {
     Switch(Mode),
 }
 
-/// Two points that a method may keep the parameters at.
+/// The two points of a method that trains at one and evaluates at the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Where gradients are taken.
@@ -28,7 +28,7 @@ pub enum Mode {
 /// Sums that a measuring pass took over one tensor.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorSums {
-    /// The sums, in the order of [`Rule::measure`].
+    /// The sums, in the order of [`Rule::measure`](crate::optim::Rule::measure).
     pub sums: Sums,
     /// Number of elements of the tensor.
     pub numel: usize,

@@ -1,4 +1,4 @@
-//! The seam between the engine and the methods: what an optimizer does to one tensor.
+//! What the engine asks of a method for one tensor.
 
 use super::gradient::GradSlice;
 use super::group_state::GroupState;
@@ -24,7 +24,7 @@ pub struct TensorStep<'s> {
     pub curvature: bool,
 }
 
-/// Inputs of a step besides the gradients, which a method may be unable to do without.
+/// Inputs besides the gradients that a step requires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// The loss.
@@ -33,7 +33,7 @@ pub struct Needs {
     pub curvature: bool,
 }
 
-/// One tensor in one pass: what methods of all kinds hand on as it is.
+/// One tensor in one pass, without what belongs to the method.
 #[derive(Debug)]
 pub struct PassInfo<'u, T: Element> {
     /// What to do.
@@ -56,7 +56,7 @@ pub struct PassInfo<'u, T: Element> {
     pub curvature: Option<GradSlice<'u, T>>,
 }
 
-/// One tensor in one pass, with what a method has of it.
+/// One tensor in one pass.
 #[derive(Debug)]
 pub struct TensorPass<'u, T: Element, S, P> {
     /// The tensor.
@@ -75,7 +75,7 @@ pub trait TensorState: Clone + Debug + Send + 'static {
     fn save(&self, shape: &[usize], record: &mut Record<'_>);
 }
 
-/// A method that is made of its options, whatever the type of the parameters.
+/// A method that is built from its options, for parameters of any type.
 pub trait Method: Clone + Debug + Send + Sync + 'static {
     /// The options.
     type Config: Hyperparameters;
@@ -87,9 +87,9 @@ pub trait Method: Clone + Debug + Send + Sync + 'static {
 
 /// A method for parameters of element type `T`: names what runs it.
 ///
-/// The engine knows no method by its type. It is compiled once for each of the three kinds of
-/// methods (element by element, block by block, as one vector), and a method stands behind a pointer
-/// in it. This trait leads from the type that a user names to there.
+/// The engine does not know the types of methods. It is compiled once for each of the three kinds of
+/// methods (element by element, block by block, as one vector), and calls a method through a pointer.
+/// This trait connects the type that a user names with its kind.
 pub trait MethodFor<T: Element>: Method {
     /// What is remembered per group.
     type GroupState: GroupState;
@@ -99,7 +99,7 @@ pub trait MethodFor<T: Element>: Method {
     fn into_engine(self) -> Self::Engine;
 }
 
-/// What the engine does with one tensor: a method without its type, and what it remembers of a group.
+/// A method as the engine sees it, together with the state of a parameter group.
 pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// What is remembered per tensor.
     type State: TensorState;
@@ -119,8 +119,8 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// Whether units differ so much in [`TensorMethod::cost`] that the longest have to begin first.
     const UNEVEN: bool = false;
 
-    /// Part of a tensor's record that the state has when another method is around this one; empty: the
-    /// record itself.
+    /// Key of the state within a tensor's record if another method is around this one; empty: the record
+    /// itself.
     const PART: &'static str = "";
 
     /// Name of the method, as in error messages and state dicts.
@@ -168,26 +168,26 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     }
     /// The state of a parameter before its first step.
     fn init(&self, shape: &[usize], param: &[T], storage: &Storage) -> Self::State;
-    /// Makes room for slots that an option switched on after the first step.
+    /// Adds the slots that an option switched on after the first step.
     fn extend(&self, state: &mut Self::State, shape: &[usize], param: &[T], storage: &Storage);
     /// A state from a state dict.
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key.
     fn load(&self, shape: &[usize], storage: &Storage, lookup: &Lookup<'_>) -> Result<Self::State>;
-    /// What step number `t` of a tensor cannot do without.
+    /// The inputs that step number `t` of a tensor requires.
     fn needs(&self, t: u64) -> Needs;
-    /// Whether [`TensorMethod::needs`] can ever ask for anything.
+    /// Whether [`TensorMethod::needs`] can require anything at any step.
     fn has_needs(&self) -> bool;
     /// Whether the method reads the curvature at all.
     fn uses_curvature(&self) -> bool;
-    /// Whether scalars of a step differ between tensors of one group and age.
+    /// Whether the coefficients of a step differ between tensors of one group and step number.
     fn per_tensor(&self) -> bool;
     /// Runs once per step, before anything else, with the loss if it is known.
     fn begin(&mut self, loss: Option<f64>);
     /// Runs once per step and tensor, before anything is measured.
     fn begin_tensor(&self, step: &TensorStep<'_>, state: &mut Self::State);
-    /// Takes the sums of a pass over one tensor into its state, once.
+    /// Updates the state of a tensor with the sums of a pass; runs once per step.
     fn absorb(
         &self,
         pass: usize,
@@ -195,15 +195,25 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
         step: &TensorStep<'_>,
         state: &mut Self::State,
     );
+    /// Adds what a tensor's numbers contribute to the sums of a pass over all tensors.
+    fn contribute(&self, pass: usize, state: &Self::State, sums: &mut Sums);
     /// The measuring passes of this group.
     fn passes(&self) -> Range<usize>;
     /// Takes the sums of a pass over all tensors.
     fn combine(&mut self, pass: usize, total: &Sums);
+    /// Shows all numbers of the slot `slot` of a tensor of this shape, if there is such a slot, and keeps what
+    /// `visitor` changes.
+    fn visit_slot(
+        state: &mut Self::State,
+        slot: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    );
     /// Whether the state asks for [`Stage::CollectScales`].
     fn collects_scales(state: &Self::State) -> bool;
-    /// Writes the scalars of a step.
+    /// Writes the coefficients of a step.
     fn prepare(&self, step: &TensorStep<'_>, state: &Self::State, prepared: &mut Self::Prepared);
-    /// Folds the sums of a pass over one tensor into its scalars.
+    /// Completes the coefficients of a tensor with the sums of a pass.
     fn refine(&self, pass: usize, measured: &TensorSums, prepared: &mut Self::Prepared);
     /// Cuts a tensor into units; sizes depend on the shape alone, never on threads.
     fn split<'u>(
@@ -215,7 +225,7 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     fn run(unit: &mut Self::Unit<'_>);
     /// The sums that a unit took.
     fn sums(unit: &Self::Unit<'_>) -> Sums;
-    /// What a unit costs, in units of anything.
+    /// Relative cost of a unit.
     fn cost(unit: &Self::Unit<'_>) -> f64 {
         let _ = unit;
         1.0

@@ -1,11 +1,12 @@
 //! A vector method behind a pointer: what the engine knows of it.
 
-use super::vector::{Layout, Scope, VectorMemory, VectorMethod, VectorStep};
+use super::vector::{Scope, VectorMemory, VectorMethod, VectorStep};
 use crate::error::Result;
 use crate::hyper::{Hyper, Options};
 use crate::numeric::{Element, Real};
 use crate::optim::method::{Direction, MethodFor};
 use crate::state::{Lookup, Record, StateBytes};
+use crate::tree::Layout;
 use std::any::Any;
 use std::fmt::Debug;
 

@@ -6,8 +6,6 @@ mod vectored;
 mod vectors;
 
 pub use erased::{AnyMemory, AnyVector, ErasedMemory, ErasedVector};
-pub use vector::{
-    Layout, ReadVector, Scope, Segment, VectorMemory, VectorMethod, VectorStep, Vectored,
-};
+pub use vector::{ReadVector, Scope, VectorMemory, VectorMethod, VectorStep, Vectored};
 pub use vectored::{AbsorbUnit, VectorUnit, VectoredState};
 pub use vectors::SharedVectors;

@@ -1,4 +1,4 @@
-//! How a method that sees parameters as one long vector is written.
+//! The trait for methods that see all parameters as one long vector.
 
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
@@ -8,6 +8,7 @@ use crate::numeric::{Element, Real};
 use crate::optim::engine::Optim;
 use crate::optim::method::{Direction, MethodFor, RegularizedGrad};
 use crate::state::{Lookup, Record, StateBytes};
+use crate::tree::Layout;
 use std::fmt::Debug;
 
 /// Which parameters form one vector.
@@ -22,74 +23,6 @@ pub enum Scope {
     Group,
     /// Each parameter on its own.
     Tensor,
-}
-
-/// The place of one parameter in a vector.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Path of the parameter.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Where it begins.
-    pub offset: usize,
-}
-
-impl Segment {
-    /// Number of elements.
-    pub fn numel(&self) -> usize {
-        self.shape.iter().product()
-    }
-}
-
-/// The parameters of a vector, row-major, one after another in the order of the tree.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layout {
-    segments: Vec<Segment>,
-    numel: usize,
-}
-
-impl Layout {
-    /// An empty vector.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The vector of one tensor.
-    pub fn single(shape: &[usize]) -> Self {
-        let mut layout = Self::new();
-        layout.push("", shape);
-        layout
-    }
-
-    /// Appends a parameter.
-    pub fn push(&mut self, name: &str, shape: &[usize]) {
-        let segment = Segment { name: name.into(), shape: shape.into(), offset: self.numel };
-        self.numel += segment.numel();
-        self.segments.push(segment);
-    }
-
-    /// The same parameters in the same places, without the elements of those for which `keep` is not
-    /// `kept`.
-    pub(crate) fn keeping(&self, keep: &[bool], kept: bool) -> Self {
-        let part = |(segment, &keep): (&Segment, &bool)| {
-            let shape = if keep == kept { segment.shape.clone() } else { vec![0] };
-            Segment { name: segment.name.clone(), shape, offset: segment.offset }
-        };
-        let segments: Vec<Segment> = self.segments.iter().zip(keep).map(part).collect();
-        let numel = segments.iter().map(Segment::numel).sum();
-        Self { segments, numel }
-    }
-
-    /// The parameters.
-    pub fn segments(&self) -> &[Segment] {
-        &self.segments
-    }
-
-    /// Number of elements of all of them.
-    pub fn numel(&self) -> usize {
-        self.numel
-    }
 }
 
 /// A vector that can be read piece by piece, by several threads.
@@ -124,12 +57,12 @@ impl<R: Copy + Sync> ReadVector<R> for Buffer<R> {
     }
 }
 
-/// A vector's part of one step.
+/// One vector in one step.
 #[expect(missing_debug_implementations, reason = "a borrowed view that lives for one call")]
 pub struct VectorStep<'a, R> {
     /// Step number of the vector, from 1.
     pub t: u64,
-    /// What it consists of.
+    /// The parameters in it.
     pub layout: &'a Layout,
     /// The gradient; 0 for parameters that have none in this step.
     pub gradient: &'a dyn ReadVector<R>,
@@ -137,13 +70,13 @@ pub struct VectorStep<'a, R> {
     pub isa: Isa,
 }
 
-/// What is remembered of one vector.
+/// The state of one vector.
 pub trait VectorMemory: Clone + Debug + Send + Sync + 'static {
     /// Adds the bytes held, slot by slot.
     fn count(&self, bytes: &mut StateBytes);
     /// Writes the state under the record's keys.
     fn save(&self, record: &mut Record<'_>);
-    /// How often in a row a decomposition has failed, and the latest reason.
+    /// Number of consecutive failed decompositions, and the reason of the last one.
     fn failures(&self) -> Option<(u64, &'static str)> {
         None
     }
@@ -151,22 +84,22 @@ pub trait VectorMemory: Clone + Debug + Send + Sync + 'static {
 
 /// A method that sees parameters as one vector: the whole model, a group, or one tensor.
 ///
-/// One step is, in this order:
+/// A step computes, in this order:
 /// ```text
 /// g ← g + λp                         λ: VectorMethod::l2
 /// memory ← absorb(g)
 /// u = memory.direction()             computed piece by piece, where it is used
-/// p, s ← inner(p, u, s)              u in place of the gradient; lr, decay, rounding are its own
+/// p, s ← inner(p, u, s)              u instead of the gradient; with its own lr, decay and rounding
 /// ```
-/// The vector consists of the parameters that the tree has at the first step. One that has no
-/// gradient in a step counts as 0 there, and stays where it is.
+/// The vector consists of the parameters that the tree has at the first step. A parameter without a
+/// gradient has a gradient of 0 in the vector, and does not move.
 pub trait VectorMethod: Hyperparameters {
-    /// What is done with the direction: a rule or a matrix method, as the engine runs it.
+    /// The inner optimizer: a rule or another method, as the engine runs it.
     type Inner: Clone + Debug + Send + Sync + 'static;
-    /// What is remembered of one vector; it computes the direction of the step, too.
+    /// The state of one vector; it also computes the direction of the step.
     type Memory<R: Real>: VectorMemory + Direction<R>;
 
-    /// What is done with the direction.
+    /// The inner optimizer, which sees the direction instead of the gradient.
     fn inner(&self) -> Self::Inner;
 
     /// Which parameters form one vector.
@@ -190,19 +123,19 @@ pub trait VectorMethod: Hyperparameters {
         Ok(())
     }
 
-    /// What is remembered before the first step.
+    /// The state before the first step.
     fn init<R: Real>(&self, layout: &Layout) -> Self::Memory<R>;
 
-    /// What a state dict says.
+    /// The state in a state dict.
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the key.
     fn load<R: Real>(&self, layout: &Layout, lookup: &Lookup<'_>) -> Result<Self::Memory<R>>;
 
-    /// Takes a gradient in, and prepares the direction. Cannot fail: what goes wrong is counted.
+    /// Updates the state with a gradient, and prepares the direction. Cannot fail: failures are counted.
     fn absorb<R: Real>(&self, step: &VectorStep<'_, R>, memory: &mut Self::Memory<R>);
 
-    /// Failures in a row of one vector that are still borne.
+    /// Number of consecutive failures of one vector that are tolerated.
     fn tolerated_failures(&self) -> u64 {
         3
     }

@@ -2,7 +2,7 @@
 //! of several are shared.
 
 use super::erased::{AnyMemory, AnyVector, ErasedVector};
-use super::vector::{Layout, Scope, VectorMethod, VectorStep, Vectored};
+use super::vector::{Scope, VectorMethod, VectorStep, Vectored};
 use super::vectors::{SharedVectors, check_failures};
 use crate::error::Result;
 use crate::hyper::{Hyper, OptionValue, Options};
@@ -14,6 +14,7 @@ use crate::optim::method::{
     TensorMethod, TensorPass, TensorState, TensorStep, TensorSums,
 };
 use crate::state::{Lookup, Record, StateBytes, Storage};
+use crate::tree::Layout;
 use std::any::Any;
 use std::ops::Range;
 
@@ -222,6 +223,12 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         }
     }
 
+    fn contribute(&self, pass: usize, state: &Self::State, sums: &mut Sums) {
+        if let Some(pass) = pass.checked_sub(INNER) {
+            self.inner.contribute(pass, &state.inner, sums);
+        }
+    }
+
     fn passes(&self) -> Range<usize> {
         ABSORB..INNER + self.inner.passes().end
     }
@@ -230,6 +237,15 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         if let Some(pass) = pass.checked_sub(INNER) {
             self.inner.combine(pass, total);
         }
+    }
+
+    fn visit_slot(
+        state: &mut Self::State,
+        slot: &str,
+        shape: &[usize],
+        visitor: &mut dyn FnMut(&mut [T::Compute]),
+    ) {
+        I::visit_slot(&mut state.inner, slot, shape, visitor);
     }
 
     fn collects_scales(state: &Self::State) -> bool {

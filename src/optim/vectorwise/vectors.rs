@@ -1,7 +1,7 @@
 //! Vectors of several tensors: what [`Vectored`] remembers jointly.
 
 use super::erased::{AnyMemory, AnyVector};
-use super::vector::{Layout, ReadVector, Scope, VectorStep};
+use super::vector::{ReadVector, Scope, VectorStep};
 use crate::error::{Error, Result, check_shape};
 use crate::kernel::Isa;
 use crate::numeric::{Element, Real};
@@ -9,7 +9,8 @@ use crate::optim::method::{
     GradEntry, GradSlice, GradSource, Methods, ParamInfo, RegularizedGrad, SavedShared,
     SharedState, TensorMethod,
 };
-use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, Storage, parse_shape};
+use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, Storage};
+use crate::tree::Layout;
 use std::collections::BTreeMap;
 
 /// Memories of vectors that consist of several tensors, and those of the inner method.
@@ -301,12 +302,7 @@ impl<R: Real> Vector<R> {
         if let Some(group) = self.group {
             record.scalar("group", Scalar::Int(group as i64));
         }
-        for (place, segment) in self.layout.segments().iter().enumerate() {
-            let mut record = record.nested(&format!("parts.{place}"));
-            let shape: Vec<String> = segment.shape.iter().map(usize::to_string).collect();
-            record.scalar("name", Scalar::Text(segment.name.clone()));
-            record.scalar("shape", Scalar::Text(shape.join(",")));
-        }
+        self.layout.save(&mut record.nested("parts"));
         self.memory.get().save(record);
     }
 
@@ -333,25 +329,9 @@ impl<R: Real> Vector<R> {
         if method.scope() != expected {
             return Err(lookup.problem("group", "does not fit the scope of the optimizer"));
         }
-        let layout = load_layout(lookup)?;
+        let layout = Layout::load(&lookup.nested("parts"))?;
         method.check_layout(&layout).map_err(|error| lookup.problem("parts", error.to_string()))?;
         let memory = method.load(&layout, lookup)?;
         Ok(Some(Self { t, ..Self::new(group, layout, memory) }))
-    }
-}
-
-fn load_layout(lookup: &Lookup<'_>) -> Result<Layout> {
-    let mut layout = Layout::new();
-    loop {
-        let part = lookup.nested(&format!("parts.{}", layout.segments().len()));
-        let Some(name) = part.scalar("name") else { return Ok(layout) };
-        let name = name.as_text().ok_or_else(|| part.problem("name", "is not a name"))?;
-        let shape = part.scalar("shape").and_then(Scalar::as_text).and_then(parse_shape);
-        let shape = shape.ok_or_else(|| part.problem("shape", "is missing or no list of sizes"))?;
-        let numel = shape.iter().product::<usize>();
-        if layout.numel().checked_add(numel).is_none_or(|numel| numel > isize::MAX as usize / 8) {
-            return Err(part.problem("shape", "makes the vector too long"));
-        }
-        layout.push(name, &shape);
     }
 }

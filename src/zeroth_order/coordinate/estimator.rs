@@ -10,7 +10,6 @@ use crate::params::Parameters;
 use crate::state::{Record, Scalar, StateBytes, StateDict};
 use crate::zeroth_order::estimator::{
     Core, ESTIMATOR, Estimate, Estimator, EstimatorState, FiniteDifference, Saved, Slices,
-    VisitBuffers,
 };
 use std::collections::BTreeMap;
 
@@ -237,14 +236,14 @@ impl<T: Element> Core<T> for CoordinateEstimator<T> {
     }
 
     fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
-        let Self { state: EstimatorState { snapshot, buffers, .. }, partials, saved, .. } = self;
-        snapshot.read(NAME, buffers, params, false)?;
+        let Self { state: EstimatorState { snapshot, .. }, partials, saved, .. } = self;
+        snapshot.read(NAME, params, false)?;
         if partials.coordinates.is_empty() {
             partials.coordinates =
                 self.active.coordinates(&snapshot.layout, self.config.seed, self.draw)?;
         }
         saved.clear();
-        snapshot.for_each(NAME, buffers, params, &partials.coordinates, |_, x| saved.push(*x))
+        snapshot.for_each(NAME, params, &partials.coordinates, |_, x| saved.push(*x))
     }
 
     fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T> {
@@ -284,7 +283,6 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
 
     fn move_to_probe(
         &self,
-        buffers: &mut VisitBuffers<T>,
         from: Option<usize>,
         to: Option<usize>,
         params: &mut dyn Parameters<T>,
@@ -293,7 +291,7 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
         let moves = [old.map(|(at, before, _)| (at, before)), new.map(|(at, _, x)| (at, x))];
         let moves = moves.map(|target| target.unwrap_or(((u32::MAX, 0), T::default())));
         let coordinates = moves.map(|(at, _)| at);
-        self.state.snapshot.for_each(NAME, buffers, params, &coordinates, |number, x| {
+        self.state.snapshot.for_each(NAME, params, &coordinates, |number, x| {
             moves.get(number).into_iter().for_each(|&(_, value)| *x = value);
         })
     }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::numeric::Element;
 use crate::optim::{IntoLoss, Optimizer};
 use crate::params::Parameters;
-use crate::zeroth_order::estimator::{Estimator, ParamSnapshot, Report, VisitBuffers, ZerothOrder};
+use crate::zeroth_order::estimator::{Estimator, ParamSnapshot, Report, ZerothOrder};
 
 impl<T: Element, O: Optimizer<T>> ZerothOrder<T, CoordinateEstimator<T>, O> {
     /// One step that changes the active coordinates only. All others stay the same bit for bit, whatever
@@ -37,16 +37,16 @@ impl<T: Element, O: Optimizer<T>> ZerothOrder<T, CoordinateEstimator<T>, O> {
         V: IntoLoss,
     {
         let name = self.estimator.name();
-        let (mut snapshot, mut buffers) = (ParamSnapshot::<T>::new(name)?, VisitBuffers::default());
-        snapshot.read(name, &mut buffers, model, true)?;
+        let mut snapshot = ParamSnapshot::<T>::new(name)?;
+        snapshot.read(name, model, true)?;
         let estimate = self.estimator.estimate(model, loss)?;
         self.optimizer.step(model, &estimate)?;
         drop(estimate);
         let mut moved = Vec::new();
         let active = self.estimator.active();
-        snapshot.for_each(name, &mut buffers, model, active, |_, x| moved.push(*x))?;
-        snapshot.restore(name, &mut buffers, model)?;
-        snapshot.for_each(name, &mut buffers, model, active, |number, x| {
+        snapshot.for_each(name, model, active, |_, x| moved.push(*x))?;
+        snapshot.restore(name, model)?;
+        snapshot.for_each(name, model, active, |number, x| {
             *x = moved.get(number).copied().unwrap_or(*x);
         })?;
         Ok(self.estimator.report())

@@ -6,7 +6,7 @@ use crate::numeric::{Element, Real};
 use crate::optim::IntoLoss;
 use crate::params::{Parameters, Select};
 use crate::zeroth_order::directions::DirectionSampler;
-use crate::zeroth_order::estimator::{Estimator, ParamSnapshot, VisitBuffers};
+use crate::zeroth_order::estimator::{Estimator, ParamSnapshot};
 use crate::zeroth_order::spsa::SpsaEstimator;
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
@@ -87,16 +87,15 @@ impl Grasp {
         M: Parameters<T>,
         V: IntoLoss,
     {
-        let (mut snapshot, mut buffers) =
-            (ParamSnapshot::<T>::new("Grasp")?, VisitBuffers::default());
-        snapshot.read("Grasp", &mut buffers, model, true)?;
+        let mut snapshot = ParamSnapshot::<T>::new("Grasp")?;
+        snapshot.read("Grasp", model, true)?;
         estimator.set_active(Some(scored));
         // after a panic, too, the parameters are restored
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            self.two_estimates(estimator, (&snapshot, &mut buffers), model, &mut loss)
+            self.two_estimates(estimator, &snapshot, model, &mut loss)
         }));
         estimator.set_active(None);
-        snapshot.restore("Grasp", &mut buffers, model)?;
+        snapshot.restore("Grasp", model)?;
         let (first, second) = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         let epsilon = estimator.config().epsilon;
         let mut tensors = Vec::new();
@@ -105,7 +104,7 @@ impl Grasp {
             else {
                 continue;
             };
-            let before = snapshot.base.iter().skip(segment.offset);
+            let before = snapshot.values().iter().skip(segment.offset);
             let mut scores = ArrayD::zeros(first.raw_dim());
             for (((score, p), g0), g1) in scores.iter_mut().zip(before).zip(first).zip(second) {
                 *score = -p.widen() * (g1.load().widen() - g0.load().widen()) / epsilon;
@@ -119,7 +118,7 @@ impl Grasp {
     fn two_estimates<T, S, M, V>(
         self,
         estimator: &mut SpsaEstimator<T, S>,
-        (snapshot, buffers): (&ParamSnapshot<T>, &mut VisitBuffers<T>),
+        snapshot: &ParamSnapshot<T>,
         model: &mut M,
         loss: &mut impl FnMut(&mut M) -> V,
     ) -> Result<(Gradient<T>, Gradient<T>)>
@@ -132,7 +131,7 @@ impl Grasp {
         let step = estimator.steps();
         let epsilon = T::Compute::of(estimator.config().epsilon);
         let first = materialize(&estimator.estimate(model, &mut *loss)?)?;
-        snapshot.write("Grasp", buffers, model, |tensor, offset, before, out| {
+        snapshot.write("Grasp", model, |tensor, offset, before, out| {
             let segment = snapshot.layout.segments().get(tensor);
             let along = segment.and_then(|s| first.get(&s.name)).and_then(|g| g.as_slice());
             let along = along.and_then(|g| g.get(offset..)).unwrap_or_default();

@@ -1,7 +1,6 @@
 //! A step that is taken only if it lowers the loss.
 
 use super::estimate::Estimate;
-use super::snapshot::VisitBuffers;
 use crate::error::Result;
 use crate::numeric::Element;
 use crate::optim::IntoLoss;
@@ -41,14 +40,13 @@ where
     M: Parameters<T>,
     V: IntoLoss,
 {
-    let mut buffers = VisitBuffers::default();
     let mut best = (f64::INFINITY, ConservativeChoice::Stay);
     if !estimate.report().skipped {
         let mut evaluate = |model: &mut M| {
             for choice in
                 [ConservativeChoice::Down, ConservativeChoice::Up, ConservativeChoice::Stay]
             {
-                estimate.write_moved(&mut buffers, choice.scale(lr), model)?;
+                estimate.write_moved(choice.scale(lr), model)?;
                 let found = loss(model).into_loss()?;
                 if found.is_finite() && found < best.0 {
                     best = (found, choice);
@@ -58,10 +56,10 @@ where
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| evaluate(model)));
         if !matches!(outcome, Ok(Ok(()))) {
-            estimate.write_moved(&mut buffers, 0.0, model)?;
+            estimate.write_moved(0.0, model)?;
         }
         outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
     }
-    estimate.write_moved(&mut buffers, best.1.scale(lr), model)?;
+    estimate.write_moved(best.1.scale(lr), model)?;
     Ok(best.1)
 }

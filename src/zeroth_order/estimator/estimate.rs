@@ -1,6 +1,6 @@
 //! What an estimator returns: a gradient whose elements are computed where they are used.
 
-use super::snapshot::{ParamSnapshot, VisitBuffers};
+use super::snapshot::ParamSnapshot;
 use crate::error::Result;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::{Element, Real};
@@ -108,13 +108,8 @@ impl<'e, T: Element> Estimate<'e, T> {
 impl<T: Element> Estimate<'_, T> {
     /// Sets the parameters to those before the step plus `scale` times the estimate. Needs the copy of the
     /// estimator.
-    pub(super) fn write_moved(
-        &self,
-        buffers: &mut VisitBuffers<T>,
-        scale: f64,
-        params: &mut dyn Parameters<T>,
-    ) -> Result<()> {
-        self.snapshot.write("Estimate", buffers, params, |tensor, offset, before, out| {
+    pub(super) fn write_moved(&self, scale: f64, params: &mut dyn Parameters<T>) -> Result<()> {
+        self.snapshot.write("Estimate", params, |tensor, offset, before, out| {
             out.copy_from_slice(before);
             if scale != 0.0 && self.slices.takes_part(tensor) {
                 with_scratch(out.len(), |estimate| {
@@ -139,6 +134,7 @@ impl<T: Element> Gradients<T> for Estimate<'_, T> {
         if self.report.skipped {
             return;
         }
+        visitor.loss(self.report.loss);
         for (leaf, segment) in self.leaves.iter().zip(self.snapshot.layout.segments()) {
             if self.slices.takes_part(leaf.tensor) {
                 visitor.child(&segment.name, leaf);

@@ -21,7 +21,6 @@ pub use finite_difference::FiniteDifference;
 pub use loss_log::LossLog;
 pub use noise::{Noise, Philox, Purpose, RngStream};
 pub use shaping::FitnessShaping;
-pub use snapshot::VisitBuffers;
 pub use traits::Estimator;
 pub use work_split::work_split;
 

@@ -2,7 +2,7 @@
 
 use super::estimate::{Estimate, LeafPool, Report, Slices};
 use super::saved::ESTIMATOR;
-use super::snapshot::{ParamSnapshot, VisitBuffers};
+use super::snapshot::ParamSnapshot;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use crate::optim::{Layout, NonFinite};
@@ -18,7 +18,6 @@ pub struct EstimatorState<T: Element> {
     /// Whether `ask` was called and the losses have not been told yet.
     pub(in crate::zeroth_order) asked: bool,
     pub(in crate::zeroth_order) report: Report,
-    pub(in crate::zeroth_order) buffers: VisitBuffers<T>,
     /// A buffer for the losses of a step.
     pub(in crate::zeroth_order) losses: Vec<f64>,
     pool: LeafPool<T>,
@@ -31,7 +30,6 @@ impl<T: Element> EstimatorState<T> {
             step: 0,
             asked: false,
             report: Report::default(),
-            buffers: VisitBuffers::default(),
             losses: Vec::new(),
             pool: LeafPool::default(),
         })
@@ -85,7 +83,7 @@ impl<T: Element> EstimatorState<T> {
     pub(in crate::zeroth_order) fn count(&self) -> StateBytes {
         let mut bytes = StateBytes::default();
         bytes.add_parameters(self.snapshot.layout.numel());
-        bytes.add("copy", self.snapshot.base.bytes());
+        bytes.add("copy", self.snapshot.bytes());
         bytes
     }
 
@@ -96,7 +94,7 @@ impl<T: Element> EstimatorState<T> {
         // all 64 bits survive
         record.scalar("seed", Scalar::Int(seed as i64));
         record.scalar("step", Scalar::Int(self.step as i64));
-        self.snapshot.save(&mut Record::new("tensors", &mut dict));
+        self.snapshot.layout.save(&mut Record::new("tensors", &mut dict));
         dict
     }
 

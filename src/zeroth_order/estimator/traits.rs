@@ -1,7 +1,6 @@
 //! The trait of all estimators, with three ways to evaluate the probes of a step.
 
 use super::estimate::{Estimate, Report};
-use super::snapshot::VisitBuffers;
 use super::state::EstimatorState;
 use super::work_split::work_split;
 use crate::error::Result;
@@ -87,7 +86,6 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     /// Refuses a tree whose leaves are not those that [`Estimator::ask`] has seen.
     fn move_to_probe(
         &self,
-        buffers: &mut VisitBuffers<T>,
         from: Option<usize>,
         to: Option<usize>,
         params: &mut dyn Parameters<T>,
@@ -157,7 +155,7 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     /// # Errors
     /// As [`Estimator::move_to_probe`].
     fn perturb(&self, probe: usize, copy: &mut dyn Parameters<T>) -> Result<()> {
-        self.move_to_probe(&mut VisitBuffers::default(), None, Some(probe), copy)
+        self.move_to_probe(None, Some(probe), copy)
     }
 
     /// Makes the estimate from the losses of all probes, in order, and ends the step.
@@ -190,13 +188,11 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
         L: IntoLoss,
     {
         let probes = self.ask(model)?;
-        let state = self.state_mut();
-        let (mut buffers, mut losses) = (take(&mut state.buffers), take(&mut state.losses));
-        let mut held = None;
+        let (mut losses, mut held) = (take(&mut self.state_mut().losses), None);
         losses.clear();
         let mut evaluate = |model: &mut M| {
             for probe in 0..probes {
-                self.move_to_probe(&mut buffers, held, Some(probe), model)?;
+                self.move_to_probe(held, Some(probe), model)?;
                 held = Some(probe);
                 losses.push(loss(model).into_loss()?);
             }
@@ -204,8 +200,7 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
         };
         // after a panic, too, the parameters are restored
         let outcome = catch_unwind(AssertUnwindSafe(|| evaluate(model)));
-        let restored = self.move_to_probe(&mut buffers, held, None, model);
-        self.state_mut().buffers = buffers;
+        let restored = self.move_to_probe(held, None, model);
         let evaluated = outcome.unwrap_or_else(|panic| {
             self.cancel();
             resume_unwind(panic)
@@ -263,10 +258,10 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
             if worker > 0 {
                 copy.clone_from(model);
             }
-            let (mut buffers, mut held) = (VisitBuffers::default(), None);
+            let mut held = None;
             let mine = (0..probes).filter(|&probe| split.get(probe) == Some(&worker));
             mine.map(|probe| {
-                estimator.move_to_probe(&mut buffers, held, Some(probe), copy)?;
+                estimator.move_to_probe(held, Some(probe), copy)?;
                 held = Some(probe);
                 loss(copy).into_loss()
             })

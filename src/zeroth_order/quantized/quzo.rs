@@ -11,9 +11,7 @@ use crate::numeric::random::round_at_random;
 use crate::numeric::{Element, Real};
 use crate::optim::{IntoLoss, NonFinite};
 use crate::params::Parameters;
-use crate::zeroth_order::estimator::{
-    Estimator, Noise, ParamSnapshot, Purpose, Report, VisitBuffers,
-};
+use crate::zeroth_order::estimator::{Estimator, Noise, ParamSnapshot, Purpose, Report};
 use crate::zeroth_order::spsa::{Spsa, SpsaEstimator};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -193,12 +191,11 @@ impl<T: Element> QuzoOptimizer<T> {
     /// # Errors
     /// [`Error::NonFinite`] for a weight that is not finite. Nothing changes then.
     pub fn quantize(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
-        let (mut snapshot, mut buffers) =
-            (ParamSnapshot::<T>::new(Quzo::NAME)?, VisitBuffers::default());
-        snapshot.read(Quzo::NAME, &mut buffers, params, true)?;
+        let mut snapshot = ParamSnapshot::<T>::new(Quzo::NAME)?;
+        snapshot.read(Quzo::NAME, params, true)?;
         let mut scales = Vec::new();
         for segment in snapshot.layout.segments() {
-            let values = snapshot.base.get(segment.offset..).unwrap_or_default();
+            let values = snapshot.values().get(segment.offset..).unwrap_or_default();
             let values = values.get(..segment.numel()).unwrap_or_default();
             if let Some(x) = values.iter().find(|x| !x.widen().is_finite()) {
                 return Err(Error::NonFinite { what: "a weight to quantize", value: x.widen() });
@@ -207,7 +204,7 @@ impl<T: Element> QuzoOptimizer<T> {
             scales.push(known.unwrap_or_else(|| self.config.weights.scale(values)));
         }
         let weights = self.config.weights;
-        snapshot.write(Quzo::NAME, &mut buffers, params, |tensor, _, before, out| {
+        snapshot.write(Quzo::NAME, params, |tensor, _, before, out| {
             let scale = scales.get(tensor).copied().unwrap_or(0.0);
             for (x, before) in out.iter_mut().zip(before) {
                 *x = T::Compute::of(weights.nearest(before.widen(), scale));

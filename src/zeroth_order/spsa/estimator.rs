@@ -15,7 +15,7 @@ use crate::zeroth_order::directions::{
 };
 use crate::zeroth_order::estimator::{
     Core, ESTIMATOR, Estimate, Estimator, EstimatorState, FiniteDifference, FitnessShaping, Noise,
-    ParamSnapshot, Philox, Purpose, RngStream, Saved, VisitBuffers,
+    ParamSnapshot, Philox, Purpose, RngStream, Saved,
 };
 use std::borrow::Cow;
 
@@ -167,7 +167,7 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         params: &mut dyn Parameters<T>,
         f: impl Fn(usize, usize, &[T::Compute], &mut [T::Compute]) + Sync + Send,
     ) -> Result<()> {
-        self.state.snapshot.write(Spsa::<S>::NAME, &mut VisitBuffers::default(), params, f)
+        self.state.snapshot.write(Spsa::<S>::NAME, params, f)
     }
 
     fn probe(&self, probe: usize) -> Probe {
@@ -277,7 +277,7 @@ impl<T: Element, S: DirectionSampler> Core<T> for SpsaEstimator<T, S> {
 
     fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
         let Self { state, estimate, .. } = self;
-        state.snapshot.read(Spsa::<S>::NAME, &mut state.buffers, params, true)?;
+        state.snapshot.read(Spsa::<S>::NAME, params, true)?;
         let segments = state.snapshot.layout.segments();
         let largest = segments.iter().map(|s| s.numel()).max().unwrap_or(0);
         RngStream::check(state.step, self.config.num_samples, largest)?;
@@ -329,7 +329,7 @@ fn context<'a, T: Element>(
     noise: &'a dyn Noise<T::Compute>,
     (step, queries): (u64, u32),
 ) -> StepContext<'a, T::Compute> {
-    StepContext { step, queries, layout: &snapshot.layout, parameters: &snapshot.base, noise }
+    StepContext { step, queries, layout: &snapshot.layout, parameters: snapshot, noise }
 }
 
 impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
@@ -339,7 +339,6 @@ impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
 
     fn move_to_probe(
         &self,
-        buffers: &mut VisitBuffers<T>,
         _from: Option<usize>,
         to: Option<usize>,
         params: &mut dyn Parameters<T>,
@@ -347,10 +346,10 @@ impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
         let (name, snapshot) = (Spsa::<S>::NAME, &self.state.snapshot);
         let (query, sign) = match to.map(|probe| self.probe(probe)) {
             Some(Probe::Along { query, sign }) => (query, sign),
-            Some(Probe::Centre) | None => return snapshot.restore(name, buffers, params),
+            Some(Probe::Centre) | None => return snapshot.restore(name, params),
         };
         let isa = Isa::detect();
-        snapshot.write(name, buffers, params, |tensor, offset, before, out| {
+        snapshot.write(name, params, |tensor, offset, before, out| {
             if !self.estimate.derivatives.takes_part(tensor) {
                 return out.copy_from_slice(before);
             }

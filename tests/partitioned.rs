@@ -1,0 +1,290 @@
+//! Different methods for different parameters: what each of them would do alone, or nothing at all.
+// a test that fails says so by panicking; the helpers serve other tests too
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
+
+use eigenstep_instances as _;
+
+use eigenstep::gradient::{clip_grad_norm, with_curvature};
+use eigenstep::optim::Optimizer;
+use eigenstep::params::{Gradients, Parameters, RowGradient};
+use eigenstep::prelude::*;
+use eigenstep::schedule::Step;
+use eigenstep::state::Scalar;
+use ndarray::{Array1, Array2, ShapeBuilder};
+
+struct Net {
+    embedding: Array2<f64>,
+    hidden: Array2<f64>,
+    bias: Array1<f64>,
+}
+eigenstep::parameters!(Net { embedding, hidden, bias }: f64);
+
+fn net(seed: f64) -> Net {
+    let wave = |i: usize, j: usize| ((i * 7 + j * 3) as f64 * 0.1 + seed).sin();
+    Net {
+        embedding: Array2::from_shape_fn((6, 4), |(i, j)| wave(i, j)),
+        hidden: Array2::from_shape_fn((4, 5).f(), |(i, j)| wave(j, i)),
+        bias: Array1::from_shape_fn(5, |i| wave(i, 1)),
+    }
+}
+
+fn bits(net: &Net) -> Vec<u64> {
+    let leaves = [net.embedding.iter(), net.hidden.iter()];
+    leaves.into_iter().flatten().chain(&net.bias).map(|x| x.to_bits()).collect()
+}
+
+fn muon() -> impl Optimizer<f64> + 'static {
+    Muon { lr: 0.02, ..Muon::default() }.build().unwrap()
+}
+
+fn adamw() -> impl Optimizer<f64> + 'static {
+    AdamW { lr: 0.01, ..AdamW::default() }.build().unwrap()
+}
+
+fn parts() -> Partitioned<f64> {
+    Partitioned::new(adamw()).with(Select::name("hidden"), muon()).frozen(Select::name("embedding"))
+}
+
+fn train(opt: &mut dyn Optimizer<f64>, model: &mut Net, steps: std::ops::Range<u64>) {
+    for step in steps {
+        opt.step(model, &net(1.0 + step as f64)).unwrap();
+    }
+}
+
+#[test]
+fn every_part_is_its_optimizer() {
+    let (mut opt, mut model) = (parts(), net(0.0));
+    train(&mut opt, &mut model, 0..5);
+    let (mut muon, mut adamw) = (muon(), adamw());
+    let Net { embedding, mut hidden, mut bias } = net(0.0);
+    for step in 0..5 {
+        let grads = net(1.0 + step as f64);
+        muon.step(&mut hidden, &grads.hidden).unwrap();
+        adamw.step(&mut bias, &grads.bias).unwrap();
+    }
+    assert!(bits(&model) == bits(&Net { embedding, hidden, bias }));
+}
+
+#[test]
+fn views_of_gradients_reach_every_part() {
+    let (mut opt, mut model) = (parts(), net(0.0));
+    let (mut twin, mut copy) = (parts(), net(0.0));
+    for step in 0..3 {
+        let grads = net(step as f64);
+        let clipped = clip_grad_norm(&grads, 0.5);
+        opt.step(&mut model, &clipped).unwrap();
+        let scale = clipped.factor();
+        let Net { embedding, hidden, bias } = grads;
+        let grads = Net { embedding, hidden: hidden * scale, bias: bias * scale };
+        twin.step(&mut copy, &grads).unwrap();
+    }
+    let near = |(a, b): (&u64, &u64)| (f64::from_bits(*a) - f64::from_bits(*b)).abs() < 1e-12;
+    assert!(bits(&model).iter().zip(&bits(&copy)).all(near));
+}
+
+#[test]
+fn rows_and_absent_gradients() {
+    let mut opt = Partitioned::new(adamw())
+        .with(Select::name("0"), Sgd { lr: 1.0, ..Sgd::default() }.build().unwrap());
+    let mut model = (Array2::<f64>::zeros((4, 2)), Array1::<f64>::ones(3));
+    let rows = RowGradient::new(&[4, 2], vec![2], ndarray::array![[1.0, 2.0]]).unwrap();
+    opt.step(&mut model, &(rows, None::<Array1<f64>>)).unwrap();
+    assert_eq!(model.0.row(2).to_vec(), [-1.0, -2.0]);
+    assert_eq!(model.0.sum(), -3.0);
+    assert_eq!(model.1, Array1::<f64>::ones(3));
+    assert!(opt.part(0).unwrap().state_bytes().total() == 0);
+}
+
+/// Whatever is wrong in one part, no other part has moved.
+#[test]
+fn a_part_that_fails_changes_nothing_anywhere() {
+    let refused = |opt: &mut Partitioned<f64>, grads: &dyn Gradients<f64>| {
+        let mut model = net(3.0);
+        let (before, state) = (bits(&model), opt.state_dict());
+        let error = opt.step(&mut model, grads).unwrap_err();
+        assert!(bits(&model) == before, "{error}");
+        assert!(opt.state_dict() == state, "{error}");
+        error.to_string()
+    };
+    let mut opt = parts();
+    train(&mut opt, &mut net(3.0), 0..2);
+    for broken in ["hidden", "bias"] {
+        let mut grads = net(4.0);
+        match broken {
+            "hidden" => grads.hidden[[3, 4]] = f64::NAN,
+            _ => grads.bias[4] = f64::INFINITY,
+        }
+        assert!(refused(&mut opt, &grads).contains(broken));
+        let Net { embedding, hidden, bias } = net(4.0);
+        let grads = match broken {
+            "hidden" => Net { embedding, hidden: Array2::zeros((5, 4)), bias },
+            _ => Net { embedding, hidden, bias: Array1::zeros(4) },
+        };
+        assert!(refused(&mut opt, &grads).contains(broken));
+    }
+    let good = net(4.0);
+    assert!(refused(&mut opt, &with_curvature(&good, &good)).contains("curvature"));
+    assert!(refused(&mut opt, &(net(1.0), net(2.0))).contains("0.embedding"));
+
+    // and goes on as if nothing had been tried
+    let (mut model, mut twin, mut copy) = (net(5.0), parts(), net(5.0));
+    train(&mut twin, &mut net(3.0), 0..2);
+    train(&mut opt, &mut model, 2..5);
+    train(&mut twin, &mut copy, 2..5);
+    assert!(bits(&model) == bits(&copy));
+}
+
+#[test]
+fn what_one_part_leaves_out_all_leave_out() {
+    let skipping = Sgd::default().build().unwrap().with_non_finite(NonFinite::Skip);
+    let mut opt = Partitioned::new(adamw()).with(Select::name("bias"), skipping);
+    let (mut model, mut grads) = (net(0.0), net(1.0));
+    grads.bias[0] = f64::NAN;
+    assert!(!opt.check_step(&mut model, &grads).unwrap());
+    opt.step(&mut model, &grads).unwrap();
+    assert!(bits(&model) == bits(&net(0.0)));
+    assert_eq!(opt.skipped_steps(), 1);
+}
+
+#[test]
+fn groups_are_counted_through() {
+    let adamw = AdamW::default().build().unwrap();
+    let adamw = adamw.with_group(Select::name("bias"), |group| group.lr = 0.5).unwrap();
+    let mut opt = Partitioned::new(adamw)
+        .frozen(Select::name("embedding"))
+        .with(Select::name("hidden"), muon());
+    assert_eq!((opt.num_groups(), opt.num_parts()), (3, 3));
+    assert_eq!((opt.lr(1), opt.lr(2)), (0.5, 0.02));
+    assert!(opt.lr(3).is_nan());
+    opt.set_lr(2, 0.25).unwrap();
+    assert_eq!(opt.part(2).unwrap().lr(0), 0.25);
+    assert!(matches!(opt.set_lr(3, 1.0), Err(Error::UnknownGroup { group: 3, groups: 3 })));
+    let mut scheduler = LrScheduler::new(Step { step_size: 1, gamma: 0.5 }, &mut opt).unwrap();
+    scheduler.step(&mut opt).unwrap();
+    assert_eq!((opt.lr(1), opt.lr(2)), (0.25, 0.125));
+}
+
+#[test]
+fn checkpoints_are_all_or_nothing() {
+    let (mut opt, mut model) = (parts(), net(0.0));
+    train(&mut opt, &mut model, 0..3);
+    let saved = opt.state_dict();
+    let mut again = parts();
+    again.load_state_dict(&saved).unwrap();
+    assert_eq!(again.state_dict(), saved);
+    let mut copy = net(0.0);
+    copy.embedding.assign(&model.embedding);
+    copy.hidden.assign(&model.hidden);
+    copy.bias.assign(&model.bias);
+    train(&mut opt, &mut model, 3..6);
+    train(&mut again, &mut copy, 3..6);
+    assert!(bits(&model) == bits(&copy));
+
+    let refused = |key: &str, damage: &dyn Fn(&mut StateDict)| {
+        let mut damaged = saved.clone();
+        damage(&mut damaged);
+        assert_ne!(damaged, saved);
+        let (mut victim, mut other) = (parts(), net(9.0));
+        train(&mut victim, &mut other, 0..1);
+        let before = victim.state_dict();
+        match victim.load_state_dict(&damaged) {
+            Err(Error::StateDict { key: found, .. }) => assert!(found.contains(key), "{found}"),
+            other => panic!("{key}: {other:?}"),
+        }
+        assert_eq!(victim.state_dict(), before, "{key}");
+    };
+    let first = saved.tensors.keys().next().unwrap().clone();
+    refused("parts.0.", &|dict| drop(dict.tensors.remove(&first)));
+    let last = saved.tensors.keys().next_back().unwrap().clone();
+    assert!(last.starts_with("parts.1."), "{last}");
+    refused("parts.1.", &|dict| drop(dict.tensors.remove(&last)));
+    let text = |text: &str| Scalar::Text(text.into());
+    refused("parts.1.method", &|dict| {
+        drop(dict.scalars.insert("parts.1.method".into(), text("Sgd")))
+    });
+    refused("parts.2.select", &|dict| {
+        drop(dict.scalars.insert("parts.2.select".into(), text("x")))
+    });
+    refused("parts.3.x", &|dict| drop(dict.scalars.insert("parts.3.x".into(), Scalar::Int(1))));
+    refused("parts.2", &|dict| drop(dict.scalars.insert("parts.2.x".into(), Scalar::Int(1))));
+    refused("other", &|dict| drop(dict.scalars.insert("other".into(), Scalar::Int(1))));
+    refused("optimizer", &|dict| dict.optimizer = "Muon".into());
+}
+
+#[test]
+fn parts_with_two_points_move_together() {
+    let free = ScheduleFreeAdamW { lr: 0.1, ..ScheduleFreeAdamW::default() }.build().unwrap();
+    let mut opt = Partitioned::new(free).with(Select::name("hidden"), muon());
+    let mut model = net(0.0);
+    train(&mut opt, &mut model, 0..3);
+    let trained = bits(&model);
+    opt.eval(&mut model).unwrap();
+    assert!(bits(&model) != trained);
+    assert!(matches!(opt.step(&mut model, &net(1.0)), Err(Error::EvaluationMode { .. })));
+    // a tree that lacks a parameter of the second part leaves the first where it is
+    opt.train(&mut model).unwrap();
+    let mut lacking = (model.embedding.clone(), model.bias.clone());
+    assert!(opt.eval(&mut lacking).is_err());
+    assert_eq!(lacking, (model.embedding.clone(), model.bias.clone()));
+    opt.step(&mut model, &net(2.0)).unwrap();
+}
+
+#[test]
+fn a_part_without_parameters_is_an_error() {
+    let mut opt = parts().frozen(Select::name("no.such"));
+    let error = opt.step(&mut net(0.0), &net(1.0)).unwrap_err();
+    assert!(error.to_string().contains("no.such"), "{error}");
+    let twice: (Array1<f64>, Array1<f64>) = (Array1::zeros(1), Array1::zeros(1));
+    struct Twice((Array1<f64>, Array1<f64>));
+    impl Parameters<f64> for Twice {
+        fn visit_mut<'a>(&'a mut self, visitor: &mut eigenstep::params::ParamVisitor<'a, f64>) {
+            visitor.child("a", &mut self.0.0);
+            visitor.child("a", &mut self.0.1);
+        }
+    }
+    let mut opt = Partitioned::new(adamw());
+    let error = opt.step(&mut Twice(twice), &()).unwrap_err();
+    assert!(matches!(error, Error::DuplicateName { .. }), "{error}");
+}
+
+#[test]
+fn parts_nest() {
+    let inner = Partitioned::new(adamw()).with(Select::name("bias"), muon());
+    let mut opt = Partitioned::new(inner).with(Select::name("hidden"), muon());
+    let (mut model, mut boxed) = (net(0.0), net(0.0));
+    train(&mut opt, &mut model, 0..2);
+    let inner: Box<dyn Optimizer<f64>> =
+        Box::new(Partitioned::new(adamw()).with(Select::name("bias"), muon()));
+    let mut opt = Partitioned::new(inner).with(Select::name("hidden"), muon());
+    train(&mut opt, &mut boxed, 0..2);
+    assert!(bits(&model) == bits(&boxed));
+    let dict = opt.state_dict();
+    opt.load_state_dict(&dict).unwrap();
+    assert_eq!(opt.state_dict(), dict);
+}
+
+#[test]
+fn groups_of_parameters_are_those_of_their_parts() {
+    let adamw = AdamW::default().build().unwrap();
+    let adamw = adamw.with_group(Select::name("bias"), |group| group.lr = 0.5).unwrap();
+    let opt: Partitioned<f64> = Partitioned::new(adamw)
+        .frozen(Select::name("embedding"))
+        .with(Select::name("hidden"), muon());
+    let group = |name| opt.group_of(name, &[1]);
+    assert_eq!(["other", "bias", "hidden"].map(group), [Some(0), Some(1), Some(2)]);
+    assert_eq!(group("embedding"), None);
+    let boxed: Box<dyn Optimizer<f64>> = Box::new(opt);
+    assert_eq!(boxed.group_of("hidden", &[1]), Some(2));
+}
+
+#[test]
+fn slots_of_all_parts_are_shown() {
+    let (mut opt, mut model) = (parts(), net(0.0));
+    train(&mut opt, &mut model, 0..2);
+    let mut seen = Vec::new();
+    for slot in ["exp_avg", "momentum_buffer", "no such slot"] {
+        opt.visit_slot(slot, &mut |name, values| seen.push((slot, name.to_owned(), values.len())));
+    }
+    let seen: Vec<_> = seen.iter().map(|(slot, name, len)| (*slot, name.as_str(), *len)).collect();
+    assert_eq!(seen, [("exp_avg", "bias", 5), ("momentum_buffer", "hidden", 20)]);
+}

@@ -1,0 +1,239 @@
+//! Rules around rules, and methods around methods: nothing of the inner one is lost, or it is refused.
+// a test that fails says so by panicking; the helpers serve other tests too
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
+
+use eigenstep_instances as _;
+
+#[path = "common/model.rs"]
+mod model;
+
+use eigenstep::error_feedback::{CompressorConfig, ErrorFeedback};
+use eigenstep::optim::{Blocked, Elementwise, MethodFor, Optim, Optimizer, SkipFirst, Vectored};
+use eigenstep::prelude::*;
+use model::*;
+
+/// Parameters after some steps of an optimizer.
+fn trained_leaves(opt: &mut dyn Optimizer<f64>) -> Vec<Leaf<f64>> {
+    let mut params = leaves(1, &SHAPES);
+    train(opt, &mut params, 0..4);
+    params
+}
+
+fn trajectory(opt: &mut dyn Optimizer<f64>) -> Vec<Vec<u8>> {
+    all_bits(&trained_leaves(opt))
+}
+
+fn same<M: MethodFor<f64>, N: MethodFor<f64>>(what: &str, inner: M, around: N) {
+    let mut inner = Optim::new(inner).unwrap();
+    let mut around = Optim::new(around).unwrap();
+    assert!(trajectory(&mut inner) == trajectory(&mut around), "{what}");
+}
+
+/// Wrappers that change nothing leave no method of the inner rule out: passes, sums, slots, group and
+/// tensor numbers, decay, direction and update.
+mod transparent {
+    use super::*;
+
+    macro_rules! rule {
+        ($rule:ident) => {
+            #[test]
+            #[allow(non_snake_case)]
+            fn $rule() {
+                for config in variants::<$rule>() {
+                    let inner = || Elementwise(config.clone());
+                    let name = |wrapper: &str| format!("{wrapper} around {config:?}");
+                    let with_decay = WithDecay::with_inner(config.clone());
+                    same(&name("WithDecay"), inner(), Elementwise(with_decay));
+                    let grokfast =
+                        GrokFast { amplification: 0.0, ..GrokFast::with_inner(config.clone()) };
+                    same(&name("GrokFast"), inner(), Elementwise(grokfast));
+                    let delayed =
+                        SkipFirst { inner: config.clone(), skip_first: false, decay_after: false };
+                    same(&name("SkipFirst"), inner(), Elementwise(delayed));
+                    if !<$rule as Rule>::HAS_EVAL_MODE {
+                        let projected = Projected::with_inner(config.clone());
+                        same(&name("Projected"), inner(), Elementwise(projected));
+                    }
+                }
+            }
+        };
+    }
+    eigenstep::for_each_first_order!(rule);
+}
+
+/// A rule that begins one step late does what the rule does, one step later.
+#[test]
+fn a_delayed_rule_is_the_rule_one_step_later() {
+    let rule = Lion { cautious: true, lr: 0.1, ..Lion::default() };
+    let delayed = SkipFirst { inner: rule.clone(), skip_first: true, decay_after: false };
+    let mut delayed: Optim<_, f64> = Optim::new(Elementwise(delayed)).unwrap();
+    let mut plain: Optim<_, f64> = rule.build().unwrap();
+    let (mut late, mut params) = (leaves(1, &SHAPES), leaves(1, &SHAPES));
+    train(&mut delayed, &mut late, 0..1);
+    assert!(all_bits(&late) == all_bits(&params), "the first step moved something");
+    train(&mut delayed, &mut late, 1..5);
+    train(&mut plain, &mut params, 1..5);
+    assert!(all_bits(&late) == all_bits(&params));
+}
+
+/// Compression that leaves nothing out changes nothing, whatever is compressed for.
+mod identity_feedback {
+    use super::*;
+
+    fn around<M: MethodFor<f64>>(what: &str, method: M)
+    where
+        ErrorFeedback<M>: eigenstep::optim::VectorMethod<Inner = M>,
+    {
+        for scope in [eigenstep::optim::Scope::Group, eigenstep::optim::Scope::Tensor] {
+            let around = ErrorFeedback::around(method.clone());
+            let around = ErrorFeedback { compressor: CompressorConfig::Identity, scope, ..around };
+            let mut inner = Optim::new(method.clone()).unwrap();
+            let mut around = Optim::new(Vectored(around)).unwrap();
+            let inner = all_values(&trained_leaves(&mut inner));
+            let around = all_values(&trained_leaves(&mut around));
+            // sums over a tensor are taken in longer pieces
+            let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-13 * a.abs().max(1.0);
+            assert!(inner.iter().zip(&around).all(near), "{what}, {scope:?}");
+        }
+    }
+
+    macro_rules! test {
+        ($name:ident, $method:expr) => {
+            #[test]
+            #[allow(non_snake_case)]
+            fn $name() {
+                around(stringify!($name), $method);
+            }
+        };
+    }
+    macro_rules! rule {
+        ($rule:ident) => {
+            test!($rule, Elementwise(busy::<$rule>()));
+        };
+    }
+    macro_rules! matrix_method {
+        ($method:ident) => {
+            test!($method, Blocked(<$method as Subject>::subject()));
+        };
+    }
+    macro_rules! windowed {
+        ($method:ident) => {
+            test!($method, Vectored(<$method as Subject>::subject()));
+        };
+    }
+    eigenstep::for_each_first_order!(rule);
+    eigenstep::for_each_second_order!(matrix_method);
+    eigenstep::for_each_low_rank!(matrix_method);
+    eigenstep::for_each_windowed!(windowed);
+}
+
+/// Error feedback around a method with a window: both remember, and both survive a checkpoint.
+#[test]
+fn feedback_around_a_window_keeps_both_memories() {
+    let method = || {
+        let window = Vectored(<MFac as Subject>::subject());
+        let compressor =
+            CompressorConfig::TopK(eigenstep::error_feedback::Selection::TopK { density: 0.2 });
+        Vectored(ErrorFeedback { compressor, ..ErrorFeedback::around(window) })
+    };
+    let mut opt: Optim<_, f64> = Optim::new(method()).unwrap();
+    let momentum = eigenstep::error_feedback::Momentum::default();
+    let mut plain: Optim<_, f64> = Optim::new(Elementwise(momentum)).unwrap();
+    assert!(trajectory(&mut opt) != trajectory(&mut plain), "the window does nothing");
+
+    let dict = opt.state_dict();
+    assert!(dict.scalars.keys().any(|key| key.starts_with("inner.vectors.0.")));
+    let mut again: Optim<_, f64> = Optim::new(method()).unwrap();
+    again.load_state_dict(&dict).unwrap();
+    assert_eq!(again.state_dict(), dict);
+    let (mut a, mut b) = (leaves(7, &SHAPES), leaves(7, &SHAPES));
+    train(&mut opt, &mut a, 4..8);
+    train(&mut again, &mut b, 4..8);
+    assert!(all_bits(&a) == all_bits(&b));
+}
+
+/// What a wrapper would lose in silence is refused by name.
+mod refused {
+    use super::*;
+
+    fn refused<C: eigenstep::hyper::Hyperparameters>(config: &C, field: &str) {
+        match config.validate() {
+            Err(Error::InvalidHyperparameter { field: found, .. }) => assert_eq!(found, field),
+            other => panic!("{}: {other:?}", C::NAME),
+        }
+    }
+
+    macro_rules! rule {
+        ($rule:ident) => {
+            #[test]
+            #[allow(non_snake_case)]
+            fn $rule() {
+                let rule = $rule::default();
+                let own = rule.has_own_update();
+                let cautious = Cautious::with_inner(rule.clone());
+                let grams = Grams::with_inner(rule.clone());
+                let decay = WithDecay::with_inner(rule.clone());
+                let decay = WithDecay { form: DecayForm::Cautious, ..decay };
+                if own {
+                    refused(&cautious, "inner");
+                    refused(&grams, "inner");
+                    refused(&decay, "inner");
+                } else {
+                    cautious.build::<f32>().unwrap();
+                    grams.build::<f32>().unwrap();
+                    decay.build::<f32>().unwrap();
+                }
+            }
+        };
+    }
+    eigenstep::for_each_first_order!(rule);
+
+    #[test]
+    fn a_step_along_a_direction_does_not_ascend() {
+        let sgd = Sgd { maximize: true, ..Sgd::default() };
+        refused(&eigenstep::optim::StepOnly(sgd), "maximize");
+    }
+
+    #[test]
+    fn rules_that_do_more_than_a_direction_do_not_go_into_other_coordinates() {
+        let bounded = Projected { lower: 0.0, ..Projected::with_inner(AdamW::default()) };
+        refused(&Soap::with_inner(bounded.clone()), "inner");
+        refused(&GaLore::with_inner(bounded), "inner");
+        let cautious = WithDecay { form: DecayForm::Cautious, ..WithDecay::<AdamW>::default() };
+        refused(&Soap::with_inner(cautious), "inner");
+        refused(
+            &Soap::with_inner(GrokFast::with_inner(Adam { weight_decay: 0.1, ..Adam::default() })),
+            "inner",
+        );
+        // the mask counts over a whole tensor
+        refused(&Soap::with_inner(Cautious::with_inner(AdamW::default())), "inner");
+    }
+}
+
+/// Every form of decay is its equation.
+#[test]
+fn forms_of_decay() {
+    let (lr, decay, peak) = (0.1, 0.5, 0.4);
+    let after = |form: DecayForm, w: f64, g: f64| {
+        let sgd = Sgd { lr, weight_decay: decay, ..Sgd::default() };
+        let mut opt = WithDecay { inner: sgd, form, peak_lr: peak }.build().unwrap();
+        let mut w = ndarray::array![w];
+        opt.step(&mut w, &ndarray::array![g]).unwrap();
+        w[0]
+    };
+    for (w, g) in [(2.0, 1.0), (2.0, -1.0), (-3.0, 0.5)] {
+        let near = |form, expected: f64| {
+            let found = after(form, w, g);
+            assert!((found - expected).abs() < 1e-14, "{form:?}: {found}, not {expected}");
+        };
+        near(DecayForm::Inner, w - lr * (g + decay * w));
+        near(DecayForm::None, w - lr * g);
+        near(DecayForm::Coupled, w - lr * (g + decay * w));
+        near(DecayForm::Decoupled, w * (1.0 - lr * decay) - lr * g);
+        near(DecayForm::DecoupledAfter, (w - lr * g) * (1.0 - lr * decay));
+        near(DecayForm::Independent, w * (1.0 - decay) - lr * g);
+        near(DecayForm::Corrected, w * (1.0 - lr * decay * lr / peak) - lr * g);
+        let shrink = if g * w > 0.0 { 1.0 - lr * decay } else { 1.0 };
+        near(DecayForm::Cautious, w * shrink - lr * g);
+    }
+}
