@@ -141,6 +141,20 @@ pub enum Error {
         /// Path of the gradient.
         name: String,
     },
+    /// One of two trees that must have the same leaves has a leaf that the other lacks.
+    #[error("leaf `{name}` of one tree is not in the other")]
+    UnknownLeaf {
+        /// Path of the leaf.
+        name: String,
+    },
+    /// A tree hands out other gradients than it did when a view of it was made.
+    #[error(
+        "`{name}`: the tree hands out other gradients than when its view was made; make the view again"
+    )]
+    ChangedTree {
+        /// Path of the first gradient that the view does not know.
+        name: String,
+    },
     /// Statistics of a layer are due in this step, and were not observed.
     #[error(
         "layer `{layer}`: its statistics are due in this step and were not observed; when `needs_stats` is true, call `observe` before `precondition`"
@@ -168,20 +182,6 @@ pub enum Error {
         name: String,
         /// The names that exist, comma-separated.
         known: String,
-    },
-    /// One of two trees that must have the same leaves has a leaf that the other lacks.
-    #[error("leaf `{name}` of one tree is not in the other")]
-    UnknownLeaf {
-        /// Path of the leaf.
-        name: String,
-    },
-    /// A tree hands out other gradients than it did when a view of it was made.
-    #[error(
-        "`{name}`: the tree hands out other gradients than when its view was made; make the view again"
-    )]
-    ChangedTree {
-        /// Path of the first gradient that the view does not know.
-        name: String,
     },
     /// A parameter that the optimizer keeps state of is not in the tree.
     #[error("parameter `{name}` is missing from the tree")]

@@ -16,6 +16,8 @@ pub enum Range {
     Positive,
     /// `x >= 0`.
     NonNegative,
+    /// `x <= 0`: exponents of what decays.
+    NonPositive,
     /// `0 <= x < 1`: decay rates of moving averages.
     UnitHalfOpen,
     /// `0 <= x <= 1`.
@@ -38,6 +40,8 @@ pub enum Range {
     Choice(&'static [&'static str]),
     /// `0 <= x < 1`, or unset (NaN as a number).
     OptionalUnitHalfOpen,
+    /// `x >= 0`, or unset (NaN as a number).
+    OptionalNonNegative,
     /// `x > 0`, or unset (NaN as a number).
     OptionalPositive,
 }
@@ -48,6 +52,7 @@ impl Range {
         match self {
             Range::Positive => x > 0.0 && x.is_finite(),
             Range::NonNegative => x >= 0.0 && x.is_finite(),
+            Range::NonPositive => x <= 0.0 && x.is_finite(),
             Range::UnitHalfOpen => (0.0..1.0).contains(&x),
             Range::Unit => (0.0..=1.0).contains(&x),
             Range::UnitOpen => x > 0.0 && x < 1.0,
@@ -62,6 +67,7 @@ impl Range {
             }
             Range::Choice(names) => x.fract() == 0.0 && x >= 0.0 && x < names.len() as f64,
             Range::OptionalUnitHalfOpen => x.is_nan() || (0.0..1.0).contains(&x),
+            Range::OptionalNonNegative => x.is_nan() || x >= 0.0 && x.is_finite(),
             Range::OptionalPositive => x.is_nan() || x > 0.0 && x.is_finite(),
         }
     }
@@ -71,6 +77,7 @@ impl Range {
         match self {
             Range::Positive => "finite and > 0".into(),
             Range::NonNegative => "finite and >= 0".into(),
+            Range::NonPositive => "finite and <= 0".into(),
             Range::UnitHalfOpen => "in [0, 1)".into(),
             Range::Unit => "in [0, 1]".into(),
             Range::UnitOpen => "in (0, 1)".into(),
@@ -86,6 +93,7 @@ impl Range {
                 names.join(" or ")
             }
             Range::OptionalUnitHalfOpen => "unset (NaN) or in [0, 1)".into(),
+            Range::OptionalNonNegative => "unset (NaN) or finite and >= 0".into(),
             Range::OptionalPositive => "unset (NaN) or finite and > 0".into(),
         }
     }

@@ -39,6 +39,7 @@
 //! | [`SignSgd`](first_order::SignSgd) | 0; with momentum 4 | a schedule that ends at 0 | gradients of which only signs count |
 //! | [`Lamb`](first_order::Lamb) | 8 | one pass more over memory; two with `max_grad_norm` | very large batches |
 //! | [`Prodigy`](first_order::Prodigy) | 16; `8 + 8/k` with `slice_p = k` | one pass more; one `lr` for all groups | no learning rate to tune |
+//! | [`Adafactor`](first_order::Adafactor) | 4(m + n)/(mn) + 0.25 at most for an m × n matrix, vectors 4; with `beta1` 4 more | two passes more | models whose state does not fit |
 //! | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | no schedule, open-ended training |
 //! | [`Classp`](first_order::Classp) | 4 | – | one task after another |
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |

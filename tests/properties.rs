@@ -10,6 +10,8 @@ mod cases;
 mod curvature_scaled;
 #[path = "properties/extremes.rs"]
 mod extremes;
+#[path = "properties/factored.rs"]
+mod factored;
 #[path = "properties/first_order.rs"]
 mod first_order;
 #[path = "support/inputs.rs"]
@@ -22,3 +24,5 @@ mod polyak;
 mod projected;
 #[path = "properties/references.rs"]
 mod references;
+#[path = "support/threads.rs"]
+mod threads;

@@ -13,6 +13,7 @@
 //! | [`Lamb`] | 8 | very large batches |
 //! | [`NovoGrad`] | 4, and 8 bytes per tensor | gradients of very different size from layer to layer |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
+//! | [`Adafactor`] | less than 1 for large matrices | models whose state does not fit |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
 //! | [`Classp`] | 4 | one task after another |
@@ -52,6 +53,7 @@ mod around;
 mod averaged;
 mod continual;
 mod curvature_scaled;
+mod factored;
 mod langevin;
 mod layerwise;
 mod moments;
@@ -66,6 +68,7 @@ pub use around::*;
 pub use averaged::*;
 pub use continual::*;
 pub use curvature_scaled::*;
+pub use factored::*;
 pub use langevin::*;
 pub use layerwise::*;
 pub use parameter_free::*;
@@ -82,6 +85,7 @@ macro_rules! for_each_first_order {
         $crate::for_each_adagrad!($macro);
         $crate::for_each_sign!($macro);
         $crate::for_each_layerwise!($macro);
+        $crate::for_each_factored!($macro);
         $crate::for_each_parameter_free!($macro);
         $crate::for_each_averaged!($macro);
         $crate::for_each_continual!($macro);

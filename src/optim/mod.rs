@@ -21,8 +21,8 @@ pub use blockwise::{
 pub(crate) use elementwise::check_inner;
 pub use elementwise::{
     AnyRule, Apply, DecaySchedule, ElementKernel, ElementState, ElementUnit, Elementwise,
-    ErasedRule, Pair, Prepared, Rule, RuleAround, SkipFirst, Slot, StepOnly, WeightDecay,
-    first_slots, kahan_add,
+    ErasedRule, Factoring, Pair, Prepared, Rule, RuleAround, SkipFirst, Slot, StepOnly,
+    WeightDecay, first_slots, kahan_add,
 };
 pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem};
 pub use method::{

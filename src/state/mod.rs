@@ -9,6 +9,8 @@
 mod bytes;
 pub(crate) mod chunk;
 mod dict;
+pub(crate) mod factors;
+mod floats;
 mod kind;
 mod options;
 mod reader;
@@ -22,7 +24,7 @@ pub use bytes::StateBytes;
 
 pub(crate) use dict::problem;
 pub use dict::{Dtype, Scalar, StateDict, StateTensor};
-pub use kind::{Input, SlotInit, SlotKind};
+pub use kind::{Factors, Input, SlotInit, SlotKind};
 pub(crate) use options::{load_options, saved_option};
 pub(crate) use reader::StateReader;
 pub use record::{Lookup, Record};

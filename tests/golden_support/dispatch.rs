@@ -3,8 +3,9 @@
 use super::options::Spelling;
 use super::trajectory::Reference;
 use super::{
-    Outcome, Stop, curvature, distributed, exchange, fail, kernels, low_dimensional, lowbit,
-    matrix_runs, schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels, zeroth_order,
+    Outcome, Stop, adafactor, curvature, distributed, exchange, fail, kernels, low_dimensional,
+    lowbit, matrix_runs, schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels,
+    zeroth_order,
 };
 use eigenstep::distributed::PowerSgdOrder;
 use eigenstep::prelude::*;
@@ -52,8 +53,8 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         &[("paper", "Paper"), ("mean_clamp", "MeanClamped")],
     );
     match name {
-        "NAdam" | "NovoGrad" | "adahessian" | "SophiaG" | "SophiaH" | "sophia_g" | "Sps"
-        | "Momo" | "MomoAdam" => rule(name, case),
+        "Grams" | "NAdam" | "NovoGrad" | "adahessian" | "SophiaG" | "SophiaH" | "sophia_g"
+        | "Sps" | "Momo" | "MomoAdam" => rule(name, case),
         "SGD" => trajectory::run::<Sgd>(case, TORCH),
         "Adam" => trajectory::run::<Adam>(case, TORCH),
         "AdamW" => trajectory::run::<AdamW>(case, TORCH),
@@ -63,6 +64,8 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "LAMBPaper" => trajectory::run::<Lamb>(case, TORCH),
         "Prodigy" => trajectory::run::<Prodigy>(case, PRODIGY),
         "ScheduleFreeAdamW" => trajectory::run::<ScheduleFreeAdamW>(case, TORCH),
+        "Adafactor" => trajectory::run::<Adafactor>(case, TORCH),
+        "AdafactorOriginal" => adafactor::original(case),
         "CautiousAdamW" => trajectory::run::<Cautious<AdamW>>(case, CAUTIOUS),
         "CLASSP" => trajectory::run::<Classp>(case, CLASSP),
         "AdamW-lowbit" => lowbit::run::<AdamW>(case),
@@ -125,7 +128,13 @@ fn rule(name: &str, case: &Value) -> Outcome {
         slots: &[("grad_avg", "exp_avg"), ("grad_avg_sq", "exp_avg_sq")],
         ..Reference::new(Spelling::new(&[("lb", "lower_bound")], &[]))
     };
+    const GRAMS: Reference = Reference {
+        group_steps: true,
+        defaults: &[("eps", 1e-6), ("weight_decay", 0.0)],
+        ..Reference::new(TORCH)
+    };
     match name {
+        "Grams" => trajectory::run_as::<Grams<AdamW>>(case, GRAMS),
         "NAdam" => trajectory::run_as::<NAdam>(case, NADAM),
         "NovoGrad" => trajectory::run_as::<NovoGrad>(case, NOVOGRAD),
         "adahessian" => trajectory::run::<AdaHessian>(case, TORCH),

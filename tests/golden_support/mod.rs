@@ -1,5 +1,6 @@
 //! Pieces of the golden runner, one per kind of case.
 
+pub mod adafactor;
 pub mod compare;
 pub mod compressors;
 pub mod curvature;

@@ -25,12 +25,14 @@ pub struct Reference {
     pub atol: f64,
     /// Whether it counts steps per group, also those in which a parameter has no gradient.
     pub group_steps: bool,
+    /// Defaults that are not the crate's.
+    pub defaults: &'static [(&'static str, f64)],
 }
 
 impl Reference {
     /// A reference with the crate's slots, step counts and precision.
     pub const fn new(spelling: Spelling) -> Self {
-        Self { spelling, slots: &[], atol: 0.0, group_steps: false }
+        Self { spelling, slots: &[], atol: 0.0, group_steps: false, defaults: &[] }
     }
 }
 
@@ -172,6 +174,9 @@ impl<U: Rule + Default, R: Real> Trajectory<U, R> {
     fn new(case: &Value, reference: Reference) -> Outcome<Self> {
         let (params, spelling) = (parameters(case)?, reference.spelling);
         let mut defaults = U::default();
+        for &(name, value) in reference.defaults {
+            defaults.set_option(name, value)?;
+        }
         let options = spelling.translate(&defaults, json::object(case, "config")?)?;
         assign(&mut defaults, &options);
         // as the references, which do not look at gradients before they use them

@@ -89,7 +89,7 @@ impl<T: Element> TensorState for BlockedState<T> {
 
 fn filter_shape<'s>(filter: &GradEma, shape: &'s [usize]) -> SlotShape<'s> {
     let (kind, init) = (SlotKind::Signed, SlotInit::Value(0.0));
-    SlotShape { name: filter.slot, kind, shape, stride: 1, init }
+    SlotShape { name: filter.slot, kind, shape, stride: 1, init, factors: None }
 }
 
 impl<R: Real> AnyMatrix<R> {

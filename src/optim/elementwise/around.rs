@@ -1,6 +1,6 @@
 //! Rules around rules: a wrapper changes what it is there for, everything else is the inner rule's.
 
-use super::rule::{Apply, Rule, Slot, WeightDecay};
+use super::rule::{Apply, Factoring, Rule, Slot, WeightDecay};
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::sweep::{MAX_SLOTS, Slots, Sums};
@@ -253,6 +253,24 @@ pub trait RuleAround: Hyperparameters {
         <Self::Inner as Rule>::measure(pass, c, p, g, s)
     }
 
+    /// [`Rule::factoring`].
+    fn factoring<R: Real>(&self, slot: usize, t: u64) -> Factoring {
+        self.inner().factoring::<R>(slot.saturating_sub(Self::OWN_SLOTS.len()), t)
+    }
+
+    /// [`Rule::factor_term`].
+    #[inline(always)]
+    fn factor_term<R: Real>(
+        slot: usize,
+        c: &Self::Coefficients<R>,
+        p: R,
+        g: R,
+        s: Self::State<R>,
+    ) -> R {
+        let (c, s) = (Self::inner_coefficients(c), Self::inner_state(s));
+        <Self::Inner as Rule>::factor_term(slot.saturating_sub(Self::OWN_SLOTS.len()), c, p, g, s)
+    }
+
     /// [`Rule::measure_stride`].
     fn measure_stride(&self) -> usize {
         self.inner().measure_stride()
@@ -415,6 +433,23 @@ macro_rules! rule_around {
                 s: Self::State<R>,
             ) -> $crate::kernel::Sums {
                 <Self as $crate::optim::RuleAround>::measure(pass, c, p, g, s)
+            }
+            fn factoring<R: $crate::numeric::Real>(
+                &self,
+                slot: usize,
+                t: u64,
+            ) -> $crate::optim::Factoring {
+                <Self as $crate::optim::RuleAround>::factoring::<R>(self, slot, t)
+            }
+            #[inline(always)]
+            fn factor_term<R: $crate::numeric::Real>(
+                slot: usize,
+                c: &Self::Coefficients<R>,
+                p: R,
+                g: R,
+                s: Self::State<R>,
+            ) -> R {
+                <Self as $crate::optim::RuleAround>::factor_term(slot, c, p, g, s)
             }
             fn measure_stride(&self) -> usize {
                 <Self as $crate::optim::RuleAround>::measure_stride(self)
