@@ -2,7 +2,7 @@
 //!
 //! | object | state, bytes per `f32` parameter of a square matrix | good for |
 //! |---|---|---|
-//! | [`NetworkFactors`] | 16 and 4 for a scratch buffer, in 4 bits 2.25 and 4 | K-FAC, AdaBK and EKFAC for all layers of a network, convolutions among them, before any optimizer |
+//! | [`NetworkFactors`] | 16, in 4 bits 2.25; with `Ekfac` 4 more | K-FAC, AdaBK and EKFAC for all layers of a network, convolutions among them, before any optimizer |
 //! | [`LayerFactors`] | 16, in 4 bits 2.25 | the same for one weight matrix; the options of both |
 //!
 //! These are no optimizers. They change gradients before an optimizer takes them:

@@ -144,7 +144,7 @@ fn threads_change_nothing() {
     assert_eq!(run(1), run(4));
 }
 
-/// What a layer holds: its factors, its direction, and S.
+/// What a layer holds: its factors, and S.
 #[test]
 fn bytes_are_what_the_formula_says() {
     let (m, n) = (320, 257);
@@ -176,8 +176,8 @@ fn bytes_are_what_the_formula_says() {
     assert_eq!(coded.total(), 2 * (codes(m) + codes(n)) + 8 * (m + n));
     assert_eq!(coded.parameters(), m * n);
     let ekfac = bytes(FactorStorage::Dense, KroneckerInverse::Ekfac, 1);
-    assert_eq!((ekfac.slot("moments"), ekfac.slot("direction")), (4 * m * n, 4 * m * n));
-    assert_eq!(ekfac.total(), 8 * both + 4 * (m + n) + 8 * m * n);
+    assert_eq!(ekfac.slot("moments"), 4 * m * n);
+    assert_eq!(ekfac.total(), 8 * both + 4 * (m + n) + 4 * m * n);
 }
 
 /// Layers of every size, empty ones among them.

@@ -35,9 +35,8 @@ use crate::linalg::Damping;
 /// | `kl_clip` | none | kfac-pytorch: 1e-3 |
 /// | `lr` | 0.1 | kfac-pytorch; learning rate of the optimizer behind, which only `kl_clip` reads |
 ///
-/// State: for each layer that of its [`LayerFactors`], and its direction, 4 bytes per parameter in `f32`.
-/// While a step observes statistics, also Σ_L and Σ_R, 4(out² + in²) bytes per layer. The view borrows
-/// gradients and directions.
+/// State: for each layer that of its [`LayerFactors`]. While a step observes statistics, also Σ_L and Σ_R,
+/// 4(out² + in²) bytes per layer in `f32`. The view owns the directions, 4 bytes per registered parameter.
 ///
 /// # Errors
 /// `build` refuses options out of range. The other errors are those of

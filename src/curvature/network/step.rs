@@ -10,10 +10,10 @@ use crate::curvature::layer_rows::for_each_chunk;
 use crate::curvature::layer_spec::LayerSpec;
 use crate::curvature::layer_stats::LayerStats;
 use crate::error::{Error, Result, check_shape};
-use crate::gradient::collect;
 use crate::kernel::parallel;
-use crate::numeric::Element;
-use crate::params::{GradVisitor, Gradients};
+use crate::numeric::reduce::LaneSum;
+use crate::numeric::{Element, Real};
+use crate::params::{GradBuffers, GradVisitor, Gradients, Manifest};
 use ndarray::{Array2, ArrayRef2};
 use num_traits::Float;
 
@@ -45,7 +45,8 @@ struct Task<'t, 'g, T: Element> {
     /// Whether the gradient is, and the statistics are.
     finite: bool,
     finite_stats: bool,
-    /// ⟨D, G⟩.
+    /// The direction of weight and bias, and ⟨D, G⟩.
+    direction: Option<(Vec<T>, Vec<T>)>,
     product: f64,
 }
 
@@ -179,17 +180,13 @@ impl<T: Element> NetworkPreconditioner<T> {
     /// times since its last good refresh. Nothing has changed then, and the statistics observed so far are
     /// kept.
     pub fn precondition<'g, G: Gradients<T> + ?Sized>(
-        &'g mut self,
+        &mut self,
         grads: &'g G,
-    ) -> Result<Preconditioned<'g, T>> {
-        let tree = collect(grads)?;
-        self.take_step(&tree)?;
-        let network: &'g Self = self;
-        Ok(Preconditioned::new(tree, network.kl_scale, |name| {
-            let (index, bias) = network.places.get(name)?;
-            let layer = network.layers.get(*index).filter(|layer| layer.has_direction)?;
-            Some(layer.direction(*bias))
-        }))
+    ) -> Result<Preconditioned<'g, T, G>> {
+        let mut tree = GradVisitor::new(GradBuffers::default(), Manifest::default());
+        tree.collect(grads)?;
+        let directions = self.take_step(&tree)?;
+        Ok(Preconditioned::new(grads, &tree.manifest, self.kl_scale, directions))
     }
 
     /// Drops the statistics of a step that will not be finished.
@@ -198,15 +195,15 @@ impl<T: Element> NetworkPreconditioner<T> {
         self.reduction = None;
     }
 
-    /// Apart from [`precondition`](Self::precondition), so that it is compiled once and not for every tree.
-    fn take_step(&mut self, tree: &GradVisitor<'_, T>) -> Result<()> {
+    /// Numbers of leaves and the directions in their place. Apart from
+    /// [`precondition`](Self::precondition), so that it is compiled once and not for every tree.
+    fn take_step(&mut self, tree: &GradVisitor<'_, T>) -> Result<Vec<(usize, Vec<T>)>> {
         let due: Vec<Due> = self.layers.iter().map(|layer| self.due(layer)).collect();
         let places = self.find(tree)?;
         self.check(&due, &places)?;
         // from here on nothing is an error
         let mut tasks = Vec::new();
         for ((layer, due), places) in self.layers.iter_mut().zip(&due).zip(&places) {
-            layer.has_direction = false;
             let Some(group) = self.groups.get(layer.group) else { continue };
             let leaf = |place: Option<usize>| place.and_then(|place| tree.leaves.get(place));
             let leaves =
@@ -219,6 +216,7 @@ impl<T: Element> NetworkPreconditioner<T> {
                 gradient: Array2::zeros((0, 0)),
                 finite: true,
                 finite_stats: true,
+                direction: None,
                 product: 0.0,
             });
         }
@@ -242,11 +240,18 @@ impl<T: Element> NetworkPreconditioner<T> {
             parallel::for_each_longest_first(&mut tasks, elements, cost, run);
         }
         let sum = tasks.iter().map(|task| task.product).sum();
+        let mut directions = Vec::new();
+        for (task, places) in tasks.iter_mut().zip(&places) {
+            if let Some((weight, bias)) = task.direction.take() {
+                directions.extend(places.weight.map(|leaf| (leaf, weight)));
+                directions.extend(places.bias.map(|leaf| (leaf, bias)));
+            }
+        }
         self.kl_scale = if void { 1.0 } else { self.clip(sum) };
         self.rejected += u64::from(rejected);
         self.steps += u64::from(!void);
         self.discard_stats();
-        Ok(())
+        Ok(directions)
     }
 
     /// ν for `Σ⟨D, G⟩`.
@@ -344,8 +349,20 @@ impl<T: Element> Task<'_, '_, T> {
             return;
         }
         match self.layer.state.direction(&self.gradient, self.options) {
-            Ok(direction) => self.product = self.layer.take_direction(&self.gradient, &direction),
+            Ok(direction) => {
+                self.product = product(&direction, &self.gradient);
+                self.direction = Some(self.layer.stored(&direction));
+            }
             Err(error) => self.layer.state.note(Err(error)),
         }
     }
+}
+
+/// ⟨D, G⟩ in `f64`, in an order that the shape decides.
+fn product<R: Real>(d: &Array2<R>, g: &Array2<R>) -> f64 {
+    let (d, g) = (d.as_standard_layout(), g.as_standard_layout());
+    let (d, g) = (d.as_slice().unwrap_or_default(), g.as_slice().unwrap_or_default());
+    let mut sum = LaneSum::default();
+    sum.extend_pairs(d, g, |d, g| d.widen() * g.widen());
+    sum.total()
 }
