@@ -42,6 +42,7 @@ mod adam;
 mod around;
 mod averaged;
 mod continual;
+pub mod group_state;
 mod layerwise;
 mod moments;
 mod parameter_free;
@@ -59,6 +60,7 @@ pub use sgd::*;
 pub use sign::*;
 
 /// Calls `$macro!(Type)` for every first-order method: the list that the common tests read.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_first_order {
     ($macro:ident) => {
