@@ -27,6 +27,8 @@ pub enum Range {
     Positive,
     /// `x >= 0`.
     NonNegative,
+    /// `x <= 0`: exponents of what decays.
+    NonPositive,
     /// `0 <= x < 1`: decay rates of moving averages.
     UnitHalfOpen,
     /// `0 <= x <= 1`.
@@ -49,6 +51,10 @@ pub enum Range {
     Choice(&'static [&'static str]),
     /// `0 <= x < 1`, or unset (NaN as a number).
     OptionalUnitHalfOpen,
+    /// `x >= 0`, or unset (NaN as a number).
+    OptionalNonNegative,
+    /// `x > 0`, or unset (NaN as a number).
+    OptionalPositive,
 }
 
 impl Range {
@@ -57,6 +63,7 @@ impl Range {
         match self {
             Range::Positive => x > 0.0 && x.is_finite(),
             Range::NonNegative => x >= 0.0 && x.is_finite(),
+            Range::NonPositive => x <= 0.0 && x.is_finite(),
             Range::UnitHalfOpen => (0.0..1.0).contains(&x),
             Range::Unit => (0.0..=1.0).contains(&x),
             Range::UnitOpen => x > 0.0 && x < 1.0,
@@ -71,6 +78,8 @@ impl Range {
             }
             Range::Choice(names) => x.fract() == 0.0 && x >= 0.0 && x < names.len() as f64,
             Range::OptionalUnitHalfOpen => x.is_nan() || (0.0..1.0).contains(&x),
+            Range::OptionalNonNegative => x.is_nan() || x >= 0.0 && x.is_finite(),
+            Range::OptionalPositive => x.is_nan() || x > 0.0 && x.is_finite(),
         }
     }
 
@@ -79,6 +88,7 @@ impl Range {
         match self {
             Range::Positive => "finite and > 0".into(),
             Range::NonNegative => "finite and >= 0".into(),
+            Range::NonPositive => "finite and <= 0".into(),
             Range::UnitHalfOpen => "in [0, 1)".into(),
             Range::Unit => "in [0, 1]".into(),
             Range::UnitOpen => "in (0, 1)".into(),
@@ -94,6 +104,8 @@ impl Range {
                 names.join(" or ")
             }
             Range::OptionalUnitHalfOpen => "unset (NaN) or in [0, 1)".into(),
+            Range::OptionalNonNegative => "unset (NaN) or finite and >= 0".into(),
+            Range::OptionalPositive => "unset (NaN) or finite and > 0".into(),
         }
     }
 }

@@ -44,15 +44,24 @@
 //! | [`Sgd`](first_order::Sgd) | 0; with momentum 4 | a tuned `lr` | well-conditioned problems, least memory |
 //! | [`Adam`](first_order::Adam) | 8; with `amsgrad` 12 | – | reproducing results made with it |
 //! | [`AdamW`](first_order::AdamW) | 8; with `amsgrad` 12 | – | nearly everything |
+//! | [`NAdam`](first_order::NAdam) | 8, and 8 per tensor | – | Adam with Nesterov's momentum |
 //! | [`Adagrad`](first_order::Adagrad) | 4 | – | sparse gradients |
 //! | [`RmsProp`](first_order::RmsProp) | 4; with momentum 8, centered 4 more | – | recurrent networks, reinforcement learning |
 //! | [`Lion`](first_order::Lion) | 4 | a third to a tenth of AdamW's `lr` | large models, few bits |
 //! | [`SignSgd`](first_order::SignSgd) | 0; with momentum 4 | a schedule that ends at 0 | gradients of which only signs count |
 //! | [`Lamb`](first_order::Lamb) | 8 | one pass more over memory; two with `max_grad_norm` | very large batches |
+//! | [`NovoGrad`](first_order::NovoGrad) | 4, and 8 per tensor | one pass more | gradients of very different size from layer to layer |
 //! | [`Prodigy`](first_order::Prodigy) | 16; `8 + 8/k` with `slice_p = k` | one pass more; one `lr` for all groups | no learning rate to tune |
+//! | [`Adafactor`](first_order::Adafactor) | 4(m + n)/(mn) + 0.25 at most for an m × n matrix, vectors 4; with `beta1` 4 more | two passes more | models whose state does not fit |
 //! | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | no schedule, open-ended training |
 //! | [`PrimalAveraging`](first_order::PrimalAveraging) | 4 | [`eval`](optim::Optimizer::eval) before the model is used | averaging instead of momentum and schedule, alone or inside `Shampoo` |
 //! | [`Classp`](first_order::Classp) | 4 | – | one task after another |
+//! | [`SpsMax`](first_order::SpsMax) | 0 | the loss; one pass more | models that fit their data: the step size from the loss |
+//! | [`Momo`](first_order::Momo) | 4, and 8 per tensor | the loss; one pass more | momentum whose learning rate the loss limits |
+//! | [`MomoAdam`](first_order::MomoAdam) | 8, and 8 per tensor | the loss; one pass more | Adam whose learning rate the loss limits |
+//! | [`AdaHessian`](first_order::AdaHessian) | 8, and 8 per tensor | a curvature in every step | Hessian-vector products at hand |
+//! | [`Sophia`](first_order::Sophia) | 8 | a curvature every ten steps | language models |
+//! | [`Sgld`](first_order::Sgld) | 0; preconditioned 4 | – | samples from a posterior instead of its maximum |
 //! | [`Cautious`](first_order::Cautious), [`Grams`](first_order::Grams) around any of these | the inner rule's | – | no step against the gradient |
 //! | [`GrokFast`](first_order::GrokFast) around any of these | 4, and the inner rule's | – | what gradients have in common over many steps, amplified |
 //! | [`WithDecay`](first_order::WithDecay) around any of these | the inner rule's | – | another form of weight decay |
@@ -61,7 +70,8 @@
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; the inner optimizer's | two matrix products a step, roots every few steps | fewer, better steps |
 //! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, and tolerates a stale eigenbasis |
 //! | [`SteepestDescent`](second_order::SteepestDescent) | 4 with an average; the inner optimizer's | ten matrix products a step | Muon's step, or signs, with a rule of your own |
-//! | [`LayerFactors`](curvature::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | K-FAC and AdaBK |
+//! | [`NetworkFactors`](curvature::NetworkFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits; with `Ekfac` 4 more | the layers' inputs and output gradients | K-FAC, EKFAC and AdaBK for all layers |
+//! | [`LayerFactors`](curvature::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | the same for one layer |
 //! | [`MFac`](error_feedback::MFac) | 4m for the last m gradients; 6mρ + 4 at density ρ | a pass over the window | curvature of the whole model |
 //! | [`Ggt`](error_feedback::Ggt) | the same | a decomposition of order m | convex problems, badly conditioned |
 //! | [`MicroAdam`](error_feedback::MicroAdam) | 1 | – | fine-tuning, least memory |

@@ -28,7 +28,7 @@
 //! ```
 
 pub use crate::constrained::*;
-pub use crate::curvature::LayerFactors;
+pub use crate::curvature::{LayerFactors, LayerSpec, LayerStats, LossReduction, NetworkFactors};
 pub use crate::error::{Error, Result};
 pub use crate::error_feedback::{EfAdagrad, ErrorFeedback, Ggt, MFac, MicroAdam};
 pub use crate::first_order::*;

@@ -17,7 +17,7 @@ use eigenstep::error_feedback::{
 use eigenstep::optim::Optimizer;
 use eigenstep::params::{Gradients, Parameters, Scaled};
 use eigenstep::prelude::{
-    FactorStorage, MatrixMethod, Precision, Rounding, Sgd, Shampoo, VectorMethod,
+    Adafactor, FactorStorage, MatrixMethod, Precision, Rounding, Rule, Sgd, Shampoo, VectorMethod,
 };
 use eigenstep::quant::MatrixCodec;
 use model::*;
@@ -69,7 +69,7 @@ fn state_takes_what_it_says<U: Subject>() {
                 let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
                 let opt = opt.with_state_precision(precision).unwrap();
                 let mut opt = opt.with_rounding(rounding).unwrap();
-                (0..2).for_each(|_| opt.step(&mut params, &grads).unwrap());
+                (0..2).for_each(|_| opt.step(&mut params, &inputs::<U, _>(0, &grads)).unwrap());
                 let said = opt.state_bytes().total() as isize;
                 assert_eq!(opt.state_bytes().parameters(), 128 * 1024 + 70_000);
                 let before = LIVE.load(Relaxed);
@@ -126,6 +126,23 @@ fn factors_take_what_they_say() {
     }
 }
 
+/// Means over rows and columns: nothing of the size of the parameters is held, not even for one step.
+fn factored_state_is_rows_and_columns() {
+    let (m, n) = (1024, 3072);
+    let (mut w, g) = (Array2::<f32>::ones((m, n)), Array2::from_elem((m, n), 0.1));
+    let before = LIVE.load(Relaxed);
+    let mut opt = Adafactor::default().build::<f32>().unwrap();
+    (0..2).for_each(|_| opt.step(&mut w, &g).unwrap());
+    let held = LIVE.load(Relaxed) - before;
+    let said = opt.state_bytes();
+    assert_eq!((said.slot("row_var"), said.slot("col_var")), (4 * m, 4 * n));
+    // sums of 16 units at most
+    assert!(said.total() <= 4 * (m + n) + 16 * 8 * (m + n) + 200, "{said}");
+    // with the work list, names, and scratch of a thread
+    let numel = (m * n) as isize;
+    assert!(held <= said.total() as isize + 300_000 && held < numel / 2, "{held}, said {said}");
+}
+
 /// Windows of gradients: S-MFAC at 1 % with 1024 of them takes 62 bytes per parameter beside the
 /// residual, 41 with values in bfloat16; MicroAdam takes one.
 fn windows_take_what_they_say() {
@@ -176,7 +193,7 @@ fn settles<U: Subject, P: Parameters<f32>, G: Gradients<f32>>(
         let (mut quiet, mut steps, mut last) = (0, 0, 0);
         while quiet < 5 {
             let before = ALLOCATIONS.load(Relaxed);
-            opt.step(params, grads).unwrap();
+            opt.step(params, &inputs::<U, _>(steps as u64, grads)).unwrap();
             last = match ALLOCATIONS.load(Relaxed) - before {
                 0 => last,
                 some => some,
@@ -229,6 +246,7 @@ fn memory() {
     assert!(LIVE.load(Relaxed) >= live + block.len() as isize);
     factors_take_what_they_say();
     windows_take_what_they_say();
+    factored_state_is_rows_and_columns();
     macro_rules! every_rule {
         ($rule:ident) => {
             state_takes_what_it_says::<eigenstep::prelude::$rule>();

@@ -65,6 +65,13 @@ fn check(case: &str, mut wrong: Box<dyn Optimizer<f32>>, mut fresh: Box<dyn Opti
 }
 
 #[test]
+fn adafactor() {
+    let wrong = Adafactor { lr: 9.0, beta1: 0.5, maximize: true, ..Adafactor::original() };
+    let fresh = Adafactor { lr: 0.05, weight_decay: 0.1, ..Adafactor::default() };
+    check("adafactor", Box::new(wrong.build().unwrap()), Box::new(fresh.build().unwrap()));
+}
+
+#[test]
 fn adamw() {
     let wrong = AdamW { lr: 9.0, betas: (0.1, 0.2), eps: 1.0, maximize: true, ..AdamW::default() };
     let fresh = AdamW { lr: 1e-2, weight_decay: 0.1, ..AdamW::default() };

@@ -19,3 +19,5 @@
 pub use super::averaged::primal_averaging::PrimalAveragingGroupState;
 pub use super::averaged::schedule_free::ScheduleFreeGroupState;
 pub use super::parameter_free::prodigy::ProdigyGroupState;
+pub use super::polyak::model::MomoGroupState;
+pub use super::polyak::sps_max::SpsMaxGroupState;

@@ -8,6 +8,7 @@
 // compiler from vectorising.
 #![allow(clippy::indexing_slicing)]
 
+pub(crate) mod axis_sums;
 #[cfg(target_arch = "x86_64")]
 mod cast;
 pub(crate) mod finite;

@@ -132,6 +132,12 @@ pub trait ElementMeasure<R: Real, S>: Copy {
     fn measure(&self, p: R, g: R, s: S) -> Sums;
 }
 
+/// A function of one element: parameter, gradient, state to one number.
+pub trait ElementTerm<R: Real, S>: Copy {
+    /// The number of one element.
+    fn term(&self, p: R, g: R, s: S) -> R;
+}
+
 #[inline(always)]
 fn sweep_prefix<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: usize>(
     isa: Isa,
@@ -241,6 +247,44 @@ pub fn measure_chunk<R: Real, S: Slots<R>, F: ElementMeasure<R, S>>(
     let mut sums = [LaneSum::default(); SUMS];
     isa.run(Measure { measure, p, g, scale, slots, sums: &mut sums, state: PhantomData::<S> });
     sums.map(LaneSum::total)
+}
+
+/// Writes `term` of every element of equally long slices; arguments as of [`measure_chunk`].
+pub fn each_term<R: Real, S: Slots<R>, F: ElementTerm<R, S>>(
+    isa: Isa,
+    term: F,
+    (p, g): (&[R], &[R]),
+    slots: &[&[R]],
+    out: &mut [f64],
+) {
+    isa.run(Terms { term, p, g, slots, out, state: PhantomData::<S> });
+}
+
+struct Terms<'c, R, S, F> {
+    term: F,
+    p: &'c [R],
+    g: &'c [R],
+    slots: &'c [&'c [R]],
+    out: &'c mut [f64],
+    state: PhantomData<S>,
+}
+
+impl<R: Real, S: Slots<R>, F: ElementTerm<R, S>> Kernel for Terms<'_, R, S, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { term, p, g, slots, out, state: _ } = self;
+        let n = out.len();
+        let (p, g) = (&p[..n], &g[..n]);
+        let empty: &[R] = &[];
+        let slots: [&[R]; MAX_SLOTS] =
+            std::array::from_fn(|k| slots.get(k).map_or(empty, |slot| &slot[..n]));
+        for i in 0..n {
+            let state = S::from_fn(|k| slots[k].get(i).copied().unwrap_or(R::zero()));
+            out[i] = term.term(p[i], g[i], state).widen();
+        }
+    }
 }
 
 struct Measure<'c, R, S, F> {

@@ -154,7 +154,7 @@ const MOMENTS: [(&str, SlotKind); 2] =
 const ERROR: (&str, SlotKind) = ("error", SlotKind::Iterate);
 
 fn slot<'s>((name, kind): (&'static str, SlotKind), shape: &'s [usize; 2]) -> SlotShape<'s> {
-    SlotShape { name, kind, shape, stride: 1, init: SlotInit::Value(0.0) }
+    SlotShape { name, kind, shape, stride: 1, init: SlotInit::Value(0.0), factors: None }
 }
 
 fn read<R: Real>(buffer: &mut SlotBuffer<R>, out: &mut [R], with: impl Fn(&mut R, R)) {

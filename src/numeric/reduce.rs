@@ -44,12 +44,29 @@ impl LaneSum {
         }
     }
 
+    /// Adds `xs`, the first of which is element `first` of the run.
+    #[inline(always)]
+    pub fn extend_from(&mut self, first: usize, xs: &[f64]) {
+        let ahead = (LANES - first % LANES) % LANES;
+        let (head, rest) = xs.split_at(ahead.min(xs.len()));
+        for (i, &x) in head.iter().enumerate() {
+            self.add(first + i, x);
+        }
+        self.extend(rest, |x| x);
+    }
+
     /// Adds `value` to lane `i mod LANES`.
     #[inline(always)]
     pub fn add(&mut self, i: usize, value: f64) {
         if let Some(lane) = self.0.get_mut(i % LANES) {
             *lane += value;
         }
+    }
+
+    /// The sum of a run of `len` elements: of so few that lanes stay empty, one after the other.
+    #[inline]
+    pub fn total_of(self, len: usize) -> f64 {
+        if len < LANES { self.0.iter().take(len).sum() } else { self.total() }
     }
 
     /// The sum of all lanes, added pairwise.

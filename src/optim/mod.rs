@@ -56,8 +56,8 @@ pub use elementwise::{
     AnyRule, ElementKernel, ElementState, ElementUnit, ErasedRule, Prepared, first_slots, kahan_add,
 };
 pub use elementwise::{
-    Apply, DecaySchedule, Elementwise, Pair, Rule, RuleAround, SkipFirst, Slot, StepOnly,
-    WeightDecay,
+    Apply, DecaySchedule, Elementwise, Factoring, Pair, Rule, RuleAround, SkipFirst, Slot,
+    StepOnly, WeightDecay,
 };
 pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem};
 pub use method::{

@@ -98,7 +98,7 @@ pub(super) struct GraftState<R> {
 
 fn slot(shape: &[usize]) -> SlotShape<'_> {
     let (kind, init) = (SlotKind::Unsigned, SlotInit::Value(0.0));
-    SlotShape { name: SLOT, kind, shape, stride: 1, init }
+    SlotShape { name: SLOT, kind, shape, stride: 1, init, factors: None }
 }
 
 impl<R: Real> GraftState<R> {

@@ -1,5 +1,6 @@
 //! The part of a state slot that one unit of work reads and writes.
 
+use super::factors::FactorView;
 use super::kind::Input;
 use crate::kernel::Isa;
 use crate::numeric::Real;
@@ -41,6 +42,11 @@ impl<'u, R: Real> SlotCursor<'u, R> {
                 rest.offset += len;
                 SlotChunk::Rank1(Rank1Chunk { codec, offset, codes, scales, new, maxima })
             }
+            SlotChunk::Factored(rest) => {
+                let chunk = *rest;
+                rest.offset += len;
+                SlotChunk::Factored(chunk)
+            }
         }
     }
 }
@@ -70,6 +76,8 @@ pub(crate) enum SlotChunk<'u, R> {
         scales: &'u mut [R],
     },
     Rank1(Rank1Chunk<'u, R>),
+    /// Reads as the root of the product of means over rows and columns; forgets what is written.
+    Factored(FactorView<'u, R>),
 }
 
 #[derive(Debug)]
@@ -140,13 +148,14 @@ impl<R: Real> SlotChunk<'_, R> {
                 let codes = part(chunk.codes, codec.codes_len(start), codec.codes_len(out.len()));
                 codec.decode(isa, chunk.scales, chunk.offset + start, codes, out);
             }
+            Self::Factored(factors) => factors.load(isa, start, out),
         }
     }
 
     /// Encodes `new` as the elements `start .. start + new.len()` of the chunk; whole blocks.
     pub fn store(&mut self, isa: Isa, start: usize, new: &[R]) {
         match self {
-            Self::Off | Self::Input(_) => {}
+            Self::Off | Self::Input(_) | Self::Factored(_) => {}
             Self::Full(values) => {
                 if let Some(values) = values.get_mut(start..start + new.len()) {
                     values.copy_from_slice(new);

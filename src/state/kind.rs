@@ -46,3 +46,12 @@ pub enum SlotInit {
     /// A copy of the parameter.
     Parameter,
 }
+
+/// Names of the two parts of a slot that is held as means over rows and columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factors {
+    /// The means over the rows, as in state dicts: `row_var`.
+    pub rows: &'static str,
+    /// The means over the columns: `col_var`.
+    pub columns: &'static str,
+}

@@ -1,8 +1,11 @@
 //! One state slot of one tensor, in whatever precision.
 
+use super::bytes::StateBytes;
 use super::chunk::{Rank1Chunk, SlotChunk, SlotCursor};
 use super::dict::{Dtype, Scalar, StateTensor};
-use super::kind::{SlotInit, SlotKind};
+use super::factors::FactorBuffer;
+use super::floats::read_floats;
+use super::kind::{Factors, SlotInit, SlotKind};
 use super::record::{Lookup, Record, check_tensor};
 use super::storage::Storage;
 use crate::error::Result;
@@ -10,9 +13,7 @@ use crate::kernel::Isa;
 use crate::kernel::huge_pages::Buffer;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::{Element, Real};
-use crate::quant::{
-    Codec, Rank1Codec, Rank1Maxima, Rank1Scales, SlotFormat, decode_bf16, encode_bf16,
-};
+use crate::quant::{Codec, Rank1Codec, Rank1Maxima, Rank1Scales, SlotFormat, encode_bf16};
 
 /// Elements that a whole slot is decoded by at a time: every block of codes divides it.
 const PART: usize = 4096;
@@ -26,6 +27,8 @@ pub(crate) struct SlotShape<'s> {
     /// Every `stride`-th element of the flattened tensor has a number.
     pub stride: usize,
     pub init: SlotInit,
+    /// Matrices hold it as means over rows and columns of these names.
+    pub factors: Option<Factors>,
 }
 
 impl SlotShape<'_> {
@@ -59,6 +62,7 @@ pub(crate) enum SlotBuffer<R> {
         scales: Vec<R>,
     },
     Rank1(Box<Rank1Buffer<R>>),
+    Factored(Box<FactorBuffer<R>>),
 }
 
 /// Codes under rank-1 scales. An update decodes with the old scales and encodes with the new ones.
@@ -79,6 +83,9 @@ impl<R: Real> SlotBuffer<R> {
         param: &[T],
         storage: &Storage,
     ) -> Self {
+        if let Some(factors) = slot.factors.and_then(|names| FactorBuffer::new(names, slot.shape)) {
+            return Self::Factored(Box::new(factors));
+        }
         let numel = slot.numel();
         let values = || match slot.init {
             SlotInit::Value(value) => Buffer::filled(R::of(value), numel),
@@ -141,6 +148,14 @@ impl<R: Real> SlotBuffer<R> {
         }
     }
 
+    /// Adds the bytes held to the slot `name`; means over rows and columns have names of their own.
+    pub fn count(&self, name: &'static str, bytes: &mut StateBytes) {
+        match self {
+            Self::Factored(factors) => factors.count(bytes),
+            _ => bytes.add(name, self.bytes()),
+        }
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         match self {
@@ -152,6 +167,7 @@ impl<R: Real> SlotBuffer<R> {
                 // the scales twice, and the maxima as 64-bit integers
                 rank1.codes.len() + scales.maxima().len() * (2 * size_of::<R>() + 8)
             }
+            Self::Factored(factors) => factors.bytes(),
         }
     }
 
@@ -189,8 +205,17 @@ impl<R: Real> SlotBuffer<R> {
                     maxima,
                 })
             }
+            Self::Factored(factors) => SlotChunk::Factored(factors.view()),
         };
         SlotCursor { rest }
+    }
+
+    /// Means over rows and columns, if that is what the slot holds.
+    pub fn factors(&mut self) -> Option<&mut FactorBuffer<R>> {
+        match self {
+            Self::Factored(factors) => Some(factors),
+            _ => None,
+        }
     }
 
     /// Changes a slot of `numel` elements that one thread holds as a whole: decodes part after part,
@@ -227,12 +252,12 @@ impl<R: Real> SlotBuffer<R> {
         });
     }
 
-    /// Calls `f` with all numbers of a slot of `numel` elements, and keeps what it changes. A slot with gaps is
-    /// not shown.
+    /// Calls `f` with all numbers of a slot of `numel` elements, and keeps what it changes. A slot with gaps, or
+    /// of means over rows and columns, is not shown.
     pub fn visit(&mut self, numel: usize, f: &mut dyn FnMut(&mut [R])) {
         match self {
             Self::Full(values) => f(values),
-            Self::Strided { .. } => {}
+            Self::Strided { .. } | Self::Factored(_) => {}
             Self::Bf16(_) | Self::Coded { .. } | Self::Rank1(_) => {
                 let (isa, mut values) = (Isa::detect(), Vec::with_capacity(numel));
                 self.read(isa, numel, |_, part| values.extend_from_slice(part));
@@ -271,6 +296,7 @@ impl<R: Real> SlotBuffer<R> {
                 let [scales, _] = &rank1.scales;
                 coded(rank1.codec.to_string(), &rank1.codes, scales.maxima());
             }
+            Self::Factored(factors) => factors.save(shape, record),
         }
     }
 
@@ -280,6 +306,10 @@ impl<R: Real> SlotBuffer<R> {
         storage: &Storage,
         lookup: &Lookup<'_>,
     ) -> Result<Option<Self>> {
+        if let Some(factors) = slot.factors.and_then(|names| FactorBuffer::new(names, slot.shape)) {
+            let factors = factors.load(slot.shape, lookup)?;
+            return Ok(factors.map(|factors| Self::Factored(Box::new(factors))));
+        }
         let format = slot.format(storage);
         if lookup.tensor(&format!("{}.codes", slot.name)).is_some() {
             return Self::load_coded(format, slot, lookup).map(Some);
@@ -349,28 +379,4 @@ impl<R: Real> SlotBuffer<R> {
             SlotFormat::Full | SlotFormat::Bf16 => Self::encode(format, slot.shape, &scales),
         })
     }
-}
-
-/// Reads a tensor of `shape` in any floating-point type.
-fn read_floats<R: Real>(
-    tensor: &StateTensor,
-    shape: &[usize],
-    name: &str,
-    lookup: &Lookup<'_>,
-) -> Result<Vec<R>> {
-    check_tensor(tensor, shape, name, lookup)?;
-    Ok(match tensor.dtype {
-        Dtype::F64 => f64::read_le(&tensor.bytes).into_iter().map(R::of).collect(),
-        Dtype::F32 => f32::read_le(&tensor.bytes).into_iter().map(|x| R::of(x.into())).collect(),
-        Dtype::Bf16 => {
-            let (words, _) = tensor.bytes.as_chunks();
-            let codes: Vec<u16> = words.iter().map(|&word| u16::from_le_bytes(word)).collect();
-            let mut values = vec![R::zero(); codes.len()];
-            decode_bf16(Isa::detect(), &codes, &mut values);
-            values
-        }
-        other => {
-            return Err(lookup.problem(name, format!("expected F32, F64 or Bf16, found {other:?}")));
-        }
-    })
 }

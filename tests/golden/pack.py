@@ -25,7 +25,13 @@ FAMILIES = {
         "prodigy": ["prodigy_"],
         "schedule_free": ["schedulefreeadamw_"],
         "classp": ["classp_"],
+        "adafactor": ["adafactor_", "adafactororiginal_"],
         "cautious": ["cautiousadamw_"],
+        "grams": ["grams_"],
+        "nadam": ["nadam_", "groups_nadam_", "movinglr_nadam_"],
+        "novograd": ["novograd_"],
+        "sophia": ["sophiag_", "sophiah_"],
+        "polyak": ["sps_", "momo_", "momoadam_"],
         "muon": ["muon_0", "muonexact_"],
         "lowbit": ["adam_lowbit_"],
         "kernels": [
@@ -36,6 +42,10 @@ FAMILIES = {
             "kernel_kahan_bf16",
         ],
         "gradients": ["kernel_gradient_transforms", "kernel_gu_projection", "kernel_gradfix_mask"],
+    },
+    "curvature": {
+        "adahessian": ["adahessian_"],
+        "sophia": ["sophia_g_"],
     },
     "second_order": {
         "muon": ["muon_"],
@@ -78,6 +88,9 @@ FAMILIES = {
             "kernel_power_iteration",
             "kernel_error_feedback",
         ],
+    },
+    "curvature": {
+        "kfac": ["kfac_"],
     },
     "zeroth_order": {
         "grids": ["sr_", "ste", "fogzo_noise", "work_split"],

@@ -29,7 +29,8 @@ fn vector(input: &Value, key: &str) -> Outcome<ArrayD<f64>> {
 fn rows(input: &Value, key: &str, width: usize) -> Outcome<Vec<ArrayD<f64>>> {
     let values = json::reals::<f64>(input, key)?;
     let row = |row: &[f64]| {
-        ArrayD::from_shape_vec(vec![width], row.to_vec()).map_err(|error| fail(error.to_string()))
+        ArrayD::from_shape_vec(vec![row.len()], row.to_vec())
+            .map_err(|error| fail(error.to_string()))
     };
     values.chunks(width).map(row).collect()
 }

@@ -1,7 +1,9 @@
 //! Pieces of the golden runner, one per kind of case.
 
+pub mod adafactor;
 pub mod compare;
 pub mod compressors;
+pub mod curvature;
 pub mod data;
 pub mod discrete;
 pub mod dispatch;

@@ -201,5 +201,17 @@ impl<U: Rule> RuleAround for GrokFast<U> {
     ) -> Sums {
         U::measure(pass, &c.inner, p, c.amplified(p, g, average).0, s)
     }
+
+    #[inline(always)]
+    fn factor_term<R: Real>(
+        slot: usize,
+        c: &Self::Coefficients<R>,
+        p: R,
+        g: R,
+        Pair([average], s): Self::State<R>,
+    ) -> R {
+        let slot = slot.saturating_sub(Self::OWN_SLOTS.len());
+        U::factor_term(slot, &c.inner, p, c.amplified(p, g, average).0, s)
+    }
 }
 crate::rule_around!(GrokFast);

@@ -89,7 +89,7 @@ impl<T: Element> TensorState for BlockedState<T> {
 
 fn filter_shape<'s>(filter: &GradEma, shape: &'s [usize]) -> SlotShape<'s> {
     let (kind, init) = (SlotKind::Signed, SlotInit::Value(0.0));
-    SlotShape { name: filter.slot, kind, shape, stride: 1, init }
+    SlotShape { name: filter.slot, kind, shape, stride: 1, init, factors: None }
 }
 
 impl<R: Real> AnyMatrix<R> {
@@ -343,6 +343,12 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
     ) {
         if let Some(pass) = pass.checked_sub(RULE) {
             self.rule_of(&state.cut).absorb(pass, measured, step, &mut state.element);
+        }
+    }
+
+    fn contribute(&self, pass: usize, state: &Self::State, sums: &mut Sums) {
+        if let Some(pass) = pass.checked_sub(RULE) {
+            self.rule_of(&state.cut).contribute(pass, &state.element, sums);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::erased::AnyRule;
 use super::prepared::Prepared;
-use super::rule::{Apply, Elementwise, Rule, Slot};
+use super::rule::{Apply, Elementwise, Factoring, Rule, Slot};
 use super::state::{ElementState, RoundingBuffer};
 use super::unit::{ElementUnit, ParamRounding};
 use crate::error::Result;
@@ -150,7 +150,14 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         step: &TensorStep<'_>,
         state: &mut ElementState<T>,
     ) {
+        state.absorb_factors(self.get(), pass, step.t);
         self.get().absorb(pass, measured, step, &mut state.numbers);
+    }
+
+    fn contribute(&self, pass: usize, state: &ElementState<T>, sums: &mut Sums) {
+        if self.get().passes().contains(&pass) {
+            self.get().contribute(pass, &state.numbers, sums);
+        }
     }
 
     fn passes(&self) -> Range<usize> {
@@ -209,7 +216,22 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
 pub(in crate::optim) type RulePass<'u, T> =
     TensorPass<'u, T, ElementState<T>, Prepared<<T as Element>::Compute>>;
 
-/// Cuts a tensor into chunks of [`CHUNK`] elements.
+/// The slot whose means over rows and columns the pass of `stage` takes: its number, how, and the
+/// elements per unit.
+fn averaged<T: Element>(
+    state: &mut ElementState<T>,
+    prepared: &Prepared<T::Compute>,
+    stage: Stage,
+) -> Option<(usize, Factoring, usize)> {
+    let Stage::Measure(pass) = stage else { return None };
+    let slots = state.slots.iter_mut().zip(prepared.used).zip(prepared.factoring).enumerate();
+    slots.into_iter().find_map(|(slot, ((buffer, used), factoring))| {
+        let factoring = factoring.filter(|factoring| used && factoring.pass == pass)?;
+        Some((slot, factoring, buffer.as_mut()?.factors()?.unit_len()))
+    })
+}
+
+/// Cuts a tensor into chunks of [`CHUNK`] elements; of more in a pass over rows and columns.
 pub(in crate::optim) fn split<'u, T: Element>(
     job: RulePass<'u, T>,
     apply: Apply<T::Compute>,
@@ -220,10 +242,19 @@ pub(in crate::optim) fn split<'u, T: Element>(
     if prepared.maximize {
         grad.scale = -grad.scale;
     }
-    let mut cursors = state.slots.iter_mut().zip(prepared.used).map(|(buffer, used)| {
+    let averaged = averaged(state, prepared, info.stage);
+    let mut sums = None;
+    let used = state.slots.iter_mut().zip(prepared.used).enumerate();
+    let mut cursors = used.map(|(slot, (buffer, used))| {
         // a slot that was used before and is switched off now is kept, untouched
-        let buffer = buffer.as_mut().filter(|_| used);
-        buffer.map(|buffer| buffer.cursor(info.stage == Stage::Update))
+        let buffer = buffer.as_mut().filter(|_| used)?;
+        match averaged {
+            Some((own, factoring, _)) if own == slot => {
+                sums = buffer.factors().map(|factors| (slot, factors.sums(factoring.averaging())));
+                None
+            }
+            _ => Some(buffer.cursor(info.stage == Stage::Update)),
+        }
     });
     let mut cursors: [Option<_>; MAX_SLOTS] = std::array::from_fn(|_| cursors.next().flatten());
     let mut rounding = match &mut state.rounding {
@@ -236,7 +267,8 @@ pub(in crate::optim) fn split<'u, T: Element>(
     };
     let mut inputs = prepared.inputs;
     inputs.iter_mut().zip(prepared.used).for_each(|(input, used)| *input = input.filter(|_| used));
-    for (chunk, p) in info.data.chunks_mut(CHUNK).enumerate() {
+    let length = averaged.map_or(CHUNK, |(_, _, length)| length);
+    for (chunk, p) in info.data.chunks_mut(length).enumerate() {
         let slots = std::array::from_fn(|k| match cursors.get_mut(k) {
             Some(Some(cursor)) => cursor.take(p.len()),
             _ => inputs.get(k).copied().flatten().map_or(SlotChunk::Off, SlotChunk::Input),
@@ -247,7 +279,8 @@ pub(in crate::optim) fn split<'u, T: Element>(
             prepared,
             apply,
             t: info.t,
-            offset: chunk * CHUNK,
+            offset: chunk * length,
+            factor: sums.as_mut().map(|(slot, sums)| (*slot, sums.take(p.len()))),
             rounding: rounding.take(p.len()),
             p,
             grad,

@@ -1,6 +1,6 @@
 //! Rules around rules: a wrapper changes what it is there for, everything else is the inner rule's.
 
-use super::rule::{Apply, Rule, Slot, WeightDecay};
+use super::rule::{Apply, Factoring, Rule, Slot, WeightDecay};
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::sweep::{MAX_SLOTS, Slots, Sums};
@@ -205,6 +205,11 @@ pub trait RuleAround: Hyperparameters {
         self.inner().absorb(pass, measured, step, numbers);
     }
 
+    /// [`Rule::contribute`].
+    fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut Sums) {
+        self.inner().contribute(pass, numbers, sums);
+    }
+
     /// [`Rule::tensor_coefficients`].
     fn tensor_coefficients<R: Real>(
         &self,
@@ -246,6 +251,24 @@ pub trait RuleAround: Hyperparameters {
     ) -> Sums {
         let (c, s) = (Self::inner_coefficients(c), Self::inner_state(s));
         <Self::Inner as Rule>::measure(pass, c, p, g, s)
+    }
+
+    /// [`Rule::factoring`].
+    fn factoring<R: Real>(&self, slot: usize, t: u64) -> Factoring {
+        self.inner().factoring::<R>(slot.saturating_sub(Self::OWN_SLOTS.len()), t)
+    }
+
+    /// [`Rule::factor_term`].
+    #[inline(always)]
+    fn factor_term<R: Real>(
+        slot: usize,
+        c: &Self::Coefficients<R>,
+        p: R,
+        g: R,
+        s: Self::State<R>,
+    ) -> R {
+        let (c, s) = (Self::inner_coefficients(c), Self::inner_state(s));
+        <Self::Inner as Rule>::factor_term(slot.saturating_sub(Self::OWN_SLOTS.len()), c, p, g, s)
     }
 
     /// [`Rule::measure_stride`].
@@ -378,6 +401,9 @@ macro_rules! rule_around {
             ) {
                 <Self as $crate::optim::RuleAround>::absorb(self, pass, measured, step, numbers)
             }
+            fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut $crate::kernel::Sums) {
+                <Self as $crate::optim::RuleAround>::contribute(self, pass, numbers, sums)
+            }
             fn tensor_coefficients<R: $crate::numeric::Real>(
                 &self,
                 step: &$crate::optim::TensorStep<'_>,
@@ -407,6 +433,23 @@ macro_rules! rule_around {
                 s: Self::State<R>,
             ) -> $crate::kernel::Sums {
                 <Self as $crate::optim::RuleAround>::measure(pass, c, p, g, s)
+            }
+            fn factoring<R: $crate::numeric::Real>(
+                &self,
+                slot: usize,
+                t: u64,
+            ) -> $crate::optim::Factoring {
+                <Self as $crate::optim::RuleAround>::factoring::<R>(self, slot, t)
+            }
+            #[inline(always)]
+            fn factor_term<R: $crate::numeric::Real>(
+                slot: usize,
+                c: &Self::Coefficients<R>,
+                p: R,
+                g: R,
+                s: Self::State<R>,
+            ) -> R {
+                <Self as $crate::optim::RuleAround>::factor_term(slot, c, p, g, s)
             }
             fn measure_stride(&self) -> usize {
                 <Self as $crate::optim::RuleAround>::measure_stride(self)

@@ -1,7 +1,7 @@
 //! A rule behind a pointer: what the engine knows of it.
 
 use super::kernel::{ElementKernel, RuleKernel};
-use super::rule::{Rule, Slot, WeightDecay};
+use super::rule::{Factoring, Rule, Slot, WeightDecay};
 use crate::error::Result;
 use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::Sums;
@@ -70,8 +70,12 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
         step: &TensorStep<'_>,
         numbers: &mut [f64],
     );
+    /// [`Rule::contribute`].
+    fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut Sums);
     /// [`Rule::passes`].
     fn passes(&self) -> Range<usize>;
+    /// [`Rule::factoring`].
+    fn factoring(&self, slot: usize, t: u64) -> Factoring;
     /// [`Rule::measure_stride`].
     fn measure_stride(&self) -> usize;
     /// [`Rule::combine`].
@@ -190,8 +194,14 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
             self.rule.absorb(pass, measured, step, numbers);
         }
     }
+    fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut Sums) {
+        self.rule.contribute(pass, numbers, sums);
+    }
     fn passes(&self) -> Range<usize> {
         self.rule.passes()
+    }
+    fn factoring(&self, slot: usize, t: u64) -> Factoring {
+        self.rule.factoring::<R>(slot, t)
     }
     fn measure_stride(&self) -> usize {
         self.rule.measure_stride()

@@ -1,8 +1,10 @@
 //! The loops of a rule: all that is compiled once per rule.
 
-use super::rule::{Apply, Rule};
+use super::rule::{Apply, Rule, Slot};
 use crate::kernel::Isa;
-use crate::kernel::sweep::{Chunk, ElementMeasure, ElementUpdate, Slots, Sums, measure_chunk};
+use crate::kernel::sweep::{
+    Chunk, ElementMeasure, ElementTerm, ElementUpdate, Slots, Sums, each_term, measure_chunk,
+};
 use crate::numeric::Real;
 use crate::optim::method::Mode;
 use std::any::Any;
@@ -25,6 +27,29 @@ pub trait ElementKernel<R: Real>: Any + Debug + Send + Sync {
         values: (&[R], &[R]),
         slots: &[&[R]],
     ) -> Sums;
+
+    /// [`Rule::factor_term`] of a slot for every element, under coupled decay.
+    fn terms(
+        &self,
+        isa: Isa,
+        slot: (usize, R),
+        values: (&[R], &[R]),
+        slots: &[&[R]],
+        out: &mut [f64],
+    );
+}
+
+/// Whether a rule has slots that are means over rows and columns.
+#[expect(clippy::indexing_slicing, reason = "runs while the crate is compiled, not in a program")]
+const fn any_factored(slots: &[Slot]) -> bool {
+    let mut k = 0;
+    while k < slots.len() {
+        if slots[k].factors.is_some() {
+            return true;
+        }
+        k += 1;
+    }
+    false
 }
 
 /// The coefficients of the rule `U`.
@@ -57,6 +82,21 @@ impl<U: Rule, R: Real> ElementKernel<R> for RuleKernel<U, R> {
     ) -> Sums {
         let measure = Measure::<U, R>(pass, self.0, coupled);
         measure_chunk::<_, U::State<R>, _>(isa, measure, (p, g, R::one()), slots)
+    }
+
+    fn terms(
+        &self,
+        isa: Isa,
+        (slot, coupled): (usize, R),
+        values: (&[R], &[R]),
+        slots: &[&[R]],
+        out: &mut [f64],
+    ) {
+        // decided by the compiler: most rules have no such slots, and get no loops for them
+        if const { any_factored(U::SLOTS) } {
+            let term = Term::<U, R>(slot, self.0, coupled);
+            each_term::<_, U::State<R>, _>(isa, term, values, slots, out);
+        }
     }
 }
 
@@ -96,6 +136,23 @@ impl<U: Rule, R: Real> ElementMeasure<R, U::State<R>> for Measure<U, R> {
         let Self(pass, coefficients, coupled) = self;
         let g = if *coupled == R::zero() { g } else { g + *coupled * p };
         U::measure(*pass, coefficients, p, g, s)
+    }
+}
+
+/// [`Rule::factor_term`] as a function of one element.
+struct Term<U: Rule, R: Real>(usize, U::Coefficients<R>, R);
+impl<U: Rule, R: Real> Copy for Term<U, R> {}
+impl<U: Rule, R: Real> Clone for Term<U, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<U: Rule, R: Real> ElementTerm<R, U::State<R>> for Term<U, R> {
+    #[inline(always)]
+    fn term(&self, p: R, g: R, s: U::State<R>) -> R {
+        let Self(slot, coefficients, coupled) = self;
+        let g = if *coupled == R::zero() { g } else { g + *coupled * p };
+        U::factor_term(*slot, coefficients, p, g, s)
     }
 }
 

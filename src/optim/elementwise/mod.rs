@@ -23,7 +23,7 @@ pub(crate) use inner::check_inner;
 pub use kernel::ElementKernel;
 pub use pair::Pair;
 pub use prepared::Prepared;
-pub use rule::{Apply, Elementwise, Rule, Slot, WeightDecay};
+pub use rule::{Apply, Elementwise, Factoring, Rule, Slot, WeightDecay};
 pub use skip_first::SkipFirst;
 pub use state::ElementState;
 pub use step_only::StepOnly;

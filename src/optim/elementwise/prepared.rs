@@ -2,7 +2,7 @@
 
 use super::erased::ErasedRule;
 use super::kernel::ElementKernel;
-use super::rule::{Apply, WeightDecay};
+use super::rule::{Apply, Factoring, WeightDecay};
 use crate::kernel::sweep::MAX_SLOTS;
 use crate::numeric::Real;
 use crate::optim::method::{TensorStep, TensorSums};
@@ -19,6 +19,8 @@ pub struct Prepared<R: Real> {
     /// Which slots the options use, and which of them are inputs of the step.
     pub(super) used: [bool; MAX_SLOTS],
     pub(super) inputs: [Option<Input>; MAX_SLOTS],
+    /// How slots that are means over rows and columns are averaged.
+    pub(super) factoring: [Option<Factoring>; MAX_SLOTS],
     /// Key of random numbers.
     pub(super) seed: u64,
 }
@@ -33,6 +35,7 @@ impl<R: Real> Default for Prepared<R> {
             measure_stride: 1,
             used: [false; MAX_SLOTS],
             inputs: [None; MAX_SLOTS],
+            factoring: [None; MAX_SLOTS],
             seed: 0,
         }
     }
@@ -67,6 +70,9 @@ impl<R: Real> Prepared<R> {
         self.inputs = std::array::from_fn(|slot| match rule.layout().get(slot)?.kind {
             SlotKind::Input(input) => Some(input),
             _ => None,
+        });
+        self.factoring = std::array::from_fn(|slot| {
+            rule.layout().get(slot)?.factors.map(|_| rule.factoring(slot, step.t))
         });
         self.seed = rule.seed();
     }

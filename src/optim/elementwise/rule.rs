@@ -6,7 +6,8 @@ use crate::kernel::sweep::{Slots, Sums};
 use crate::numeric::{Element, Real};
 use crate::optim::engine::Optim;
 use crate::optim::method::{GroupState, Mode, TensorStep, TensorSums};
-use crate::state::{Input, SlotInit, SlotKind};
+use crate::state::factors::Averaging;
+use crate::state::{Factors, Input, SlotInit, SlotKind};
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -17,27 +18,56 @@ pub struct Slot {
     pub name: &'static str,
     /// What it holds.
     pub kind: SlotKind,
+    /// Means over rows and columns that tensors of two and more dimensions hold in its place.
+    pub factors: Option<Factors>,
+}
+
+/// How a slot with [`Slot::factors`] is averaged at one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factoring {
+    /// The measuring pass that sums [`Rule::factor_term`] over rows and columns; the slot is known after
+    /// it, and reads as 0 in it.
+    pub pass: usize,
+    /// Weight of the new means in the average, `x ← x + weight·(new − x)`.
+    pub weight: f64,
+    /// Least value of the mean over a matrix, by which the product of the two means is divided.
+    pub floor: f64,
+}
+
+impl Factoring {
+    pub(super) fn averaging(&self) -> Averaging {
+        Averaging { weight: self.weight, floor: self.floor }
+    }
 }
 
 impl Slot {
     /// A slot of numbers of both signs.
     pub const fn signed(name: &'static str) -> Self {
-        Self { name, kind: SlotKind::Signed }
+        Self { name, kind: SlotKind::Signed, factors: None }
     }
 
     /// A slot of numbers `>= 0`.
     pub const fn unsigned(name: &'static str) -> Self {
-        Self { name, kind: SlotKind::Unsigned }
+        Self { name, kind: SlotKind::Unsigned, factors: None }
     }
 
     /// An input of the step that the rule reads like a slot, such as the curvature.
     pub const fn input(name: &'static str, input: Input) -> Self {
-        Self { name, kind: SlotKind::Input(input) }
+        Self { name, kind: SlotKind::Input(input), factors: None }
+    }
+
+    /// A slot of numbers `>= 0` that tensors of two and more dimensions hold as means over the rows and
+    /// columns of their last two dimensions, as if it were the product of a row and a column.
+    ///
+    /// There it reads as the root of that product, `√(row·column/mean)`, and what the rule writes is
+    /// forgotten. See [`Rule::factoring`].
+    pub const fn factored(name: &'static str, rows: &'static str, columns: &'static str) -> Self {
+        Self { name, kind: SlotKind::Unsigned, factors: Some(Factors { rows, columns }) }
     }
 
     /// A point in parameter space. It stays in full precision unless a precision is set for it by name.
     pub const fn iterate(name: &'static str) -> Self {
-        Self { name, kind: SlotKind::Iterate }
+        Self { name, kind: SlotKind::Iterate, factors: None }
     }
 }
 
@@ -258,6 +288,12 @@ pub trait Rule: Hyperparameters {
         let _ = (pass, measured, step, numbers);
     }
 
+    /// Adds what a tensor's numbers contribute to the sums of pass number `pass` over all tensors, after
+    /// [`Rule::absorb`] and before [`Rule::combine`].
+    fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut Sums) {
+        let _ = (pass, numbers, sums);
+    }
+
     /// Completes the coefficients with what belongs to one tensor: its numbers, its shape, whether a
     /// curvature came with its gradient. Called if [`Rule::PER_TENSOR`].
     fn tensor_coefficients<R: Real>(
@@ -305,6 +341,27 @@ pub trait Rule: Hyperparameters {
     ) -> Sums {
         let _ = (pass, c, p, g, s);
         Sums::default()
+    }
+
+    /// How slot number `slot`, one with [`Slot::factors`], is averaged at step `t` in tensors of two and
+    /// more dimensions.
+    fn factoring<R: Real>(&self, slot: usize, t: u64) -> Factoring {
+        let _ = (slot, t);
+        Factoring { pass: 0, weight: 1.0, floor: 0.0 }
+    }
+
+    /// Term of one element to the means over rows and columns of slot number `slot`; arguments as in
+    /// [`Rule::direction`].
+    #[inline(always)]
+    fn factor_term<R: Real>(
+        slot: usize,
+        c: &Self::Coefficients<R>,
+        p: R,
+        g: R,
+        s: Self::State<R>,
+    ) -> R {
+        let _ = (slot, c, p, s);
+        g * g
     }
 
     /// Measuring passes look at every `n`-th element of the flattened tensor.

@@ -1,7 +1,7 @@
 //! A rule that begins one step late.
 
 use super::around::RuleAround;
-use super::rule::{Apply, Rule, WeightDecay};
+use super::rule::{Apply, Factoring, Rule, WeightDecay};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters};
 use crate::numeric::Real;
@@ -99,6 +99,12 @@ impl<U: Rule> RuleAround for SkipFirst<U> {
     fn needs_curvature(&self, t: u64) -> bool {
         let count = self.count(t);
         count > 0 && self.inner.needs_curvature(count)
+    }
+
+    fn factoring<R: Real>(&self, slot: usize, t: u64) -> Factoring {
+        let count = self.count(t);
+        let factoring = self.inner.factoring::<R>(slot, count.max(1));
+        if count == 0 { Factoring { weight: 0.0, ..factoring } } else { factoring }
     }
 
     fn begin_tensor(&self, step: &TensorStep<'_>, numbers: &mut [f64]) {

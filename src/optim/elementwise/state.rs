@@ -55,7 +55,10 @@ impl<T: Element> TensorState for ElementState<T> {
             if slot.kind.is_input() {
                 continue;
             }
-            bytes.add(slot.name, buffer.as_ref().map_or(0, SlotBuffer::bytes));
+            match buffer {
+                Some(buffer) => buffer.count(slot.name, bytes),
+                None => bytes.add(slot.name, 0),
+            }
         }
         for ((name, _), number) in self.names.iter().zip(&self.numbers) {
             bytes.add(name, size_of_val(number));
@@ -94,7 +97,7 @@ fn slot_shape<'s, R: Real>(
     shape: &'s [usize],
 ) -> SlotShape<'s> {
     let (stride, init) = (rule.slot_stride(index), rule.slot_init(index));
-    SlotShape { name: slot.name, kind: slot.kind, shape, stride, init }
+    SlotShape { name: slot.name, kind: slot.kind, shape, stride, init, factors: slot.factors }
 }
 
 impl<T: Element> ElementState<T> {
@@ -149,7 +152,9 @@ impl<T: Element> ElementState<T> {
             let slot = slot_shape(rule, index, *slot, shape);
             let buffer = SlotBuffer::load(&slot, storage, lookup)?;
             if buffer.is_none() && rule.uses_slot(index) {
-                return Err(lookup.problem(slot.name, "is missing"));
+                let matrix = slot.factors.filter(|_| shape.len() > 1);
+                let name = matrix.map_or(slot.name, |factors| factors.rows);
+                return Err(lookup.problem(name, "is missing"));
             }
             slots.push(buffer);
         }
@@ -163,6 +168,24 @@ impl<T: Element> ElementState<T> {
         Ok(Self { layout, slots, rounding, numbers, names })
     }
 
+    /// Takes the sums over rows and columns of pass number `pass` into the slots that hold their means.
+    pub(super) fn absorb_factors(
+        &mut self,
+        rule: &dyn ErasedRule<T::Compute>,
+        pass: usize,
+        t: u64,
+    ) {
+        let own = rule.passes().contains(&pass);
+        for (slot, buffer) in self.slots.iter_mut().enumerate() {
+            let used = buffer.as_mut().filter(|_| own && rule.uses_slot(slot));
+            let Some(factors) = used.and_then(SlotBuffer::factors) else { continue };
+            let factoring = rule.factoring(slot, t);
+            if factoring.pass == pass {
+                factors.absorb(factoring.averaging());
+            }
+        }
+    }
+
     /// Shows all numbers of the slot `name`, if there is such a slot, and keeps what `visitor` changes.
     pub(in crate::optim) fn visit_slot(
         &mut self,
@@ -174,6 +197,8 @@ impl<T: Element> ElementState<T> {
         for buffer in slots.filter(|(slot, _)| slot.name == name).filter_map(|(_, b)| b.as_mut()) {
             buffer.visit(shape.iter().product(), visitor);
         }
+        let factors = self.slots.iter_mut().flatten().filter_map(SlotBuffer::factors);
+        factors.filter_map(|factors| factors.part(name)).for_each(&mut *visitor);
         match &mut self.rounding {
             RoundingBuffer::Master(master) if name == "master" => visitor(master),
             RoundingBuffer::Kahan(kahan) if name == "kahan" => {

@@ -12,6 +12,7 @@ use crate::numeric::{Element, Real};
 use crate::optim::method::{GradSlice, GradSource, Stage};
 use crate::state::Input;
 use crate::state::chunk::SlotChunk;
+use crate::state::factors::FactorSums;
 
 /// Elements that are decoded into scratch at a time: few enough that parameters, gradient and all
 /// slots stay in the first-level cache, and at least the length of a block of codes.
@@ -55,6 +56,8 @@ pub struct ElementUnit<'u, T: Element> {
     pub(super) shape: &'u [usize],
     pub(super) key: u64,
     pub(in crate::optim) slots: [SlotChunk<'u, T::Compute>; MAX_SLOTS],
+    /// The slot whose means over rows and columns this pass takes, and their sums.
+    pub(super) factor: Option<(usize, FactorSums<'u, T::Compute>)>,
     pub(in crate::optim) rounding: ParamRounding<'u, T>,
     pub(in crate::optim) sums: Sums,
 }
@@ -90,17 +93,34 @@ impl<T: Element> ElementUnit<'_, T> {
                 }
             }
             Stage::Switch(_) => self.each_block(|unit, block| unit.update_block(sweep, block)),
-            Stage::Measure(pass) => {
-                let mut sums = Sums::default();
-                self.each_block(|unit, block| {
-                    for (sum, term) in sums.iter_mut().zip(unit.measure_block(kernel, pass, block))
-                    {
-                        *sum += term;
-                    }
-                });
-                self.sums = sums;
-            }
+            Stage::Measure(pass) => self.measure(kernel, pass),
         }
+    }
+
+    /// Takes the sums of a pass, those over rows and columns among them.
+    fn measure(&mut self, kernel: &dyn ElementKernel<T::Compute>, pass: usize) {
+        let mut sums = Sums::default();
+        let (mut factor, mut axes) = (self.factor.take(), None);
+        let kept = factor.as_ref().map_or(0, |(_, factor)| factor.scratch_len());
+        let terms = factor.as_ref().map_or(0, |_| self.block_len());
+        with_scratch::<f64, _>(kept + terms, |scratch| {
+            let (kept, terms) = scratch.split_at_mut(kept);
+            self.each_block(|unit, mut block| {
+                unit.load(&mut block);
+                if let Some((slot, factor)) = &mut factor {
+                    let terms = terms.get_mut(..block.p.len()).unwrap_or_default();
+                    unit.terms(kernel, *slot, &mut block, terms);
+                    factor.add(unit.isa, terms, (&mut *kept, &mut axes));
+                }
+                for (sum, term) in sums.iter_mut().zip(unit.measure_block(kernel, pass, block)) {
+                    *sum += term;
+                }
+            });
+        });
+        if let Some((_, factor)) = &mut factor {
+            factor.close(axes);
+        }
+        self.sums = sums;
     }
 
     /// Slots up to the last one in use.
@@ -125,13 +145,17 @@ impl<T: Element> ElementUnit<'_, T> {
         true
     }
 
-    /// Calls `f` for every block of the chunk, with scratch for parameters, gradient and slots.
-    fn each_block(&mut self, mut f: impl FnMut(&mut Self, Block<'_, T::Compute>)) {
-        let (len, in_use) = (self.p.len(), self.slots_in_use());
+    /// Elements that are worked on at a time.
+    fn block_len(&self) -> usize {
         let length = self.slots.iter().map(SlotChunk::block).max().unwrap_or(0).max(BLOCK);
         // what is computed is sought in lists: better once for the whole chunk
         let computed = matches!(self.grad.source, GradSource::Computed(..));
-        let length = if computed { length.max(CHUNK) } else { length };
+        if computed { length.max(CHUNK) } else { length }
+    }
+
+    /// Calls `f` for every block of the chunk, with scratch for parameters, gradient and slots.
+    fn each_block(&mut self, mut f: impl FnMut(&mut Self, Block<'_, T::Compute>)) {
+        let (len, in_use, length) = (self.p.len(), self.slots_in_use(), self.block_len());
         with_scratch::<T::Compute, _>((2 + in_use) * length, |scratch| {
             for start in (0..len).step_by(length) {
                 let mut parts = scratch.chunks_exact_mut(length);
@@ -267,25 +291,33 @@ impl<T: Element> ElementUnit<'_, T> {
         }
     }
 
+    /// Measures a block that was loaded.
     fn measure_block(
         &self,
         kernel: &dyn ElementKernel<T::Compute>,
         pass: usize,
         mut block: Block<'_, T::Compute>,
     ) -> Sums {
-        self.load(&mut block);
         let stride = self.prepared.measure_stride;
         let kept = if stride == 1 { block.p.len() } else { self.thin(stride, &mut block) };
-        let empty: &[T::Compute] = &[];
-        let mut slots = [empty; MAX_SLOTS];
         let in_use = block.slots.len();
-        for (slot, values) in slots.iter_mut().zip(block.slots.iter_mut()) {
-            *slot = values.get(..kept).unwrap_or_default();
-        }
-        let (p, g) = (block.p.get(..kept), block.g.get(..kept));
-        let values = (p.unwrap_or_default(), g.unwrap_or_default());
+        let (values, slots) = block.first(kept);
         let slots = slots.get(..in_use).unwrap_or_default();
         kernel.measure(self.isa, pass, self.apply.coupled, values, slots)
+    }
+
+    /// Writes the terms of a block that was loaded to the means of slot number `slot`.
+    fn terms(
+        &self,
+        kernel: &dyn ElementKernel<T::Compute>,
+        slot: usize,
+        block: &mut Block<'_, T::Compute>,
+        out: &mut [f64],
+    ) {
+        let in_use = block.slots.len();
+        let (values, slots) = block.first(out.len());
+        let slots = slots.get(..in_use).unwrap_or_default();
+        kernel.terms(self.isa, (slot, self.apply.coupled), values, slots, out);
     }
 
     /// Moves every `stride`-th element of the flattened tensor to the front; returns how many.
@@ -334,6 +366,22 @@ struct Block<'b, R> {
     slots: SlotSlices<'b, R>,
 }
 
+/// Parameters and gradients, and slots, to look at.
+type Values<'v, R> = ((&'v [R], &'v [R]), [&'v [R]; MAX_SLOTS]);
+
+impl<R> Block<'_, R> {
+    /// The first `len` elements.
+    fn first(&mut self, len: usize) -> Values<'_, R> {
+        let empty: &[R] = &[];
+        let mut slots = [empty; MAX_SLOTS];
+        for (slot, values) in slots.iter_mut().zip(self.slots.iter_mut()) {
+            *slot = values.get(..len).unwrap_or_default();
+        }
+        let (p, g) = (self.p.get(..len), self.g.get(..len));
+        ((p.unwrap_or_default(), g.unwrap_or_default()), slots)
+    }
+}
+
 /// `p ← p + step` with the error of the addition kept for the next one; every operation rounds to
 /// `T`.
 ///
@@ -347,4 +395,16 @@ pub fn kahan_add<T: Element>(p: &mut T, compensation: &mut T, step: T) {
     *p = add(old, total);
     let lost = T::store(old.load() - p.load());
     *compensation = add(total, lost);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ElementUnit;
+
+    /// `StateBytes` leaves the work list out: it has to be small compared with 16 384 elements.
+    #[test]
+    fn units_are_small() {
+        assert!(size_of::<ElementUnit<'_, f32>>() <= 1024);
+        assert!(size_of::<ElementUnit<'_, f64>>() <= 1024);
+    }
 }
