@@ -49,7 +49,6 @@ pub(super) enum LayerKind {
 /// R. Eschenhagen, A. Immer, R. Turner, F. Schneider, P. Hennig, "Kronecker-Factored Approximate Curvature
 /// for Modern Neural Network Architectures", NeurIPS 2023.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum WeightSharing {
     /// Every position is a sample: the loss is a sum of losses of positions, as in language models.
     #[default]
