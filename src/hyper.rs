@@ -2,6 +2,17 @@
 //!
 //! One table per method, written with [`hyperparameters!`](crate::hyperparameters), serves
 //! validation, `set_option`, schedulers, parameter groups and state dicts.
+//!
+//! ```
+//! use eigenstep::{hyper::Hyperparameters, prelude::*};
+//!
+//! let mut config = AdamW::default();
+//! config.set_option("betas.1", 0.95)?;
+//! assert_eq!(config.option("betas.1"), Some(0.95));
+//! let error = config.set_option("lr", -1.0).map_err(|error| error.to_string());
+//! assert_eq!(error, Err("AdamW: `lr` must be finite and >= 0, got -1".into()));
+//! # Ok::<(), eigenstep::Error>(())
+//! ```
 
 // Floor 1.
 

@@ -28,6 +28,17 @@
 //! # Which optimizer?
 //! If you do not know, take [`AdamW`](first_order::AdamW) and tune its learning rate.
 //!
+//! | you want | take |
+//! |---|---|
+//! | no learning rate to tune | [`Prodigy`](first_order::Prodigy) |
+//! | no schedule, and no end of training in advance | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) |
+//! | fewer steps to the same loss | [`Muon`](second_order::Muon), [`Soap`](second_order::Soap), [`Shampoo`](second_order::Shampoo) |
+//! | less memory | `AdamW` in 8 or 4 bits, [`Lion`](first_order::Lion), [`MicroAdam`](error_feedback::MicroAdam), [`GaLore`](low_rank::GaLore) |
+//! | batches of tens of thousands | [`Lamb`](first_order::Lamb) |
+//! | another method for some of the parameters | [`Partitioned`](wrappers::Partitioned) |
+//! | to train without a backward pass | [`Spsa`](zeroth_order::Spsa) |
+//!
+//! # Methods
 //! | method | state, bytes per `f32` parameter | needs | good for |
 //! |---|---|---|---|
 //! | [`Sgd`](first_order::Sgd) | 0; with momentum 4 | a tuned `lr` | well-conditioned problems, least memory |
@@ -43,6 +54,7 @@
 //! | [`Prodigy`](first_order::Prodigy) | 16; `8 + 8/k` with `slice_p = k` | one pass more; one `lr` for all groups | no learning rate to tune |
 //! | [`Adafactor`](first_order::Adafactor) | 4(m + n)/(mn) + 0.25 at most for an m × n matrix, vectors 4; with `beta1` 4 more | two passes more | models whose state does not fit |
 //! | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | no schedule, open-ended training |
+//! | [`PrimalAveraging`](first_order::PrimalAveraging) | 4 | [`eval`](optim::Optimizer::eval) before the model is used | averaging instead of momentum and schedule, alone or inside `Shampoo` |
 //! | [`Classp`](first_order::Classp) | 4 | – | one task after another |
 //! | [`SpsMax`](first_order::SpsMax) | 0 | the loss, and a lower bound of it; one pass more | the step size from the loss: models that fit their data |
 //! | [`Momo`](first_order::Momo) | 4, and 8 per tensor | the loss; one pass more | momentum whose learning rate the loss limits |
@@ -50,20 +62,38 @@
 //! | [`AdaHessian`](first_order::AdaHessian) | 8, and 8 per tensor | a Hessian-vector product | badly scaled problems with exact curvature at hand |
 //! | [`Sophia`](first_order::Sophia) | 8 | a curvature every ten steps | language models |
 //! | [`Sgld`](first_order::Sgld) | 0; preconditioned 4 | a small `lr`, or one that decreases | samples from a posterior instead of its maximum |
+//! | [`Cautious`](first_order::Cautious), [`Grams`](first_order::Grams) around any of these | the inner rule's | – | no step against the gradient |
+//! | [`GrokFast`](first_order::GrokFast) around any of these | 4, and the inner rule's | – | what gradients have in common over many steps, amplified |
+//! | [`WithDecay`](first_order::WithDecay) around any of these | the inner rule's | – | another form of weight decay |
+//! | [`Projected`](constrained::Projected) around any of these | the inner rule's | – | parameters within bounds |
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; the inner optimizer's | two matrix products a step, roots every few steps | fewer, better steps |
 //! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, and tolerates a stale eigenbasis |
+//! | [`SteepestDescent`](second_order::SteepestDescent) | 4 with an average; the inner optimizer's | ten matrix products a step | Muon's step, or signs, with a rule of your own |
 //! | [`NetworkFactors`](curvature::NetworkFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits; with `Ekfac` 4 more | the layers' inputs and output gradients | K-FAC, EKFAC and AdaBK for all layers |
 //! | [`LayerFactors`](curvature::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | the same for one layer |
 //! | [`MFac`](error_feedback::MFac) | 4m for the last m gradients; 6mρ + 4 at density ρ | a pass over the window | curvature of the whole model |
 //! | [`Ggt`](error_feedback::Ggt) | the same | a decomposition of order m | convex problems, badly conditioned |
 //! | [`MicroAdam`](error_feedback::MicroAdam) | 1 | – | fine-tuning, least memory |
+//! | [`ErrorFeedback`](error_feedback::ErrorFeedback) around any of these | 4, and the method's | a pass over the residual | compressed gradients, nothing of them lost |
+//! | [`EfAdagrad`](error_feedback::EfAdagrad) | 8 | the same | Adagrad on compressed gradients |
 //! | [`GaLore`](low_rank::GaLore) | 12r/n for an n × n matrix of rank r, all else 8 | two products with a low-rank factor a step, an SVD every 200 steps | large matrices, least memory |
 //! | [`LdAdam`](low_rank::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen products with low-rank factors a step | the same, and nothing of a gradient is lost |
+//! | [`Partitioned`](wrappers::Partitioned): any of these, for parts of a model | theirs | a selector for every part | Muon for matrices and AdamW for the rest |
 //!
 //! Every one of them runs with its state in fewer bits:
 //! [`with_state_precision`](optim::Optim::with_state_precision) takes a [`Precision`](quant::Precision).
 //! The state of `AdamW` is 2.03 bytes per parameter in 8 bits and 1.06 in 4.
+//!
+//! Without a backward pass, gradients for any of them are estimated from losses ([`zeroth_order`]):
+//!
+//! | estimator | evaluations per step | good for |
+//! |---|---|---|
+//! | [`Spsa`](zeroth_order::Spsa) | 2q for q directions | fine-tuning by forward passes only: MeZO, evolution strategies |
+//! | [`Coordinate`](zeroth_order::Coordinate) | d + 1 for d coordinates | few parameters; no variance |
+//! | [`Quzo`](zeroth_order::Quzo) | 2q | weights on a grid of few bits |
+//! | [`IntegerQuzo`](zeroth_order::IntegerQuzo) | 2q | weights that are stored as integers |
+//! | [`Fogzo`](zeroth_order::Fogzo) | 2q and a backward pass | weights that are rounded in the forward pass |
 //!
 //! # How it composes
 //! - **Gradients are a tree of names.** Any type that can list its arrays is a model

@@ -19,4 +19,4 @@
 
 mod projected;
 
-pub use projected::{Projected, ProjectedCoefficients};
+pub use projected::Projected;

@@ -11,6 +11,7 @@ use crate::state::{Lookup, Record};
 ///
 /// `g` is the worker's gradient, `Δ = C(…)` its message, `mean` the mean over the workers.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Feedback<R> {
     /// `Δ = C(g)`; the estimate is `mean Δ`. In general it does not converge with a biased compressor.
     Plain,

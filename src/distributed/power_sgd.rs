@@ -12,6 +12,7 @@ use ndarray::{Array2, ArrayRef2};
 
 /// Which factors a step of [`PowerSgd`] exchanges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PowerSgdOrder {
     /// Both at every step: `P = Σ MᵢQ`, then `Q = mean MᵢᵀP`. The residual is `Mᵢ − PQᵀ`. As
     /// PyTorch's hook does.

@@ -9,6 +9,7 @@ use crate::optim::Layout;
 /// How a window compresses every gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Compression {
     /// Not at all.
     #[default]

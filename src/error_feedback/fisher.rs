@@ -9,6 +9,7 @@ use ndarray::{Array2, Axis};
 /// The divisor of the sum of outer products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Normalization {
     /// The capacity `m` of the window, also while it fills, which makes the first steps longer. All
     /// published code does this.

@@ -11,6 +11,7 @@ use crate::optim::{Rule, Scope};
 /// The formula of [`Ggt`]'s direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum GgtForm {
     /// `Ĝ(T^½ + εI)⁻¹e`: for the newest gradient, without cancellation. Needs `beta1 = 0`.
     #[default]

@@ -12,6 +12,7 @@ use crate::state::{Lookup, Record, StateBytes};
 /// The number of steps `h` in the bias corrections of [`MicroAdam`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Horizon {
     /// All steps, as published. The window holds `m` gradients only, so late in training a coordinate
     /// that is selected at every step moves several times as far as with Adam.

@@ -8,6 +8,7 @@
 //! | [`Ggt`] | the same | the same | the same |
 //! | [`MicroAdam`] | the largest elements of the last 10 | 1 | the same, from 4 bits |
 //! | [`ErrorFeedback`] around another method | the last compressed gradient | 4, and the method's | the same |
+//! | [`EfAdagrad`]: around [`Adagrad`](crate::first_order::Adagrad) | the same | 8 | the same |
 //!
 //! [`MFac`] and [`Ggt`] use the curvature of the whole model, but never form a matrix of its size.
 //! They keep a window of gradients ([`GradWindow`]). [`Fisher`] and [`WindowRoot`] invert its
@@ -63,6 +64,7 @@ pub use window_method::WindowMethod;
 
 /// Calls `$macro!(Type)` for every named method with error feedback around a rule: the list that the
 /// common tests read.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_error_feedback {
     ($macro:ident) => {
@@ -72,6 +74,7 @@ macro_rules! for_each_error_feedback {
 
 /// Calls `$macro!(Type)` for every method over a window of gradients: the list that the common tests
 /// read.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_windowed {
     ($macro:ident) => {

@@ -4,6 +4,7 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// Whether weight decay scales with the learning rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Shrinkage {
     /// `p ← p·(1 − γλ)`.
     #[default]

@@ -54,6 +54,7 @@ mod averaged;
 mod continual;
 mod curvature_scaled;
 mod factored;
+pub mod group_state;
 mod langevin;
 mod layerwise;
 mod moments;
@@ -77,6 +78,7 @@ pub use sgd::*;
 pub use sign::*;
 
 /// Calls `$macro!(Type)` for every first-order method: the list that the common tests read.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_first_order {
     ($macro:ident) => {

@@ -13,6 +13,7 @@ pub(crate) mod axis_sums;
 mod cast;
 pub(crate) mod finite;
 pub(crate) mod huge_pages;
+#[doc(hidden)]
 pub mod isa;
 pub(crate) mod nibbles;
 pub(crate) mod parallel;
@@ -21,6 +22,7 @@ pub(crate) mod scratch;
 pub(crate) mod signs;
 pub(crate) mod squares;
 pub(crate) mod stream;
+#[doc(hidden)]
 pub mod sweep;
 pub(crate) mod threshold;
 pub(crate) mod zip;
@@ -33,4 +35,5 @@ const LINE: usize = 64;
 
 /// Elements per unit of work: a multiple of every block size, so that no block of codes straddles
 /// two units. 64 KiB of `f32` per stream; the slices of one unit stay in the second-level cache.
+#[doc(hidden)]
 pub const CHUNK: usize = 16_384;

@@ -72,22 +72,28 @@ pub use bjorck::{bjorck, orthogonality_error};
 pub(crate) use coupled::COUPLED_EXPONENT;
 pub use coupled::CoupledNewton;
 pub use damping::{Damping, RidgeRetry};
-pub use functions::{
-    add_gram_left, add_gram_right, cholesky, eigh, gram_left, gram_right, matmul, matmul_into, qr,
-    solve_triangular, svd, symmetric_from_lower,
-};
-pub use inverse_root::{InverseRoot, eigen_inverse_root, qr_inverse_root};
+#[doc(hidden)]
+pub use functions::{add_gram_left, add_gram_right, matmul_into, symmetric_from_lower};
+pub use functions::{cholesky, eigh, gram_left, gram_right, matmul, qr, solve_triangular, svd};
+pub use inverse_root::InverseRoot;
+#[doc(hidden)]
+pub use inverse_root::{eigen_inverse_root, qr_inverse_root};
 pub use kronecker_fit::KroneckerFit;
 pub(crate) use layout::mirror_lower;
 pub use modes::{mode_gram, mode_product};
-pub use newton_schulz::{NewtonSchulz, NewtonSchulzScratch};
+pub use newton_schulz::NewtonSchulz;
+#[doc(hidden)]
+pub use newton_schulz::NewtonSchulzScratch;
 pub(crate) use norms::frobenius;
 pub(crate) use orthogonal_iteration::{column_products, qr_algorithm_with_rotation};
-pub use orthogonal_iteration::{
-    eigenbasis_error, orthogonal_iteration, orthogonal_iteration_with, qr_algorithm,
-    rayleigh_quotients,
-};
-pub use partition::{blocks, matrix_blocks, matrix_shape, merge_leading_dims, merge_small_dims};
+#[doc(hidden)]
+pub use orthogonal_iteration::{eigenbasis_error, orthogonal_iteration_with, rayleigh_quotients};
+pub use orthogonal_iteration::{orthogonal_iteration, qr_algorithm};
+pub use partition::{blocks, matrix_shape, merge_small_dims};
+#[doc(hidden)]
+pub use partition::{matrix_blocks, merge_leading_dims};
 pub(crate) use scale::{scale_to_one, sorted};
-pub use signs::{QrSigns, qr_with};
+pub use signs::QrSigns;
+#[doc(hidden)]
+pub use signs::qr_with;
 pub use spectral::spectral_norm;

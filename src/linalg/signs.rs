@@ -11,6 +11,7 @@ use ndarray::{Array2, ArrayRef2, Zip, s};
 /// Which of the QR decompositions of a matrix is taken: they differ in the signs of Q's columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum QrSigns {
     /// Rᵢᵢ ≥ 0. The decomposition is a continuous function of the matrix: a basis that follows a
     /// slowly changing matrix rotates, and never jumps to its mirror image.

@@ -31,6 +31,7 @@ pub use galore::{GaLore, GaLoreBlock};
 pub use ldadam::{LdAdam, LdAdamBlock};
 
 /// Calls `$macro!(Type)` for every low-rank optimizer: the list that the common tests read.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_low_rank {
     ($macro:ident) => {

@@ -1,5 +1,11 @@
 //! The number types: those that updates compute with ([`Real`]), and those that parameters are stored in
 //! ([`Element`]).
+//!
+//! | parameters | state and updates | feature |
+//! |---|---|---|
+//! | `f32` | `f32` | – |
+//! | `f64` | `f64` | – |
+//! | `bf16`, `f16` | `f32` | `half` |
 
 // Floor 0.
 

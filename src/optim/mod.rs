@@ -1,7 +1,38 @@
-//! Optimizers and the engine that runs them; the traits that a new method implements.
+//! What steps: the type and the interface of every optimizer, and the traits that a new method implements.
 //!
-//! A user meets [`Optimizer`] and [`Optim`]. A new method implements [`Rule`] (the mathematics of one
-//! element), [`MatrixMethod`] (of one matrix) or [`VectorMethod`] (of all parameters as one vector).
+//! A configuration such as [`AdamW`](crate::first_order::AdamW) becomes an optimizer by `build`. All of them
+//! have one type, [`Optim`], with the methods that set it up, and one interface, [`Optimizer`], with the
+//! methods that run it.
+//!
+//! ```
+//! use eigenstep::prelude::*;
+//! use ndarray::array;
+//!
+//! let mut model = (array![[1.0f32, 2.0]], array![0.5f32]);
+//! let mut opt = AdamW::default()
+//!     .build()?
+//!     .with_group(Select::ndim(..=1), |group| group.weight_decay = 0.0)?
+//!     .with_state_precision(Precision::Bf16)?;
+//! for step in 0..10 {
+//!     opt.set_lr(0, 0.1 / (1.0 + f64::from(step)))?;
+//!     let grads = model.clone(); // of ‖model‖²/2
+//!     opt.step(&mut model, &grads)?;
+//! }
+//! assert_eq!(opt.steps("1"), Some(10));
+//! # Ok::<(), eigenstep::Error>(())
+//! ```
+//!
+//! | you want | take |
+//! |---|---|
+//! | an optimizer of any method, in a field or behind a pointer | `Box<dyn` [`Optimizer`]`<f32>>` |
+//! | groups, state precision, rounding, a rule for NaN | the methods of [`Optim`] that begin with `with_` |
+//! | a step that evaluates the model itself | [`ClosureOptimizer`], [`Problem`] |
+//! | a rule of your own: the mathematics of one element | [`Rule`] |
+//! | … around any other rule | [`RuleAround`] |
+//! | a method of your own that sees matrices | [`MatrixMethod`] |
+//! | … that sees several parameters as one vector | [`VectorMethod`] |
+//!
+//! `docs/extending.md` has complete programs for the last four.
 // Floor 3. Rooms use each other in one direction: method <- engine <- elementwise <- blockwise <- vectorwise.
 
 mod blockwise;
@@ -13,25 +44,35 @@ mod vectorwise;
 
 pub use crate::tree::{Layout, Segment};
 pub(crate) use blockwise::norm_squared;
+#[doc(hidden)]
 pub use blockwise::{
-    AnyBlock, AnyMatrix, BlockState, BlockStep, BlockUnit, Blocked, BlockedPrepared, BlockedState,
-    EmaUnit, EmaWeights, ErasedBlock, ErasedMatrix, GradEma, MatrixMethod, MatrixUnit, Partition,
-    Tile,
+    AnyBlock, AnyMatrix, BlockUnit, BlockedPrepared, BlockedState, EmaUnit, EmaWeights,
+    ErasedBlock, ErasedMatrix, MatrixUnit,
 };
+pub use blockwise::{BlockState, BlockStep, Blocked, GradEma, MatrixMethod, Partition, Tile};
 pub(crate) use elementwise::check_inner;
+#[doc(hidden)]
 pub use elementwise::{
-    AnyRule, Apply, DecaySchedule, ElementKernel, ElementState, ElementUnit, Elementwise,
-    ErasedRule, Factoring, Pair, Prepared, Rule, RuleAround, SkipFirst, Slot, StepOnly,
-    WeightDecay, first_slots, kahan_add,
+    AnyRule, ElementKernel, ElementState, ElementUnit, ErasedRule, Prepared, first_slots, kahan_add,
+};
+pub use elementwise::{
+    Apply, DecaySchedule, Elementwise, Factoring, Pair, Rule, RuleAround, SkipFirst, Slot,
+    StepOnly, WeightDecay,
 };
 pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem};
 pub use method::{
-    Direction, GradEntry, GradSlice, GradSource, GroupState, Method, MethodFor, Methods, Mode,
-    Needs, ParamInfo, PassInfo, RegularizedGrad, SavedShared, SharedState, Stage, TensorMethod,
-    TensorPass, TensorState, TensorStep, TensorSums,
+    Direction, GradSlice, GradSource, GroupState, Method, MethodFor, Mode, RegularizedGrad,
+    TensorStep, TensorSums,
+};
+#[doc(hidden)]
+pub use method::{
+    GradEntry, Methods, Needs, ParamInfo, PassInfo, SavedShared, SharedState, Stage, TensorMethod,
+    TensorPass, TensorState,
 };
 pub use optimizer::{NonFinite, Optimizer};
+#[doc(hidden)]
 pub use vectorwise::{
-    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, ReadVector, Scope, SharedVectors,
-    VectorMemory, VectorMethod, VectorStep, VectorUnit, Vectored, VectoredState,
+    AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, SharedVectors, VectorUnit,
+    VectoredState,
 };
+pub use vectorwise::{ReadVector, Scope, VectorMemory, VectorMethod, VectorStep, Vectored};

@@ -196,6 +196,7 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
 /// What a step does with a NaN or an infinity in a gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum NonFinite {
     /// Returns [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient); nothing changes.
     #[default]

@@ -9,6 +9,32 @@
 //! * [`parameters!`](crate::parameters) implements both for a struct from its field names;
 //! * [`FlatMut`] and [`Flat`] make leaves of plain slices, from whatever library they come.
 //!
+//! * [`Select`] chooses parameters by name, shape or any condition;
+//! * [`RowGradient`] is a gradient of a few rows, [`Generate`] one that is computed where it is used;
+//! * [`Scaled`] and [`Clamped`] are the simplest views of gradients; the module
+//!   [`gradient`](crate::gradient) has all others.
+//!
+//! ```
+//! use eigenstep::{parameters, prelude::*};
+//! use ndarray::{Array1, Array2};
+//!
+//! struct Linear { weight: Array2<f32>, bias: Array1<f32> }
+//! parameters!(Linear { weight, bias }: f32);
+//! struct Model { layers: Vec<Linear>, scale: Array1<f32> }
+//! parameters!(Model { layers, scale }: f32);
+//!
+//! let model = || Model {
+//!     layers: vec![Linear { weight: Array2::ones((2, 3)), bias: Array1::ones(2) }],
+//!     scale: Array1::ones(1),
+//! };
+//! let (mut params, grads) = (model(), model());
+//! let mut opt = Sgd { lr: 0.5, ..Sgd::default() }.build()?;
+//! opt.step(&mut params, &grads)?;
+//! assert_eq!(params.scale[0], 0.5);
+//! assert_eq!(opt.steps("layers.0.weight"), Some(1)); // the leaf's name
+//! # Ok::<(), eigenstep::Error>(())
+//! ```
+//!
 //! An absent gradient (`None`, or a field left out) is PyTorch's `grad is None`: the parameter is
 //! skipped, without weight decay and without a step count. A gradient of zeros is not the same.
 

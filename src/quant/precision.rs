@@ -9,6 +9,7 @@ use crate::error::Result;
 /// How the state slots of one tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Precision {
     /// In the type of the update.
     #[default]
@@ -87,6 +88,7 @@ const INT4: Blockwise =
 
 /// The storage of one slot, with its codec resolved; cheap to copy.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum SlotFormat {
     /// In the type of the update.
     Full,

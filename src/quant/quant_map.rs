@@ -3,6 +3,7 @@
 /// Which table the codes of a block index; see [`code_table`](super::code_table()) for the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum QuantMap {
     /// 8 bits, evenly spaced; the fastest to compute.
     ///
@@ -33,6 +34,7 @@ impl QuantMap {
 /// How `x / scale` is computed, and which code a value in the middle between two gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Ties {
     /// To the even step; only for, and the only one for, [`QuantMap::Linear`].
     Even,

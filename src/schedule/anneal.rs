@@ -4,6 +4,7 @@ use crate::hyper::OptionValue;
 
 /// How a rate moves between two values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Anneal {
     /// Half a cosine wave.
     #[default]

@@ -7,6 +7,7 @@ use crate::hyper::{Hyperparameters, Range};
 
 /// How the height of the cycles changes.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub enum CyclicMode {
     /// It does not.
     #[default]

@@ -4,6 +4,23 @@
 //! computes the next rate. It remembers nothing. An [`LrScheduler`] counts the steps, keeps the base rates
 //! and writes the rates into the optimizer. Call `optimizer.step()` first, then `scheduler.step()`.
 //!
+//! ```
+//! use eigenstep::prelude::*;
+//! use ndarray::array;
+//!
+//! let mut w = array![1.0f32];
+//! let mut opt = AdamW { lr: 0.01, ..AdamW::default() }.build()?;
+//! let schedule = WarmupCosine { warmup: 10, total: 100, ..WarmupCosine::default() };
+//! let mut scheduler = LrScheduler::new(schedule, &mut opt)?;
+//! for _ in 0..100 {
+//!     let grad = w.clone(); // of ‖w‖²/2
+//!     opt.step(&mut w, &grad)?;
+//!     scheduler.step(&mut opt)?;
+//! }
+//! assert!(opt.lr(0) < 1e-9);
+//! # Ok::<(), eigenstep::Error>(())
+//! ```
+//!
 //! *Chainable* schedules compute the next rate from the current one, as in PyTorch, so that they can be
 //! combined with other schedulers and with rates changed by hand. *Closed* ones compute it from the base
 //! rate and undo such changes. A chainable schedule agrees with its closed form up to rounding.

@@ -14,6 +14,7 @@ use crate::hyper::Range;
 /// assert!(each.get(2).is_nan());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum PerGroup {
     /// The same number for every group.
     All(f64),

@@ -12,6 +12,7 @@ pub(super) fn warm(epoch: f64, warmup: u64, from_one: bool) -> Option<f64> {
 
 /// Shape of the decay of [`Wsd`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cooldown {
     /// `½(1 + cos πx)`.
     Cosine,

@@ -23,6 +23,7 @@ use ndarray::{ArrayViewD, ArrayViewMutD};
 /// Gradient Methods from Learning Rates", 2020.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Graft {
     /// None: D keeps its own length.
     None,

@@ -53,6 +53,7 @@ pub use soap::Soap;
 pub use steepest::{Norm, SteepestDescent};
 
 /// Calls `$macro!(Type)` for every matrix method: the list that the common tests read.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_second_order {
     ($macro:ident) => {

@@ -10,6 +10,7 @@ use ndarray::{Array2, ArrayRef2, ArrayViewMut2};
 /// The polynomials of the Newton–Schulz iteration.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Orthogonalization {
     /// Muon's: (3.4445, −4.7750, 2.0315) in every step. Singular values end in about 0.68 … 1.13.
     #[default]
@@ -26,6 +27,7 @@ pub enum Orthogonalization {
 /// Factor `s` on the learning rate of a matrix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum LrAdjustment {
     /// `√max(1, rows/columns)`.
     #[default]

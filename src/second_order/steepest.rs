@@ -76,6 +76,7 @@ pub struct SteepestDescent<U = Descent> {
 /// The norm that measures steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Norm {
     /// The largest singular value, of matrices.
     Spectral {

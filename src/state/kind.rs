@@ -2,6 +2,7 @@
 
 /// What a state slot holds; the codec picks its code table from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SlotKind {
     /// Numbers of both signs: first moments, momentum.
     Signed,
@@ -18,6 +19,7 @@ pub enum SlotKind {
 /// An input of a step besides parameter and gradient. A rule reads it like a slot; what it writes there
 /// is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Input {
     /// The curvature that came with the gradient; zero in a step without any.
     Curvature,
@@ -37,6 +39,7 @@ impl SlotKind {
 
 /// What a slot holds before its first step.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum SlotInit {
     /// The same number everywhere.
     Value(f64),

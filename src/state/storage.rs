@@ -11,6 +11,7 @@ use crate::quant::{Precision, SlotFormat, StatePolicy};
 /// would lose. For `f32` and `f64` parameters only `Kahan` does anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Rounding {
     /// To nearest, ties to even. No memory; small steps are lost.
     Nearest,

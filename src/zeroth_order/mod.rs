@@ -28,6 +28,13 @@
 //! | weights that are rounded in the forward pass, and a straight-through gradient | [`Fogzo`] |
 //! | weights to prune | [`Grasp`] scores them |
 //!
+//! | estimator | evaluations per step | of |
+//! |---|---|---|
+//! | [`Spsa`] | 2q for q directions, q + 1 one-sided | slopes along directions |
+//! | [`Coordinate`] | d + 1 for d coordinates, 2d two-sided | every coordinate of an active set |
+//! | [`Quzo`], [`IntegerQuzo`] | 2q | slopes along directions on a grid |
+//! | [`Fogzo`] | 2q and a backward pass | the part of a gradient that rounding hides |
+//!
 //! | type | what it is |
 //! |---|---|
 //! | [`Estimator`] | the trait of all estimators: a closure, a closure on several threads, or ask and tell |

@@ -107,6 +107,7 @@ crate::hyperparameters!(NetworkFactors, "NetworkFactors", {
 /// What the rows of inputs and output gradients are multiplied by before statistics are taken of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum StatisticScale {
     /// Output gradients by the number of samples of a mean loss, so that they are those of each sample's
     /// loss: L does not depend on the size of the batch.

@@ -22,6 +22,7 @@ use crate::quant::{decode_bf16, encode_bf16};
 /// assert_eq!(y, [0.33325195, 65504.0]);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HalfPrecision {
     /// bfloat16: the range of `f32`, 8 bits of precision.
     #[default]

@@ -19,6 +19,7 @@ use crate::numeric::Real;
 ///
 /// Codes are packed from the lowest bits of a byte on. The last byte is padded with zeros.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Message<R> {
     /// All elements.
     Dense(Vec<R>),

@@ -19,6 +19,7 @@ use sparse::SparseRows;
 
 /// The format of the gradients in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RowFormat {
     /// All elements.
     Dense,

@@ -66,6 +66,7 @@ pub struct Cautious<U> {
 /// Factor on the elements that a mask keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum MaskScale {
     /// `numel/(n + 1)`, for n elements that are kept.
     #[default]

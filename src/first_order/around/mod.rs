@@ -30,12 +30,13 @@ mod grams;
 mod grokfast;
 mod with_decay;
 
-pub use cautious::{Cautious, CautiousCoefficients, MaskScale};
+pub use cautious::{Cautious, MaskScale};
 pub use grams::Grams;
-pub use grokfast::{GrokFast, GrokFastCoefficients};
-pub use with_decay::{DecayForm, WithDecay, WithDecayCoefficients};
+pub use grokfast::GrokFast;
+pub use with_decay::{DecayForm, WithDecay};
 
 /// Calls `$macro!(Type)` for every rule around a rule.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_rule_around {
     ($macro:ident) => {

@@ -68,6 +68,7 @@ pub struct WithDecay<U> {
 /// Forms of weight decay; the page of [`WithDecay`] has the equations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum DecayForm {
     /// As the inner rule has it.
     #[default]

@@ -5,11 +5,11 @@
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
 
-mod primal_averaging;
-mod schedule_free;
+pub(super) mod primal_averaging;
+pub(super) mod schedule_free;
 
-pub use primal_averaging::{Averaging, PrimalAveraging, PrimalAveragingGroupState};
-pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeGroupState};
+pub use primal_averaging::{Averaging, PrimalAveraging};
+pub use schedule_free::ScheduleFreeAdamW;
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]

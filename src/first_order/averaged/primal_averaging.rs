@@ -78,6 +78,7 @@ pub struct PrimalAveraging {
 /// The weight `μx` of the old average.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Averaging {
     /// This, in `[0, 1)`: an exponential average.
     Constant(f64),

@@ -7,6 +7,7 @@ use std::ops::Range;
 /// Which form of CLASSP to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum ClasspVariant {
     /// As the paper states it.
     #[default]

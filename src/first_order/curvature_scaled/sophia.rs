@@ -6,6 +6,7 @@ use crate::state::Input;
 /// What the curvature of [`Sophia`] is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum SophiaEstimator {
     /// Sophia-G: the mean gradient over the batch, at labels drawn from the model's own predictions. Its
     /// square estimates the diagonal of the Gauss-Newton matrix (Gauss-Newton-Bartlett).

@@ -9,6 +9,7 @@ use std::ops::Range;
 /// Where the first `eps` of [`Adafactor`] acts, and what decay is multiplied by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum AdafactorForm {
     /// PyTorch's: a lower bound of the root and of the mean; decay by `lr`.
     #[default]

@@ -4,9 +4,9 @@
 //! |---|---|---|
 //! | [`Prodigy`] | 16; `8 + 8/k` with `slice_p = k` | no learning rate to tune |
 
-mod prodigy;
+pub(super) mod prodigy;
 
-pub use prodigy::{Prodigy, ProdigyGroupState};
+pub use prodigy::Prodigy;
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]

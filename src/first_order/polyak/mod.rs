@@ -10,15 +10,14 @@
 //! | [`Momo`] | 4, and 8 per tensor | momentum whose learning rate the loss limits |
 //! | [`MomoAdam`] | 8, and 8 per tensor | Adam whose learning rate the loss limits |
 
-mod model;
+pub(super) mod model;
 mod momo;
 mod momo_adam;
-mod sps_max;
+pub(super) mod sps_max;
 
-pub use model::MomoGroupState;
 pub use momo::Momo;
 pub use momo_adam::MomoAdam;
-pub use sps_max::{SpsMax, SpsMaxGroupState};
+pub use sps_max::SpsMax;
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]

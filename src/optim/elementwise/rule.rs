@@ -73,6 +73,7 @@ impl Slot {
 
 /// How weight decay `λ` acts, for the learning rate `γ` of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum WeightDecay {
     /// None, or inside the rule.
     None,

@@ -17,6 +17,7 @@ pub struct GradSlice<'u, T: Element> {
 
 /// Where the elements of a gradient come from.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum GradSource<'u, T: Element> {
     /// A row-major slice.
     Dense(&'u [T]),

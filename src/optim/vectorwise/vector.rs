@@ -14,6 +14,7 @@ use std::fmt::Debug;
 /// Which parameters form one vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Scope {
     /// All parameters of all groups. The options of the vector are those of group 0, learning rate
     /// and decay are each group's own.

@@ -25,6 +25,7 @@ static DYNAMIC_TREE: LazyLock<[Vec<f64>; 3]> = LazyLock::new(|| BITS.map(dynamic
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum MatrixMap {
     /// `linear-2`, evenly spaced roots with their sign; exact for 0 and both signs of the extreme.
     ///

@@ -1,4 +1,17 @@
 //! One side of a Kronecker preconditioner: a statistic, what a refresh makes of it, and how both are stored.
+//!
+//! [`FactorOptions`] is the part of a configuration that says so, [`FactorStorage`] the formats:
+//!
+//! ```
+//! use eigenstep::prelude::*;
+//! use ndarray::Array2;
+//!
+//! let shampoo: Shampoo = Shampoo { storage: FactorStorage::EIGEN4, ..Shampoo::default() };
+//! let mut w = Array2::<f32>::ones((64, 64));
+//! let grad = w.clone(); // of ‖w‖²/2
+//! shampoo.build()?.step(&mut w, &grad)?;
+//! # Ok::<(), eigenstep::Error>(())
+//! ```
 
 mod cholesky;
 mod dense;

@@ -13,6 +13,7 @@ use ndarray::{Array2, ArrayRef2};
 /// little memory, and rounding hurts them most.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum FactorStorage {
     /// The statistic and its root in full precision: 8n² bytes in `f32`. The root is that of the
     /// statistic itself.
@@ -187,6 +188,7 @@ impl FactorOptions {
 /// How the inverse root of a statistic is computed; [`InverseRoot`] has the equations.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum RootSolver {
     /// From eigenvalues and eigenvectors, those stored or those of a decomposition; the ridge is
     /// added to the eigenvalues.

@@ -50,6 +50,7 @@ impl Pipeline {
 /// What is given the length that grafting asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum GraftScope {
     /// The tensor: `D·‖A‖/(‖D‖ + 1e-12)`.
     Tensor,
@@ -60,6 +61,7 @@ pub enum GraftScope {
 /// The powers that factors are taken to, as positive numbers: `L^(−exponent)`.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Exponents {
     /// `1/(2k)` for a tensor of `k` dimensions: 1/4 for matrices.
     #[default]
@@ -119,6 +121,7 @@ impl Exponents {
 /// What the factors are statistics of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Statistic {
     /// Of the gradient: `L ← β·L + (1 − β)·G Gᵀ`.
     #[default]
@@ -135,6 +138,7 @@ pub enum Statistic {
 /// How the roots of all sides act on a gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Combination {
     /// `L̂ G R̂`: the Kronecker product.
     #[default]

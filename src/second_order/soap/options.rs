@@ -6,6 +6,7 @@ use crate::quant::{MatrixCodec, MatrixMap};
 /// The order of statistic, basis and step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum SoapOrder {
     /// As in the paper's code: the first gradient makes the basis, later ones are used before they
     /// change it. Eigenvectors are sorted by falling eigenvalue, and second moments with them.
@@ -37,6 +38,7 @@ impl Default for SoapOrder {
 /// How a basis follows its statistic `A`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum BasisSolver {
     /// One orthogonal iteration, `Q ← Q of A Q`.
     #[default]
@@ -55,6 +57,7 @@ pub enum BasisSolver {
 /// How statistic and basis of one dimension are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum BasisStorage {
     /// Both in full precision, 8n² bytes in `f32`. The statistic sees every gradient.
     #[default]
@@ -104,6 +107,7 @@ impl BasisStorage {
 /// Which dimensions of a tensor of at least two get a basis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Sides {
     /// Every one.
     #[default]

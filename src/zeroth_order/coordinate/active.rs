@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 /// The coordinates that take part in a step of [`Coordinate`](crate::zeroth_order::Coordinate).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum ActiveSet {
     /// All coordinates of all tensors.
     #[default]

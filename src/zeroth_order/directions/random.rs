@@ -42,6 +42,7 @@ use crate::zeroth_order::estimator::Purpose;
 /// Deep Model Training", 2024, whose code has no factor a.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Random {
     /// Signs.
     #[default]

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 /// The scale `c_k` of each tensor.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum LayerScales {
     /// `‖p_k‖/√d_k`, the root mean square of the tensor before the step; 1 for a tensor of zeros.
     #[default]

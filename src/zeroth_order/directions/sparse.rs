@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 /// Which parameters are perturbed and updated.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Mask {
     /// The small parameters of every tensor: those of magnitude at most `h_k`, which is chosen such that a
     /// share `density` of the tensor qualifies at the first step. Later steps compare with the same `h_k`.

@@ -9,6 +9,7 @@ use std::fmt::Debug;
 
 /// What a random number is for. Two purposes never share a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Purpose {
     /// A direction.
     Direction = 0,

@@ -25,6 +25,7 @@
 /// Reinforcement Learning", 2017; D. Wierstra et al., "Natural Evolution Strategies", 2014.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum FitnessShaping {
     /// The losses themselves.
     #[default]

@@ -41,6 +41,7 @@ use crate::numeric::Real;
 /// Precision", ICML 2015; P. Micikevicius et al., "FP8 Formats for Deep Learning", 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Format {
     /// Integers.
     Int(IntegerFormat),

@@ -28,6 +28,7 @@
 /// P. Micikevicius et al., "FP8 Formats for Deep Learning", 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Fp8 {
     /// Four bits of exponent, three of fraction.
     E4M3,

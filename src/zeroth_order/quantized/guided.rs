@@ -12,6 +12,7 @@ use crate::zeroth_order::estimator::Purpose;
 /// Random numbers of mean 0 and variance 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum UnitNoise {
     /// Standard normal.
     Normal,

@@ -102,6 +102,7 @@ impl Grid {
 /// Estimator with Zeroth-Order Information", NeurIPS 2025.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum StraightThrough {
     /// Rounding; every gradient passes.
     #[default]

@@ -9,6 +9,7 @@ use crate::zeroth_order::estimator::{FiniteDifference, FitnessShaping};
 /// What an estimate uses of the derivative along a direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Slope {
     /// Its value.
     #[default]
