@@ -69,7 +69,7 @@ fn state_takes_what_it_says<U: Subject>() {
                 let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
                 let opt = opt.with_state_precision(precision).unwrap();
                 let mut opt = opt.with_rounding(rounding).unwrap();
-                (0..2).for_each(|_| opt.step(&mut params, &grads).unwrap());
+                (0..2).for_each(|_| opt.step(&mut params, &inputs::<U, _>(0, &grads)).unwrap());
                 let said = opt.state_bytes().total() as isize;
                 assert_eq!(opt.state_bytes().parameters(), 128 * 1024 + 70_000);
                 let before = LIVE.load(Relaxed);
@@ -193,7 +193,7 @@ fn settles<U: Subject, P: Parameters<f32>, G: Gradients<f32>>(
         let (mut quiet, mut steps, mut last) = (0, 0, 0);
         while quiet < 5 {
             let before = ALLOCATIONS.load(Relaxed);
-            opt.step(params, grads).unwrap();
+            opt.step(params, &inputs::<U, _>(steps as u64, grads)).unwrap();
             last = match ALLOCATIONS.load(Relaxed) - before {
                 0 => last,
                 some => some,

@@ -8,8 +8,18 @@ use eigenstep_instances as _;
 mod cases;
 #[path = "properties/factored.rs"]
 mod factored;
+#[path = "properties/curvature_scaled.rs"]
+mod curvature_scaled;
+#[path = "properties/extremes.rs"]
+mod extremes;
 #[path = "properties/first_order.rs"]
 mod first_order;
+#[path = "support/inputs.rs"]
+mod inputs;
+#[path = "properties/langevin.rs"]
+mod langevin;
+#[path = "properties/polyak.rs"]
+mod polyak;
 #[path = "properties/projected.rs"]
 mod projected;
 #[path = "properties/references.rs"]

@@ -109,11 +109,11 @@ fn reload<U: Subject, T: Element>() {
             };
             let (mut opt, mut again) = (fresh(&busy()), fresh(&U::subject()));
             let mut params = leaves(1, &SHAPES);
-            train(&mut opt, &mut params, 0..3);
+            train_as::<U, _>(&mut opt, &mut params, 0..3);
             let mut copy = params.clone();
             again.load_state_dict(&opt.state_dict()).unwrap();
-            train(&mut opt, &mut params, 3..5);
-            train(&mut again, &mut copy, 3..5);
+            train_as::<U, _>(&mut opt, &mut params, 3..5);
+            train_as::<U, _>(&mut again, &mut copy, 3..5);
             assert_eq!(all_bits(&copy), all_bits(&params), "{}, {rounding:?}", T::NAME);
             assert_eq!(again.state_dict(), opt.state_dict(), "{}, {rounding:?}", T::NAME);
         }
@@ -126,7 +126,7 @@ fn threads<U: Subject>() {
             on_threads(threads, || {
                 let mut opt: Opt<U, bf16> = build(&busy::<U>(), rounding);
                 let mut params = leaves(1, &[&[16_385], &[60_001]]);
-                train(&mut opt, &mut params, 0..2);
+                train_as::<U, _>(&mut opt, &mut params, 0..2);
                 (all_bits(&params), opt.state_dict())
             })
         };

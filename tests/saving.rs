@@ -31,9 +31,9 @@ impl<U: Subject> Case<U> {
         let config = busy::<U>();
         let build = || build(&config, precision);
         let (mut opt, mut params) = (build(), leaves(1, &SHAPES));
-        train(&mut opt, &mut params, 0..2);
+        train_as::<U, _>(&mut opt, &mut params, 0..2);
         let (mut victim, mut trained) = (build(), leaves(5, &SHAPES));
-        train(&mut victim, &mut trained, 0..1);
+        train_as::<U, _>(&mut victim, &mut trained, 0..1);
         let victim = RefCell::new((victim, trained));
         Self { precision, saved: opt.state_dict(), config, victim }
     }
@@ -61,10 +61,10 @@ impl<U: Subject> Case<U> {
     fn goes_on(self) {
         let (mut opt, mut params) = self.victim.into_inner();
         let (mut twin, mut copy) = (build(&self.config, self.precision), leaves(5, &SHAPES));
-        train(&mut twin, &mut copy, 0..1);
+        train_as::<U, _>(&mut twin, &mut copy, 0..1);
         assert_eq!(opt.state_dict(), twin.state_dict());
-        train(&mut opt, &mut params, 1..3);
-        train(&mut twin, &mut copy, 1..3);
+        train_as::<U, _>(&mut opt, &mut params, 1..3);
+        train_as::<U, _>(&mut twin, &mut copy, 1..3);
         assert_eq!(all_bits(&params), all_bits(&copy), "{}", U::NAME);
     }
 }

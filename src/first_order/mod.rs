@@ -5,16 +5,24 @@
 //! | [`Sgd`] | 0, with momentum 4 | well-conditioned problems, least memory |
 //! | [`Adam`] | 8 | reproducing results made with it |
 //! | [`AdamW`] | 8 | nearly everything |
+//! | [`NAdam`] | 8, and 8 bytes per tensor | Adam with Nesterov's momentum |
 //! | [`Adagrad`] | 4 | sparse gradients |
 //! | [`RmsProp`] | 4 to 12 | recurrent networks, reinforcement learning |
 //! | [`Lion`] | 4 | large models, few bits |
 //! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
 //! | [`Lamb`] | 8 | very large batches |
+//! | [`NovoGrad`] | 4, and 8 bytes per tensor | gradients of very different size from layer to layer |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
 //! | [`Adafactor`] | less than 1 for large matrices | models whose state does not fit |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
 //! | [`Classp`] | 4 | one task after another |
+//! | [`SpsMax`] | 0 | the step size from the loss: models that fit their data |
+//! | [`Momo`] | 4, and 8 bytes per tensor | momentum whose learning rate the loss limits |
+//! | [`MomoAdam`] | 8, and 8 bytes per tensor | Adam whose learning rate the loss limits |
+//! | [`AdaHessian`] | 8, and 8 bytes per tensor | Hessian-vector products at hand |
+//! | [`Sophia`] | 8 | language models, a curvature every ten steps |
+//! | [`Sgld`] | 0; preconditioned 4 | samples from a posterior instead of its maximum |
 //!
 //! [`Cautious`], [`Grams`], [`GrokFast`] and [`WithDecay`] change the steps of any of them.
 //! [`constrained::Projected`](crate::constrained::Projected) keeps the parameters of any of them within
@@ -40,13 +48,17 @@
 
 mod adagrad;
 mod adam;
+mod arithmetic;
 mod around;
 mod averaged;
 mod continual;
 mod factored;
+mod curvature_scaled;
+mod langevin;
 mod layerwise;
 mod moments;
 mod parameter_free;
+mod polyak;
 mod sgd;
 mod sign;
 
@@ -56,8 +68,11 @@ pub use around::*;
 pub use averaged::*;
 pub use continual::*;
 pub use factored::*;
+pub use curvature_scaled::*;
+pub use langevin::*;
 pub use layerwise::*;
 pub use parameter_free::*;
+pub use polyak::*;
 pub use sgd::*;
 pub use sign::*;
 
@@ -74,5 +89,8 @@ macro_rules! for_each_first_order {
         $crate::for_each_parameter_free!($macro);
         $crate::for_each_averaged!($macro);
         $crate::for_each_continual!($macro);
+        $crate::for_each_polyak!($macro);
+        $crate::for_each_curvature_scaled!($macro);
+        $crate::for_each_langevin!($macro);
     };
 }

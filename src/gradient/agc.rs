@@ -137,7 +137,7 @@ impl AdaptiveClip {
     ) -> Vec<LeafEdit<'g, T>> {
         let Tree { mut sources, .. } = tree;
         let factors: Vec<f64> = sources.iter_mut().map(Source::take_factor).collect();
-        let weights = sources.iter().zip(weights).map(|(g, w)| Source::owned(&g.shape, w));
+        let weights = sources.iter().zip(weights).map(|(g, w)| Source::kept(&g.shape, w));
         let weights: Vec<_> = weights.collect();
         let width = |source: &Source<'_, T>| match source.shape.as_slice() {
             [_, rest @ ..] if !rest.is_empty() => rest.iter().product(),

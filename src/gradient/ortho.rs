@@ -58,7 +58,7 @@ where
     let pairs = tree.sources.into_iter().zip(weights);
     let bundle = |(grad, weights): (Source<'g, T>, Vec<T>)| {
         let shape = grad.shape.clone();
-        let weights = Source::owned(&shape, weights);
+        let weights = Source::kept(&shape, weights);
         Bundle::new(&shape, vec![Some(grad), Some(weights)])
     };
     let bundles: Vec<_> = pairs.map(bundle).collect();

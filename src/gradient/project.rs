@@ -24,7 +24,8 @@ use std::collections::BTreeMap;
 /// absent in one of the others counts as zero there; one that is absent in `grads` stays absent, and
 /// what the others have there is left out. Loss and curvature are those of `grads`. The basis is never
 /// stored: it is written as combinations of the gradients, which are read some three times for each of
-/// the others here, and once in the update. See [`ProjectOut`] for options.
+/// the others here, and once in the update. [`TreeVec::of`](crate::tree::TreeVec::of) makes a copy that owns
+/// its values. See [`ProjectOut`] for options.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`], [`Error::DuplicateName`], [`Error::LengthMismatch`];

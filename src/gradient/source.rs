@@ -3,54 +3,44 @@
 use super::blocks::numel;
 use crate::error::{Error, Result};
 use crate::numeric::{Element, Real};
-use crate::optim::{GradSlice, GradSource};
-use crate::params::{
-    Generate, GradBuffers, GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest,
-    RowGradient,
-};
+use crate::params::{GradBuffers, GradVisitor, GradientLeaf, Gradients, Manifest};
+use crate::tree::ReadLeaf;
 use num_traits::Float;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::mem::replace;
 
 /// Elements that are read at a time.
 pub(super) const BLOCK: usize = 1024;
 
 /// One gradient of a tree.
-pub(super) struct Source<'g, T: Element> {
+pub(super) struct Source<'g, T> {
     pub shape: Vec<usize>,
-    scale: f64,
-    bound: f64,
-    data: Data<'g, T>,
+    elements: Elements<'g, T>,
 }
 
-enum Data<'g, T: Element> {
-    /// A row-major slice; a strided gradient is copied once.
-    Dense(Cow<'g, [T]>),
-    Rows(&'g RowGradient<T>),
-    Generated(&'g dyn Generate<T>),
+enum Elements<'g, T> {
+    Given(GradientLeaf<'g, T>),
+    /// Row-major.
+    Kept(Vec<T>),
 }
 
 impl<'g, T: Element> Source<'g, T> {
     fn new(leaf: GradientLeaf<'g, T>, shape: &[usize]) -> Self {
-        let data = match leaf.kind {
-            GradientKind::Slice(data) => Data::Dense(Cow::Borrowed(data)),
-            GradientKind::Strided(array) => Data::Dense(array.iter().copied().collect()),
-            GradientKind::Rows(rows) => Data::Rows(rows),
-            GradientKind::Generated(generator) => Data::Generated(generator),
-        };
-        Self { shape: shape.to_vec(), scale: leaf.scale, bound: leaf.bound, data }
+        Self { shape: shape.to_vec(), elements: Elements::Given(leaf) }
     }
 
     /// Elements that are kept, row-major.
-    pub fn owned(shape: &[usize], data: Vec<T>) -> Self {
-        let data = Data::Dense(Cow::Owned(data));
-        Self { shape: shape.to_vec(), scale: 1.0, bound: f64::INFINITY, data }
+    pub fn kept(shape: &[usize], elements: Vec<T>) -> Self {
+        Self { shape: shape.to_vec(), elements: Elements::Kept(elements) }
     }
 
     /// Takes the factor out, so that what is left is read unscaled. A clamped gradient keeps its own:
     /// it has to be clamped where it is read.
     pub fn take_factor(&mut self) -> f64 {
-        if self.bound.is_finite() { 1.0 } else { std::mem::replace(&mut self.scale, 1.0) }
+        match &mut self.elements {
+            Elements::Given(leaf) if leaf.bound == f64::INFINITY => replace(&mut leaf.scale, 1.0),
+            _ => 1.0,
+        }
     }
 
     /// Number of elements.
@@ -60,12 +50,13 @@ impl<'g, T: Element> Source<'g, T> {
 
     /// Writes the elements `offset ..`, scaled and clamped.
     pub fn load(&self, offset: usize, out: &mut [T::Compute]) {
-        let source = match &self.data {
-            Data::Dense(data) => GradSource::Dense(data),
-            Data::Rows(rows) => GradSource::Rows(rows),
-            Data::Generated(generator) => GradSource::Generated(*generator),
-        };
-        GradSlice { scale: self.scale, bound: self.bound, source }.load(offset, out);
+        match &self.elements {
+            Elements::Given(leaf) => leaf.load(offset, out),
+            Elements::Kept(kept) => {
+                let kept = kept.get(offset..).unwrap_or_default();
+                out.iter_mut().zip(kept).for_each(|(x, kept)| *x = kept.load());
+            }
+        }
     }
 
     /// Calls `visit(offset, block)` for the elements `start .. start + len`, ascending.
@@ -80,7 +71,7 @@ impl<'g, T: Element> Source<'g, T> {
 }
 
 /// A tree of gradients that a view reads.
-pub(super) struct Tree<'g, T: Element> {
+pub(super) struct Tree<'g, T> {
     pub manifest: Manifest,
     pub sources: Vec<Source<'g, T>>,
     pub loss: Option<f64>,

@@ -249,9 +249,10 @@ impl<'a, T> GradVisitor<'a, T> {
 
     /// [`GradVisitor::forward`] of a leaf of a curvature.
     pub(crate) fn forward_curvature(&mut self, shape: &[usize], leaf: &'a GradientLeaf<'_, T>) {
-        let outer = self.in_curvature;
-        self.in_curvature = true;
+        let outer = replace(&mut self.in_curvature, true);
+        let frames = take(&mut self.frames);
         self.forward(shape, leaf);
+        self.frames = frames;
         self.in_curvature = outer;
     }
 

@@ -61,6 +61,7 @@ mod walk;
 pub use algebra::{axpy, copy, difference, fill, lerp, map, scale, zip_map, zip_map3};
 pub use layout::{Layout, Segment};
 pub use owned::{Rounded, TreeVec};
+pub(crate) use read::ReadLeaf;
 pub use reduce::{distance, dot, norm, norm_max, norm1};
 pub use snapshot::Snapshot;
 #[doc(hidden)]

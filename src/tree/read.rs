@@ -5,7 +5,7 @@ use crate::numeric::{Element, Real};
 use crate::params::{Generate, GradientKind, GradientLeaf, ParamLeaf, RowGradient};
 
 /// A leaf that any thread can read, from any place on.
-pub(super) trait ReadLeaf<R>: Sync {
+pub(crate) trait ReadLeaf<R>: Sync {
     /// The elements `offset .. offset + len`, if they lie in memory as they count.
     fn in_place(&self, offset: usize, len: usize) -> Option<&[R]>;
     /// Writes the elements `offset .. offset + out.len()`, counted row-major.

@@ -77,8 +77,9 @@ mod tests {
         for shape in [vec![3, 4, 5], vec![2, 3, 1030], vec![7, 2100], vec![1, 1, 9], vec![600]] {
             let numel = shape.iter().product();
             let reversed: Vec<usize> = shape.iter().rev().copied().collect();
-            let mut array = Array::from_iter(0..numel).into_shape_with_order(IxDyn(&reversed));
-            let view = array.as_mut().expect("as many elements").view_mut();
+            let mut array = Array::<usize, _>::zeros(IxDyn(&reversed));
+            (0..).zip(&mut array).for_each(|(i, x)| *x = i);
+            let view = array.view_mut();
             let mut view = view.reversed_axes();
             view.invert_axis(Axis(0));
             let expected: Vec<usize> = view.iter().copied().collect();

@@ -51,8 +51,8 @@ impl<U: Subject> Wrong<U> {
                 let mut copy = params.clone();
                 // also before the first step
                 for steps in [0..0, 0..2, 2..4, 4..5] {
-                    train(&mut opt, &mut params, steps.clone());
-                    train(&mut twin, &mut copy, steps);
+                    train_as::<U, _>(&mut opt, &mut params, steps.clone());
+                    train_as::<U, _>(&mut twin, &mut copy, steps);
                     assert_eq!(all_bits(&params), all_bits(&copy));
                     let state = twin.state_dict();
                     for (expected, attempt) in &self.0 {
@@ -63,8 +63,8 @@ impl<U: Subject> Wrong<U> {
                         assert_eq!(opt.steps("1"), twin.steps("1"));
                     }
                 }
-                train(&mut opt, &mut params, 5..7);
-                train(&mut twin, &mut copy, 5..7);
+                train_as::<U, _>(&mut opt, &mut params, 5..7);
+                train_as::<U, _>(&mut twin, &mut copy, 5..7);
                 assert_eq!(all_bits(&params), all_bits(&copy));
             }
         }
@@ -82,30 +82,30 @@ pub fn errors_change_nothing<U: Subject>() {
     wrong.push("parameter `1`: expected shape [4100], found [4099]", |opt, params| {
         let mut grads = gradients(9, params);
         grads[1] = Leaf { shape: vec![4099], values: vec![0.0; 4099] };
-        opt.step(params, &grads)
+        opt.step(params, &inputs::<U, _>(9, &grads))
     });
     wrong.push("parameter `0`: expected shape [61, 70], found [70, 61]", |opt, params| {
         let mut grads = gradients(9, params);
         grads[0].shape = vec![70, 61];
-        opt.step(params, &grads)
+        opt.step(params, &inputs::<U, _>(9, &grads))
     });
     wrong.push("gradient `4` belongs to no parameter", |opt, params| {
         let mut grads = gradients(9, params);
         grads.push(Leaf { shape: vec![], values: vec![1.0] });
-        opt.step(params, &grads)
+        opt.step(params, &inputs::<U, _>(9, &grads))
     });
     wrong.push("the name `0` is used twice", |opt, params| {
         let grads = gradients(9, params);
-        opt.step(params, &Twice(grads.clone(), grads))
+        opt.step(params, &inputs::<U, _>(9, &Twice(grads.clone(), grads)))
     });
     wrong.push("the name `0` is used twice", |opt, params| {
         let mut twice = Twice(params.clone(), params.clone());
-        opt.step(&mut twice, &gradients(9, params))
+        opt.step(&mut twice, &inputs::<U, _>(9, &gradients(9, params)))
     });
     wrong.push("`1`: shape [4100] needs 4100 elements, the buffer has 3", |opt, params| {
         let mut grads = gradients(9, params);
         grads[1].values.truncate(3);
-        opt.step(params, &grads)
+        opt.step(params, &inputs::<U, _>(9, &grads))
     });
     wrong.push("`param`: shape [2] needs 2 elements, the buffer has 3", |opt, _| {
         opt.step(&mut FlatMut::new(&mut [0.0; 3], &[2]), &())
@@ -113,20 +113,20 @@ pub fn errors_change_nothing<U: Subject>() {
     for (value, at) in [(f32::NAN, 0), (f32::INFINITY, 4099), (f32::NEG_INFINITY, 77)] {
         wrong.push(&format!("gradient `1` is {value} at flat index {at}"), move |opt, params| {
             let grads = with_value(at, value, params);
-            opt.step(params, &grads)
+            opt.step(params, &inputs::<U, _>(9, &grads))
         });
     }
     // finite, but not under its factor
     wrong.push("gradient `1` is inf at flat index 5", |opt, params| {
         let grads = with_value(5, 1e30, params);
-        opt.step(params, &eigenstep::params::Scaled::new(1e30, &grads))
+        opt.step(params, &inputs::<U, _>(9, &eigenstep::params::Scaled::new(1e30, &grads)))
     });
     // finite rows, but one is given twice
     wrong.push("gradient `1` is inf at flat index 7", |opt, params| {
         let value = ndarray::Array2::from_elem((3, 1), f32::MAX);
         let rows = RowGradient::new(&[4100], vec![7, 9, 7], value)?;
         let grads = std::collections::BTreeMap::from([("1".to_owned(), rows)]);
-        opt.step(params, &grads)
+        opt.step(params, &inputs::<U, _>(9, &grads))
     });
     wrong.push("parameter group 1 (`nothing`) matches no parameter", |opt, params| {
         // a group cannot be taken back: the step is tried on a copy of everything
@@ -134,14 +134,14 @@ pub fn errors_change_nothing<U: Subject>() {
         copy.add_group(Select::name("nothing"), |_| {})?;
         let _ = opt;
         let grads = gradients(9, params);
-        copy.step(params, &grads)
+        copy.step(params, &inputs::<U, _>(9, &grads))
     });
     if U::HAS_EVAL_MODE {
         wrong.push("call `train` before `step`", |opt, params| {
             let before = params.clone();
             opt.eval(params)?;
             let grads = gradients(9, params);
-            let outcome = opt.step(params, &grads);
+            let outcome = opt.step(params, &inputs::<U, _>(9, &grads));
             opt.train(params)?;
             params.clone_from(&before); // back at the same point up to rounding
             outcome
@@ -153,7 +153,7 @@ pub fn errors_change_nothing<U: Subject>() {
     let (state, before) = (opt.state_dict(), all_bits(&params));
     params[1] = Leaf { shape: vec![2], values: vec![0.0; 2] };
     let grads = gradients(9, &params);
-    let error = opt.step(&mut params, &grads).unwrap_err().to_string();
+    let error = opt.step(&mut params, &inputs::<U, _>(9, &grads)).unwrap_err().to_string();
     assert_eq!(error, "parameter `1`: expected shape [4100], found [2]");
     assert_eq!(opt.state_dict(), state);
     assert_eq!(all_bits(&params)[0], before[0]);
@@ -166,12 +166,12 @@ pub fn skipped_steps_change_nothing<U: Subject>() {
         let (state, before) = (opt.state_dict(), all_bits(&params));
         for (i, value) in [f32::NAN, f32::INFINITY].into_iter().enumerate() {
             let grads = with_value(3, value, &params);
-            opt.step(&mut params, &grads).unwrap();
+            opt.step(&mut params, &inputs::<U, _>(9, &grads)).unwrap();
             assert_eq!(opt.skipped_steps(), i as u64 + 1);
             assert_eq!(all_bits(&params), before, "{config:?}");
             assert_eq!(opt.state_dict(), state, "{config:?}");
         }
-        train(&mut opt, &mut params, 2..3);
+        train_as::<U, _>(&mut opt, &mut params, 2..3);
         assert_eq!(all_bits(&params), all_bits(&trained::<U, f32>(&config, 3).1), "{config:?}");
         assert_eq!(opt.skipped_steps(), 2);
     }
@@ -185,9 +185,9 @@ pub fn propagated_nan_stays_visible<U: Subject>() {
             let opt = opt.with_state_precision(precision).unwrap();
             let mut opt = opt.with_non_finite(NonFinite::Propagate);
             let mut params = leaves::<f32>(1, &SHAPES);
-            train(&mut opt, &mut params, 0..2);
+            train_as::<U, _>(&mut opt, &mut params, 0..2);
             let grads = with_value(3, f32::NAN, &params);
-            opt.step(&mut params, &grads).unwrap();
+            opt.step(&mut params, &inputs::<U, _>(9, &grads)).unwrap();
             assert!(params[1].values[3].is_nan(), "{precision:?}: {config:?}");
             assert_eq!(opt.steps("1"), Some(3));
         }

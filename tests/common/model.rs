@@ -23,6 +23,10 @@ pub mod named {
 #[allow(unused_imports)]
 pub(crate) use compositions::for_each_composition;
 
+#[path = "../support/inputs.rs"]
+mod inputs;
+pub use inputs::Inputs;
+
 pub type Opt<U, T> = Optim<<U as Subject>::Method<T>, T>;
 
 /// A configuration that the list of promises can be run for.
@@ -34,6 +38,10 @@ pub trait Subject: Hyperparameters {
 
     /// The default, but for intervals too long for a test.
     fn subject() -> Self;
+    /// Whether a step takes a curvature.
+    fn reads_curvature() -> bool {
+        false
+    }
     /// The slots that can have a precision of their own.
     fn slots() -> Vec<Slot>;
     /// The optimizer.
@@ -47,10 +55,16 @@ macro_rules! rule {
             const HAS_EVAL_MODE: bool = <Self as Rule>::HAS_EVAL_MODE;
 
             fn subject() -> Self {
-                Self::default()
+                let mut rule = Self::default();
+                // noise that does not hide what the gradient does
+                let _ = rule.set_option("temperature", 1e-6);
+                rule
+            }
+            fn reads_curvature() -> bool {
+                inputs::reads_curvature::<Self>()
             }
             fn slots() -> Vec<Slot> {
-                Self::SLOTS.to_vec()
+                Self::SLOTS.iter().filter(|slot| !slot.kind.is_input()).copied().collect()
             }
             fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
                 self.build()
@@ -173,6 +187,7 @@ fn switched_on(range: Range, value: f64) -> Option<f64> {
         Range::CountFrom(_) => Some(value + 2.0),
         Range::OptionalUnitHalfOpen if value.is_nan() => Some(0.5),
         Range::OptionalNonNegative if value.is_nan() => Some(1e-6),
+        Range::FromOne if value.is_infinite() => Some(2.0),
         _ => None,
     }
 }
@@ -257,6 +272,12 @@ pub fn gradients<T: Element>(step: u64, params: &[Leaf<T>]) -> Vec<Leaf<T>> {
     leaves(1000 + step, &shapes)
 }
 
+/// Gradients of step number `step`, and what else the method needs: a loss that depends on the step's
+/// number alone, and for some methods a curvature.
+pub fn inputs<U: Subject, G: ?Sized>(step: u64, grads: &G) -> Inputs<'_, G> {
+    Inputs::new(grads, 1.5 + noise(77, step) / 2.0, U::reads_curvature())
+}
+
 pub fn all_bits<T: Element>(leaves: &[Leaf<T>]) -> Vec<Vec<u8>> {
     leaves.iter().map(|leaf| bits(&leaf.values)).collect()
 }
@@ -269,6 +290,7 @@ pub fn all_values<T: Element>(leaves: &[Leaf<T>]) -> Vec<f64> {
 pub const SHAPES: [&[usize]; 4] = [&[61, 70], &[4100], &[2, 3, 4], &[]];
 
 /// Steps with gradients that depend on the step's number alone.
+#[allow(dead_code)] // not in every program
 pub fn train<T: Element>(
     opt: &mut dyn Optimizer<T>,
     mut params: &mut [Leaf<T>],
@@ -280,10 +302,22 @@ pub fn train<T: Element>(
     }
 }
 
+/// The same with all that the method `U` needs.
+pub fn train_as<U: Subject, T: Element>(
+    opt: &mut dyn Optimizer<T>,
+    mut params: &mut [Leaf<T>],
+    steps: std::ops::Range<u64>,
+) {
+    for step in steps {
+        let grads = gradients(step, params);
+        opt.step(&mut params, &inputs::<U, _>(step, &grads)).unwrap();
+    }
+}
+
 /// A fresh optimizer and its parameters after `n` steps.
 pub fn trained<U: Subject, T: Element>(config: &U, n: u64) -> (Opt<U, T>, Vec<Leaf<T>>) {
     let mut opt = config.clone().optimizer().unwrap();
     let mut params = leaves(1, &SHAPES);
-    train(&mut opt, &mut params, 0..n);
+    train_as::<U, T>(&mut opt, &mut params, 0..n);
     (opt, params)
 }

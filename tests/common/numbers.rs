@@ -18,8 +18,10 @@ pub fn decreases_a_quadratic<U: Subject>() {
         let mut w = vec![Leaf { shape: vec![3], values: vec![1.0, -1.0, 1.0] }];
         let before = loss(&w[0].values);
         for _ in 0..200 {
+            let now = loss(&w[0].values);
             let values = w[0].values.iter().zip(curvature).map(|(w, c)| c * w).collect();
-            if opt.step(&mut w, &vec![Leaf { shape: vec![3], values }]).is_err() {
+            let grads = vec![Leaf { shape: vec![3], values }];
+            if opt.step(&mut w, &Inputs::new(&grads, now, U::reads_curvature())).is_err() {
                 return f64::INFINITY; // the rate was too large, and gradients have overflown
             }
         }
@@ -45,7 +47,8 @@ pub fn single_and_double_precision_agree<U: Subject>() {
         let narrow = leaves::<f32>(1, &SHAPES);
         let mut double = widen(narrow.clone());
         for step in 0..10 {
-            opt.step(&mut double, &widen(gradients(step, &narrow))).unwrap();
+            let grads = widen(gradients(step, &narrow));
+            opt.step(&mut double, &inputs::<U, _>(step, &grads)).unwrap();
         }
         for (single, double) in all_values(&single).into_iter().zip(all_values(&double)) {
             let off = (single - double).abs();
@@ -67,7 +70,7 @@ fn outcome<U: Subject>(
     let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
     let mut opt = opt.with_state_precision(precision).unwrap().with_isa(isa);
     let mut params = leaves(1, shapes);
-    train(&mut opt, &mut params, 0..3);
+    train_as::<U, _>(&mut opt, &mut params, 0..3);
     (all_bits(&params), opt.state_dict())
 }
 
@@ -108,15 +111,15 @@ fn reload<U: Subject, T: Element>(config: &U, precision: Precision, rounding: Ro
     };
     let mut opt = build(config);
     let mut params = leaves::<T>(1, &SHAPES);
-    train(&mut opt, &mut params, 0..3);
+    train_as::<U, _>(&mut opt, &mut params, 0..3);
     let saved = opt.state_dict();
     // the options come out of the dict
     let (mut again, mut copy) = (build(&U::subject()), params.clone());
     again.load_state_dict(&saved).unwrap();
     assert_eq!(again.state_dict(), saved, "{precision:?}: {config:?}");
     assert_eq!(again.state_bytes(), opt.state_bytes(), "{precision:?}: {config:?}");
-    train(&mut opt, &mut params, 3..6);
-    train(&mut again, &mut copy, 3..6);
+    train_as::<U, _>(&mut opt, &mut params, 3..6);
+    train_as::<U, _>(&mut again, &mut copy, 3..6);
     assert_eq!(all_bits(&copy), all_bits(&params), "{precision:?}: {config:?}");
     assert_eq!(again.state_dict(), opt.state_dict(), "{precision:?}: {config:?}");
     assert_eq!(again.steps("0"), Some(6));
@@ -146,7 +149,9 @@ fn twenty_steps<U: Subject>(precision: Precision) -> Vec<f64> {
         for (leaf, signal) in grads.iter_mut().zip(&signal) {
             leaf.values.iter_mut().zip(&signal.values).for_each(|(g, s)| *g = (*g + s) / 2.0);
         }
-        opt.step(&mut params, &grads).unwrap();
+        // a loss of the size of ⟨g, p⟩: with one far below, its differences are those of the codes
+        let inputs = Inputs::new(&grads, 100.0, U::reads_curvature());
+        opt.step(&mut params, &inputs).unwrap();
     }
     all_values(&params)
 }
@@ -182,7 +187,8 @@ pub fn maximize_is_minimize_of_the_opposite<U: Subject>() {
         for step in 0..5 {
             let mut grads = gradients(step, &params);
             grads.iter_mut().flat_map(|leaf| &mut leaf.values).for_each(|g| *g = -*g);
-            opt.step(&mut params, &grads).unwrap();
+            let inputs = inputs::<U, _>(step, &grads).with_opposite_loss();
+            opt.step(&mut params, &inputs).unwrap();
         }
         assert_eq!(all_bits(&params), all_bits(&expected), "{config:?}");
     }

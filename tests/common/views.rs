@@ -26,15 +26,15 @@ pub fn absent_gradients_change_nothing<U: Subject>() {
         // never a gradient: no state, no step count
         let before = bits(&params[1].values);
         let grads = some(0, &params);
-        opt.step(&mut params, &grads).unwrap();
+        opt.step(&mut params, &inputs::<U, _>(0, &grads)).unwrap();
         assert_eq!(bits(&params[1].values), before, "{config:?}");
         assert_eq!((opt.steps("0"), opt.steps("1")), (Some(1), None));
         assert!(entries(&opt, "1").is_empty());
         // in mid-run: the state stays as it is
-        train(&mut opt, &mut params, 1..3);
+        train_as::<U, _>(&mut opt, &mut params, 1..3);
         let (before, state) = (bits(&params[1].values), entries(&opt, "1"));
         let grads = some(3, &params);
-        opt.step(&mut params, &grads).unwrap();
+        opt.step(&mut params, &inputs::<U, _>(3, &grads)).unwrap();
         assert_eq!(bits(&params[1].values), before, "{config:?}");
         assert_eq!(entries(&opt, "1"), state, "{config:?}");
         assert_eq!((opt.steps("0"), opt.steps("1")), (Some(4), Some(2)));
@@ -53,13 +53,13 @@ pub fn zero_gradients_are_steps<U: Subject>() {
         let mut grads = gradients(2, &params);
         grads.iter_mut().for_each(|leaf| leaf.values.fill(0.0));
         let state = opt.state_dict();
-        opt.step(&mut params, &grads).unwrap();
+        opt.step(&mut params, &inputs::<U, _>(2, &grads)).unwrap();
         assert_eq!(opt.steps("0"), Some(3), "{config:?}");
         assert_ne!(opt.state_dict(), state, "{config:?}");
         assert!(all_values(&params).iter().all(|x| x.is_finite()), "{config:?}");
         // from the start: finite, and the state exists
         let mut opt: Opt<U, f32> = config.clone().optimizer().unwrap();
-        opt.step(&mut params, &grads).unwrap();
+        opt.step(&mut params, &inputs::<U, _>(2, &grads)).unwrap();
         assert_eq!(opt.steps("0"), Some(1));
         assert!(all_values(&params).iter().all(|x| x.is_finite()), "{config:?}");
     }
@@ -94,8 +94,8 @@ fn same<U: Subject, P: Gradients<f32>, G: Gradients<f32>>(
             (config.clone().optimizer().unwrap(), config.clone().optimizer().unwrap());
         for step in 0..3 {
             let (plain, with) = (plain(step, &params), with(step, &params));
-            opt.step(&mut params, &plain).unwrap();
-            other.step(&mut copy, &with).unwrap();
+            opt.step(&mut params, &inputs::<U, _>(step, &plain)).unwrap();
+            other.step(&mut copy, &inputs::<U, _>(step, &with)).unwrap();
         }
         assert_eq!(all_bits(&copy), all_bits(&params), "{config:?}");
         assert_eq!(other.state_dict(), opt.state_dict(), "{config:?}");
@@ -182,8 +182,10 @@ pub fn scaled_and_clamped_are_explicit<U: Subject>() {
     let (mut other, mut copy) = trained::<U, f32>(&U::subject(), 0);
     for step in 0..3 {
         let grads = gradients(step, &params);
-        opt.step(&mut params, &Times(0.7, grads.clone())).unwrap();
-        other.step(&mut copy, &Scaled::new(0.7, &grads)).unwrap();
+        let times = Times(0.7, grads.clone());
+        opt.step(&mut params, &inputs::<U, _>(step, &times)).unwrap();
+        let scaled = Scaled::new(0.7, &grads);
+        other.step(&mut copy, &inputs::<U, _>(step, &scaled)).unwrap();
     }
     assert_eq!(all_bits(&copy), all_bits(&params));
 }
@@ -196,7 +198,7 @@ pub fn a_boxed_optimizer_is_the_optimizer<U: Subject>() {
         let mut params = leaves::<f32>(1, &SHAPES);
         for step in 0..4 {
             let grads = gradients(step, &params);
-            boxed.step(&mut params, &grads).unwrap();
+            boxed.step(&mut params, &inputs::<U, _>(step, &grads)).unwrap();
         }
         assert_eq!(all_bits(&params), all_bits(&expected), "{config:?}");
         assert_eq!(boxed.state_dict(), opt.state_dict());
@@ -209,7 +211,7 @@ pub fn a_boxed_optimizer_is_the_optimizer<U: Subject>() {
 /// Two groups are two optimizers, unless the method measures all tensors together.
 pub fn groups_are_optimizers<U: Subject>() {
     for config in variants::<U>() {
-        let together = ["Prodigy", "MFac", "Ggt"].contains(&U::NAME)
+        let together = ["Prodigy", "MFac", "Ggt", "SpsMax", "Momo", "MomoAdam"].contains(&U::NAME)
             || config.option("max_grad_norm").is_some_and(|c| c > 0.0);
         if together {
             continue;
@@ -221,7 +223,7 @@ pub fn groups_are_optimizers<U: Subject>() {
         let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
         let mut opt = opt.with_group(Select::name("1"), halve).unwrap();
         let mut params = leaves::<f32>(1, &SHAPES);
-        train(&mut opt, &mut params, 0..4);
+        train_as::<U, _>(&mut opt, &mut params, 0..4);
         let mut second = config.clone();
         halve(&mut second);
         let (_, mut expected) = trained::<U, f32>(&config, 4);
@@ -238,7 +240,7 @@ pub fn options_change_from_the_next_step<U: Subject>() {
     opt.set_lr(0, 0.0).unwrap();
     assert_eq!(opt.lr(0), 0.0);
     let mut frozen = params.clone();
-    train(&mut opt, &mut frozen, 3..4);
+    train_as::<U, _>(&mut opt, &mut frozen, 3..4);
     if U::HAS_EVAL_MODE {
         // the average still follows the other point
         assert!(all_values(&frozen).iter().all(|x| x.is_finite()));
@@ -246,7 +248,7 @@ pub fn options_change_from_the_next_step<U: Subject>() {
         assert_eq!(all_bits(&frozen), before);
     }
     opt.set_lr(0, 0.01).unwrap();
-    train(&mut opt, &mut params, 4..6);
+    train_as::<U, _>(&mut opt, &mut params, 4..6);
     assert_ne!(all_bits(&params), before);
 }
 
@@ -258,7 +260,7 @@ pub fn evaluation_leaves_the_state_alone<U: Subject>() {
             opt = opt.with_slot_precision(slot.name, precision).unwrap();
         }
         let mut params = leaves(1, &SHAPES);
-        train(&mut opt, &mut params, 0..3);
+        train_as::<U, _>(&mut opt, &mut params, 0..3);
         let (state, before) = (opt.state_dict(), all_values(&params));
         opt.eval(&mut params).unwrap();
         assert_eq!(opt.mode() == Mode::Eval, U::HAS_EVAL_MODE);

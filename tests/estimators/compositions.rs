@@ -1,10 +1,11 @@
 //! One sampler for some tensors and another for the rest; momentum that is computed again.
 
 use crate::{noise, pair};
+use eigenstep::gradient::with_loss;
 use eigenstep::prelude::*;
 use eigenstep::zeroth_order::{
-    DirectionSampler, Directions, Estimator, Hizoo, Lozo, Random, ReplayedMomentum, Split, Spsa,
-    SpsaEstimator,
+    DirectionSampler, Directions, Estimator, FiniteDifference, Hizoo, Lozo, Random,
+    ReplayedMomentum, Split, Spsa, SpsaEstimator,
 };
 use ndarray::{Array1, Array2};
 
@@ -162,4 +163,42 @@ fn bounds_are_those_of_both() {
     let select = Select::all;
     assert_eq!(directions(Split::new(select(), Random::Rademacher, Random::Gaussian)), Some(9.0));
     assert_eq!(directions(Split::new(select(), Random::ScaledSphere, Random::Gaussian)), None);
+}
+
+/// An estimate carries its loss: at the parameters if it was evaluated there, else the mean of the probes.
+#[test]
+fn a_polyak_step_on_an_estimate() {
+    let least = |i: usize| -noise(1, i).powi(2) / (4.0 * (1.0 + (i % 3) as f64));
+    let lower_bound: f64 = (0..8).map(least).sum();
+    for difference in [FiniteDifference::Central, FiniteDifference::Forward] {
+        let spsa = Spsa { num_samples: 4, difference, ..Spsa::default() };
+        let build = || SpsMax { lr: 1e9, lower_bound, ..SpsMax::default() }.build().unwrap();
+        let (mut estimator, mut opt, mut explicit) =
+            (spsa.build::<f64>().unwrap(), build(), build());
+        let (mut model, first) = (start(), loss(&mut start()));
+        for step in 0..200 {
+            let (before, mut copy) = (loss(&mut model), model.clone());
+            let estimate = estimator.estimate(&mut model, loss).unwrap();
+            let known = estimate.report().loss;
+            match difference {
+                FiniteDifference::Forward => assert_eq!(known, before),
+                _ => assert!((known - before).abs() < 1e-4, "{known} near {before}"),
+            }
+            opt.step(&mut model, &estimate).unwrap();
+            // the same with everything said
+            let mut gradient = start();
+            estimate.fill(0, 0, gradient.0.as_slice_mut().unwrap());
+            estimate.fill(1, 0, gradient.1.as_slice_mut().unwrap());
+            explicit.step(&mut copy, &with_loss(&gradient, known)).unwrap();
+            assert_eq!(copy, model, "step {step}");
+            let square: f64 = all(&gradient).map(|g| g * g).sum();
+            let size = opt.group_state(0).unwrap().step_size;
+            let expected = (known - lower_bound).max(0.0) / (0.5 * square + 1e-8);
+            if expected > 0.0 {
+                assert!((size - expected).abs() <= 1e-12 * expected, "{size}, not {expected}");
+            }
+        }
+        let left = loss(&mut model) - lower_bound;
+        assert!(left < 1e-3 * (first - lower_bound), "{left} is left");
+    }
 }

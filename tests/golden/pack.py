@@ -27,6 +27,11 @@ FAMILIES = {
         "classp": ["classp_"],
         "adafactor": ["adafactor_", "adafactororiginal_"],
         "cautious": ["cautiousadamw_"],
+        "grams": ["grams_"],
+        "nadam": ["nadam_", "groups_nadam_", "movinglr_nadam_"],
+        "novograd": ["novograd_"],
+        "sophia": ["sophiag_", "sophiah_"],
+        "polyak": ["sps_", "momo_", "momoadam_"],
         "muon": ["muon_0", "muonexact_"],
         "lowbit": ["adam_lowbit_"],
         "kernels": [
@@ -37,6 +42,10 @@ FAMILIES = {
             "kernel_kahan_bf16",
         ],
         "gradients": ["kernel_gradient_transforms", "kernel_gu_projection", "kernel_gradfix_mask"],
+    },
+    "curvature": {
+        "adahessian": ["adahessian_"],
+        "sophia": ["sophia_g_"],
     },
     "second_order": {
         "muon": ["muon_"],

@@ -1,6 +1,7 @@
 //! Which part of the runner, and of the crate, a case is for.
 
 use super::options::Spelling;
+use super::trajectory::Reference;
 use super::{
     Outcome, Stop, adafactor, distributed, exchange, fail, kernels, low_dimensional, lowbit,
     matrix_runs, schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels, zeroth_order,
@@ -51,6 +52,8 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         &[("paper", "Paper"), ("mean_clamp", "MeanClamped")],
     );
     match name {
+        "Grams" | "NAdam" | "NovoGrad" | "adahessian" | "SophiaG" | "SophiaH" | "sophia_g"
+        | "Sps" | "Momo" | "MomoAdam" => rule(name, case),
         "SGD" => trajectory::run::<Sgd>(case, TORCH),
         "Adam" => trajectory::run::<Adam>(case, TORCH),
         "AdamW" => trajectory::run::<AdamW>(case, TORCH),
@@ -98,5 +101,45 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "quzo" => zeroth_kernels::quzo_run(case),
         "LAMB" => Err(skip("pytorch_optimizer's LAMB; the crate's is the paper's, `LAMBPaper`")),
         _ => Err(Stop::Skip(format!("the crate has no optimizer `{name}`"))),
+    }
+}
+
+/// Rules with numbers per tensor, and rules that need more than gradients.
+fn rule(name: &str, case: &Value) -> Outcome {
+    const TORCH: Spelling = Spelling::new(&[], &[]);
+    // Π in `f32`, also for `f64` parameters
+    const NADAM: Reference = Reference { atol: 1e-7, ..Reference::new(TORCH) };
+    const NOVOGRAD: Reference = Reference {
+        slots: &[("moments", "exp_avg"), ("grads_ema", "exp_avg_sq")],
+        group_steps: true,
+        ..Reference::new(TORCH)
+    };
+    const SOPHIA: Spelling = Spelling::new(
+        &[("hessian_interval", "update_every")],
+        &[("gnb", "GaussNewtonBartlett"), ("hutchinson", "Hutchinson")],
+    );
+    const SPS: Spelling = Spelling::new(
+        &[("eta_max", "lr"), ("fstar", "lower_bound"), ("gamma_per_step", "growth_rate")],
+        &[],
+    );
+    const MOMO: Reference = Reference {
+        slots: &[("grad_avg", "exp_avg"), ("grad_avg_sq", "exp_avg_sq")],
+        ..Reference::new(Spelling::new(&[("lb", "lower_bound")], &[]))
+    };
+    const GRAMS: Reference = Reference {
+        group_steps: true,
+        defaults: &[("eps", 1e-6), ("weight_decay", 0.0)],
+        ..Reference::new(TORCH)
+    };
+    match name {
+        "Grams" => trajectory::run_as::<Grams<AdamW>>(case, GRAMS),
+        "NAdam" => trajectory::run_as::<NAdam>(case, NADAM),
+        "NovoGrad" => trajectory::run_as::<NovoGrad>(case, NOVOGRAD),
+        "adahessian" => trajectory::run::<AdaHessian>(case, TORCH),
+        "SophiaG" | "SophiaH" | "sophia_g" => trajectory::run::<Sophia>(case, SOPHIA),
+        "Sps" => trajectory::run::<SpsMax>(case, SPS),
+        "Momo" => trajectory::run_as::<Momo>(case, MOMO),
+        "MomoAdam" => trajectory::run_as::<MomoAdam>(case, MOMO),
+        _ => Err(skip(format!("the crate has no rule `{name}`"))),
     }
 }

@@ -28,10 +28,11 @@ fn vector(input: &Value, key: &str) -> Outcome<ArrayD<f64>> {
 /// Rows of a list, as arrays.
 fn rows(input: &Value, key: &str, width: usize) -> Outcome<Vec<ArrayD<f64>>> {
     let values = json::reals::<f64>(input, key)?;
-    Ok(values
-        .chunks(width)
-        .map(|row| ArrayD::from_shape_vec(vec![width], row.to_vec()).unwrap())
-        .collect())
+    let row = |row: &[f64]| {
+        ArrayD::from_shape_vec(vec![row.len()], row.to_vec())
+            .map_err(|error| fail(error.to_string()))
+    };
+    values.chunks(width).map(row).collect()
 }
 
 /// Centralisation and OrthoGrad of one tensor.

@@ -3,9 +3,11 @@
 use super::compare::Tolerance;
 use super::options::{Assignments, Spelling, assign};
 use super::{Outcome, Stop, fail, json, skip};
+use eigenstep::hyper::Hyperparameters;
 use eigenstep::numeric::{Element, Real};
+use eigenstep::params::GradVisitor;
 use eigenstep::prelude::*;
-use eigenstep::state::{Dtype, StateTensor};
+use eigenstep::state::{Dtype, Scalar, StateTensor};
 use ndarray::ArrayD;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -13,8 +15,35 @@ use std::collections::BTreeMap;
 /// Parameters or gradients by name.
 pub type Tree<A> = BTreeMap<String, A>;
 
+/// What a reference calls things, and how exact it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference {
+    /// Options.
+    pub spelling: Spelling,
+    /// Slots: the reference's name, the crate's name.
+    pub slots: &'static [(&'static str, &'static str)],
+    /// Absolute tolerance besides that of the element type: what scalars in `f32` amount to.
+    pub atol: f64,
+    /// Whether it counts steps per group, also those in which a parameter has no gradient.
+    pub group_steps: bool,
+    /// Defaults that are not the crate's.
+    pub defaults: &'static [(&'static str, f64)],
+}
+
+impl Reference {
+    /// A reference with the crate's slots, step counts and precision.
+    pub const fn new(spelling: Spelling) -> Self {
+        Self { spelling, slots: &[], atol: 0.0, group_steps: false, defaults: &[] }
+    }
+}
+
 /// Runs a case of the method `U`.
 pub fn run<U: Rule + Default>(case: &Value, spelling: Spelling) -> Outcome {
+    run_as::<U>(case, Reference::new(spelling))
+}
+
+/// Runs a case of the method `U` as computed by `reference`.
+pub fn run_as<U: Rule + Default>(case: &Value, reference: Reference) -> Outcome {
     json::only(
         case,
         &[
@@ -32,8 +61,8 @@ pub fn run<U: Rule + Default>(case: &Value, spelling: Spelling) -> Outcome {
         ],
     )?;
     match json::text(case, "dtype")? {
-        "f64" => Trajectory::<U, f64>::new(case, spelling)?.run(case),
-        "f32" => Trajectory::<U, f32>::new(case, spelling)?.run(case),
+        "f64" => Trajectory::<U, f64>::new(case, reference)?.run(case),
+        "f32" => Trajectory::<U, f32>::new(case, reference)?.run(case),
         other => Err(skip(format!("the runner does not know the type `{other}`"))),
     }
 }
@@ -53,6 +82,15 @@ pub fn gradients<R: Real>(
     step: &Value,
     params: &Tree<ArrayD<R>>,
 ) -> Outcome<Tree<Option<ArrayD<R>>>> {
+    arrays(step, "grads", params)
+}
+
+/// The field `key` of a step: arrays of the shapes of the parameters.
+fn arrays<R: Real>(
+    step: &Value,
+    key: &str,
+    params: &Tree<ArrayD<R>>,
+) -> Outcome<Tree<Option<ArrayD<R>>>> {
     let read = |(name, value): (&String, &Value)| {
         let param = params.get(name).ok_or_else(|| fail(format!("no parameter `{name}`")))?;
         let grad = match value {
@@ -61,7 +99,41 @@ pub fn gradients<R: Real>(
         };
         Ok((name.clone(), grad))
     };
-    json::object(step, "grads")?.iter().map(read).collect()
+    json::object(step, key)?.iter().map(read).collect()
+}
+
+/// All that a step is given.
+struct Inputs<R> {
+    grads: Tree<Option<ArrayD<R>>>,
+    curvature: Option<Tree<Option<ArrayD<R>>>>,
+    loss: Option<f64>,
+}
+
+/// Fields with a curvature.
+const CURVATURES: [&str; 3] = ["hessian_input", "hessian_grads", "hvp"];
+
+impl<R: Real> Inputs<R> {
+    fn of(step: &Value, params: &Tree<ArrayD<R>>) -> Outcome<Self> {
+        let grads = gradients(step, params)?;
+        let given = |key: &&str| step.get(*key).is_some_and(|value| !value.is_null());
+        let mut curvature = match CURVATURES.iter().find(|key| given(key)) {
+            Some(key) => Some(arrays(step, key, params)?),
+            None => None,
+        };
+        // a parameter that is skipped ignores its curvature, too
+        let has = |name: &String| grads.get(name).is_some_and(Option::is_some);
+        curvature.iter_mut().for_each(|tree| tree.retain(|name, _| has(name)));
+        let loss = step.get("loss").map(json::number).transpose()?;
+        Ok(Self { grads, curvature, loss })
+    }
+}
+
+impl<R: Real + Element> Gradients<R> for Inputs<R> {
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, R>) {
+        self.loss.iter().for_each(|loss| visitor.loss(*loss));
+        self.grads.visit(visitor);
+        self.curvature.iter().for_each(|tree| visitor.curvature(tree));
+    }
 }
 
 /// Compares all parameters with the field `key` of `value`; `extra` as in
@@ -95,14 +167,17 @@ struct Trajectory<U: Rule, R: Real> {
     /// What rounding every element at every step may amount to by now; empty for `f64`.
     rounding: Tree<Vec<f64>>,
     optimizer: Box<dyn Optimizer<R>>,
-    spelling: Spelling,
+    reference: Reference,
     defaults: U,
 }
 
 impl<U: Rule + Default, R: Real> Trajectory<U, R> {
-    fn new(case: &Value, spelling: Spelling) -> Outcome<Self> {
-        let params = parameters(case)?;
+    fn new(case: &Value, reference: Reference) -> Outcome<Self> {
+        let (params, spelling) = (parameters(case)?, reference.spelling);
         let mut defaults = U::default();
+        for &(name, value) in reference.defaults {
+            defaults.set_option(name, value)?;
+        }
         let options = spelling.translate(&defaults, json::object(case, "config")?)?;
         assign(&mut defaults, &options);
         // as the references, which do not look at gradients before they use them
@@ -116,18 +191,19 @@ impl<U: Rule + Default, R: Real> Trajectory<U, R> {
             optimizer = optimizer.with_group(select, |config| assign(config, &options))?;
         }
         let rounding = Tree::new();
-        Ok(Self { params, rounding, optimizer: Box::new(optimizer), spelling, defaults })
+        Ok(Self { params, rounding, optimizer: Box::new(optimizer), reference, defaults })
     }
 
     fn run(mut self, case: &Value) -> Outcome {
         for (index, step) in json::list(case, "steps")?.iter().enumerate() {
             self.step(step).map_err(|stop| stop.at(format!("step {}", index + 1)))?;
         }
-        let tolerance = Tolerance::of::<R>();
+        let tolerance = self.tolerance();
         if case.get("final_state").is_some() {
-            let expected = json::object(case, "final_state")?;
+            let expected = renamed(json::object(case, "final_state")?, self.reference.slots);
             let steps = json::list(case, "steps")?.len();
-            check_state(&self.optimizer.state_dict(), steps, &self.params, expected)
+            let atol = self.reference.atol;
+            check_state_to(&self.optimizer.state_dict(), steps, (&self.params, atol), &expected)
                 .map_err(|stop| stop.at("final_state"))?;
         }
         if case.get("expect_eval").is_some() {
@@ -142,18 +218,23 @@ impl<U: Rule + Default, R: Real> Trajectory<U, R> {
     }
 
     fn step(&mut self, step: &Value) -> Outcome {
-        json::only(step, &["grads", "expect", "set", "group"])?;
+        let known = ["grads", "expect", "expect_state", "set", "group", "loss", "z"];
+        json::only(step, &[&known[..], &CURVATURES].concat())?;
         if step.get("set").is_some() {
-            let options = self.spelling.translate(&self.defaults, json::object(step, "set")?)?;
+            let options =
+                self.reference.spelling.translate(&self.defaults, json::object(step, "set")?)?;
             for group in 0..self.optimizer.num_groups() {
                 for (name, number) in &options {
                     self.optimizer.set_option(group, name, *number)?;
                 }
             }
         }
-        let grads = gradients(step, &self.params)?;
-        self.optimizer.step(&mut self.params, &grads)?;
-        let tolerance = Tolerance::of::<R>();
+        let inputs = Inputs::of(step, &self.params)?;
+        self.optimizer.step(&mut self.params, &inputs)?;
+        if self.reference.group_steps {
+            self.count_absent(&inputs)?;
+        }
+        let tolerance = self.tolerance();
         self.add_rounding(step)?;
         check_parameters(step, "expect", &self.params, tolerance, &self.rounding)?;
         if step.get("group").is_some() {
@@ -165,7 +246,33 @@ impl<U: Rule + Default, R: Real> Trajectory<U, R> {
                 tolerance.number(&format!("group `{name}`"), found, json::number(value)?)?;
             }
         }
+        if step.get("expect_state").is_some() {
+            let dict = self.optimizer.state_dict();
+            for (slot, tree) in json::object(step, "expect_state")? {
+                for (name, values) in tree.as_object().into_iter().flatten() {
+                    let key = format!("state.{name}.{slot}");
+                    let tensor =
+                        dict.tensors.get(&key).ok_or_else(|| fail(format!("no `{key}`")))?;
+                    tolerance.slice(&key, &elements(tensor)?, &json::numbers(values)?)?;
+                }
+            }
+        }
         Ok(())
+    }
+
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::of::<R>().plus(self.reference.atol)
+    }
+
+    /// Counts the step for parameters without a gradient, too.
+    fn count_absent(&mut self, inputs: &Inputs<R>) -> Outcome {
+        let mut dict = self.optimizer.state_dict();
+        for (name, _) in inputs.grads.iter().filter(|(_, grad)| grad.is_none()) {
+            if let Some(Scalar::Int(steps)) = dict.scalars.get_mut(&format!("state.{name}.step")) {
+                *steps += 1;
+            }
+        }
+        Ok(self.optimizer.load_state_dict(&dict)?)
     }
 
     /// Adds what rounding the parameters of this step may have lost.
@@ -201,6 +308,16 @@ pub fn check_state<R: Real>(
     params: &Tree<ArrayD<R>>,
     expected: &serde_json::Map<String, Value>,
 ) -> Outcome {
+    check_state_to(dict, steps, (params, 0.0), expected)
+}
+
+/// The same, with an absolute tolerance on top.
+fn check_state_to<R: Real>(
+    dict: &StateDict,
+    steps: usize,
+    (params, atol): (&Tree<ArrayD<R>>, f64),
+    expected: &serde_json::Map<String, Value>,
+) -> Outcome {
     let nothing = serde_json::Map::new();
     for param in params.keys() {
         let slots = match expected.get(param) {
@@ -227,11 +344,26 @@ pub fn check_state<R: Real>(
                 _ => 0.5 * f64::from(f32::EPSILON) * (steps as f64).sqrt(),
             };
             let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-            let tolerance = Tolerance::of::<R>().plus(rounding * largest);
+            let tolerance = Tolerance::of::<R>().plus(rounding * largest + atol);
             tolerance.slice(&what, &found, &expected)?;
         }
     }
     Ok(())
+}
+
+/// The state of a reference under the crate's names of slots.
+fn renamed(
+    state: &serde_json::Map<String, Value>,
+    names: &[(&str, &str)],
+) -> serde_json::Map<String, Value> {
+    let ours =
+        |slot: &String| names.iter().find(|(theirs, _)| theirs == slot).map(|(_, ours)| *ours);
+    let slots = |slots: &Value| -> Value {
+        let slots = slots.as_object().into_iter().flatten();
+        let slots = slots.map(|(slot, x)| (ours(slot).unwrap_or(slot).to_owned(), x.clone()));
+        Value::Object(slots.collect())
+    };
+    state.iter().map(|(param, of_param)| (param.clone(), slots(of_param))).collect()
 }
 
 /// Names of the parameters and options of a group.

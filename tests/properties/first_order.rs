@@ -1,6 +1,7 @@
 //! Laws of the first-order rules: reductions, scale laws, equivariance, descent, sizes.
 
 use crate::cases::cases;
+use crate::inputs::{Inputs, reads_curvature};
 use eigenstep::hyper::Hyperparameters;
 use eigenstep::numeric::Element;
 use eigenstep::optim::{Elementwise, Optim};
@@ -18,9 +19,22 @@ pub fn slot<U: Rule>(opt: &Opt<U>, name: &str) -> Vec<f64> {
     f64::read_le(&tensor.bytes)
 }
 
+/// The default, without noise.
+pub fn plain<U: Rule + Default>() -> U {
+    let mut rule = U::default();
+    let _ = rule.set_option("temperature", 0.0);
+    rule
+}
+
 pub fn step<U: Rule>(opt: &mut Opt<U>, w: &mut [f64], g: &[f64]) {
-    let shape = [w.len()];
-    opt.step(&mut FlatMut::new(w, &shape), &Flat::new(g, &shape)).unwrap();
+    step_at(opt, w, g, 1.5);
+}
+
+/// A step at this loss, with a curvature for rules that read one.
+pub fn step_at<U: Rule>(opt: &mut Opt<U>, w: &mut [f64], g: &[f64], loss: f64) {
+    let (shape, curvature) = ([w.len()], reads_curvature::<U>());
+    let grads = Flat::new(g, &shape);
+    opt.step(&mut FlatMut::new(w, &shape), &Inputs::new(&grads, loss, curvature)).unwrap();
 }
 
 /// The parameters after every step.
@@ -43,7 +57,7 @@ pub fn norm(x: &[f64]) -> f64 {
     x.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
-fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
+pub fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
@@ -56,7 +70,7 @@ pub fn close(found: &[f64], expected: &[f64], tolerance: f64) {
 }
 
 /// A gradient away from zero, of either sign.
-fn number() -> impl Strategy<Value = f64> {
+pub fn number() -> impl Strategy<Value = f64> {
     (any::<bool>(), 1e-3f64..2.0).prop_map(|(minus, x)| if minus { -x } else { x })
 }
 
@@ -250,13 +264,14 @@ proptest! {
     fn element_wise_rules_commute_with_permutations_and_cuts((w, grads) in run(), shift in 0usize..12) {
         macro_rules! check {
             ($rule:ident) => {
-                if !["Lamb", "Prodigy"].contains(&$rule::NAME) {
+                let together = ["Lamb", "NovoGrad", "Prodigy", "SpsMax", "Momo", "MomoAdam"];
+                if !together.contains(&$rule::NAME) {
                     let rotate = |x: &[f64]| {
                         let mut x = x.to_vec();
                         x.rotate_left(shift % w.len());
                         x
                     };
-                    let config = $rule::default();
+                    let config: $rule = plain();
                     let expected = path(&config, &w, &grads).pop().unwrap();
                     let rotated: Vec<_> = grads.iter().map(|g| rotate(g)).collect();
                     let found = path(&config, &rotate(&w), &rotated).pop().unwrap();
@@ -283,7 +298,9 @@ proptest! {
                     let mut opt: Opt<$rule> = $rule::default().build().unwrap();
                     let mut w = w.clone();
                     for g in &grads {
-                        opt.step(&mut FlatMut::new(&mut w, shape), &Flat::new(g, shape)).unwrap();
+                        let grads = Flat::new(g, shape);
+                        let inputs = Inputs::new(&grads, 1.5, reads_curvature::<$rule>());
+                        opt.step(&mut FlatMut::new(&mut w, shape), &inputs).unwrap();
                     }
                     w
                 };
@@ -305,7 +322,7 @@ fn every_rule_converges_on_a_quadratic() {
     macro_rules! check {
         ($rule:ident) => {
             let attempt = |lr: f64| {
-                let mut config = $rule::default();
+                let mut config: $rule = plain();
                 config.set_option("lr", lr).unwrap();
                 if $rule::NAME == "Classp" {
                     // a threshold on the gradient leaves everything below it alone
@@ -319,7 +336,8 @@ fn every_rule_converges_on_a_quadratic() {
                     if g.iter().any(|g| !g.is_finite()) {
                         return f64::INFINITY;
                     }
-                    step(&mut opt, &mut w, &g);
+                    let now = loss(&w) / 2.0;
+                    step_at(&mut opt, &mut w, &g, now);
                 }
                 opt.eval(&mut FlatMut::new(&mut w, &shape)).unwrap();
                 loss(&w) / before
@@ -338,7 +356,9 @@ fn state_sizes_are_the_documented_ones() {
     fn bytes<U: Rule>(config: U) -> f64 {
         let mut opt = config.build::<f32>().unwrap();
         let (mut w, g) = (vec![1.0f32; 1200], vec![0.5f32; 1200]);
-        opt.step(&mut FlatMut::new(&mut w, &[1200]), &Flat::new(&g, &[1200])).unwrap();
+        let grads = Flat::new(&g, &[1200]);
+        let inputs = Inputs::new(&grads, 1.5, reads_curvature::<U>());
+        opt.step(&mut FlatMut::new(&mut w, &[1200]), &inputs).unwrap();
         opt.state_bytes().per_parameter()
     }
     assert_eq!(bytes(Sgd::default()), 0.0);
@@ -347,6 +367,16 @@ fn state_sizes_are_the_documented_ones() {
     assert_eq!(bytes(Adam { amsgrad: true, ..Adam::default() }), 12.0);
     assert_eq!(bytes(AdamW::default()), 8.0);
     assert_eq!(bytes(AdamW { amsgrad: true, ..AdamW::default() }), 12.0);
+    let number = 8.0 / 1200.0; // of the tensor
+    assert_eq!(bytes(NAdam::default()), 8.0 + number);
+    assert_eq!(bytes(NovoGrad::default()), 4.0 + number);
+    assert_eq!(bytes(AdaHessian::default()), 8.0 + number);
+    assert_eq!(bytes(Sophia::default()), 8.0);
+    assert_eq!(bytes(SpsMax::default()), 0.0);
+    assert_eq!(bytes(Momo::default()), 4.0 + number);
+    assert_eq!(bytes(MomoAdam::default()), 8.0 + number);
+    assert_eq!(bytes(Sgld::default()), 0.0);
+    assert_eq!(bytes(Sgld { preconditioned: true, ..Sgld::default() }), 4.0);
     assert_eq!(bytes(Adagrad::default()), 4.0);
     assert_eq!(bytes(RmsProp::default()), 4.0);
     assert_eq!(bytes(RmsProp { momentum: 0.9, ..RmsProp::default() }), 8.0);

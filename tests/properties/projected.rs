@@ -29,6 +29,12 @@ proptest! {
         unbounded_is_the_rule(&AdamW { lr: 0.1, weight_decay: 0.3, ..AdamW::default() }, &grads);
         unbounded_is_the_rule(&Lamb { lr: 0.1, ..Lamb::default() }, &grads);
         unbounded_is_the_rule(&Prodigy::default(), &grads);
+        // numbers of the tensor, the curvature, the loss, random numbers
+        unbounded_is_the_rule(&NAdam::default(), &grads);
+        unbounded_is_the_rule(&NovoGrad::default(), &grads);
+        unbounded_is_the_rule(&AdaHessian::default(), &grads);
+        unbounded_is_the_rule(&Momo::default(), &grads);
+        unbounded_is_the_rule(&Sgld { seed: 3, ..Sgld::default() }, &grads);
     }
 
     /// The state is that of the rule at the clamped points: momentum knows nothing of bounds.

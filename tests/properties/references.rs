@@ -78,6 +78,60 @@ proptest! {
     }
 
     #[test]
+    fn nadam(run in run(), b1 in 0.0f64..0.99, l in 0.0f64..0.3, psi in 0.0f64..0.1, decoupled: bool) {
+        let config = NAdam {
+            lr: 0.1, betas: (b1, 0.99), eps: 1e-6, weight_decay: l, momentum_decay: psi,
+            decoupled_weight_decay: decoupled, ..NAdam::default()
+        };
+        let mu = |t: i32| b1 * (1.0 - 0.5 * 0.96f64.powf(f64::from(t) * psi));
+        element_wise(&config, &run, |t, p, g, [m, v, _]| {
+            let (g, p) = if decoupled { (g, p * (1.0 - 0.1 * l)) } else { (g + l * p, p) };
+            let product: f64 = (1..=t).map(mu).product();
+            *m = b1 * *m + (1.0 - b1) * g;
+            *v = 0.99 * *v + 0.01 * g * g;
+            let d = (*v / (1.0 - 0.99f64.powi(t))).sqrt() + 1e-6;
+            let next = mu(t + 1);
+            p - 0.1 * (1.0 - mu(t)) / (1.0 - product) * g / d - 0.1 * next / (1.0 - product * next) * *m / d
+        });
+    }
+
+    /// Without growth the momentum is half of `β₁` at every step, and its product a power.
+    #[test]
+    fn nadam_without_momentum_decay_has_a_closed_form(run in run(), b1 in 0.0f64..0.99) {
+        let config = NAdam { lr: 0.1, betas: (b1, 0.9), momentum_decay: 0.0, ..NAdam::default() };
+        let half = b1 / 2.0;
+        element_wise(&config, &run, |t, p, g, [m, v, _]| {
+            *m = b1 * *m + (1.0 - b1) * g;
+            *v = 0.9 * *v + 0.1 * g * g;
+            let d = (*v / (1.0 - 0.9f64.powi(t))).sqrt() + 1e-8;
+            let now = (1.0 - half) / (1.0 - half.powi(t)) * g;
+            p - 0.1 * (now + half / (1.0 - half.powi(t + 1)) * *m) / d
+        });
+    }
+
+    #[test]
+    fn novograd(
+        run in run(), l in 0.0f64..0.3, decoupled: bool, averaging: bool, debias: bool,
+    ) {
+        let config = NovoGrad {
+            lr: 0.1, weight_decay: l, decoupled_weight_decay: decoupled, grad_averaging: averaging,
+            adam_debias: debias, ..NovoGrad::default()
+        };
+        let (mut v, mut m) = (0.0, vec![0.0; run.0.len()]);
+        check(&config, &run, |t, w, g| {
+            let square = norm(g) * norm(g);
+            v = if t == 1 { square } else { 0.98 * v + 0.02 * square };
+            let lr = if debias { 0.1 * (1.0 - 0.98f64.powi(t)).sqrt() } else { 0.1 };
+            for ((w, g), m) in w.iter_mut().zip(g).zip(&mut m) {
+                let u = g / (v.sqrt() + 1e-8) + if decoupled { 0.0 } else { l * *w };
+                let weight = if averaging { 0.05 } else { 1.0 };
+                *m = if t == 1 { u } else { 0.95 * *m + weight * u };
+                *w = *w * if decoupled { 1.0 - 0.1 * l } else { 1.0 } - lr * *m;
+            }
+        });
+    }
+
+    #[test]
     fn adagrad(run in run(), l in 0.0f64..0.3, decay in 0.0f64..0.5, initial in 0.0f64..1.0) {
         let config = Adagrad {
             lr: 0.1, lr_decay: decay, weight_decay: l, initial_accumulator_value: initial,

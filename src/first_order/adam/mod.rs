@@ -4,13 +4,16 @@
 //! |---|---|---|
 //! | [`Adam`] | 8, with `amsgrad` 12 | reproducing results made with it |
 //! | [`AdamW`] | 8, with `amsgrad` 12 | nearly everything |
+//! | [`NAdam`] | 8, and 8 bytes per tensor | Adam with Nesterov's momentum |
 
 mod adam;
 mod adamw;
 mod coefficients;
+mod nadam;
 
 pub use adam::Adam;
 pub use adamw::AdamW;
+pub use nadam::NAdam;
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]
@@ -19,5 +22,6 @@ macro_rules! for_each_adam {
     ($macro:ident) => {
         $macro!(Adam);
         $macro!(AdamW);
+        $macro!(NAdam);
     };
 }

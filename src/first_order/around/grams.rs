@@ -107,16 +107,7 @@ impl<U: Rule> RuleAround for Grams<U> {
         let size = if u < R::zero() { -u } else { u };
         let signed = if g < R::zero() { -size } else { size };
         // zero has no sign, and a NaN stays visible
-        (
-            if g == R::zero() {
-                g
-            } else if g.is_nan() {
-                g
-            } else {
-                signed
-            },
-            s,
-        )
+        (if g == R::zero() || g.is_nan() { g } else { signed }, s)
     }
 }
 crate::rule_around!(Grams);

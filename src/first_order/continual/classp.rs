@@ -1,3 +1,4 @@
+use crate::first_order::arithmetic::power;
 use crate::kernel::Sums;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, TensorSums};
@@ -130,21 +131,6 @@ pub struct ClasspCoefficients<R> {
     term_power: R,
     /// Whether the tensor's largest gradient decides for all elements.
     everywhere: bool,
-}
-
-/// `x^power`, exactly for the powers that matter.
-#[inline(always)]
-fn power<R: Real>(x: R, power: R) -> R {
-    let two = R::one() + R::one();
-    if power == R::one() {
-        x
-    } else if power == two {
-        x * x
-    } else if power == R::one() / two {
-        x.sqrt()
-    } else {
-        x.powf(power)
-    }
 }
 
 impl Rule for Classp {

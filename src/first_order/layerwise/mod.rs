@@ -1,12 +1,15 @@
-//! Steps scaled, tensor by tensor, to the size of the weights.
+//! Steps scaled, tensor by tensor: to the size of the weights, or by that of the gradient.
 //!
 //! | method | state, bytes per `f32` parameter | good for |
 //! |---|---|---|
 //! | [`Lamb`] | 8 | very large batches |
+//! | [`NovoGrad`] | 4, and 8 bytes per tensor | gradients of very different size from layer to layer |
 
 mod lamb;
+mod novograd;
 
 pub use lamb::Lamb;
+pub use novograd::NovoGrad;
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]
@@ -14,5 +17,6 @@ pub use lamb::Lamb;
 macro_rules! for_each_layerwise {
     ($macro:ident) => {
         $macro!(Lamb);
+        $macro!(NovoGrad);
     };
 }

@@ -346,6 +346,12 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         }
     }
 
+    fn contribute(&self, pass: usize, state: &Self::State, sums: &mut Sums) {
+        if let Some(pass) = pass.checked_sub(RULE) {
+            self.rule_of(&state.cut).contribute(pass, &state.element, sums);
+        }
+    }
+
     fn passes(&self) -> Range<usize> {
         let last = |passes: Range<usize>| passes.end;
         EMA..RULE + last(self.rule.get().passes()).max(last(self.fallback.get().passes()))

@@ -19,6 +19,7 @@ const BLOCK: usize = 4096;
 
 /// One unit of a matrix method.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a list of them is kept from step to step")]
 pub enum MatrixUnit<'u, T: Element> {
     /// Filters one chunk.
     Ema(EmaUnit<'u, T>),

@@ -154,6 +154,12 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         self.get().absorb(pass, measured, step, &mut state.numbers);
     }
 
+    fn contribute(&self, pass: usize, state: &ElementState<T>, sums: &mut Sums) {
+        if self.get().passes().contains(&pass) {
+            self.get().contribute(pass, &state.numbers, sums);
+        }
+    }
+
     fn passes(&self) -> Range<usize> {
         self.get().passes()
     }

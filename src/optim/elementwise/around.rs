@@ -205,6 +205,11 @@ pub trait RuleAround: Hyperparameters {
         self.inner().absorb(pass, measured, step, numbers);
     }
 
+    /// [`Rule::contribute`].
+    fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut Sums) {
+        self.inner().contribute(pass, numbers, sums);
+    }
+
     /// [`Rule::tensor_coefficients`].
     fn tensor_coefficients<R: Real>(
         &self,
@@ -395,6 +400,9 @@ macro_rules! rule_around {
                 numbers: &mut [f64],
             ) {
                 <Self as $crate::optim::RuleAround>::absorb(self, pass, measured, step, numbers)
+            }
+            fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut $crate::kernel::Sums) {
+                <Self as $crate::optim::RuleAround>::contribute(self, pass, numbers, sums)
             }
             fn tensor_coefficients<R: $crate::numeric::Real>(
                 &self,

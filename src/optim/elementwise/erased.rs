@@ -70,6 +70,8 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
         step: &TensorStep<'_>,
         numbers: &mut [f64],
     );
+    /// [`Rule::contribute`].
+    fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut Sums);
     /// [`Rule::passes`].
     fn passes(&self) -> Range<usize>;
     /// [`Rule::factoring`].
@@ -191,6 +193,9 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
         if self.rule.passes().contains(&pass) {
             self.rule.absorb(pass, measured, step, numbers);
         }
+    }
+    fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut Sums) {
+        self.rule.contribute(pass, numbers, sums);
     }
     fn passes(&self) -> Range<usize> {
         self.rule.passes()

@@ -85,6 +85,7 @@ pub(super) fn load_magnitude<T: Element>(
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)] // of its own making
 mod tests {
     use super::*;
 

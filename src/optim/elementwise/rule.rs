@@ -287,6 +287,12 @@ pub trait Rule: Hyperparameters {
         let _ = (pass, measured, step, numbers);
     }
 
+    /// Adds what a tensor's numbers contribute to the sums of pass number `pass` over all tensors, after
+    /// [`Rule::absorb`] and before [`Rule::combine`].
+    fn contribute(&self, pass: usize, numbers: &[f64], sums: &mut Sums) {
+        let _ = (pass, numbers, sums);
+    }
+
     /// Completes the coefficients with what belongs to one tensor: its numbers, its shape, whether a
     /// curvature came with its gradient. Called if [`Rule::PER_TENSOR`].
     fn tensor_coefficients<R: Real>(

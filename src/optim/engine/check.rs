@@ -13,7 +13,7 @@ use crate::params::{GradVisitor, Manifest, ParamVisitor};
 pub(super) enum Checked {
     /// It is taken; with a new plan if the trees have changed.
     Step(Option<Match>),
-    /// It is left out, because of a gradient that is not finite.
+    /// It is left out, because of a gradient or a loss that is not finite.
     Skip,
     /// There is no gradient at all: it is no step, for group counters neither.
     Nothing,
@@ -46,7 +46,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         }
         self.check_inputs(matched.as_ref(), grads)?;
         if self.non_finite != NonFinite::Propagate {
-            match finite::check(self.isa, grads) {
+            match self.check_loss(grads.loss).and_then(|()| finite::check(self.isa, grads)) {
                 Err(_) if self.non_finite == NonFinite::Skip => return Ok(Checked::Skip),
                 check => check?,
             }
@@ -61,6 +61,16 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             return Ok(Checked::Nothing);
         }
         Ok(Checked::Step(matched))
+    }
+
+    /// A loss that the step depends on must be finite, as gradients must.
+    fn check_loss(&self, loss: Option<f64>) -> Result<()> {
+        match loss.filter(|loss| !loss.is_finite()) {
+            Some(loss) if self.groups.iter().any(|group| group.method.needs(1).loss) => {
+                Err(Error::NonFiniteLoss(loss))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Inputs besides gradients: those that a method needs must be there, and what is there is read.

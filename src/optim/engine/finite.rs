@@ -14,22 +14,27 @@ const PIECE: usize = 65_536;
 /// Finds out whether every scaled gradient is finite.
 pub(in crate::optim) fn check<T: Element>(isa: Isa, grads: &GradVisitor<'_, T>) -> Result<()> {
     let good = |leaf: &GradientLeaf<'_, T>| leaf.finite || is_finite(isa, leaf);
-    if let Some((leaf, curvature)) =
-        grads.curvature.iter().enumerate().find(|(_, leaf)| !is_finite(isa, leaf))
-    {
-        let name = format!("curvature of {}", grads.curvature_manifest.name(leaf));
-        return Err(first_non_finite(&name, curvature));
-    }
     let elements = grads.leaves.iter().map(|leaf| match &leaf.kind {
         GradientKind::Slice(slice) => slice.len(),
         _ => 0,
     });
     // threads are woken once for all leaves, not once per leaf
     if parallel::all(&grads.leaves, elements.sum(), good) {
-        return Ok(());
+        return check_curvature(isa, grads);
     }
     match grads.leaves.iter().enumerate().find(|(_, leaf)| !good(leaf)) {
         Some((leaf, gradient)) => Err(first_non_finite(grads.manifest.name(leaf), gradient)),
+        None => Ok(()),
+    }
+}
+
+fn check_curvature<T: Element>(isa: Isa, grads: &GradVisitor<'_, T>) -> Result<()> {
+    let mut leaves = grads.curvature.iter().enumerate();
+    match leaves.find(|(_, leaf)| !is_finite(isa, leaf)) {
+        Some((leaf, curvature)) => {
+            let name = format!("curvature of {}", grads.curvature_manifest.name(leaf));
+            Err(first_non_finite(&name, curvature))
+        }
         None => Ok(()),
     }
 }

@@ -188,7 +188,6 @@ impl<M: TensorMethod<T>, T: Element> Passes<'_, M, T> {
         for (index, (work, &count)) in work.iter_mut().zip(&self.buffers.counts).enumerate() {
             let mut own = Sums::default();
             sums.by_ref().take(count).for_each(|unit| add(&mut own, unit));
-            add(&mut total, &own);
             let place = index * self.buffers.passes + pass;
             if let Some(measured) = self.buffers.measured.get_mut(place).filter(|_| count > 0) {
                 let (numel, ndim) = (work.data.len(), work.shape.len());
@@ -197,8 +196,10 @@ impl<M: TensorMethod<T>, T: Element> Passes<'_, M, T> {
                 if let Some(group) = groups.get(work.group) {
                     let (step, state) = work.step();
                     group.method.absorb(pass, &found, &step, state);
+                    group.method.contribute(pass, state, &mut own);
                 }
             }
+            add(&mut total, &own);
         }
         total
     }

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 /// Numbers of a whole group that belong to the state dict: Prodigy's `d`, Schedule-Free's `k`.
 ///
 /// Implement it with [`group_state!`](crate::group_state). A rule sets them up in
-/// [`Rule::begin`](super::Rule::begin) of the first step.
+/// [`Rule::begin`](crate::optim::Rule::begin) of the first step.
 pub trait GroupState: Clone + Debug + Default + Send + Sync + 'static {
     /// Calls `visitor` for every number that must survive saving and loading.
     fn visit(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));

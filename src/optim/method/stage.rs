@@ -28,7 +28,7 @@ pub enum Mode {
 /// Sums that a measuring pass took over one tensor.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorSums {
-    /// The sums, in the order of [`Rule::measure`].
+    /// The sums, in the order of [`Rule::measure`](crate::optim::Rule::measure).
     pub sums: Sums,
     /// Number of elements of the tensor.
     pub numel: usize,

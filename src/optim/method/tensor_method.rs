@@ -195,6 +195,8 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
         step: &TensorStep<'_>,
         state: &mut Self::State,
     );
+    /// Adds what a tensor's numbers contribute to the sums of a pass over all tensors.
+    fn contribute(&self, pass: usize, state: &Self::State, sums: &mut Sums);
     /// The measuring passes of this group.
     fn passes(&self) -> Range<usize>;
     /// Takes the sums of a pass over all tensors.

@@ -223,6 +223,12 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         }
     }
 
+    fn contribute(&self, pass: usize, state: &Self::State, sums: &mut Sums) {
+        if let Some(pass) = pass.checked_sub(INNER) {
+            self.inner.contribute(pass, &state.inner, sums);
+        }
+    }
+
     fn passes(&self) -> Range<usize> {
         ABSORB..INNER + self.inner.passes().end
     }

@@ -59,7 +59,7 @@ use crate::second_order::{Descent, Reshape};
 /// | `root` | `Eigen` | –; see [`RootSolver`]. `PseudoInverse` does not use `damping` |
 /// | `double_roots` | true | –; false, as in Distributed Shampoo: in the type of the statistic |
 /// | `qr_signs` | `Positive` | –; `Lapack` for the numbers of the authors' code. Only eigenvector storages use it |
-/// | `filter_beta` β₁ | 0: no average | 4-bit Shampoo; see [`Filter`](crate::optim::Filter) |
+/// | `filter_beta` β₁ | 0: no average | 4-bit Shampoo; see [`GradEma`](crate::optim::GradEma) |
 /// | `filter_weight` β₃ | β₁ | Distributed Shampoo |
 /// | `l2` λ₂ | 0 | L2 regularisation; other decay is the inner optimizer's |
 /// | `min_numel` | 4096 | paper's code: factors with n² below it keep full precision |

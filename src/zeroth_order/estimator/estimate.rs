@@ -134,6 +134,7 @@ impl<T: Element> Gradients<T> for Estimate<'_, T> {
         if self.report.skipped {
             return;
         }
+        visitor.loss(self.report.loss);
         for (leaf, segment) in self.leaves.iter().zip(self.snapshot.layout.segments()) {
             if self.slices.takes_part(leaf.tensor) {
                 visitor.child(&segment.name, leaf);
