@@ -14,7 +14,7 @@ pub use crate::optim::{
 };
 pub use crate::params::{Gradients, Parameters, Select};
 pub use crate::quant::Precision;
-pub use crate::schedule::{CosineAnnealing, LrScheduler, OneCycle, WarmupCosine};
+pub use crate::schedule::{CosineAnnealing, LrScheduler, OneCycle, OptionScheduler, WarmupCosine};
 pub use crate::second_order::factor::FactorStorage;
 pub use crate::second_order::{Muon, Shampoo, Soap, SteepestDescent};
 pub use crate::state::{Rounding, StateDict};

@@ -6,12 +6,12 @@ use eigenstep_instances as _;
 
 #[path = "support/cases.rs"]
 mod cases;
-#[path = "properties/factored.rs"]
-mod factored;
 #[path = "properties/curvature_scaled.rs"]
 mod curvature_scaled;
 #[path = "properties/extremes.rs"]
 mod extremes;
+#[path = "properties/factored.rs"]
+mod factored;
 #[path = "properties/first_order.rs"]
 mod first_order;
 #[path = "support/inputs.rs"]
