@@ -155,6 +155,34 @@ pub enum Error {
         /// Path of the first gradient that the view does not know.
         name: String,
     },
+    /// Statistics of a layer are due in this step, and were not observed.
+    #[error(
+        "layer `{layer}`: its statistics are due in this step and were not observed; when `needs_stats` is true, call `observe` before `precondition`"
+    )]
+    MissingLayerStats {
+        /// Name of the layer's weight.
+        layer: String,
+    },
+    /// A layer has statistics, or one of its gradients, but lacks another gradient.
+    #[error(
+        "layer `{layer}`: `{name}` has no gradient in this step, though {present}; bring all of them or none"
+    )]
+    MissingLayerGradient {
+        /// Name of the layer's weight.
+        layer: String,
+        /// Path of the gradient that is missing.
+        name: String,
+        /// What is there, in words.
+        present: &'static str,
+    },
+    /// Statistics are of a layer that is not registered.
+    #[error("no layer of this name is registered: `{name}`; registered are {known}")]
+    UnknownLayer {
+        /// The name given.
+        name: String,
+        /// The names that exist, comma-separated.
+        known: String,
+    },
     /// A parameter that the optimizer keeps state of is not in the tree.
     #[error("parameter `{name}` is missing from the tree")]
     MissingParameter {

@@ -42,6 +42,8 @@ pub enum Range {
     OptionalUnitHalfOpen,
     /// `x >= 0`, or unset (NaN as a number).
     OptionalNonNegative,
+    /// `x > 0`, or unset (NaN as a number).
+    OptionalPositive,
 }
 
 impl Range {
@@ -66,6 +68,7 @@ impl Range {
             Range::Choice(names) => x.fract() == 0.0 && x >= 0.0 && x < names.len() as f64,
             Range::OptionalUnitHalfOpen => x.is_nan() || (0.0..1.0).contains(&x),
             Range::OptionalNonNegative => x.is_nan() || x >= 0.0 && x.is_finite(),
+            Range::OptionalPositive => x.is_nan() || x > 0.0 && x.is_finite(),
         }
     }
 
@@ -108,6 +111,7 @@ impl Range {
             }
             Range::OptionalUnitHalfOpen => "unset (NaN) or in [0, 1)".into(),
             Range::OptionalNonNegative => "unset (NaN) or finite and >= 0".into(),
+            Range::OptionalPositive => "unset (NaN) or finite and > 0".into(),
         }
     }
 }

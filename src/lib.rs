@@ -45,7 +45,8 @@
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; the inner optimizer's | two matrix products a step, roots every few steps | fewer, better steps |
 //! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, and tolerates a stale eigenbasis |
-//! | [`LayerFactors`](curvature::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | K-FAC and AdaBK |
+//! | [`NetworkFactors`](curvature::NetworkFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits; with `Ekfac` 4 more | the layers' inputs and output gradients | K-FAC, EKFAC and AdaBK for all layers |
+//! | [`LayerFactors`](curvature::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | the same for one layer |
 //! | [`MFac`](error_feedback::MFac) | 4m for the last m gradients; 6mρ + 4 at density ρ | a pass over the window | curvature of the whole model |
 //! | [`Ggt`](error_feedback::Ggt) | the same | a decomposition of order m | convex problems, badly conditioned |
 //! | [`MicroAdam`](error_feedback::MicroAdam) | 1 | – | fine-tuning, least memory |

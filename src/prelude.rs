@@ -1,7 +1,7 @@
 //! The names of an ordinary program.
 
 pub use crate::constrained::Projected;
-pub use crate::curvature::LayerFactors;
+pub use crate::curvature::{LayerFactors, LayerSpec, LayerStats, LossReduction, NetworkFactors};
 pub use crate::error::{Error, Result};
 pub use crate::error_feedback::{EfAdagrad, ErrorFeedback, Ggt, MFac, MicroAdam};
 pub use crate::first_order::*;

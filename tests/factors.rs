@@ -31,6 +31,7 @@ fn options(storage: FactorStorage) -> FactorOptions {
         exponent: 0.25,
         iterations: 1,
         qr_signs: QrSigns::Positive,
+        eigenpairs: false,
     }
 }
 

@@ -22,3 +22,15 @@ fn a_state_dict_survives() {
     let text = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<StateDict>(&text).unwrap(), state);
 }
+
+#[test]
+fn configurations_of_layers_survive_and_older_ones_load() {
+    let network = NetworkFactors::kfac_pytorch();
+    let text = serde_json::to_string(&network).unwrap();
+    assert_eq!(serde_json::from_str::<NetworkFactors>(&text).unwrap(), network);
+    // before there were several ways to invert
+    let mut older = serde_json::to_value(LayerFactors::adabk()).unwrap();
+    let fields = older.as_object_mut().unwrap();
+    assert!(fields.remove("inverse").is_some() && fields.remove("from_first_step").is_some());
+    assert_eq!(serde_json::from_value::<LayerFactors>(older).unwrap(), LayerFactors::adabk());
+}

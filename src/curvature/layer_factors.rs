@@ -1,5 +1,8 @@
 //! The options of one layer's factors.
 
+use super::kronecker_inverse::KroneckerInverse;
+use crate::error::Result;
+use crate::hyper::Hyperparameters;
 use crate::linalg::{COUPLED_EXPONENT, Damping, QrSigns};
 use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 
@@ -8,7 +11,8 @@ use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 ///
 /// *Use it when* your program has both, in a backward pass of its own or in hooks: they describe every
 /// sample, whereas a gradient is only their sum. *Not when* you have gradients alone:
-/// [`Shampoo`](crate::second_order::Shampoo) needs no more.
+/// [`Shampoo`](crate::second_order::Shampoo) needs no more. For all layers of a network, convolutions among
+/// them, [`NetworkFactors`](super::NetworkFactors) has the same options.
 ///
 /// The weight W is out × in. X (samples × in) holds the inputs of the layer, Y (samples × out) the gradient
 /// of each sample's loss at `X Wᵀ`, so that G = YᵀX/samples is the gradient of the mean loss:
@@ -29,12 +33,14 @@ use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 ///   times smaller. As long as `keep_norm` is on and damping is relative, D depends neither on that nor on
 ///   any other scale of X and Y. Otherwise multiply Y by the number of samples.
 ///
-/// Until the first root L̂ = R̂ = I.
+/// Until the first root L̂ = R̂ = I. Other ways to damp and invert L ⊗ R, the eigenvalue-corrected one
+/// (EKFAC) among them, are the variants of [`KroneckerInverse`].
 ///
 /// | field | default | source of the default |
 /// |---|---|---|
 /// | `exponent` e | 1, [`adabk`](Self::adabk) 1/2 | papers |
 /// | `damping` ε | 0.1·λmax, [`adabk`](Self::adabk) 0.001·λmax | 4-bit Shampoo's |
+/// | `inverse` | `PerFactor` | AdaBK; see [`KroneckerInverse`] |
 /// | `keep_norm` | true | AdaBK |
 /// | `storage` | `Dense` | – ; in 4 bits [`FactorStorage::EIGEN4_UNRECTIFIED`] is the authors', [`FactorStorage::EIGEN4`] closer to full precision |
 /// | `iterations` | 2 | 4-bit Shampoo's: orthogonal iterations of `Eigen` and `QuantizedEigen` per update |
@@ -46,15 +52,18 @@ use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 /// | `qr_signs` | `Positive` | – |
 /// | `update_factors_every` | 200 | AdaBK |
 /// | `update_roots_every` | 2000 | AdaBK |
+/// | `from_first_step` | false | 4-bit Shampoo's: due at the multiples; true: at 1, 1 + k, 1 + 2k, … for an interval k, as in AdaBK's code and kfac-pytorch |
 /// | `min_numel` | 4096 | 4-bit Shampoo's code: factors with n² below it keep full precision |
 /// | `tolerated_failures` | 3 | as in Shampoo |
 ///
 /// State in `f32`: `Dense` and `Eigen` 8(out² + in²) bytes, in 4 bits about 1.13(out² + in²); twice that
-/// while factors or roots are renewed, so that both sides change or none.
+/// while factors or roots are renewed, so that both sides change or none. `Joint` and `Ekfac` keep
+/// eigenpairs in place of roots, in as many bytes and 4(out + in) more; `Ekfac` also S, 4·out·in bytes.
 ///
 /// # Errors
-/// `build` refuses options out of range, an impossible codec or solver, and the QR algorithm with a
-/// storage that keeps no eigenvectors. The other errors are those of
+/// `build` refuses options out of range, an impossible codec or solver, the QR algorithm with a
+/// storage that keeps no eigenvectors, a solver that an `inverse` cannot use, and `Ekfac` with statistics
+/// that are plain sums. The other errors are those of
 /// [`LayerPreconditioner`](super::LayerPreconditioner)'s methods.
 ///
 /// # Examples
@@ -87,10 +96,9 @@ use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 ///
 /// # Differences
 /// AdaBK's published code sums over samples in L, has a damping of 1e-5, and also updates and refreshes at
-/// the first step; here [`LayerPreconditioner::update`](super::LayerPreconditioner::update) and [`LayerPreconditioner::refresh`](super::LayerPreconditioner::refresh) do that. K-FAC
-/// as first published damps both factors by amounts that balance their traces, and finds the length of
-/// a step from the Fisher matrix; here the length is the gradient's, or with `keep_norm: false` that of
-/// D.
+/// the first step (`from_first_step`). K-FAC as first published damps both factors by amounts that balance
+/// their traces (`KroneckerInverse::Balanced`), and finds the length of a step from the Fisher matrix; here
+/// the length is the gradient's, or with `keep_norm: false` that of D.
 ///
 /// # Source
 /// K-FAC: J. Martens, R. Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
@@ -104,6 +112,9 @@ pub struct LayerFactors {
     pub exponent: f64,
     /// Ridge `ε` of the roots, absolute or relative to the largest eigenvalue.
     pub damping: Damping,
+    /// How L ⊗ R is damped and inverted.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub inverse: KroneckerInverse,
     /// Give the direction the norm of the gradient.
     pub keep_norm: bool,
     /// How factors are stored.
@@ -126,6 +137,9 @@ pub struct LayerFactors {
     pub update_factors_every: u64,
     /// Observations between updates of the roots, at least 1.
     pub update_roots_every: u64,
+    /// Count intervals from the first observation: everything is due then.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub from_first_step: bool,
     /// Smallest n² of a factor that is coded.
     pub min_numel: usize,
     /// Failures since the last root that are tolerated.
@@ -144,6 +158,7 @@ crate::hyperparameters!(LayerFactors, "LayerFactors", {
     "double_roots": Flag = double_roots;
     "update_factors_every": CountFrom(1) = update_factors_every;
     "update_roots_every": CountFrom(1) = update_roots_every;
+    "from_first_step": Flag = from_first_step;
     "min_numel": CountFrom(0) = min_numel;
     "tolerated_failures": CountFrom(0) = tolerated_failures;
 }, |method| {
@@ -151,6 +166,7 @@ crate::hyperparameters!(LayerFactors, "LayerFactors", {
     method.root.check_storage::<LayerFactors>(method.storage)?;
     let solver = method.root.inverse_root(method.damping);
     solver.validate()?;
+    method.check_inverse()?;
     match solver.takes(method.exponent) {
         true => Ok(()),
         false => {
@@ -166,6 +182,7 @@ impl LayerFactors {
         Self {
             exponent: 1.0,
             damping: Damping::relative(0.1),
+            inverse: KroneckerInverse::default(),
             keep_norm: true,
             storage: FactorStorage::default(),
             iterations: 2,
@@ -177,6 +194,7 @@ impl LayerFactors {
             qr_signs: QrSigns::default(),
             update_factors_every: 200,
             update_roots_every: 2000,
+            from_first_step: false,
             min_numel: 4096,
             tolerated_failures: 3,
         }
@@ -189,6 +207,7 @@ impl LayerFactors {
 
     /// Whether statistics and roots are due at observation `t`.
     pub(super) fn due(&self, t: u64) -> (bool, bool) {
+        let t = if self.from_first_step { t.saturating_sub(1) } else { t };
         let due = |interval: u64| t.is_multiple_of(interval);
         (due(self.update_factors_every), due(self.update_roots_every))
     }
@@ -211,6 +230,42 @@ impl LayerFactors {
             exponent: self.exponent,
             iterations: self.iterations,
             qr_signs: self.qr_signs,
+            eigenpairs: self.inverse.keeps_eigenpairs(),
         }
+    }
+
+    /// Björck iterations on decoded eigenvectors before they rotate a gradient.
+    pub(super) fn rectifications(&self) -> usize {
+        match self.storage {
+            FactorStorage::QuantizedEigen { rectify_update, .. } => rectify_update,
+            _ => 0,
+        }
+    }
+
+    /// Whether a layer with factors of these orders is stored alike with `other`.
+    pub(super) fn keeps_layout(&self, other: &Self, (m, n): (usize, usize)) -> bool {
+        let (own, other_options) = (self.factor_options(1, 0), other.factor_options(1, 0));
+        let alike = |n: usize| own.stored(n) == other_options.stored(n);
+        let bases = own.root.keeps_basis() == other_options.root.keeps_basis();
+        alike(m) && alike(n) && bases && self.inverse.is_stored_like(other.inverse)
+    }
+
+    fn check_inverse(&self) -> Result<()> {
+        let expected = match (self.inverse, self.root) {
+            (KroneckerInverse::Joint | KroneckerInverse::Ekfac, root)
+                if root != RootSolver::Eigen =>
+            {
+                "Eigen where `inverse` is Joint or Ekfac"
+            }
+            (KroneckerInverse::Balanced, RootSolver::PseudoInverse { .. }) => {
+                "a solver that damps where `inverse` is Balanced"
+            }
+            (KroneckerInverse::Ekfac, _) if self.factor_beta == 1.0 => {
+                let expected = "below 1 where `inverse` is Ekfac";
+                return Err(Self::invalid("factor_beta", expected, "1"));
+            }
+            _ => return Ok(()),
+        };
+        Err(Self::invalid("root", expected, format!("{:?}", self.root)))
     }
 }

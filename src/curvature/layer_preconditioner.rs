@@ -1,11 +1,11 @@
 //! The factors of one layer at work: what they observe, and what they do to a gradient.
 
 use super::layer_factors::LayerFactors;
-use crate::error::{Error, Result, check_finite, check_shape};
+use super::layer_state::{LayerState, moments_along};
+use crate::error::{Result, check_finite, check_shape};
 use crate::hyper::Hyperparameters;
-use crate::linalg::{frobenius, matmul};
 use crate::numeric::Real;
-use crate::second_order::factor::{Factor, reason};
+use crate::second_order::factor::Factor;
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, problem};
 use ndarray::ArrayRef2;
 use std::cell::RefCell;
@@ -18,12 +18,8 @@ const PREFIX: &str = "layer";
 pub struct LayerPreconditioner<R> {
     options: LayerFactors,
     shape: (usize, usize),
-    /// L, of the output gradients, and R, of the inputs.
-    factors: [Factor<R>; 2],
+    state: LayerState<R>,
     observations: u64,
-    updates: u64,
-    failures: u64,
-    problem: &'static str,
 }
 
 impl LayerFactors {
@@ -40,9 +36,8 @@ impl LayerFactors {
 
 impl<R: Real> LayerPreconditioner<R> {
     fn new(options: LayerFactors, shape: (usize, usize)) -> Self {
-        let told = options.factor_options(1, 0);
-        let factors = [shape.0, shape.1].map(|n| Factor::new(n, &told));
-        Self { options, shape, factors, observations: 0, updates: 0, failures: 0, problem: "" }
+        let state = LayerState::new(shape, &options);
+        Self { options, shape, state, observations: 0 }
     }
 
     /// Updates the statistics from a step's inputs and output gradients, and the roots, each when due.
@@ -54,34 +49,40 @@ impl<R: Real> LayerPreconditioner<R> {
     /// # Errors
     /// A shape does not fit, there is no sample, a number that is read is not finite; or decompositions
     /// have failed more than `tolerated_failures` times since the last root, which is
-    /// [`Error::RepeatedFailure`]. Nothing has changed then.
+    /// [`Error::RepeatedFailure`](crate::Error::RepeatedFailure). Nothing has changed then.
     pub fn observe(
         &mut self,
         inputs: &ArrayRef2<R>,
         output_gradients: &ArrayRef2<R>,
     ) -> Result<()> {
-        if self.failures > self.options.tolerated_failures {
-            let (failures, problem) = (self.failures, self.problem);
-            return Err(Error::RepeatedFailure {
-                name: "weight".into(),
-                block: 0,
-                failures,
-                problem,
-            });
-        }
+        self.state.check_failures("weight", &self.options)?;
         self.check_shapes(inputs, output_gradients)?;
         let (factors_due, roots_due) = self.options.due(self.observations + 1);
-        if factors_due {
+        if factors_due || self.state.needs_moments() {
             check_samples(inputs, output_gradients)?;
         }
         self.observations += 1;
-        let updated = if factors_due { self.take_in(inputs, output_gradients) } else { Ok(()) };
+        let moments = self.update_moments(inputs, output_gradients);
+        let updated = moments.and_then(|()| match factors_due {
+            true => self.state.update(inputs, output_gradients, &self.options),
+            false => Ok(()),
+        });
         let done = updated.and_then(|()| if roots_due { self.refresh() } else { Ok(()) });
-        if let Err(error) = done {
-            self.failures += 1;
-            self.problem = reason(&error);
-        }
+        self.state.note(done);
         Ok(())
+    }
+
+    fn update_moments(
+        &mut self,
+        inputs: &ArrayRef2<R>,
+        output_gradients: &ArrayRef2<R>,
+    ) -> Result<()> {
+        let bases =
+            if self.state.needs_moments() { self.state.bases(&self.options)? } else { None };
+        bases.map_or(Ok(()), |bases| {
+            let sum = moments_along(&bases, inputs, output_gradients)?;
+            self.state.update_moments(&sum, inputs.nrows(), &self.options)
+        })
     }
 
     /// Updates both factors at once, whether due or not.
@@ -91,7 +92,7 @@ impl<R: Real> LayerPreconditioner<R> {
     pub fn update(&mut self, inputs: &ArrayRef2<R>, output_gradients: &ArrayRef2<R>) -> Result<()> {
         self.check_shapes(inputs, output_gradients)?;
         check_samples(inputs, output_gradients)?;
-        self.take_in(inputs, output_gradients)
+        self.state.update(inputs, output_gradients, &self.options)
     }
 
     /// Computes the roots of both factors as they are now, whether due or not. A factor that has seen only
@@ -100,19 +101,10 @@ impl<R: Real> LayerPreconditioner<R> {
     /// # Errors
     /// A decomposition failed, or a root is not finite. Nothing has changed then.
     pub fn refresh(&mut self) -> Result<()> {
-        let options = self.options.factor_options(1, self.updates);
-        // both or none
-        let mut factors = self.factors.clone();
-        for factor in &mut factors {
-            if factor.statistic().diag().iter().any(|&x| x != R::zero()) {
-                factor.refresh_root(&options)?;
-            }
-        }
-        (self.factors, self.failures) = (factors, 0);
-        Ok(())
+        self.state.refresh(&self.options)
     }
 
-    /// `G ← L̂ G R̂`, with the norm of G if that is to be kept.
+    /// `G ← D`, with the norm of G if that is to be kept.
     ///
     /// # Errors
     /// `gradient` does not have the weight's shape, or is not finite; or the direction overflows. The
@@ -120,13 +112,7 @@ impl<R: Real> LayerPreconditioner<R> {
     pub fn precondition(&self, gradient: &mut ArrayRef2<R>) -> Result<()> {
         check_shape("gradient", &[self.shape.0, self.shape.1], gradient.shape())?;
         check_finite("a gradient", gradient.iter())?;
-        let [left, right] = &self.factors;
-        let mut direction = matmul(&matmul(&left.root(), gradient)?, &right.root())?;
-        if self.options.keep_norm {
-            let (wanted, length) = (frobenius(gradient), frobenius(&direction));
-            let ratio = if length > 0.0 { wanted / length } else { 1.0 };
-            direction.mapv_inplace(|x| R::of(ratio * x.widen()));
-        }
+        let direction = self.state.direction(gradient, &self.options)?;
         check_finite("a preconditioned gradient", &direction)?;
         gradient.assign(&direction);
         Ok(())
@@ -134,7 +120,7 @@ impl<R: Real> LayerPreconditioner<R> {
 
     /// L, of the output gradients, and R, of the inputs.
     pub fn factors(&self) -> &[Factor<R>; 2] {
-        &self.factors
+        &self.state.factors
     }
 
     /// Number of observations.
@@ -146,7 +132,7 @@ impl<R: Real> LayerPreconditioner<R> {
     pub fn state_bytes(&self) -> StateBytes {
         let mut bytes = StateBytes::default();
         bytes.add_parameters(self.shape.0.saturating_mul(self.shape.1));
-        self.factors.iter().for_each(|factor| factor.count(&mut bytes));
+        self.state.count(&mut bytes);
         bytes
     }
 
@@ -160,7 +146,7 @@ impl<R: Real> LayerPreconditioner<R> {
     /// Continues from the saved state of a layer with the same shape and options.
     ///
     /// # Errors
-    /// [`Error::StateDict`] names the first key that does not fit; nothing has changed then.
+    /// [`Error::StateDict`](crate::Error::StateDict) names the first key that does not fit; nothing has changed then.
     pub fn load_state_dict(&mut self, dict: &StateDict) -> Result<()> {
         dict.check_header(LayerFactors::NAME)?;
         let used = RefCell::default();
@@ -175,15 +161,9 @@ impl<R: Real> LayerPreconditioner<R> {
 
     /// Writes the state under the record's keys, so that many layers share one dict.
     pub fn save(&self, record: &mut Record<'_>) {
-        let mut count = |name: &str, count: u64| {
-            record.scalar(name, Scalar::Int(i64::try_from(count).unwrap_or(i64::MAX)));
-        };
-        count("observations", self.observations);
-        count("updates", self.updates);
-        count("failures", self.failures);
-        for (axis, factor) in self.factors.iter().enumerate() {
-            factor.save(&mut record.nested(&format!("factor{axis}")));
-        }
+        let observations = i64::try_from(self.observations).unwrap_or(i64::MAX);
+        record.scalar("observations", Scalar::Int(observations));
+        self.state.save(record);
     }
 
     /// Reads what [`save`](Self::save) wrote.
@@ -196,20 +176,13 @@ impl<R: Real> LayerPreconditioner<R> {
     }
 
     fn loaded(&self, lookup: &Lookup<'_>) -> Result<Self> {
-        let count = |name: &str| {
-            let found = lookup.scalar(name).and_then(Scalar::as_u64);
-            found.ok_or_else(|| lookup.problem(name, "is not a count"))
-        };
-        let told = self.options.factor_options(1, 0);
-        let factor = |name, n| Factor::load(n, &told, &lookup.nested(name));
+        let observations = lookup.scalar("observations").and_then(Scalar::as_u64);
         Ok(Self {
             options: self.options.clone(),
             shape: self.shape,
-            factors: [factor("factor0", self.shape.0)?, factor("factor1", self.shape.1)?],
-            observations: count("observations")?,
-            updates: count("updates")?,
-            failures: count("failures")?,
-            problem: "a decomposition failed before the state was saved",
+            state: LayerState::load(self.shape, &self.options, lookup)?,
+            observations: observations
+                .ok_or_else(|| lookup.problem("observations", "is not a count"))?,
         })
     }
 
@@ -220,17 +193,6 @@ impl<R: Real> LayerPreconditioner<R> {
         }
         check_shape("inputs", &[samples, self.shape.1], inputs.shape())?;
         check_shape("output_gradients", &[samples, self.shape.0], output_gradients.shape())
-    }
-
-    /// Both factors, or none.
-    fn take_in(&mut self, inputs: &ArrayRef2<R>, output_gradients: &ArrayRef2<R>) -> Result<()> {
-        let options = self.options.factor_options(inputs.nrows(), self.updates);
-        let mut factors = self.factors.clone();
-        for (factor, rows) in factors.iter_mut().zip([output_gradients, inputs]) {
-            factor.accumulate_mode(&rows.view().into_dyn(), 1, &options)?;
-        }
-        (self.factors, self.updates) = (factors, self.updates + 1);
-        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use std::ops::Range;
 const BLOCK: usize = 1024;
 
 /// All leaves of a tree of gradients.
-pub(super) fn collect<'g, T: Element, G: Gradients<T> + ?Sized>(
+pub(crate) fn collect<'g, T: Element, G: Gradients<T> + ?Sized>(
     grads: &'g G,
 ) -> Result<GradVisitor<'g, T>> {
     let mut visitor = GradVisitor::new(GradBuffers::default(), Manifest::default());
@@ -22,6 +22,15 @@ pub(super) fn collect<'g, T: Element, G: Gradients<T> + ?Sized>(
 /// Number of elements of a leaf.
 pub(super) fn numel(manifest: &Manifest, leaf: usize) -> usize {
     manifest.shape(leaf).iter().product()
+}
+
+/// Copies a leaf into `out`, row-major, as the update would see it.
+pub(crate) fn copy_leaf<T: Element>(leaf: &GradientLeaf<'_, T>, out: &mut [T::Compute]) {
+    out.fill(T::Compute::default());
+    visit(leaf, 0..out.len(), |offset, xs| {
+        let out = out.get_mut(offset..).unwrap_or_default();
+        out.iter_mut().zip(xs).for_each(|(out, &x)| *out = x);
+    });
 }
 
 /// Whether any range of the leaf can be asked for.

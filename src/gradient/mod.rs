@@ -66,6 +66,7 @@ mod weights;
 
 pub use accumulate::{Accumulator, materialize};
 pub use agc::AdaptiveClip;
+pub(crate) use blocks::{collect, copy_leaf};
 pub use centralize::{Centralize, centralize};
 pub use clip::{ClipNorm, Clipped, clip_grad_norm, clip_grad_value, clip_with_norm};
 pub use guard::{NormGuard, NormLimit};

@@ -215,3 +215,10 @@ impl<T> GradientLeaf<'_, T> {
         }
     }
 }
+
+impl<'a, T> GradientLeaf<'a, T> {
+    /// `scale` times a slice.
+    pub fn scaled_slice(scale: f64, data: &'a [T]) -> Self {
+        Self { scale, bound: f64::INFINITY, finite: false, kind: GradientKind::Slice(data) }
+    }
+}

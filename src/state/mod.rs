@@ -12,6 +12,7 @@ mod dict;
 pub(crate) mod factors;
 mod floats;
 mod kind;
+mod options;
 mod reader;
 mod record;
 #[cfg(feature = "safetensors")]
@@ -24,6 +25,7 @@ pub use bytes::StateBytes;
 pub(crate) use dict::problem;
 pub use dict::{Dtype, Scalar, StateDict, StateTensor};
 pub use kind::{Factors, Input, SlotInit, SlotKind};
+pub(crate) use options::{load_options, saved_option};
 pub(crate) use reader::StateReader;
 pub use record::{Lookup, Record};
 pub(crate) use record::{numel_fits, parse_shape};

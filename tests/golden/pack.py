@@ -89,6 +89,9 @@ FAMILIES = {
             "kernel_error_feedback",
         ],
     },
+    "curvature": {
+        "kfac": ["kfac_"],
+    },
     "zeroth_order": {
         "grids": ["sr_", "ste", "fogzo_noise", "work_split"],
         "discrete": ["discrete_"],

@@ -3,8 +3,9 @@
 use super::options::Spelling;
 use super::trajectory::Reference;
 use super::{
-    Outcome, Stop, adafactor, distributed, exchange, fail, kernels, low_dimensional, lowbit,
-    matrix_runs, schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels, zeroth_order,
+    Outcome, Stop, adafactor, curvature, distributed, exchange, fail, kernels, low_dimensional,
+    lowbit, matrix_runs, schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels,
+    zeroth_order,
 };
 use eigenstep::distributed::PowerSgdOrder;
 use eigenstep::prelude::*;
@@ -81,6 +82,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "distributed" => exchange::quadratics(case),
         "powersgd" => exchange::power_sgd(case, PowerSgdOrder::Both),
         "powersgd_alternating" => exchange::power_sgd(case, PowerSgdOrder::Alternating),
+        "kfac" => curvature::kfac(case),
         "microadam" => windows::microadam(case),
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
         "galore" => low_dimensional::galore(case),

@@ -2,8 +2,8 @@
 
 use super::compare::{equal, identical};
 use super::{
-    Outcome, compressors, discrete, fail, gradients, grids, json, matrix_codecs, second_order,
-    skip, windows, zeroth_kernels,
+    Outcome, compressors, curvature, discrete, fail, gradients, grids, json, matrix_codecs,
+    second_order, skip, windows, zeroth_kernels,
 };
 use eigenstep::kernel::Isa;
 use eigenstep::quant::{
@@ -27,6 +27,7 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "nre_ae" => matrix_codecs::error_metrics,
         "mfac_inverse_fisher_vector_product" => windows::mfac_product,
         "ggt_direction" => windows::ggt_direction,
+        "kfac_precondition" => curvature::precondition,
         "asymmetric_4bit_block_quantiser" => windows::residual,
         "compressors" => compressors::compress,
         "low_rank_power_iteration" => compressors::low_rank,

@@ -3,6 +3,7 @@
 pub mod adafactor;
 pub mod compare;
 pub mod compressors;
+pub mod curvature;
 pub mod data;
 pub mod discrete;
 pub mod dispatch;

@@ -3,7 +3,6 @@
 use super::compare::Tolerance;
 use super::options::{Assignments, Spelling, assign};
 use super::{Outcome, Stop, fail, json, skip};
-use eigenstep::hyper::Hyperparameters;
 use eigenstep::numeric::{Element, Real};
 use eigenstep::params::GradVisitor;
 use eigenstep::prelude::*;

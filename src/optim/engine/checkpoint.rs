@@ -3,18 +3,15 @@
 use super::core::Engine;
 use super::group::Group;
 use super::plan::{Plan, Tracked};
-use crate::error::{Error, Result, check_shape};
-use crate::hyper::{Hyper, Options, Range};
+use crate::error::{Result, check_shape};
 use crate::numeric::Element;
 use crate::optim::method::{Mode, SavedShared, SharedState, TensorMethod, TensorState};
 use crate::state::{
-    Lookup, Record, Scalar, StateBytes, StateDict, numel_fits, parse_shape, problem,
+    Lookup, Record, Scalar, StateBytes, StateDict, load_options, numel_fits, parse_shape, problem,
+    saved_option,
 };
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-
-/// What is saved for an option that is not set.
-const UNSET: &str = "unset";
 
 impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     /// Bytes held per state slot.
@@ -106,16 +103,6 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     }
 }
 
-fn saved_option(option: &Hyper<'_>) -> Scalar {
-    let value = option.value.get();
-    match option.range {
-        Range::Flag => Scalar::Bool(value != 0.0),
-        Range::CountFrom(_) | Range::Choice(_) => Scalar::Int(value as i64),
-        _ if value.is_nan() => Scalar::Text(UNSET.into()),
-        _ => Scalar::Float(value),
-    }
-}
-
 fn check_group_count(dict: &StateDict, expected: usize) -> Result<()> {
     let numbers = dict.scalars.keys().filter_map(|key| {
         let (number, _) = key.strip_prefix("groups.")?.split_once('.')?;
@@ -126,34 +113,6 @@ fn check_group_count(dict: &StateDict, expected: usize) -> Result<()> {
         return Err(problem("groups", format!("expected {expected} groups, found {found}")));
     }
     Ok(())
-}
-
-fn load_options(config: &mut dyn Options, lookup: &Lookup<'_>) -> Result<()> {
-    let mut outcome = Ok(());
-    config.visit(&mut |option| {
-        let Some(scalar) = lookup.scalar(option.name) else {
-            if outcome.is_ok() {
-                outcome = Err(lookup.problem(option.name, "is missing"));
-            }
-            return;
-        };
-        let value = if scalar.as_text() == Some(UNSET) { Some(f64::NAN) } else { scalar.as_f64() };
-        match value.filter(|value| option.range.contains(*value)) {
-            Some(value) => option.value.set(value),
-            None if outcome.is_ok() => {
-                let expected = option.range.describe();
-                outcome = Err(lookup.problem(option.name, format!("must be {expected}")));
-            }
-            None => {}
-        }
-    });
-    outcome?;
-    config.check_together().map_err(|error| match error {
-        Error::InvalidHyperparameter { field, expected, found, .. } => {
-            lookup.problem(field, format!("must be {expected}, got {found}"))
-        }
-        other => other,
-    })
 }
 
 fn load_group_state<M: TensorMethod<T>, T: Element>(

@@ -1,9 +1,10 @@
 //! Statistics as Cholesky factors: however these are rounded, they represent a positive semidefinite
 //! matrix.
 
-use super::{FactorOptions, FactorStorage, Symmetric, Triangular};
+use super::inverse::pairs_of;
+use super::{FactorOptions, FactorStorage, Inverse, Triangular};
 use crate::error::Result;
-use crate::linalg::{cholesky, gram_left};
+use crate::linalg::{cholesky, gram_left, spectral_norm};
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
 use crate::state::{Lookup, Record, StateBytes};
@@ -44,7 +45,7 @@ const ATTEMPTS: usize = 6;
 pub struct CholeskyFactor<R> {
     lower: Triangular<R>,
     error: Option<Triangular<R>>,
-    root: Symmetric<R>,
+    inverse: Inverse<R>,
 }
 
 /// Decay rate `β_e` of the error state, if there is one.
@@ -62,7 +63,7 @@ impl<R: Real> CholeskyFactor<R> {
         Self {
             lower: Triangular::new(Array2::from_diag_elem(n, start), codec),
             error: error_beta(options).map(|_| error()),
-            root: Symmetric::new(Array2::eye(n), codec),
+            inverse: Inverse::new(n, codec, options),
         }
     }
 
@@ -88,8 +89,9 @@ impl<R: Real> CholeskyFactor<R> {
     }
 
     pub(super) fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {
-        let root = options.root_of(&self.wide_statistic(), true)?;
-        self.root.store(&root.mapv(R::of))
+        let a = self.wide_statistic();
+        let root = || Ok(options.root_of(&a, true)?.mapv(R::of));
+        self.inverse.refresh(root, || pairs_of(&a, options))
     }
 
     /// `C̄ C̄ᵀ` in `f64`: rounding must not make it indefinite.
@@ -97,12 +99,20 @@ impl<R: Real> CholeskyFactor<R> {
         gram_left(&self.lower.load().mapv(R::widen))
     }
 
-    pub(super) fn root(&self) -> &Symmetric<R> {
-        &self.root
+    pub(super) fn inverse(&self) -> &Inverse<R> {
+        &self.inverse
     }
 
     pub(super) fn statistic(&self) -> Array2<R> {
         self.wide_statistic().mapv(R::of)
+    }
+
+    pub(super) fn trace(&self) -> f64 {
+        self.lower.load().iter().map(|x| x.widen() * x.widen()).sum()
+    }
+
+    pub(super) fn largest_eigenvalue(&self) -> Result<f64> {
+        spectral_norm(&self.wide_statistic(), 300, 1e-10)
     }
 
     pub(super) fn count(&self, bytes: &mut StateBytes) {
@@ -110,7 +120,7 @@ impl<R: Real> CholeskyFactor<R> {
         if let Some(error) = &self.error {
             bytes.add("error", error.bytes());
         }
-        bytes.add("root", self.root.bytes());
+        self.inverse.count(bytes);
     }
 
     pub(super) fn save(&self, record: &mut Record<'_>) {
@@ -118,7 +128,7 @@ impl<R: Real> CholeskyFactor<R> {
         if let Some(error) = &self.error {
             error.save("error", record);
         }
-        self.root.save("root", record);
+        self.inverse.save(record);
     }
 
     pub(super) fn load(
@@ -131,7 +141,7 @@ impl<R: Real> CholeskyFactor<R> {
         Ok(Self {
             lower: Triangular::load_from("cholesky", n, codec, lookup)?,
             error: error_beta(options).map(|_| error()).transpose()?,
-            root: Symmetric::load_from("root", n, codec, lookup)?,
+            inverse: Inverse::load(n, codec, options, lookup)?,
         })
     }
 }

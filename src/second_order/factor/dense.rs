@@ -1,7 +1,7 @@
 //! Statistics themselves, in full precision or as codes.
 
 use super::statistic::StoredStatistic;
-use super::{Basis, FactorOptions, FactorStorage, RootSolver, Symmetric};
+use super::{Basis, FactorOptions, FactorStorage, GramSum, Inverse, RootSolver};
 use crate::error::Result;
 use crate::linalg::qr_inverse_root;
 use crate::numeric::Real;
@@ -23,7 +23,7 @@ use ndarray::{Array2, ArrayRef2, ArrayViewD};
 #[derive(Clone, Debug)]
 pub struct DenseFactor<R> {
     statistic: StoredStatistic<R>,
-    root: Symmetric<R>,
+    inverse: Inverse<R>,
     /// Eigenvectors at the last root, where the next one begins; see [`RootSolver::Qr`].
     basis: Option<Basis<R>>,
 }
@@ -32,8 +32,8 @@ impl<R: Real> DenseFactor<R> {
     pub(super) fn new(n: usize, storage: FactorStorage, options: &FactorOptions) -> Self {
         Self {
             statistic: StoredStatistic::new(n, storage, options.initial),
-            root: Symmetric::new(Array2::eye(n), storage.codec()),
-            basis: options.root.keeps_basis().then(|| Basis::new(Array2::eye(n), None)),
+            inverse: Inverse::new(n, storage.codec(), options),
+            basis: options.keeps_basis().then(|| Basis::new(Array2::eye(n), None)),
         }
     }
 
@@ -43,6 +43,14 @@ impl<R: Real> DenseFactor<R> {
         options: &FactorOptions,
     ) -> Result<()> {
         self.statistic.accumulate(gram, options)
+    }
+
+    pub(super) fn accumulate_sum(
+        &mut self,
+        sum: &GramSum<R>,
+        options: &FactorOptions,
+    ) -> Result<()> {
+        self.statistic.accumulate_sum(sum, options)
     }
 
     pub(super) fn accumulate_mode(
@@ -55,9 +63,10 @@ impl<R: Real> DenseFactor<R> {
     }
 
     pub(super) fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {
-        let root = match (&mut self.basis, options.root) {
+        let Self { statistic, inverse, basis } = self;
+        let root = || match (basis, options.root) {
             (Some(basis), RootSolver::Qr { tolerance, max_iterations }) => {
-                let mut a = self.statistic.whole();
+                let mut a = statistic.whole();
                 let scale = options.scale(a.diag().iter().map(|x| x.widen()).sum());
                 a.mapv_inplace(|x| R::of(scale * x.widen()));
                 let limits = (tolerance, max_iterations);
@@ -65,24 +74,32 @@ impl<R: Real> DenseFactor<R> {
                 let (root, vectors) =
                     qr_inverse_root(&a, &basis.load(), limits, exponent, damping)?;
                 basis.store(&vectors)?;
-                root
+                Ok(root)
             }
-            _ => self.statistic.root(options)?,
+            _ => statistic.root(options),
         };
-        self.root.store(&root)
+        inverse.refresh(root, || statistic.eigenpairs(options))
     }
 
-    pub(super) fn root(&self) -> &Symmetric<R> {
-        &self.root
+    pub(super) fn inverse(&self) -> &Inverse<R> {
+        &self.inverse
     }
 
     pub(super) fn statistic(&self) -> Array2<R> {
         self.statistic.whole()
     }
 
+    pub(super) fn trace(&self) -> f64 {
+        self.statistic.trace()
+    }
+
+    pub(super) fn largest_eigenvalue(&self) -> Result<f64> {
+        self.statistic.largest_eigenvalue()
+    }
+
     pub(super) fn count(&self, bytes: &mut StateBytes) {
         bytes.add("statistic", self.statistic.bytes());
-        bytes.add("root", self.root.bytes());
+        self.inverse.count(bytes);
         if let Some(basis) = &self.basis {
             bytes.add("eigenvectors", basis.bytes());
         }
@@ -90,7 +107,7 @@ impl<R: Real> DenseFactor<R> {
 
     pub(super) fn save(&self, record: &mut Record<'_>) {
         self.statistic.save("statistic", record);
-        self.root.save("root", record);
+        self.inverse.save(record);
         if let Some(basis) = &self.basis {
             basis.save("eigenvectors", record);
         }
@@ -104,9 +121,9 @@ impl<R: Real> DenseFactor<R> {
     ) -> Result<Self> {
         let basis = || Basis::load_from("eigenvectors", n, None, lookup);
         Ok(Self {
-            basis: options.root.keeps_basis().then(basis).transpose()?,
+            basis: options.keeps_basis().then(basis).transpose()?,
             statistic: StoredStatistic::load_from("statistic", n, storage, lookup)?,
-            root: Symmetric::load_from("root", n, storage.codec(), lookup)?,
+            inverse: Inverse::load(n, storage.codec(), options, lookup)?,
         })
     }
 }

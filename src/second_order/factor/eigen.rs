@@ -1,12 +1,13 @@
 //! Statistics as eigenvalues and eigenvectors, which survive rounding to 4 bits.
 
-use super::{Eigenpairs, FactorOptions, FactorStorage, RootSolver, Symmetric};
+use super::inverse::corrected;
+use super::{Eigenpairs, FactorOptions, FactorStorage, Inverse, RootSolver};
 use crate::error::Result;
 use crate::linalg::{eigen_inverse_root, matmul};
 use crate::numeric::Real;
 use crate::quant::MatrixCodec;
 use crate::state::{Lookup, Record, StateBytes};
-use ndarray::{Array2, ArrayRef2};
+use ndarray::{Array1, Array2, ArrayRef2};
 
 /// `A = U Diag(λ) Uᵀ` with the eigenvectors U, and often the root, as codes.
 ///
@@ -30,14 +31,14 @@ use ndarray::{Array2, ArrayRef2};
 #[derive(Clone, Debug)]
 pub struct EigenFactor<R> {
     pairs: Eigenpairs<R>,
-    root: Symmetric<R>,
+    inverse: Inverse<R>,
 }
 
 impl<R: Real> EigenFactor<R> {
     pub(super) fn new(n: usize, codec: Option<MatrixCodec>, options: &FactorOptions) -> Self {
         Self {
             pairs: Eigenpairs::new(n, codec, options.initial),
-            root: Symmetric::new(Array2::eye(n), codec),
+            inverse: Inverse::new(n, codec, options),
         }
     }
 
@@ -54,40 +55,61 @@ impl<R: Real> EigenFactor<R> {
     pub(super) fn refresh_root(&mut self, options: &FactorOptions) -> Result<()> {
         let (_, rectify_root) = rectify(options);
         let (values, v) = (self.pairs.values(), self.pairs.rectified(rectify_root)?);
-        let root = match options.root {
-            RootSolver::Eigen | RootSolver::DampedEigen | RootSolver::Qr { .. } => {
-                let scale = options.scale(values.iter().map(|x| x.widen()).sum());
-                let values = values.mapv(|x| R::of(scale * x.widen()));
-                eigen_inverse_root(&values, &v, options.exponent, options.damping)?
-            }
-            _ => options.root_of(&matmul(&(&v * values), &v.t())?, true)?,
-        };
-        self.root.store(&root)
+        let root = || root_of(values, &v, options);
+        self.inverse.refresh(root, || Ok((corrected(values, options), v.clone())))
     }
 
-    pub(super) fn root(&self) -> &Symmetric<R> {
-        &self.root
+    pub(super) fn inverse(&self) -> &Inverse<R> {
+        &self.inverse
     }
 
     pub(super) fn statistic(&self) -> Array2<R> {
         self.pairs.statistic()
     }
 
+    pub(super) fn trace(&self) -> f64 {
+        self.pairs.values().iter().map(|x| x.widen()).sum()
+    }
+
+    pub(super) fn largest_eigenvalue(&self) -> f64 {
+        self.pairs.values().iter().fold(0.0, |largest, x| f64::max(largest, x.widen()))
+    }
+
     pub(super) fn count(&self, bytes: &mut StateBytes) {
         self.pairs.count(bytes);
-        bytes.add("root", self.root.bytes());
+        self.inverse.count(bytes);
     }
 
     pub(super) fn save(&self, record: &mut Record<'_>) {
         self.pairs.save(record);
-        self.root.save("root", record);
+        self.inverse.save(record);
     }
 
-    pub(super) fn load(n: usize, codec: Option<MatrixCodec>, lookup: &Lookup<'_>) -> Result<Self> {
+    pub(super) fn load(
+        n: usize,
+        codec: Option<MatrixCodec>,
+        options: &FactorOptions,
+        lookup: &Lookup<'_>,
+    ) -> Result<Self> {
         Ok(Self {
             pairs: Eigenpairs::load(n, codec, lookup)?,
-            root: Symmetric::load_from("root", n, codec, lookup)?,
+            inverse: Inverse::load(n, codec, options, lookup)?,
         })
+    }
+}
+
+fn root_of<R: Real>(
+    values: &Array1<R>,
+    v: &Array2<R>,
+    options: &FactorOptions,
+) -> Result<Array2<R>> {
+    match options.root {
+        RootSolver::Eigen | RootSolver::DampedEigen | RootSolver::Qr { .. } => {
+            let scale = options.scale(values.iter().map(|x| x.widen()).sum());
+            let values = values.mapv(|x| R::of(scale * x.widen()));
+            eigen_inverse_root(&values, v, options.exponent, options.damping)
+        }
+        _ => options.root_of(&matmul(&(v * values), &v.t())?, true),
     }
 }
 

@@ -1,8 +1,10 @@
-//! One side of a Kronecker preconditioner: a statistic, its inverse root, and how both are stored.
+//! One side of a Kronecker preconditioner: a statistic, what a refresh makes of it, and how both are stored.
 
 mod cholesky;
 mod dense;
 mod eigen;
+mod gram_sum;
+mod inverse;
 mod options;
 mod pairs;
 mod statistic;
@@ -11,6 +13,8 @@ mod stored;
 pub use cholesky::CholeskyFactor;
 pub use dense::DenseFactor;
 pub use eigen::EigenFactor;
+pub use gram_sum::GramSum;
+pub use inverse::Inverse;
 pub use options::{FactorOptions, FactorStorage, RootSolver};
 pub use pairs::Eigenpairs;
 pub use stored::{Basis, Codes, Parts, Stored, Symmetric, Triangular};
@@ -21,7 +25,8 @@ use crate::numeric::Real;
 use crate::state::{Lookup, Record, StateBytes};
 use ndarray::{Array2, ArrayRef2, ArrayViewD, CowArray, Ix2};
 
-/// The statistic of one side, and its inverse root.
+/// The statistic of one side, and its inverse root; or its eigenpairs, with
+/// [`FactorOptions::eigenpairs`].
 #[derive(Clone, Debug)]
 pub enum Factor<R> {
     /// Statistics themselves.
@@ -78,7 +83,18 @@ impl<R: Real> Factor<R> {
         }
     }
 
-    /// Makes the root of the statistic as it stands.
+    /// `A ← β·A + weight·Σ` for a sum of Gram matrices.
+    ///
+    /// # Errors
+    /// As [`accumulate`](Self::accumulate).
+    pub fn accumulate_sum(&mut self, sum: &GramSum<R>, options: &FactorOptions) -> Result<()> {
+        match self {
+            Self::Dense(factor) => factor.accumulate_sum(sum, options),
+            _ => self.accumulate(&sum.whole(), options),
+        }
+    }
+
+    /// Makes the root, or the eigenpairs, of the statistic as it stands.
     ///
     /// # Errors
     /// A decomposition failed, or the root is not finite; the old root stays.
@@ -90,17 +106,26 @@ impl<R: Real> Factor<R> {
         }
     }
 
-    /// The root, decoded.
+    /// The root, decoded; without rows where eigenpairs are kept.
     pub fn root(&self) -> CowArray<'_, R, Ix2> {
-        self.stored_root().load()
+        self.stored_root().map_or_else(|| Array2::zeros((0, 0)).into(), Symmetric::load)
     }
 
     /// How the root is stored.
-    pub(super) fn stored_root(&self) -> &Symmetric<R> {
+    pub(super) fn stored_root(&self) -> Option<&Symmetric<R>> {
+        self.inverse().root()
+    }
+
+    /// The eigenvalues and eigenvectors at the last refresh, where they are kept.
+    pub fn eigenpairs(&self) -> Option<&Eigenpairs<R>> {
+        self.inverse().eigenpairs()
+    }
+
+    fn inverse(&self) -> &Inverse<R> {
         match self {
-            Self::Dense(factor) => factor.root(),
-            Self::Eigen(factor) => factor.root(),
-            Self::Cholesky(factor) => factor.root(),
+            Self::Dense(factor) => factor.inverse(),
+            Self::Eigen(factor) => factor.inverse(),
+            Self::Cholesky(factor) => factor.inverse(),
         }
     }
 
@@ -110,6 +135,24 @@ impl<R: Real> Factor<R> {
             Self::Dense(factor) => factor.statistic(),
             Self::Eigen(factor) => factor.statistic(),
             Self::Cholesky(factor) => factor.statistic(),
+        }
+    }
+
+    /// Trace of the statistic.
+    pub(crate) fn trace(&self) -> f64 {
+        match self {
+            Self::Dense(factor) => factor.trace(),
+            Self::Eigen(factor) => factor.trace(),
+            Self::Cholesky(factor) => factor.trace(),
+        }
+    }
+
+    /// Largest eigenvalue of the statistic.
+    pub(crate) fn largest_eigenvalue(&self) -> Result<f64> {
+        match self {
+            Self::Dense(factor) => factor.largest_eigenvalue(),
+            Self::Eigen(factor) => Ok(factor.largest_eigenvalue()),
+            Self::Cholesky(factor) => factor.largest_eigenvalue(),
         }
     }
 
@@ -142,7 +185,7 @@ impl<R: Real> Factor<R> {
                 Self::Dense(DenseFactor::load(n, storage, options, lookup)?)
             }
             FactorStorage::Eigen | FactorStorage::QuantizedEigen { .. } => {
-                Self::Eigen(EigenFactor::load(n, storage.codec(), lookup)?)
+                Self::Eigen(EigenFactor::load(n, storage.codec(), options, lookup)?)
             }
             FactorStorage::Cholesky { .. } => {
                 Self::Cholesky(CholeskyFactor::load(n, storage.codec(), options, lookup)?)

@@ -136,13 +136,21 @@ pub struct FactorOptions {
     pub iterations: usize,
     /// Signs of eigenvectors that follow a statistic by QR decompositions.
     pub qr_signs: QrSigns,
+    /// A refresh keeps eigenvalues and eigenvectors in place of the root; `root`, `damping` and `exponent`
+    /// are not used.
+    pub eigenpairs: bool,
 }
 
 impl FactorOptions {
     /// How a factor of order `n` is stored.
-    pub(super) fn stored(&self, n: usize) -> FactorStorage {
+    pub(crate) fn stored(&self, n: usize) -> FactorStorage {
         let large = n.saturating_mul(n) >= self.min_numel;
         if large { self.storage } else { self.storage.in_full() }
+    }
+
+    /// Whether eigenvectors are kept, where the next root begins.
+    pub(super) fn keeps_basis(&self) -> bool {
+        self.root.keeps_basis() && !self.eigenpairs
     }
 
     /// Weights of the old statistic and of the new term.

@@ -1,13 +1,14 @@
 //! The statistic of a dense factor: a sum of Gram matrices.
 
-use super::{FactorOptions, FactorStorage, Symmetric};
+use super::inverse::pairs_of;
+use super::{FactorOptions, FactorStorage, GramSum, Symmetric};
 use crate::error::{Result, check_finite};
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
-use crate::linalg::{mirror_lower, mode_gram, modes, symmetric_from_lower};
+use crate::linalg::{mirror_lower, mode_gram, modes, spectral_norm, symmetric_from_lower};
 use crate::numeric::Real;
 use crate::state::{Lookup, Record, StateTensor};
-use ndarray::{Array2, ArrayRef2, ArrayViewD};
+use ndarray::{Array1, Array2, ArrayRef2, ArrayViewD};
 
 /// A symmetric matrix that changes at every step and is read only now and then.
 ///
@@ -44,6 +45,15 @@ impl<R: Real> StoredStatistic<R> {
                 sum.zip_mut_with(gram, |a, &m| *a = old * *a + new * m);
                 codes.store(&sum)
             }
+        }
+    }
+
+    /// The same for a sum of Gram matrices.
+    pub fn accumulate_sum(&mut self, sum: &GramSum<R>, options: &FactorOptions) -> Result<()> {
+        match (self, sum) {
+            (Self::Own(a), GramSum::Own(m)) => add_matrix(a, m, options),
+            (Self::Double(a), GramSum::Double(m)) => add_matrix(a, m, options),
+            (other, sum) => other.accumulate(&sum.whole(), options),
         }
     }
 
@@ -87,6 +97,31 @@ impl<R: Real> StoredStatistic<R> {
         }
     }
 
+    /// Its eigenvalues, corrected for bias, and eigenvectors.
+    pub fn eigenpairs(&self, options: &FactorOptions) -> Result<(Array1<R>, Array2<R>)> {
+        match self {
+            Self::Own(a) => pairs_of(&symmetric_from_lower(a), options),
+            Self::Double(a) => pairs_of(&symmetric_from_lower(a), options),
+            Self::Coded(codes) => pairs_of(&codes.load(), options),
+        }
+    }
+
+    pub fn trace(&self) -> f64 {
+        match self {
+            Self::Own(a) => a.diag().iter().map(|x| x.widen()).sum(),
+            Self::Double(a) => a.diag().sum(),
+            Self::Coded(codes) => codes.load().diag().iter().map(|x| x.widen()).sum(),
+        }
+    }
+
+    pub fn largest_eigenvalue(&self) -> Result<f64> {
+        match self {
+            Self::Own(a) => largest(&symmetric_from_lower(a)),
+            Self::Double(a) => largest(&symmetric_from_lower(a)),
+            Self::Coded(codes) => largest(&codes.load()),
+        }
+    }
+
     pub fn bytes(&self) -> usize {
         match self {
             Self::Own(a) => a.len() * size_of::<R>(),
@@ -117,6 +152,11 @@ impl<R: Real> StoredStatistic<R> {
             _ => load(name, n, lookup).map(Self::Own),
         }
     }
+}
+
+/// The largest eigenvalue of a positive semidefinite matrix.
+fn largest<S: Real>(a: &ArrayRef2<S>) -> Result<f64> {
+    spectral_norm(a, 300, S::epsilon().widen().max(1e-10))
 }
 
 /// Changes `a` by `change(a, (old, new))`, unless an entry of the lower triangle would not be finite.

@@ -115,7 +115,7 @@ impl<R: Real> ShampooBlock<R> {
     fn multiply(&self, x: &mut [R], chosen: impl Fn(usize) -> bool) {
         let stored = |axis: usize| {
             let factor = self.factors.get(axis).filter(|_| chosen(axis))?.as_ref()?;
-            Some((factor.stored_root(), self.shape.get(axis).copied()?))
+            Some((factor.stored_root()?, self.shape.get(axis).copied()?))
         };
         let (order, last) = (self.shape.len(), self.shape.len().saturating_sub(1));
         let decoded: usize =

@@ -379,6 +379,7 @@ impl<U> Shampoo<U> {
             exponent: self.exponents.of(order, axis),
             iterations: 1,
             qr_signs: self.qr_signs,
+            eigenpairs: false,
         }
     }
 }
