@@ -83,6 +83,23 @@ impl Range {
         }
     }
 
+    /// The admissible number that `x` stands for if it is out of range by rounding alone: the nearest
+    /// integer for counts; the end of the range that it misses by less than `1e-12` of its size or of
+    /// `size`. Other numbers stay as they are.
+    pub(crate) fn settled(self, x: f64, size: f64) -> f64 {
+        let ends = match self {
+            Range::CountFrom(_) => return x.round(),
+            Range::NonNegative | Range::UnitHalfOpen | Range::NonPositive => &[0.0][..],
+            Range::OptionalUnitHalfOpen | Range::OptionalNonNegative => &[0.0],
+            Range::Unit => &[0.0, 1.0],
+            Range::FromOne => &[1.0],
+            _ => &[],
+        };
+        let near = |end: f64| (x - end).abs() <= 1e-12 * x.abs().max(size.abs());
+        let end = ends.iter().copied().find(|&end| near(end));
+        end.filter(|_| !self.contains(x)).unwrap_or(x)
+    }
+
     /// The admissible values in words, as error messages print them.
     pub fn describe(self) -> String {
         match self {

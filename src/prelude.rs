@@ -46,7 +46,7 @@ pub use crate::parameters;
 pub use crate::params::{Flat, FlatMut, Gradients, Parameters, RowGradient, Select};
 pub use crate::quant::Precision;
 pub use crate::schedule::{
-    CosineAnnealing, CosineRestarts, LrScheduler, OneCycle, PlateauScheduler, ReduceOnPlateau,
+    CosineAnnealing, CosineRestarts, LrScheduler, OneCycle, OptionScheduler, PlateauScheduler, ReduceOnPlateau,
     WarmupCosine, WarmupLinear, Wsd,
 };
 pub use crate::second_order::factor::FactorStorage;

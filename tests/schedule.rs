@@ -4,6 +4,9 @@
 
 mod support;
 
+use eigenstep::hyper::Range;
+use eigenstep::optim::{Elementwise, Optim};
+use eigenstep::prelude::{Adafactor, AdamW, MatrixMethod, Muon, Partitioned, Rule, Select, Sgd};
 use eigenstep::schedule::*;
 use eigenstep::state::Scalar;
 use eigenstep::{Error, optim::Optimizer};
@@ -373,4 +376,263 @@ fn extreme_options_do_not_panic() {
             assert!(opt.lr(0).is_finite(), "{scheduler:?}");
         }
     }
+}
+
+/// Two groups with weight decay 0.1 and 0.03.
+fn decaying() -> Optim<Elementwise<AdamW>, f32> {
+    let adamw = AdamW { weight_decay: 0.1, ..AdamW::default() };
+    adamw.build().unwrap().with_group(Select::name("b"), |group| group.weight_decay = 0.03).unwrap()
+}
+
+fn decays<O: Optimizer<f32>>(opt: &O) -> Vec<f64> {
+    (0..opt.num_groups()).filter_map(|group| opt.option(group, "weight_decay")).collect()
+}
+
+#[test]
+fn an_option_follows_the_curve_of_a_rate() {
+    for build in all() {
+        let (mut rates, mut lrs) = scheduler(build);
+        let mut opt = decaying();
+        let mut options = OptionScheduler::new("weight_decay", build(), &mut opt).unwrap();
+        for step in 0..60 {
+            let name = options.schedule().name();
+            for (found, expected) in decays(&opt).into_iter().zip(rates.lrs()) {
+                // closed forms here, recursions there
+                assert!((found - expected).abs() <= 1e-12, "{name} at {step}: {found} {expected}");
+            }
+            assert_eq!((opt.lr(0), opt.option(0, "betas.0")), (1e-3, Some(0.9)), "{name}");
+            lrs.step(&mut rates).unwrap();
+            options.step(&mut opt).unwrap();
+        }
+        assert_eq!((options.epoch(), options.option()), (60.0, "weight_decay"));
+        assert_eq!(options.base_values(), [Some(0.1), Some(0.03)]);
+        let last: Vec<f64> = options.last_values().iter().flatten().copied().collect();
+        assert_eq!(last, decays(&opt));
+    }
+}
+
+#[test]
+fn an_option_goes_on_whichever_state_is_loaded_first() {
+    for build in all() {
+        let start = || {
+            let mut opt = decaying();
+            let scheduler = OptionScheduler::new("weight_decay", build(), &mut opt).unwrap();
+            (opt, scheduler)
+        };
+        let (mut opt, mut first) = start();
+        (0..13).for_each(|_| first.step(&mut opt).unwrap());
+        let (state, saved) = (first.state_dict(), opt.state_dict());
+        let (mut before, mut second) = start();
+        before.load_state_dict(&saved).unwrap();
+        second.load_state_dict(&state, &mut before).unwrap();
+        let (mut after, mut third) = start();
+        third.load_state_dict(&state, &mut after).unwrap();
+        assert_eq!(decays(&after), decays(&opt));
+        after.load_state_dict(&saved).unwrap();
+        // built on an optimizer in mid-run
+        let mut late = decaying();
+        late.load_state_dict(&saved).unwrap();
+        let mut fourth = OptionScheduler::new("weight_decay", build(), &mut late).unwrap();
+        fourth.load_state_dict(&state, &mut late).unwrap();
+        assert_eq!(decays(&late), decays(&opt));
+        for _ in 0..25 {
+            first.step(&mut opt).unwrap();
+            for (other, scheduler) in
+                [(&mut before, &mut second), (&mut after, &mut third), (&mut late, &mut fourth)]
+            {
+                scheduler.step(other).unwrap();
+                assert_eq!(decays(other), decays(&opt), "{}", first.schedule().name());
+                assert_eq!(scheduler.state_dict(), first.state_dict());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_key_of_an_option_is_needed_and_no_other_is_taken() {
+    for build in all() {
+        let mut opt = decaying();
+        let mut scheduler = OptionScheduler::new("weight_decay", build(), &mut opt).unwrap();
+        scheduler.step(&mut opt).unwrap();
+        let (state, before) = (scheduler.state_dict(), decays(&opt));
+        let mut refused = |key: &str, value: Option<Scalar>, problem: &str| {
+            let mut changed = state.clone();
+            changed.scalars.remove(key);
+            changed.scalars.extend(value.map(|value| (key.to_owned(), value)));
+            let error = scheduler.load_state_dict(&changed, &mut opt).unwrap_err().to_string();
+            assert_eq!(error, format!("state dict: `{key}`: {problem}"));
+            assert_eq!((scheduler.state_dict(), decays(&opt)), (state.clone(), before.clone()));
+        };
+        for key in state.scalars.keys() {
+            refused(key, None, "missing");
+        }
+        refused("base_values.2", Some(Scalar::Float(0.1)), "unknown key");
+        let other = Some(Scalar::Text("eps".into()));
+        refused("option", other, "expected `weight_decay`, found `eps`");
+        refused("option", Some(Scalar::Float(1.0)), "expected a word");
+    }
+}
+
+#[test]
+fn an_unknown_option_is_named_with_those_there_are() {
+    let mut opt = decaying();
+    let error = OptionScheduler::new("decay", Rex::default(), &mut opt).unwrap_err().to_string();
+    let known = "lr, betas.0, betas.1, eps, weight_decay, amsgrad, maximize";
+    assert!(error.starts_with(&format!("AdamW has no option `decay`; it has {known}")), "{error}");
+    let wrong = Rex { total: 0, min_ratio: 0.0 };
+    let error = OptionScheduler::new("eps", wrong, &mut opt).unwrap_err().to_string();
+    assert_eq!(error, "Rex: `total` must be an integer >= 1, got 0");
+    let resumed = OptionScheduler::resume("eps", Rex::default(), (vec![1e-8], 3.0), &mut opt);
+    assert_eq!(
+        resumed.unwrap_err().to_string(),
+        "Rex: `base_values` has 1 values, the optimizer has 2 parameter groups"
+    );
+    let resumed =
+        OptionScheduler::resume("eps", Rex::default(), (vec![1e-8; 2], f64::NAN), &mut opt);
+    assert_eq!(resumed.unwrap_err().to_string(), "Rex: `epoch` must be finite and >= 0, got NaN");
+    let mut swa = OptionScheduler::new("weight_decay", SwaLr::default(), &mut opt).unwrap();
+    let error = swa.step_to(3.0, &mut opt).unwrap_err().to_string();
+    assert!(
+        error.contains("OptionScheduler::step_to") && error.contains("no closed form"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_resumed_option_is_where_it_would_be() {
+    let cosine = || CosineAnnealing { t_max: 17, eta_min: 0.003 };
+    let mut opt = decaying();
+    let mut whole = OptionScheduler::new("weight_decay", cosine(), &mut opt).unwrap();
+    (0..9).for_each(|_| whole.step(&mut opt).unwrap());
+    let mut other = decaying();
+    let mut resumed =
+        OptionScheduler::resume("weight_decay", cosine(), (vec![0.1, 0.03], 8.0), &mut other)
+            .unwrap();
+    assert_eq!(decays(&other), [0.1, 0.03]);
+    resumed.step(&mut other).unwrap();
+    assert_eq!(decays(&other), decays(&opt));
+    resumed.step_to(17.0, &mut other).unwrap();
+    assert_eq!(decays(&other), [0.003, 0.003]);
+}
+
+/// Ends of ranges are reached exactly; what lies beyond them is refused, and nothing has changed.
+#[test]
+fn rounding_does_not_leave_the_range() {
+    // `beta2_cap` may be 1, `beta1` may not
+    let adafactor = Adafactor { beta1: 0.9, beta2_cap: 0.7, ..Adafactor::default() };
+    let mut opt = adafactor.build::<f32>().unwrap();
+    let rise = |to: f64| Lambda::new(move |e| if e == 0 { 1.0 } else { to });
+    for (option, base, to, expected) in [
+        ("beta2_cap", 0.7, (1.0 + 1e-15) / 0.7, 1.0),
+        ("beta2_cap", 0.7, -1e-17, 0.0),
+        ("beta1", 0.9, -1e-14, 0.0),
+        ("weight_decay", 0.5, -1e-16, 0.0),
+        ("d", 2.0, 0.5 - 1e-16, 1.0),
+        ("beta2_decay", -0.8, -1e-16, 0.0),
+    ] {
+        opt.set_option(0, option, base).unwrap();
+        let mut scheduler = OptionScheduler::new(option, rise(to), &mut opt).unwrap();
+        scheduler.step(&mut opt).unwrap();
+        assert_eq!(opt.option(0, option), Some(expected), "{option}");
+        opt.set_option(0, option, base).unwrap();
+    }
+    for (option, to, message) in [
+        ("beta2_cap", 1.5, "Adafactor: `beta2_cap` must be in [0, 1], got 1.0499999999999998"),
+        ("beta1", 1.0 / 0.9, "Adafactor: `beta1` must be in [0, 1), got 1"),
+        (
+            "weight_decay",
+            -1e-9,
+            "Adafactor: `weight_decay` must be finite and >= 0, got -0.0000000005",
+        ),
+        ("d", f64::NAN, "the scheduled value of an option is not finite: NaN"),
+    ] {
+        let mut scheduler = OptionScheduler::new(option, rise(to), &mut opt).unwrap();
+        let (before, state) = (opt.option(0, option), scheduler.state_dict());
+        let error = scheduler.step(&mut opt).unwrap_err().to_string();
+        assert_eq!(error, message);
+        assert_eq!((opt.option(0, option), scheduler.state_dict()), (before, state));
+    }
+    // curves that end at the end of the range, of lengths that no power of two divides
+    for total in [3, 7, 10, 30, 49, 77, 1001] {
+        let schedules: [Box<dyn Schedule>; 4] = [
+            Box::new(CosineAnnealing { t_max: total, eta_min: 0.0 }),
+            Box::new(Linear { start_factor: 1.0, end_factor: 0.0, total_iters: total }),
+            Box::new(Polynomial { total_iters: total, power: 1.0 }),
+            Box::new(Rex { total, min_ratio: 0.0 }),
+        ];
+        for schedule in schedules {
+            let mut opt = decaying();
+            let mut scheduler = OptionScheduler::new("weight_decay", schedule, &mut opt).unwrap();
+            (0..total).for_each(|_| scheduler.step(&mut opt).unwrap());
+            assert_eq!(decays(&opt), [0.0, 0.0], "{scheduler:?}");
+        }
+    }
+}
+
+#[test]
+fn counts_are_whole_numbers() {
+    let mut opt = Muon { ns_steps: 9, ..Muon::default() }.build::<f32>().unwrap();
+    let fall = Linear { start_factor: 1.0, end_factor: 1.0 / 9.0, total_iters: 12 };
+    let mut scheduler = OptionScheduler::new("ns_steps", fall, &mut opt).unwrap();
+    let mut found = Vec::new();
+    for _ in 0..12 {
+        scheduler.step(&mut opt).unwrap();
+        found.push(opt.option(0, "ns_steps").unwrap());
+    }
+    // 9 − 2e/3
+    assert_eq!(found, [8.0, 8.0, 7.0, 6.0, 6.0, 5.0, 4.0, 4.0, 3.0, 2.0, 2.0, 1.0]);
+    let mut flag =
+        OptionScheduler::new("nesterov", Lambda::new(|e| (e % 2) as f64), &mut opt).unwrap();
+    assert_eq!(opt.option(0, "nesterov"), Some(0.0));
+    flag.step(&mut opt).unwrap();
+    assert_eq!(opt.option(0, "nesterov"), Some(1.0));
+}
+
+#[test]
+fn groups_without_the_option_are_left_alone_and_later_ones_join() {
+    let sgd = Sgd { lr: 0.1, momentum: 0.8, ..Sgd::default() };
+    let mut opt = Partitioned::<f32>::new(AdamW::default().build().unwrap())
+        .with(Select::name("w"), sgd.build().unwrap());
+    let half = Step { step_size: 1, gamma: 0.5 };
+    let mut scheduler = OptionScheduler::new("momentum", half.clone(), &mut opt).unwrap();
+    scheduler.step(&mut opt).unwrap();
+    assert_eq!((opt.option(0, "momentum"), opt.option(1, "momentum")), (None, Some(0.4)));
+    assert_eq!(scheduler.base_values(), [None, Some(0.8)]);
+    let boxed: Box<dyn Optimizer<f32>> = Box::new(opt);
+    assert_eq!(boxed.option_range(1, "momentum"), Some(Range::NonNegative));
+    assert_eq!((boxed.option_range(0, "momentum"), boxed.option_range(7, "lr")), (None, None));
+    let mut opt = boxed;
+    scheduler.load_state_dict(&scheduler.state_dict(), &mut opt).unwrap();
+    let error = OptionScheduler::new("temperature", half.clone(), &mut opt).unwrap_err();
+    assert!(error.to_string().starts_with("AdamW has no option `temperature`; it has lr, "));
+
+    let mut opt = decaying();
+    let mut scheduler = OptionScheduler::new("weight_decay", half, &mut opt).unwrap();
+    scheduler.step(&mut opt).unwrap();
+    opt.add_group(Select::name("c"), |group| group.weight_decay = 0.8).unwrap();
+    scheduler.step(&mut opt).unwrap();
+    // where the others are on the curve
+    assert_eq!(decays(&opt), [0.025, 0.0075, 0.2]);
+}
+
+/// A scheduled option is one that was set by hand before every step.
+#[test]
+fn a_scheduled_option_acts() {
+    let build = || AdamW { lr: 0.1, ..AdamW::default() }.build::<f64>().unwrap();
+    let (mut opt, mut by_hand, mut constant) = (build(), build(), build());
+    let cosine = CosineAnnealing { t_max: 5, eta_min: 0.0 };
+    let mut scheduler = OptionScheduler::new("betas.0", cosine.clone(), &mut opt).unwrap();
+    let start = ndarray::array![1.0, -2.0];
+    let (mut w, mut v, mut u) = (start.clone(), start.clone(), start);
+    for e in 0..5u32 {
+        let at = At { group: 0, epoch: f64::from(e), base_lr: 0.9, lr: 0.9 };
+        by_hand.set_option(0, "betas.0", cosine.closed_form(at).unwrap()).unwrap();
+        let grads = ndarray::array![f64::from(e).cos(), f64::from(e).sin()];
+        opt.step(&mut w, &grads).unwrap();
+        by_hand.step(&mut v, &grads).unwrap();
+        constant.step(&mut u, &grads).unwrap();
+        scheduler.step(&mut opt).unwrap();
+    }
+    assert_eq!(w, v);
+    assert_ne!(w, u);
 }

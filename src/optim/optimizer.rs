@@ -1,6 +1,7 @@
 //! The interface of every optimizer.
 
 use crate::error::Result;
+use crate::hyper::Range;
 use crate::numeric::Element;
 use crate::params::{Gradients, Parameters};
 use crate::state::{StateBytes, StateDict};
@@ -57,6 +58,13 @@ pub trait Optimizer<T: Element>: Send {
     /// [`Error::UnknownOption`](crate::Error::UnknownOption), or
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()>;
+
+    /// The admissible values of an option of a group; `None` if they are not known. What is around other
+    /// optimizers hands it on.
+    fn option_range(&self, group: usize, name: &str) -> Option<Range> {
+        let _ = (group, name);
+        None
+    }
 
     /// The group that a parameter of this name and shape belongs to; `None` if it is frozen. What is around
     /// other optimizers hands it on.
@@ -166,6 +174,9 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     }
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
         (**self).set_option(group, name, value)
+    }
+    fn option_range(&self, group: usize, name: &str) -> Option<Range> {
+        (**self).option_range(group, name)
     }
     fn group_of(&self, name: &str, shape: &[usize]) -> Option<usize> {
         (**self).group_of(name, shape)

@@ -1,8 +1,9 @@
-//! Learning rates that change during training.
+//! Learning rates, and other options, that change during training.
 //!
 //! A [`Schedule`] is a function: from the step number, the base rate and the current rate of a group it
 //! computes the next rate. It remembers nothing. An [`LrScheduler`] counts the steps, keeps the base rates
 //! and writes the rates into the optimizer. Call `optimizer.step()` first, then `scheduler.step()`.
+//! An [`OptionScheduler`] does the same for any other option, by its name.
 //!
 //! ```
 //! use eigenstep::prelude::*;
@@ -52,6 +53,7 @@ mod decay;
 mod lambda;
 mod layerwise;
 mod one_cycle;
+mod option;
 mod per_group;
 mod plateau;
 mod scheduler;
@@ -68,6 +70,7 @@ pub use decay::{InverseSqrt, Noam, Rex};
 pub use lambda::{Lambda, Multiplicative};
 pub use layerwise::LayerwiseLr;
 pub use one_cycle::OneCycle;
+pub use option::OptionScheduler;
 pub use per_group::PerGroup;
 pub use plateau::{PlateauMode, PlateauScheduler, ReduceOnPlateau, ThresholdMode};
 pub use rate::{At, Schedule};

@@ -43,7 +43,7 @@ pub struct LrScheduler {
 }
 
 /// How to ask a schedule for its value.
-type Form = fn(&dyn Schedule, At) -> Option<f64>;
+pub(super) type Form = fn(&dyn Schedule, At) -> Option<f64>;
 
 impl LrScheduler {
     /// A scheduler at epoch 0, based on the current learning rates. Many schedules change the rates
@@ -197,7 +197,8 @@ impl LrScheduler {
         let (mut writes, mut last_lrs) = (Vec::new(), Vec::new());
         for (group, &base_lr) in base_lrs.iter().enumerate().take(groups) {
             let at = At { group, epoch, base_lr, lr: opt.lr(group) };
-            let lr = finite("the scheduled learning rate", self.value(at, form)?)?;
+            let next = closed_form_of(form(&*self.schedule, at), "LrScheduler::step_to")?;
+            let lr = finite("the scheduled learning rate", next)?;
             writes.push((group, "lr", lr));
             last_lrs.push(lr);
             if let Some(momentum) = self.schedule.momentum(at) {
@@ -208,13 +209,6 @@ impl LrScheduler {
         write_all(opt, &writes)?;
         (self.epoch, self.base_lrs, self.last_lrs) = (epoch, base_lrs, last_lrs);
         Ok(())
-    }
-
-    fn value(&self, at: At, form: Form) -> Result<f64> {
-        form(&*self.schedule, at).ok_or(Error::OutOfOrder {
-            what: "LrScheduler::step_to",
-            problem: "the schedule has no closed form; it can only `step`",
-        })
     }
 }
 
@@ -249,7 +243,13 @@ pub fn curve(schedule: &dyn Schedule, base_lr: f64, steps: usize) -> Vec<f64> {
     (0..steps).map(&mut value).collect()
 }
 
-fn check_epoch<S: Schedule + ?Sized>(schedule: &S, epoch: f64) -> Result<()> {
+/// The value of a closed form, if there is one.
+pub(super) fn closed_form_of(value: Option<f64>, what: &'static str) -> Result<f64> {
+    let problem = "the schedule has no closed form; it can only `step`";
+    value.ok_or(Error::OutOfOrder { what, problem })
+}
+
+pub(super) fn check_epoch<S: Schedule + ?Sized>(schedule: &S, epoch: f64) -> Result<()> {
     if !Range::NonNegative.contains(epoch) {
         return Err(Error::InvalidHyperparameter {
             optimizer: schedule.name(),
@@ -261,7 +261,7 @@ fn check_epoch<S: Schedule + ?Sized>(schedule: &S, epoch: f64) -> Result<()> {
     schedule.check_epoch(epoch)
 }
 
-fn finite(what: &'static str, value: f64) -> Result<f64> {
+pub(super) fn finite(what: &'static str, value: f64) -> Result<f64> {
     if value.is_finite() { Ok(value) } else { Err(Error::NonFinite { what, value }) }
 }
 
@@ -285,7 +285,7 @@ fn momentum_option<T: Element, O: Optimizer<T> + ?Sized>(
 /// Writes all options, or puts back those already written.
 pub(super) fn write_all<T: Element, O: Optimizer<T> + ?Sized>(
     opt: &mut O,
-    writes: &[(usize, &'static str, f64)],
+    writes: &[(usize, &str, f64)],
 ) -> Result<()> {
     let mut undo = Vec::with_capacity(writes.len());
     for &(group, name, value) in writes {

@@ -440,6 +440,7 @@ impl<R: Real> Kernel for Roots<'_, R> {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "the indices are of the test's own making")]
 mod tests {
     use super::*;
 

@@ -47,6 +47,15 @@ impl<'s> StateReader<'s> {
         scalar.as_u64().ok_or_else(|| problem(key, "expected an integer >= 0"))
     }
 
+    /// A word that has to be `expected`.
+    pub fn word(&mut self, key: &str, expected: &str) -> Result<()> {
+        match self.scalar(key)?.as_text() {
+            Some(found) if found == expected => Ok(()),
+            Some(found) => Err(problem(key, format!("expected `{expected}`, found `{found}`"))),
+            None => Err(problem(key, "expected a word")),
+        }
+    }
+
     /// A number that has to be `expected`, NaN included.
     pub fn same(&mut self, key: &str, expected: f64) -> Result<()> {
         let found = self.any_number(key)?;

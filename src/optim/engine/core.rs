@@ -4,7 +4,7 @@ use super::buffers::Buffers;
 use super::group::Group;
 use super::plan::{Plan, Tracked};
 use crate::error::{Error, Result};
-use crate::hyper;
+use crate::hyper::{self, Range};
 use crate::kernel::Isa;
 use crate::numeric::Element;
 use crate::optim::method::{Mode, TensorMethod};
@@ -132,12 +132,12 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         }
     }
 
-    /// Value of an option.
-    pub fn option(&self, group: usize, name: &str) -> Option<f64> {
+    /// Value of an option, and its range.
+    pub fn read_option(&self, group: usize, name: &str) -> Option<(f64, Range)> {
         let mut found = None;
         self.groups.get(group)?.method.read_options(&mut |option| {
             if option.name == name {
-                found = Some(option.value.get());
+                found = Some((option.value.get(), option.range));
             }
         });
         found

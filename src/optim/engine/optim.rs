@@ -3,7 +3,7 @@
 use super::core::Engine;
 use super::group::group_of;
 use crate::error::Result;
-use crate::hyper::Hyperparameters;
+use crate::hyper::{Hyperparameters, Range};
 use crate::kernel::Isa;
 use crate::numeric::Element;
 use crate::optim::method::{MethodFor, Mode, TensorMethod};
@@ -187,7 +187,11 @@ impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
     }
 
     fn option(&self, group: usize, name: &str) -> Option<f64> {
-        self.engine.option(group, name)
+        self.engine.read_option(group, name).map(|(value, _)| value)
+    }
+
+    fn option_range(&self, group: usize, name: &str) -> Option<Range> {
+        self.engine.read_option(group, name).map(|(_, range)| range)
     }
 
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {

@@ -4,6 +4,7 @@ use super::checkpoint;
 use super::leaves::{PartGrads, PartParams, split_grads, split_params};
 use super::part::Part;
 use crate::error::{Error, Result};
+use crate::hyper::Range;
 use crate::numeric::Element;
 use crate::optim::{ClosureOptimizer, Optimizer, Problem};
 use crate::params::{
@@ -260,6 +261,11 @@ impl<T: Element> Optimizer<T> for Partitioned<T> {
     fn option(&self, group: usize, name: &str) -> Option<f64> {
         let (part, group) = self.group(group)?;
         self.part(part)?.option(group, name)
+    }
+
+    fn option_range(&self, group: usize, name: &str) -> Option<Range> {
+        let (part, group) = self.group(group)?;
+        self.part(part)?.option_range(group, name)
     }
 
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
