@@ -48,7 +48,7 @@ use std::collections::BTreeMap;
 ///     .with(Select::name("hidden"), Muon { lr: 0.02, ..Muon::default() }.build()?)
 ///     .frozen(Select::name("embedding"));
 /// opt.step(&mut net, &ones())?;
-/// assert_eq!(net.embedding, Array2::ones((5, 3)));
+/// assert_eq!(net.embedding, Array2::<f64>::ones((5, 3)));
 /// assert!(net.hidden[[0, 0]] < 1.0 && net.bias[0] < 1.0);
 /// assert_eq!((opt.lr(0), opt.lr(1)), (0.1, 0.02));
 /// # Ok::<(), eigenstep::Error>(())
