@@ -1,7 +1,6 @@
 //! Different methods for different parameters.
 
 use super::checkpoint;
-use super::leaves::{PartGrads, PartParams, split_grads, split_params};
 use super::part::Part;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
@@ -12,6 +11,7 @@ use crate::params::{
 };
 use crate::state::{StateBytes, StateDict};
 use crate::tree::Snapshot;
+use crate::wrappers::leaves::{PartGrads, PartParams, split_grads, split_params};
 use std::collections::BTreeMap;
 
 /// Different methods for different parameters of one model, behind one optimizer.
