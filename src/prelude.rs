@@ -18,4 +18,6 @@ pub use crate::schedule::{CosineAnnealing, LrScheduler, OneCycle, WarmupCosine};
 pub use crate::second_order::factor::FactorStorage;
 pub use crate::second_order::{Muon, Shampoo, Soap, SteepestDescent};
 pub use crate::state::{Rounding, StateDict};
-pub use crate::wrappers::{Lookahead, LookaheadOptions, Partitioned, PullbackMomentum};
+pub use crate::wrappers::{
+    Averaged, Averaging, Ema, Lookahead, LookaheadOptions, Partitioned, PullbackMomentum, Swa,
+};

@@ -10,6 +10,8 @@ mod model;
 #[path = "support/threads.rs"]
 mod threads;
 
+#[path = "wrappers/averages.rs"]
+mod averages;
 #[path = "wrappers/inner.rs"]
 mod inner;
 #[path = "wrappers/layouts.rs"]

@@ -1,12 +1,13 @@
-//! Optimizers around optimizers.
+//! Optimizers around optimizers, and averages of weights.
 //!
 //! | type | what it does | state of its own, bytes per `f32` parameter |
 //! |---|---|---|
 //! | [`Partitioned`] | different methods for different parameters, behind one optimizer | 0 |
 //! | [`Lookahead`] | slow weights that follow those of any optimizer | 4 |
+//! | [`Averaged`] with [`Ema`] or [`Swa`] | an average of weights, beside any optimizer | 4 |
 //!
 //! They are around any [`Optimizer`](crate::optim::Optimizer), `Box<dyn Optimizer<T>>` among them, and around each
-//! other. All of them are optimizers themselves, and keep the
+//! other. [`Partitioned`] and [`Lookahead`] are optimizers themselves; all of them keep the
 //! promises of the inner optimizer: a step succeeds or changes nothing, and a checkpoint continues bit for bit.
 //!
 //! ```
@@ -25,6 +26,7 @@
 
 // Floor 7. Files use each other in this order: leaves, mix, exact, nested; the folders of the methods.
 
+mod average;
 mod exact;
 mod leaves;
 mod lookahead;
@@ -32,5 +34,6 @@ mod mix;
 mod nested;
 mod partitioned;
 
+pub use average::{Averaged, Averaging, Ema, Swa};
 pub use lookahead::{Lookahead, LookaheadOptions, PullbackMomentum};
 pub use partitioned::Partitioned;
