@@ -19,5 +19,6 @@ pub use crate::second_order::factor::FactorStorage;
 pub use crate::second_order::{Muon, Shampoo, Soap, SteepestDescent};
 pub use crate::state::{Rounding, StateDict};
 pub use crate::wrappers::{
-    Averaged, Averaging, Ema, Lookahead, LookaheadOptions, Partitioned, PullbackMomentum, Swa,
+    Averaged, Averaging, Ema, Ignite, IgniteOptions, Lookahead, LookaheadOptions, Partitioned,
+    PullbackMomentum, Sam, SamOptions, Swa,
 };

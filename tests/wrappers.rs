@@ -18,5 +18,7 @@ mod inner;
 mod layouts;
 #[path = "wrappers/lookahead.rs"]
 mod lookahead;
+#[path = "wrappers/sharpness.rs"]
+mod sharpness;
 #[path = "wrappers/slots.rs"]
 mod slots;

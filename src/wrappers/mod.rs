@@ -4,23 +4,31 @@
 //! |---|---|---|
 //! | [`Partitioned`] | different methods for different parameters, behind one optimizer | 0 |
 //! | [`Lookahead`] | slow weights that follow those of any optimizer | 4 |
+//! | [`Sam`] | steps along the gradient from the worst point nearby: SAM, ASAM | 4, two evaluations per step |
+//! | [`Ignite`] | a constraint on the norm of a gradient, or a penalty of it | 8, two or three evaluations per step |
 //! | [`Averaged`] with [`Ema`] or [`Swa`] | an average of weights, beside any optimizer | 4 |
 //!
 //! They are around any [`Optimizer`](crate::optim::Optimizer), `Box<dyn Optimizer<T>>` among them, and around each
-//! other. [`Partitioned`] and [`Lookahead`] are optimizers themselves; all of them keep the
+//! other. [`Partitioned`] and [`Lookahead`] are optimizers themselves; [`Sam`] and [`Ignite`] evaluate the model
+//! more than once per step, and are [`ClosureOptimizer`](crate::optim::ClosureOptimizer)s. All of them keep the
 //! promises of the inner optimizer: a step succeeds or changes nothing, and a checkpoint continues bit for bit.
 //!
+//! SAM around Lookahead around AdamW, with an average of the weights:
 //! ```
 //! use eigenstep::prelude::*;
 //! use ndarray::array;
 //!
 //! let mut w = array![1.0f64, -2.0];
-//! let mut opt = Lookahead::new(AdamW { lr: 0.05, ..AdamW::default() }.build()?);
+//! let adamw = AdamW { lr: 0.05, ..AdamW::default() }.build()?;
+//! let mut sam = Sam::new(Lookahead::new(adamw));
+//! let mut ema = Ema { decay: 0.99, warmup: true, ..Ema::default() }.build()?;
 //! for _ in 0..300 {
-//!     let gradient = &w * 2.0;
-//!     opt.step(&mut w, &gradient)?;
+//!     sam.step_with(&mut w, |w| ((&*w * &*w).sum(), &*w * 2.0))?;
+//!     ema.update(&mut w)?;
 //! }
+//! ema.swap(&mut w)?; // evaluate or save the model here
 //! assert!(w.iter().all(|x| x.abs() < 0.1));
+//! ema.restore(&mut w)?; // and go on
 //! # Ok::<(), eigenstep::Error>(())
 //! ```
 
@@ -33,7 +41,9 @@ mod lookahead;
 mod mix;
 mod nested;
 mod partitioned;
+mod sharpness;
 
 pub use average::{Averaged, Averaging, Ema, Swa};
 pub use lookahead::{Lookahead, LookaheadOptions, PullbackMomentum};
 pub use partitioned::Partitioned;
+pub use sharpness::{Ignite, IgniteOptions, Sam, SamOptions};
