@@ -26,6 +26,8 @@ FAMILIES = {
         "schedule_free": ["schedulefreeadamw_"],
         "classp": ["classp_"],
         "cautious": ["cautiousadamw_"],
+        "lookahead": ["lookahead_"],
+        "sharpness": ["sam_", "ignite_"],
         "muon": ["muon_0", "muonexact_"],
         "lowbit": ["adam_lowbit_"],
         "kernels": [
@@ -86,7 +88,7 @@ FAMILIES = {
         "runs": ["traj_", "quzo_traj"],
     },
     "schedulers": {
-        # all but the averages of parameters
+        "averages": ["average_"],
         "all": [
             *("lambda", "multiplicative", "step_", "multistep", "constant", "linear", "exponential"),
             *("polynomial", "cosine", "cyclic", "onecycle", "sequential", "chained", "swalr"),
