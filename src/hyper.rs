@@ -351,6 +351,8 @@ macro_rules! hyperparameters {
         impl $crate::hyper::Hyperparameters for $type {
             const NAME: &'static str = $name;
             fn visit_options(&mut self, visitor: &mut dyn FnMut($crate::hyper::Hyper<'_>)) {
+                // a table may be empty
+                let _ = &visitor;
                 $(visitor($crate::hyper::Hyper {
                     name: $option,
                     range: $crate::hyper::Range::$range $(($($argument)*))?,

@@ -81,6 +81,16 @@
 //! | [`LdAdam`](low_rank::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen products with low-rank factors a step | the same, and nothing of a gradient is lost |
 //! | [`Partitioned`](wrappers::Partitioned): any of these, for parts of a model | theirs | a selector for every part | Muon for matrices and AdamW for the rest |
 //!
+//! Around any of these ([`wrappers`]):
+//!
+//! | wrapper | state of its own, bytes per `f32` parameter | good for |
+//! |---|---|---|
+//! | [`Partitioned`](wrappers::Partitioned) | 0 | different methods for different parameters |
+//! | [`Lookahead`](wrappers::Lookahead) | 4 | fewer oscillations, less tuning |
+//! | [`Sam`](wrappers::Sam) | 4, and a second evaluation per step | generalisation: SAM and ASAM |
+//! | [`Ignite`](wrappers::Ignite) | 8, and one or two more evaluations | a bound on the norm of a gradient, or a penalty of it |
+//! | [`Ema`](wrappers::Ema), [`Swa`](wrappers::Swa) beside the training | 4 | a better model than the last step's |
+//!
 //! Every one of them runs with its state in fewer bits:
 //! [`with_state_precision`](optim::Optim::with_state_precision) takes a [`Precision`](quant::Precision).
 //! The state of `AdamW` is 2.03 bytes per parameter in 8 bits and 1.06 in 4.
@@ -118,6 +128,8 @@
 //!   non-finite check reads the gradients once more; [`NonFinite`](optim::NonFinite) switches it off.
 //! - **A model is one vector** ([`tree`]): norms, directions, averages and snapshots of all parameters, a
 //!   few lines for each method that needs them.
+//! - **Optimizers go around optimizers** ([`wrappers`]), whatever they are, and averages of weights beside
+//!   them.
 //! - **Schedules** are functions of the step ([`schedule`]) and write options like you do.
 //! - **The same bits** for any number of threads, any instruction set, and after saving and loading
 //!   ([`StateDict`](state::StateDict)).
@@ -140,8 +152,9 @@
 //! # Guide
 //! In the folder `docs/` of the repository: `start.md` (from zero to a training loop), `choosing.md`,
 //! `groups.md`, `precision.md`, `second_order.md`, `error_feedback.md`, `zeroth_order.md`,
-//! `checkpoints.md`, `determinism.md`, `extending.md`, `trees.md` (a model as one vector), `pytorch.md`
-//! (old call → our call) and `benchmarks.md`.
+//! `checkpoints.md`, `determinism.md`, `extending.md`, `trees.md` (a model as one vector),
+//! `averages.md` (averages of weights, Lookahead, SAM), `pytorch.md` (old call → our call) and
+//! `benchmarks.md`.
 
 pub mod constrained;
 pub mod curvature;
@@ -188,6 +201,7 @@ mod guide {
         Determinism = "../docs/determinism.md";
         Extending = "../docs/extending.md";
         Trees = "../docs/trees.md";
+        Averages = "../docs/averages.md";
         SecondOrder = "../docs/second_order.md";
         ErrorFeedback = "../docs/error_feedback.md";
         ZerothOrder = "../docs/zeroth_order.md";

@@ -46,8 +46,8 @@ pub use crate::parameters;
 pub use crate::params::{Flat, FlatMut, Gradients, Parameters, RowGradient, Select};
 pub use crate::quant::Precision;
 pub use crate::schedule::{
-    CosineAnnealing, CosineRestarts, LrScheduler, OneCycle, OptionScheduler, PlateauScheduler, ReduceOnPlateau,
-    WarmupCosine, WarmupLinear, Wsd,
+    CosineAnnealing, CosineRestarts, LrScheduler, OneCycle, OptionScheduler, PlateauScheduler,
+    ReduceOnPlateau, WarmupCosine, WarmupLinear, Wsd,
 };
 pub use crate::second_order::factor::FactorStorage;
 pub use crate::second_order::{Muon, Shampoo, Soap, SteepestDescent};

@@ -1,5 +1,5 @@
 //! Methods that evaluate again within a step: sharpness-aware minimisation, written outside the
-//! crate on nothing but its public seam.
+//! crate on nothing but its public seam, and the crate's own.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use eigenstep_instances as _;
@@ -11,13 +11,13 @@ use ndarray::{Array1, array};
 
 /// P. Foret and others, "Sharpness-Aware Minimization", 2021: a plain ascent of length `rho` to the
 /// sharper point, and the gradient from there. Two optimizers of the crate do both steps.
-struct Sam<O> {
+struct OwnSam<O> {
     rho: f64,
     ascent: Box<dyn Optimizer<f64>>,
     base: O,
 }
 
-impl<O: Optimizer<f64>> ClosureOptimizer<f64> for Sam<O> {
+impl<O: Optimizer<f64>> ClosureOptimizer<f64> for OwnSam<O> {
     fn step_problem(&mut self, problem: &mut dyn Problem<f64>) -> Result<f64> {
         let (loss, grads) = problem.evaluate()?;
         let norm = eigenstep::gradient::total_norm(&*grads, 2.0)?;
@@ -33,13 +33,23 @@ impl<O: Optimizer<f64>> ClosureOptimizer<f64> for Sam<O> {
 #[test]
 fn sam_needs_nothing_but_the_public_seam() {
     let plain = || Sgd { lr: 0.1, ..Sgd::default() }.build::<f64>().unwrap();
-    let mut sam = Sam { rho: 0.5, ascent: Box::new(plain()), base: plain() };
+    let mut sam = OwnSam { rho: 0.5, ascent: Box::new(plain()), base: plain() };
     let mut w = array![3.0, -4.0];
     // f = |w|²/2: the gradient at w + rho·w/|w| is w + rho·w/|w|
     let loss = sam.step_with(&mut w, |w| (w.dot(w) / 2.0, w.clone())).unwrap();
     assert_eq!(loss, 12.5);
     let expected = array![3.0, -4.0] * (1.0 - 0.1 * 1.1);
     assert!((&w - &expected).iter().all(|x| x.abs() < 1e-12), "{w}");
+
+    // and the crate's
+    let options = SamOptions { rho: 0.5, ..SamOptions::default() };
+    let mut own = Sam::with_options(plain(), options).unwrap();
+    let mut twin = w.clone();
+    for _ in 0..20 {
+        let loss = sam.step_with(&mut w, |w| (w.dot(w) / 2.0, w.clone())).unwrap();
+        let own = own.step_with(&mut twin, |w| (w.dot(w) / 2.0, w.clone())).unwrap();
+        assert!((loss - own).abs() < 1e-9 && (&w - &twin).iter().all(|x| x.abs() < 1e-9));
+    }
 }
 
 #[test]

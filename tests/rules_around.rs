@@ -175,7 +175,7 @@ mod refused {
                 let cautious = Cautious::with_inner(rule.clone());
                 let grams = Grams::with_inner(rule.clone());
                 let decay = WithDecay::with_inner(rule.clone());
-                let decay = WithDecay { form: DecayForm::Cautious, ..decay };
+                let decay = WithDecay { decay_form: DecayForm::Cautious, ..decay };
                 if own {
                     refused(&cautious, "inner");
                     refused(&grams, "inner");
@@ -201,7 +201,8 @@ mod refused {
         let bounded = Projected { lower: 0.0, ..Projected::with_inner(AdamW::default()) };
         refused(&Soap::with_inner(bounded.clone()), "inner");
         refused(&GaLore::with_inner(bounded), "inner");
-        let cautious = WithDecay { form: DecayForm::Cautious, ..WithDecay::<AdamW>::default() };
+        let cautious =
+            WithDecay { decay_form: DecayForm::Cautious, ..WithDecay::<AdamW>::default() };
         refused(&Soap::with_inner(cautious), "inner");
         refused(
             &Soap::with_inner(GrokFast::with_inner(Adam { weight_decay: 0.1, ..Adam::default() })),
@@ -218,7 +219,7 @@ fn forms_of_decay() {
     let (lr, decay, peak) = (0.1, 0.5, 0.4);
     let after = |form: DecayForm, w: f64, g: f64| {
         let sgd = Sgd { lr, weight_decay: decay, ..Sgd::default() };
-        let mut opt = WithDecay { inner: sgd, form, peak_lr: peak }.build().unwrap();
+        let mut opt = WithDecay { inner: sgd, decay_form: form, peak_lr: peak }.build().unwrap();
         let mut w = ndarray::array![w];
         opt.step(&mut w, &ndarray::array![g]).unwrap();
         w[0]

@@ -229,6 +229,14 @@ impl<T: Element> Snapshot<T> {
     }
 }
 
+/// A copy that was saved.
+impl<T: Element> From<TreeVec<T>> for Snapshot<T> {
+    fn from(copy: TreeVec<T>) -> Self {
+        // no tree has been seen: places are found by name
+        Self { copy, ..Self::new() }
+    }
+}
+
 impl<T: Element> Gradients<T> for Snapshot<T> {
     fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
         self.copy.visit(visitor);

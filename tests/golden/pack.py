@@ -32,6 +32,8 @@ FAMILIES = {
         "novograd": ["novograd_"],
         "sophia": ["sophiag_", "sophiah_"],
         "polyak": ["sps_", "momo_", "momoadam_"],
+        "lookahead": ["lookahead_"],
+        "sharpness": ["sam_", "ignite_"],
         "muon": ["muon_0", "muonexact_"],
         "lowbit": ["adam_lowbit_"],
         "kernels": [
@@ -100,7 +102,7 @@ FAMILIES = {
         "runs": ["traj_", "quzo_traj"],
     },
     "schedulers": {
-        # all but the averages of parameters
+        "averages": ["average_"],
         "all": [
             *("lambda", "multiplicative", "step_", "multistep", "constant", "linear", "exponential"),
             *("polynomial", "cosine", "cyclic", "onecycle", "sequential", "chained", "swalr"),

@@ -4,8 +4,8 @@ use super::options::Spelling;
 use super::trajectory::Reference;
 use super::{
     Outcome, Stop, adafactor, curvature, distributed, exchange, fail, kernels, low_dimensional,
-    lowbit, matrix_runs, schedulers, skip, soap_runs, trajectory, windows, zeroth_kernels,
-    zeroth_order,
+    lowbit, matrix_runs, schedulers, skip, soap_runs, trajectory, windows, wrappers,
+    zeroth_kernels, zeroth_order,
 };
 use eigenstep::distributed::PowerSgdOrder;
 use eigenstep::prelude::*;
@@ -68,6 +68,9 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "AdafactorOriginal" => adafactor::original(case),
         "CautiousAdamW" => trajectory::run::<Cautious<AdamW>>(case, CAUTIOUS),
         "CLASSP" => trajectory::run::<Classp>(case, CLASSP),
+        "Lookahead" => wrappers::lookahead(case),
+        "SAM" | "ASAM" => wrappers::sam(case),
+        "ignite" | "ignite2" => wrappers::ignite(case),
         "AdamW-lowbit" => lowbit::run::<AdamW>(case),
         "Adam-lowbit" => lowbit::run::<Adam>(case),
         "Muon" | "MuonExact" => matrix_runs::muon(case),

@@ -29,6 +29,7 @@ pub mod second_order;
 pub mod soap_runs;
 pub mod trajectory;
 pub mod windows;
+pub mod wrappers;
 pub mod zeroth_kernels;
 pub mod zeroth_order;
 

@@ -1,7 +1,7 @@
 //! Learning-rate schedules and training utilities.
 
 use super::scheduler_cases::run_scheduler_case;
-use super::{Outcome, fail, skip};
+use super::{Outcome, fail, skip, wrappers};
 use serde_json::Value;
 
 /// Whether a case belongs here.
@@ -13,7 +13,7 @@ pub fn claims(folder: &str, case: &Value) -> bool {
 pub fn run(case: &Value) -> Outcome {
     let name = case.get("scheduler").or_else(|| case.get("kernel")).and_then(Value::as_str);
     if name == Some("parameter_average") {
-        return Err(skip("the crate has no averages of parameters"));
+        return wrappers::averages(case);
     }
     run_scheduler_case(case).map_err(|problem| match problem.ends_with("is not known") {
         true => skip(problem),

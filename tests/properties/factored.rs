@@ -374,9 +374,9 @@ fn wrappers_change_one_thing() {
     };
     let alone = run(&mut inner.clone().build().unwrap());
     // twice the gradient is nothing new, so that the average of equal gradients changes nothing
-    let amplified = GrokFast { alpha: 0.0, ..GrokFast::with_inner(inner.clone()) };
+    let amplified = GrokFast { ema_decay: 0.0, ..GrokFast::with_inner(inner.clone()) };
     close(&run(&mut amplified.build().unwrap()), &alone, 1e-12);
-    let without = WithDecay { form: DecayForm::None, ..WithDecay::with_inner(inner.clone()) };
+    let without = WithDecay { decay_form: DecayForm::None, ..WithDecay::with_inner(inner.clone()) };
     let undecayed = Adafactor { weight_decay: 0.0, ..inner.clone() };
     assert_eq!(run(&mut without.build().unwrap()), run(&mut undecayed.build().unwrap()));
     let mut cautious = Cautious::with_inner(inner.clone()).build().unwrap();

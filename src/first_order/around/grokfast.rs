@@ -18,13 +18,13 @@ use crate::optim::{Apply, Pair, Rule, RuleAround, Slot, WeightDecay};
 /// | field | default | source of the default |
 /// |---|---|---|
 /// | `inner` | the inner rule's | – |
-/// | `alpha` α | 0.98 | authors' code |
+/// | `ema_decay` α | 0.98 | authors' code |
 /// | `amplification` λ | 2 | authors' code (`lamb`) |
 ///
 /// State: `grad_ema` (μ), 4 bytes per `f32` parameter, and that of the inner rule.
 ///
 /// # Errors
-/// `build` refuses `alpha` outside `[0, 1)` and a negative `amplification`.
+/// `build` refuses `ema_decay` outside `[0, 1)` and a negative `amplification`.
 ///
 /// # Examples
 /// ```
@@ -33,7 +33,7 @@ use crate::optim::{Apply, Pair, Rule, RuleAround, Slot, WeightDecay};
 ///
 /// let mut w = array![0.0f64];
 /// let sgd = Sgd { lr: 1.0, ..Sgd::default() };
-/// let mut opt = GrokFast { alpha: 0.5, ..GrokFast::with_inner(sgd) }.build()?;
+/// let mut opt = GrokFast { ema_decay: 0.5, ..GrokFast::with_inner(sgd) }.build()?;
 /// opt.step(&mut w, &array![1.0])?; // μ = 1
 /// opt.step(&mut w, &array![0.0])?; // μ = 1/2
 /// assert_eq!(w, array![-3.0 - 1.0]);
@@ -53,7 +53,7 @@ pub struct GrokFast<U> {
     /// The inner rule.
     pub inner: U,
     /// Decay rate `α` of the average, in `[0, 1)`.
-    pub alpha: f64,
+    pub ema_decay: f64,
     /// Weight `λ >= 0` of the average in the gradient.
     pub amplification: f64,
 }
@@ -61,7 +61,7 @@ pub struct GrokFast<U> {
 impl<U> GrokFast<U> {
     /// The defaults around a rule.
     pub fn with_inner(inner: U) -> Self {
-        Self { inner, alpha: 0.98, amplification: 2.0 }
+        Self { inner, ema_decay: 0.98, amplification: 2.0 }
     }
 }
 
@@ -76,7 +76,11 @@ impl<U: Rule> Hyperparameters for GrokFast<U> {
 
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.inner.visit_options(visitor);
-        visitor(Hyper { name: "alpha", range: Range::UnitHalfOpen, value: &mut self.alpha });
+        visitor(Hyper {
+            name: "ema_decay",
+            range: Range::UnitHalfOpen,
+            value: &mut self.ema_decay,
+        });
         let value = &mut self.amplification;
         visitor(Hyper { name: "amplification", range: Range::NonNegative, value });
     }
@@ -128,7 +132,7 @@ impl<U: Rule> RuleAround for GrokFast<U> {
     }
 
     fn coefficients<R: Real>(&self, t: u64, group: &U::GroupState) -> Self::Coefficients<R> {
-        let old = if t <= 1 { 0.0 } else { self.alpha };
+        let old = if t <= 1 { 0.0 } else { self.ema_decay };
         GrokFastCoefficients {
             inner: self.inner.coefficients(t, group),
             old: R::of(old),

@@ -27,7 +27,7 @@ use crate::optim::{Apply, Rule, RuleAround, WeightDecay};
 /// | field | default | source of the default |
 /// |---|---|---|
 /// | `inner` | the inner rule's | – |
-/// | `form` | `Inner` | – |
+/// | `decay_form` | `Inner` | – |
 /// | `peak_lr` γmax | 1e-3 | –; the highest learning rate of the schedule, for `Corrected` |
 ///
 /// State: that of the inner rule.
@@ -44,7 +44,7 @@ use crate::optim::{Apply, Rule, RuleAround, WeightDecay};
 ///
 /// let mut w = array![1.0f64, 1.0];
 /// let sgd = Sgd { lr: 0.1, weight_decay: 0.5, ..Sgd::default() };
-/// let mut opt = WithDecay { form: DecayForm::Cautious, ..WithDecay::with_inner(sgd) }.build()?;
+/// let mut opt = WithDecay { decay_form: DecayForm::Cautious, ..WithDecay::with_inner(sgd) }.build()?;
 /// opt.step(&mut w, &array![1.0, -1.0])?;
 /// assert_eq!(w, array![0.95 - 0.1, 1.0 + 0.1]);
 /// # Ok::<(), eigenstep::Error>(())
@@ -60,7 +60,7 @@ pub struct WithDecay<U> {
     /// The inner rule, with its `weight_decay`.
     pub inner: U,
     /// How the decay acts.
-    pub form: DecayForm,
+    pub decay_form: DecayForm,
     /// The highest learning rate of the schedule, `> 0`, for [`DecayForm::Corrected`].
     pub peak_lr: f64,
 }
@@ -122,7 +122,7 @@ impl OptionValue for DecayForm {
 impl<U> WithDecay<U> {
     /// A rule with its decay as it is.
     pub fn with_inner(inner: U) -> Self {
-        Self { inner, form: DecayForm::Inner, peak_lr: 1e-3 }
+        Self { inner, decay_form: DecayForm::Inner, peak_lr: 1e-3 }
     }
 }
 
@@ -137,19 +137,24 @@ impl<U: Rule> Hyperparameters for WithDecay<U> {
 
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.inner.visit_options(visitor);
-        visitor(Hyper { name: "form", range: Range::Choice(NAMES), value: &mut self.form });
+        visitor(Hyper {
+            name: "decay_form",
+            range: Range::Choice(NAMES),
+            value: &mut self.decay_form,
+        });
         visitor(Hyper { name: "peak_lr", range: Range::Positive, value: &mut self.peak_lr });
     }
 
     fn validate_together(&self) -> Result<()> {
         self.inner.validate_together()?;
         let decays = self.inner.option("weight_decay").is_some_and(|decay| decay != 0.0);
-        if self.form != DecayForm::Inner && decays && self.inner.decay() == WeightDecay::None {
+        if self.decay_form != DecayForm::Inner && decays && self.inner.decay() == WeightDecay::None
+        {
             let expected = "`Inner` around a rule that applies its weight decay itself";
-            let found = NAMES.get(self.form as usize).copied().unwrap_or_default();
-            return Err(Self::invalid("form", expected, found));
+            let found = NAMES.get(self.decay_form as usize).copied().unwrap_or_default();
+            return Err(Self::invalid("decay_form", expected, found));
         }
-        if self.form == DecayForm::Cautious {
+        if self.decay_form == DecayForm::Cautious {
             return check_direction::<Self, U>(&self.inner);
         }
         Ok(())
@@ -173,7 +178,7 @@ impl<U: Rule> RuleAround for WithDecay<U> {
     }
 
     fn coefficients<R: Real>(&self, t: u64, group: &U::GroupState) -> Self::Coefficients<R> {
-        let cautious = self.form == DecayForm::Cautious;
+        let cautious = self.decay_form == DecayForm::Cautious;
         WithDecayCoefficients { inner: self.inner.coefficients(t, group), cautious }
     }
 
@@ -210,13 +215,13 @@ impl<U: Rule> RuleAround for WithDecay<U> {
     }
 
     fn has_own_update(&self) -> bool {
-        self.form == DecayForm::Cautious || self.inner.has_own_update()
+        self.decay_form == DecayForm::Cautious || self.inner.has_own_update()
     }
 
     fn decay(&self) -> WeightDecay {
         let own = self.inner.decay();
         let decay = own.amount();
-        match self.form {
+        match self.decay_form {
             DecayForm::Inner => own,
             DecayForm::None => WeightDecay::None,
             DecayForm::Coupled => WeightDecay::Coupled(decay),

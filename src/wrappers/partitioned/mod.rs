@@ -1,7 +1,6 @@
 //! Different methods for different parameters.
 
 mod checkpoint;
-mod leaves;
 mod optimizer;
 mod part;
 

@@ -1,7 +1,6 @@
 //! Different methods for different parameters.
 
 use super::checkpoint;
-use super::leaves::{PartGrads, PartParams, split_grads, split_params};
 use super::part::Part;
 use crate::error::{Error, Result};
 use crate::hyper::Range;
@@ -13,6 +12,7 @@ use crate::params::{
 };
 use crate::state::{StateBytes, StateDict};
 use crate::tree::Snapshot;
+use crate::wrappers::leaves::{PartGrads, PartParams, split_grads, split_params};
 use std::collections::BTreeMap;
 
 /// Different methods for different parameters of one model, behind one optimizer.
@@ -49,7 +49,7 @@ use std::collections::BTreeMap;
 ///     .with(Select::name("hidden"), Muon { lr: 0.02, ..Muon::default() }.build()?)
 ///     .frozen(Select::name("embedding"));
 /// opt.step(&mut net, &ones())?;
-/// assert_eq!(net.embedding, Array2::ones((5, 3)));
+/// assert_eq!(net.embedding, Array2::<f64>::ones((5, 3)));
 /// assert!(net.hidden[[0, 0]] < 1.0 && net.bias[0] < 1.0);
 /// assert_eq!((opt.lr(0), opt.lr(1)), (0.1, 0.02));
 /// # Ok::<(), eigenstep::Error>(())

@@ -1,8 +1,14 @@
 //! Some leaves of a tree, as a tree of their own.
 
+use crate::error::Result;
+use crate::kernel::scratch::with_kept;
+use crate::numeric::Element;
 use crate::params::{
-    GradVisitor, GradientLeaf, Gradients, Manifest, ParamLeaf, ParamVisitor, Parameters,
+    GradBuffers, GradVisitor, GradientLeaf, Gradients, Manifest, ParamBuffers, ParamLeaf,
+    ParamVisitor, Parameters,
 };
+use std::collections::BTreeMap;
+use std::mem::take;
 
 /// A name, a shape, and the leaf itself.
 type Named<L> = (String, Vec<usize>, L);
@@ -10,6 +16,18 @@ type Named<L> = (String, Vec<usize>, L);
 /// Some parameters of a model, under their own names.
 #[derive(Debug)]
 pub(super) struct PartParams<'a, T>(Vec<Named<ParamLeaf<'a, T>>>);
+
+impl<T> Default for PartGrads<'_, T> {
+    fn default() -> Self {
+        Self { grads: Vec::new(), curvature: Vec::new(), loss: None, finite: false }
+    }
+}
+
+impl<T> Default for PartParams<'_, T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 /// Some gradients of a model, with what came along with them.
 #[derive(Debug)]
@@ -19,6 +37,20 @@ pub(super) struct PartGrads<'a, T> {
     loss: Option<f64>,
     /// Every element has been looked at.
     pub finite: bool,
+}
+
+impl<T> PartParams<'_, T> {
+    /// Names of the leaves.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, ..)| name.as_str())
+    }
+}
+
+impl<T> PartGrads<'_, T> {
+    /// Names of the gradients.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.grads.iter().map(|(name, ..)| name.as_str())
+    }
 }
 
 impl<T> Parameters<T> for PartParams<'_, T> {
@@ -72,6 +104,55 @@ pub(super) fn split_params<'a, T>(
 ) -> Vec<PartParams<'a, T>> {
     let ParamVisitor { leaves, manifest, .. } = visitor;
     sorted(leaves, &manifest, parts, part_of).into_iter().map(PartParams).collect()
+}
+
+/// The parameters for which `keep(name, shape)` holds.
+pub(super) fn select<'a, T: Element, P: Parameters<T> + ?Sized>(
+    params: &'a mut P,
+    keep: impl Fn(&str, &[usize]) -> bool,
+) -> Result<PartParams<'a, T>> {
+    let parts = sort(params, 1, |name, shape| keep(name, shape).then_some(0))?;
+    Ok(parts.into_iter().next().unwrap_or_default())
+}
+
+/// Parameters, sorted by what `part_of(name, shape)` says; those without a part are left out.
+pub(super) fn sort<'a, T: Element, P: Parameters<T> + ?Sized>(
+    params: &'a mut P,
+    parts: usize,
+    part_of: impl Fn(&str, &[usize]) -> Option<usize>,
+) -> Result<Vec<PartParams<'a, T>>> {
+    let mut visitor = ParamVisitor::new(ParamBuffers::default(), Manifest::default());
+    visitor.collect(params)?;
+    let ParamVisitor { leaves, manifest, .. } = visitor;
+    let part_of = |leaf: usize| part_of(manifest.name(leaf), manifest.shape(leaf));
+    Ok(sorted(leaves, &manifest, parts, part_of).into_iter().map(PartParams).collect())
+}
+
+/// Gradients, sorted in the same way.
+pub(super) fn sort_grads<'a, T: Element, G: Gradients<T> + ?Sized>(
+    grads: &'a G,
+    parts: usize,
+    part_of: impl Fn(&str, &[usize]) -> Option<usize>,
+) -> Result<Vec<PartGrads<'a, T>>> {
+    let mut visitor = GradVisitor::new(GradBuffers::default(), Manifest::default());
+    visitor.collect(grads)?;
+    let shapes: BTreeMap<String, Vec<usize>> = (0..visitor.manifest.len())
+        .map(|leaf| (visitor.manifest.name(leaf).to_owned(), visitor.manifest.shape(leaf).to_vec()))
+        .collect();
+    Ok(split_grads(visitor, parts, |name| part_of(name, shapes.get(name)?)))
+}
+
+/// Calls `f` with names and shapes of gradients.
+pub(super) fn with_names<T: Element, G: Gradients<T> + ?Sized, X>(
+    grads: &G,
+    f: impl FnOnce(&Manifest) -> X,
+) -> Result<X> {
+    with_kept(|(buffers, manifest): &mut (GradBuffers<T>, Manifest)| {
+        let mut visitor = GradVisitor::new(take(buffers), take(manifest));
+        let outcome = visitor.collect(grads).map(|()| f(&visitor.manifest));
+        (*buffers, *manifest) = visitor.into_buffers();
+        outcome
+    })
 }
 
 /// The gradients of every part; `part_of` knows them by name.
