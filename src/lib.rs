@@ -79,7 +79,6 @@
 //! | [`EfAdagrad`](error_feedback::EfAdagrad) | 8 | the same | Adagrad on compressed gradients |
 //! | [`GaLore`](low_rank::GaLore) | 12r/n for an n × n matrix of rank r, all else 8 | two products with a low-rank factor a step, an SVD every 200 steps | large matrices, least memory |
 //! | [`LdAdam`](low_rank::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen products with low-rank factors a step | the same, and nothing of a gradient is lost |
-//! | [`Partitioned`](wrappers::Partitioned): any of these, for parts of a model | theirs | a selector for every part | Muon for matrices and AdamW for the rest |
 //!
 //! Around any of these ([`wrappers`]):
 //!

@@ -1,12 +1,12 @@
 //! Optimizers around optimizers, and averages of weights.
 //!
-//! | type | what it does | state of its own, bytes per `f32` parameter |
+//! | wrapper | what it does | state of its own, bytes per `f32` parameter |
 //! |---|---|---|
 //! | [`Partitioned`] | different methods for different parameters, behind one optimizer | 0 |
 //! | [`Lookahead`] | slow weights that follow those of any optimizer | 4 |
 //! | [`Sam`] | steps along the gradient from the worst point nearby: SAM, ASAM | 4, two evaluations per step |
 //! | [`Ignite`] | a constraint on the norm of a gradient, or a penalty of it | 8, two or three evaluations per step |
-//! | [`Averaged`] with [`Ema`] or [`Swa`] | an average of weights, beside any optimizer | 4 |
+//! | [`Ema`], [`Swa`] | an average of weights, kept by [`Averaged`] beside any optimizer | 4 |
 //!
 //! They are around any [`Optimizer`](crate::optim::Optimizer), `Box<dyn Optimizer<T>>` among them, and around each
 //! other. [`Partitioned`] and [`Lookahead`] are optimizers themselves; [`Sam`] and [`Ignite`] evaluate the model
