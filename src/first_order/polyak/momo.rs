@@ -53,7 +53,7 @@ use std::ops::Range;
 ///
 /// let mut w = array![30.0f64, -4.0];
 /// let mut opt = Momo::default().build()?; // lr is 1: 100 times what gradient descent bears here
-/// for _ in 0..200 {
+/// for _ in 0..400 {
 ///     let (grad, loss) = (&w * 200.0, 100.0 * w.dot(&w));
 ///     opt.step(&mut w, &with_loss(&grad, loss))?;
 /// }
