@@ -288,3 +288,36 @@ fn slots_of_all_parts_are_shown() {
     let seen: Vec<_> = seen.iter().map(|(slot, name, len)| (*slot, name.as_str(), *len)).collect();
     assert_eq!(seen, [("exp_avg", "bias", 5), ("momentum_buffer", "hidden", 20)]);
 }
+
+#[test]
+fn a_curvature_of_no_parameter_is_named() {
+    let sophia = || Sophia::default().build::<f64>().unwrap();
+    let mut opt = Partitioned::new(sophia()).with(Select::name("1"), sophia());
+    let mut w = (Array1::from_elem(1, 1.0), Array1::from_elem(1, 2.0));
+    let (grads, before) = (w.clone(), w.clone());
+    let curvature = (w.0.clone(), w.1.clone(), Array1::from_elem(1, 3.0));
+    let error = opt.step(&mut w, &with_curvature(&grads, &curvature)).unwrap_err();
+    assert!(matches!(&error, Error::CurvatureWithoutGradient { name } if name == "2"), "{error}");
+    assert_eq!(w, before);
+}
+
+/// A part whose last option has switched a slot on goes back to what it was, too.
+#[test]
+fn a_load_that_fails_undoes_options_of_this_moment() {
+    let new = || {
+        let sgd = Sgd { lr: 0.1, ..Sgd::default() }.build::<f64>().unwrap();
+        Partitioned::new(sgd).with(Select::name("1"), AdamW::default().build().unwrap())
+    };
+    let mut opt = new();
+    let mut w = (Array1::from_elem(1, 1.0), Array1::from_elem(1, 2.0));
+    let grads = w.clone();
+    opt.step(&mut w, &grads).unwrap();
+    let mut damaged = opt.state_dict();
+    damaged.tensors.remove("parts.1.state.1.exp_avg").unwrap();
+    damaged.scalars.insert("parts.0.groups.0.lr".into(), Scalar::Float(7.0));
+    opt.set_option(0, "momentum", 0.9).unwrap();
+    let before = opt.state_dict();
+    let error = opt.load_state_dict(&damaged).unwrap_err();
+    assert!(error.to_string().contains("parts.1.state.1.exp_avg"), "{error}");
+    assert!(opt.state_dict() == before);
+}

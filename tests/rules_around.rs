@@ -8,6 +8,7 @@ use eigenstep_instances as _;
 mod model;
 
 use eigenstep::error_feedback::{CompressorConfig, ErrorFeedback};
+use eigenstep::first_order::group_state::ProdigyGroupState;
 use eigenstep::optim::{Blocked, Elementwise, MethodFor, Optim, Optimizer, SkipFirst, Vectored};
 use eigenstep::prelude::*;
 use model::*;
@@ -158,7 +159,7 @@ fn feedback_around_a_window_keeps_both_memories() {
 mod refused {
     use super::*;
 
-    fn refused<C: eigenstep::hyper::Hyperparameters>(config: &C, field: &str) {
+    pub(super) fn refused<C: eigenstep::hyper::Hyperparameters>(config: &C, field: &str) {
         match config.validate() {
             Err(Error::InvalidHyperparameter { field: found, .. }) => assert_eq!(found, field),
             other => panic!("{}: {other:?}", C::NAME),
@@ -239,4 +240,60 @@ fn forms_of_decay() {
         let shrink = if g * w > 0.0 { 1.0 - lr * decay } else { 1.0 };
         near(DecayForm::Cautious, w * shrink - lr * g);
     }
+}
+
+/// Options and slots are told apart by their names: two of one name are refused.
+#[test]
+fn names_of_nested_rules_are_told_apart() {
+    let sgd = || Sgd { lr: 0.1, ..Sgd::default() };
+    refused::refused(&GrokFast::with_inner(GrokFast::with_inner(sgd())), "amplification");
+    refused::refused(&Cautious::with_inner(Cautious::with_inner(sgd())), "scale");
+    refused::refused(&WithDecay::with_inner(WithDecay::with_inner(sgd())), "decay_form");
+    // RMSprop has an `alpha` of its own
+    let grokfast = || GrokFast { ema_decay: 0.5, ..GrokFast::with_inner(RmsProp::default()) };
+    let (mut opt, mut resumed) = (grokfast().build().unwrap(), grokfast().build().unwrap());
+    let mut params = trained_leaves(&mut opt, false);
+    resumed.load_state_dict(&opt.state_dict()).unwrap();
+    let mut others = params.clone();
+    train(&mut opt, &mut params, 4..6);
+    train(&mut resumed, &mut others, 4..6);
+    assert!(all_bits(&params) == all_bits(&others));
+    assert_eq!(opt.config(0).unwrap().inner.alpha, RmsProp::default().alpha);
+}
+
+/// Signs are compared, not products: the product of two small numbers is zero.
+#[test]
+fn masks_know_the_signs_of_tiny_gradients() {
+    let sgd = || Sgd { lr: 1.0, ..Sgd::default() };
+    let g = 1e-23f32;
+    let mut w = ndarray::array![0.0f32];
+    let cautious = Cautious { scale: MaskScale::None, inner: sgd() };
+    cautious.build().unwrap().step(&mut w, &ndarray::array![g]).unwrap();
+    assert_eq!(w[0], -g);
+    let inner = Sgd { weight_decay: 0.5, ..sgd() };
+    let decay = WithDecay { decay_form: DecayForm::Cautious, ..WithDecay::with_inner(inner) };
+    let mut w = ndarray::array![g];
+    decay.build().unwrap().step(&mut w, &ndarray::array![g]).unwrap();
+    assert!((f64::from(w[0]) + 0.5 * f64::from(g)).abs() < 1e-28, "{}", w[0]);
+}
+
+/// The mask's count is a pass of its own, and the inner rule's sums stay what they are.
+#[test]
+fn masks_leave_the_sums_of_the_inner_rule_alone() {
+    let prodigy = || Prodigy { betas: (0.0, 0.999), ..Prodigy::default() };
+    let mut plain = prodigy().build::<f64>().unwrap();
+    let cautious = Cautious { scale: MaskScale::MeanClamped, inner: prodigy() };
+    let mut cautious = cautious.build::<f64>().unwrap();
+    let mut w = ndarray::Array1::from_iter((0..50).map(|i| 1.0 + f64::from(i) * 0.1));
+    let mut v = w.clone();
+    // without momentum every step goes along its gradient, and the mask changes nothing
+    for _ in 0..30 {
+        let grad = w.clone();
+        plain.step(&mut w, &grad).unwrap();
+        let grad = v.clone();
+        cautious.step(&mut v, &grad).unwrap();
+    }
+    assert!(w.iter().zip(&v).all(|(a, b)| (a - b).abs() < 1e-9), "{w} {v}");
+    let distance = |state: Option<&ProdigyGroupState>| state.unwrap().d.to_bits();
+    assert_eq!(distance(plain.group_state(0)), distance(cautious.group_state(0)));
 }

@@ -271,3 +271,37 @@ fn parameters_may_have_any_name() {
     assert!(params.values().zip(copy.values()).all(|(a, b)| a.values == b.values));
     assert!(again.option(1, "lr") == Some(0.5) && Sgd::default().option("lr") == Some(1e-3));
 }
+
+/// An option that switches a slot on between two steps: the next step makes the slot, also after a resume.
+#[test]
+fn slots_that_the_next_step_makes() {
+    fn check<M: eigenstep::optim::MethodFor<f64>>(new: impl Fn() -> M) {
+        let build = || eigenstep::optim::Optim::new(new()).unwrap();
+        let mut opt = build();
+        let mut params: Vec<Leaf<f64>> = leaves(1, &SHAPES);
+        train(&mut opt, &mut params, 0..2);
+        opt.set_option(0, "momentum", 0.9).unwrap();
+        let saved = opt.state_dict();
+        let mut resumed = build();
+        resumed.load_state_dict(&saved).unwrap();
+        assert!(resumed.state_dict() == saved);
+        let mut others = params.clone();
+        train(&mut opt, &mut params, 2..4);
+        train(&mut resumed, &mut others, 2..4);
+        assert!(all_bits(&params) == all_bits(&others));
+        assert!(opt.state_dict() == resumed.state_dict());
+        // a slot that had been made before is not missed in silence
+        let mut damaged = opt.state_dict();
+        let buffers = damaged.tensors.keys().filter(|key| key.contains("momentum_buffer"));
+        let first = buffers.cloned().next().unwrap();
+        damaged.tensors.remove(&first);
+        assert!(matches!(build().load_state_dict(&damaged), Err(Error::StateDict { .. })));
+    }
+    let sgd = || Sgd { lr: 0.1, ..Sgd::default() };
+    check(|| eigenstep::optim::Elementwise(sgd()));
+    check(|| eigenstep::optim::Blocked(eigenstep::prelude::Shampoo::with_inner(sgd())));
+    check(|| {
+        let method = eigenstep::optim::Elementwise(sgd());
+        eigenstep::optim::Vectored(eigenstep::prelude::ErrorFeedback::around(method))
+    });
+}

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Use it when the batch you want does not fit into memory. Clip and step *after* accumulation, on
 /// [`Accumulator::mean`]. A gradient that is absent in every micro-batch stays absent; one that is
 /// absent in some counts as zero there, as repeated `backward()` in PyTorch. Sums of `bf16` and
-/// `f16` gradients are kept in `f32`.
+/// `f16` gradients are kept in `f32`. Only gradients are summed: a loss or a curvature that comes with them
+/// is left out, and goes to the step with [`with_loss`](crate::gradient::with_loss) or
+/// [`with_curvature`](crate::gradient::with_curvature) around [`Accumulator::mean`].
 ///
 /// # Examples
 /// ```

@@ -156,7 +156,8 @@ impl<T: Element> ElementState<T> {
             }
             let slot = slot_shape(rule, index, *slot, shape);
             let buffer = SlotBuffer::load(&slot, storage, lookup)?;
-            if buffer.is_none() && rule.uses_slot(index) {
+            let is_pending = || lookup.scalar(&pending(slot.name)) == Some(&Scalar::Bool(true));
+            if buffer.is_none() && rule.uses_slot(index) && !is_pending() {
                 let matrix = slot.factors.filter(|_| shape.len() > 1);
                 let name = matrix.map_or(slot.name, |factors| factors.rows);
                 return Err(lookup.problem(name, "is missing"));

@@ -174,6 +174,12 @@ impl<T: Element> Partitioned<T> {
                 return Err(Error::UnknownGradient { name: name.to_owned() });
             }
         }
+        for leaf in 0..visitor.curvature_manifest.len() {
+            let name = visitor.curvature_manifest.name(leaf);
+            if !self.plan.by_name.contains_key(name) {
+                return Err(Error::CurvatureWithoutGradient { name: name.to_owned() });
+            }
+        }
         let part_of = |name: &str| self.plan.by_name.get(name).copied();
         Ok(split_grads(visitor, self.parts.len(), part_of))
     }
