@@ -15,7 +15,7 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// [`Muon`](super::Muon).
 ///
 /// ```text
-/// Ḡ = average of gradients                      filter_beta β₁; see Filter
+/// Ḡ = average of gradients                      filter_beta β₁; see optim::GradEma
 /// D = U Vᵀ for Ḡ = U S Vᵀ                       norm Spectral: the matrix of norm 1 most like Ḡ
 /// D = scale·sign(Ḡ)                             norm Max
 /// p, s ← inner(p, D, s)
