@@ -292,8 +292,8 @@ fn slots_that_the_next_step_makes() {
         assert!(opt.state_dict() == resumed.state_dict());
         // a slot that had been made before is not missed in silence
         let mut damaged = opt.state_dict();
-        let buffers = damaged.tensors.keys().filter(|key| key.contains("momentum_buffer"));
-        let first = buffers.cloned().next().unwrap();
+        let mut buffers = damaged.tensors.keys().filter(|key| key.contains("momentum_buffer"));
+        let first = buffers.next().cloned().unwrap();
         damaged.tensors.remove(&first);
         assert!(matches!(build().load_state_dict(&damaged), Err(Error::StateDict { .. })));
     }
