@@ -248,7 +248,7 @@ fn names_of_nested_rules_are_told_apart() {
     let sgd = || Sgd { lr: 0.1, ..Sgd::default() };
     refused::refused(&GrokFast::with_inner(GrokFast::with_inner(sgd())), "amplification");
     refused::refused(&Cautious::with_inner(Cautious::with_inner(sgd())), "scale");
-    refused::refused(&WithDecay::with_inner(WithDecay::with_inner(sgd())), "decay_form");
+    refused::refused(&WithDecay::with_inner(WithDecay::with_inner(sgd())), "peak_lr");
     // RMSprop has an `alpha` of its own
     let grokfast = || GrokFast { ema_decay: 0.5, ..GrokFast::with_inner(RmsProp::default()) };
     let (mut opt, mut resumed) = (grokfast().build().unwrap(), grokfast().build().unwrap());
