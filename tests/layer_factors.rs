@@ -12,6 +12,8 @@ use eigenstep_instances as _;
 
 #[path = "support/cases.rs"]
 mod cases;
+#[path = "support/factors.rs"]
+mod factors;
 
 use eigenstep::curvature::LayerPreconditioner;
 use eigenstep::linalg::{CoupledNewton, Damping, eigh};
@@ -20,14 +22,13 @@ use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep::second_order::Exponents;
 use eigenstep::second_order::factor::RootSolver;
 use eigenstep::state::{Lookup, Record, Scalar};
+use factors::{NAIVE4, close, eager, norm};
 use ndarray::{Array1, Array2, Axis, array, concatenate};
 use noise::noise;
 use proptest::prelude::*;
 use says::says;
 use std::cell::RefCell;
 
-const NAIVE4: FactorStorage =
-    FactorStorage::Naive(MatrixCodec { bits: 4, block_size: 64, map: MatrixMap::Linear2 });
 const STORAGES: [FactorStorage; 6] = [
     FactorStorage::Dense,
     NAIVE4,
@@ -36,27 +37,6 @@ const STORAGES: [FactorStorage; 6] = [
     FactorStorage::EIGEN4_UNRECTIFIED,
     FactorStorage::CHOLESKY4,
 ];
-
-fn norm(a: &Array2<f64>) -> f64 {
-    a.iter().map(|x| x * x).sum::<f64>().sqrt()
-}
-
-#[track_caller]
-fn close(found: &Array2<f64>, expected: &Array2<f64>, tolerance: f64) {
-    let off = norm(&(found - expected)) / norm(expected).max(1e-300);
-    assert!(off <= tolerance, "off by {off:e}");
-}
-
-/// Everything at every observation, and the direction as it is.
-fn eager(method: LayerFactors) -> LayerFactors {
-    LayerFactors {
-        keep_norm: false,
-        update_factors_every: 1,
-        update_roots_every: 1,
-        min_numel: 0,
-        ..method
-    }
-}
 
 /// The direction for `g` after one observation.
 fn direction(

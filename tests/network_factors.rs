@@ -4,6 +4,8 @@
 
 #[path = "support/cases.rs"]
 mod cases;
+#[path = "support/factors.rs"]
+mod factors;
 #[path = "support/noise.rs"]
 mod noise;
 #[path = "support/says.rs"]
@@ -27,15 +29,13 @@ use eigenstep::gradient::materialize;
 use eigenstep::linalg::Damping;
 use eigenstep::params::Gradients;
 use eigenstep::prelude::*;
-use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep_instances as _;
+use factors::{NAIVE4, close, eager, norm};
 use ndarray::{Array1, Array2, ArrayD};
 use std::collections::BTreeMap;
 
 type Tree = BTreeMap<String, ArrayD<f64>>;
 
-const NAIVE4: FactorStorage =
-    FactorStorage::Naive(MatrixCodec { bits: 4, block_size: 64, map: MatrixMap::Linear2 });
 const STORAGES: [FactorStorage; 7] = [
     FactorStorage::Dense,
     FactorStorage::Double,
@@ -51,27 +51,6 @@ const INVERSES: [KroneckerInverse; 4] = [
     KroneckerInverse::Joint,
     KroneckerInverse::Ekfac,
 ];
-
-fn norm(a: &Array2<f64>) -> f64 {
-    a.iter().map(|x| x * x).sum::<f64>().sqrt()
-}
-
-#[track_caller]
-fn close(found: &Array2<f64>, expected: &Array2<f64>, tolerance: f64) {
-    let off = norm(&(found - expected)) / norm(expected).max(1e-300);
-    assert!(off <= tolerance, "off by {off:e}");
-}
-
-/// Everything at every step, and directions as they are.
-fn eager(method: LayerFactors) -> LayerFactors {
-    LayerFactors {
-        keep_norm: false,
-        update_factors_every: 1,
-        update_roots_every: 1,
-        min_numel: 0,
-        ..method
-    }
-}
 
 fn kfac(damping: f64, inverse: KroneckerInverse) -> LayerFactors {
     let damping = Damping::absolute(damping);

@@ -5,7 +5,7 @@
 use eigenstep_instances as _;
 
 use eigenstep::gradient::{clip_grad_norm, with_curvature};
-use eigenstep::optim::Optimizer;
+use eigenstep::optim::{Mode, Optimizer};
 use eigenstep::params::{Gradients, Parameters, RowGradient};
 use eigenstep::prelude::*;
 use eigenstep::schedule::Step;
@@ -320,4 +320,27 @@ fn a_load_that_fails_undoes_options_of_this_moment() {
     let error = opt.load_state_dict(&damaged).unwrap_err();
     assert!(error.to_string().contains("parts.1.state.1.exp_avg"), "{error}");
     assert!(opt.state_dict() == before);
+}
+
+/// A failed move leaves every part at the point where it stood, and says so.
+#[test]
+fn parts_at_different_points_stay_there_when_a_move_fails() {
+    let new = |lr| ScheduleFreeAdamW { lr, ..ScheduleFreeAdamW::default() }.build::<f64>().unwrap();
+    let mut model: Vec<Array1<f64>> = (1..4).map(|n| Array1::from_elem(n, n as f64)).collect();
+    let grads = model.clone();
+    let (mut first, mut second) = (new(0.1), new(0.2));
+    first.step(&mut model, &vec![Some(grads[0].clone()), None, None]).unwrap();
+    first.eval(&mut model).unwrap();
+    second.step(&mut model, &vec![None, Some(grads[1].clone()), Some(grads[2].clone())]).unwrap();
+    let mut opt = Partitioned::new(first).with(Select::name("1").or(Select::name("2")), second);
+    let before = opt.state_dict();
+    let mut short = model[..2].to_vec();
+    let kept = short.clone();
+    let error = opt.eval(&mut short).unwrap_err();
+    assert!(matches!(error, Error::MissingParameter { .. }), "{error}");
+    assert_eq!(short, kept);
+    assert!(opt.state_dict() == before);
+    assert_eq!(opt.mode(), Mode::Eval);
+    opt.train(&mut model).unwrap();
+    assert_eq!(opt.mode(), Mode::Train);
 }

@@ -317,3 +317,40 @@ fn masks_leave_the_sums_of_the_inner_rule_alone() {
     check(Momo { lr: 0.01, beta: 0.0, ..Momo::default() });
     check(SpsMax { lr: 0.01, ..SpsMax::default() });
 }
+
+/// Decay that a rule applies itself, in a form of its own, has no other form.
+#[test]
+fn decay_inside_of_a_rule_keeps_its_form() {
+    for form in [DecayForm::None, DecayForm::Decoupled, DecayForm::Corrected] {
+        macro_rules! check {
+            ($rule:ident) => {
+                let inner = $rule { weight_decay: 0.1, ..$rule::default() };
+                refused::refused(
+                    &WithDecay { decay_form: form, ..WithDecay::with_inner(inner) },
+                    "decay_form",
+                );
+            };
+        }
+        check!(NovoGrad);
+        check!(Momo);
+        check!(MomoAdam);
+        check!(Lamb);
+        check!(ScheduleFreeAdamW);
+    }
+}
+
+/// A direction that is not a number is not hidden by a gradient of zero.
+#[test]
+fn masks_and_signs_show_what_is_not_a_number() {
+    let sgd = || Sgd { lr: 1.0, momentum: 0.9, ..Sgd::default() };
+    fn after(mut opt: impl Optimizer<f64>) -> f64 {
+        let mut w = ndarray::array![1.0];
+        opt.step(&mut w, &ndarray::array![1.0]).unwrap();
+        opt.visit_slot("momentum_buffer", &mut |_, values| values.fill(f64::NAN));
+        opt.step(&mut w, &ndarray::array![0.0]).unwrap();
+        w[0]
+    }
+    assert!(after(Grams::with_inner(sgd()).build().unwrap()).is_nan());
+    let cautious = Cautious { scale: MaskScale::None, inner: sgd() };
+    assert!(after(cautious.build().unwrap()).is_nan());
+}

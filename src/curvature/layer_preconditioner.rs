@@ -6,7 +6,7 @@ use crate::error::{Result, check_finite, check_shape};
 use crate::hyper::Hyperparameters;
 use crate::numeric::Real;
 use crate::second_order::factor::Factor;
-use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, problem};
+use crate::state::{Lookup, Record, StateBytes, StateDict, problem};
 use ndarray::ArrayRef2;
 use std::cell::RefCell;
 
@@ -85,10 +85,12 @@ impl<R: Real> LayerPreconditioner<R> {
         })
     }
 
-    /// Updates both factors at once, whether due or not.
+    /// Updates both factors at once, whether due or not. The second moments of `Ekfac` stay as they are;
+    /// [`observe`](Self::observe) updates them.
     ///
     /// # Errors
-    /// As [`observe`](Self::observe), and those of a decomposition. Nothing has changed then.
+    /// A shape does not fit, there is no sample, a number is not finite, a statistic overflows, or a
+    /// decomposition failed. Nothing has changed then.
     pub fn update(&mut self, inputs: &ArrayRef2<R>, output_gradients: &ArrayRef2<R>) -> Result<()> {
         self.check_shapes(inputs, output_gradients)?;
         check_samples(inputs, output_gradients)?;
@@ -146,7 +148,8 @@ impl<R: Real> LayerPreconditioner<R> {
     /// Continues from the saved state of a layer with the same shape and options.
     ///
     /// # Errors
-    /// [`Error::StateDict`](crate::Error::StateDict) names the first key that does not fit; nothing has changed then.
+    /// [`Error::StateDict`](crate::Error::StateDict) names the first key that does not fit;
+    /// nothing has changed then.
     pub fn load_state_dict(&mut self, dict: &StateDict) -> Result<()> {
         dict.check_header(LayerFactors::NAME)?;
         let used = RefCell::default();
@@ -161,8 +164,7 @@ impl<R: Real> LayerPreconditioner<R> {
 
     /// Writes the state under the record's keys, so that many layers share one dict.
     pub fn save(&self, record: &mut Record<'_>) {
-        let observations = i64::try_from(self.observations).unwrap_or(i64::MAX);
-        record.scalar("observations", Scalar::Int(observations));
+        record.count("observations", self.observations);
         self.state.save(record);
     }
 
@@ -176,13 +178,11 @@ impl<R: Real> LayerPreconditioner<R> {
     }
 
     fn loaded(&self, lookup: &Lookup<'_>) -> Result<Self> {
-        let observations = lookup.scalar("observations").and_then(Scalar::as_u64);
         Ok(Self {
             options: self.options.clone(),
             shape: self.shape,
             state: LayerState::load(self.shape, &self.options, lookup)?,
-            observations: observations
-                .ok_or_else(|| lookup.problem("observations", "is not a count"))?,
+            observations: lookup.count("observations")?,
         })
     }
 

@@ -77,10 +77,8 @@ impl<R: Real> LayerState<R> {
     /// zeros keeps its root.
     pub fn refresh(&mut self, options: &LayerFactors) -> Result<()> {
         let told = self.side_options(options)?;
-        let seen = self
-            .factors
-            .each_ref()
-            .map(|factor| factor.statistic().diag().iter().any(|&x| x != R::zero()));
+        // a diagonal of squares
+        let seen = self.factors.each_ref().map(|factor| factor.trace() != 0.0);
         let eigenpairs = options.inverse.keeps_eigenpairs();
         if eigenpairs && seen.contains(&false) {
             self.failures = 0;
@@ -246,15 +244,13 @@ impl<R: Real> LayerState<R> {
 
     /// Writes everything under the record's keys.
     pub fn save(&self, record: &mut Record<'_>) {
-        let mut count = |name: &str, count: u64| {
-            record.scalar(name, Scalar::Int(i64::try_from(count).unwrap_or(i64::MAX)));
-        };
-        count("updates", self.updates);
-        count("failures", self.failures);
+        record.count("updates", self.updates);
+        record.count("failures", self.failures);
+        let [left, _] = &self.factors;
+        if left.eigenpairs().is_some() {
+            record.scalar("refreshed", Scalar::Bool(self.refreshed));
+        }
         for (axis, factor) in self.factors.iter().enumerate() {
-            if factor.eigenpairs().is_some() {
-                record.scalar("refreshed", Scalar::Bool(self.refreshed));
-            }
             factor.save(&mut record.nested(&format!("factor{axis}")));
         }
         if let Some(moments) = &self.moments {
@@ -269,10 +265,6 @@ impl<R: Real> LayerState<R> {
         options: &LayerFactors,
         lookup: &Lookup<'_>,
     ) -> Result<Self> {
-        let count = |name: &str| {
-            let found = lookup.scalar(name).and_then(Scalar::as_u64);
-            found.ok_or_else(|| lookup.problem(name, "is not a count"))
-        };
         let told = options.factor_options(1, 0);
         let factor = |name, n| Factor::load(n, &told, &lookup.nested(name));
         let refreshed = match options.inverse.keeps_eigenpairs().then(|| lookup.scalar("refreshed"))
@@ -291,8 +283,8 @@ impl<R: Real> LayerState<R> {
             factors: [factor("factor0", shape.0)?, factor("factor1", shape.1)?],
             moments: (options.inverse == KroneckerInverse::Ekfac).then(moments).transpose()?,
             refreshed,
-            updates: count("updates")?,
-            failures: count("failures")?,
+            updates: lookup.count("updates")?,
+            failures: lookup.count("failures")?,
             problem: "a decomposition failed before the state was saved",
         })
     }

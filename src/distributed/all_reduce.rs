@@ -1,6 +1,6 @@
 use super::checks::{GRADIENT, check_length};
 use super::comm::Comm;
-use super::exchange::{GradExchange, load_count, save_count};
+use super::exchange::GradExchange;
 use crate::error::{Result, check_finite};
 use crate::kernel::Isa;
 use crate::numeric::Real;
@@ -70,11 +70,11 @@ impl<R: Real> GradExchange<R> for AllReduce {
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        save_count("sent", self.sent, record);
+        record.count("sent", self.sent);
     }
 
     fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
-        self.sent = load_count("sent", lookup)?;
+        self.sent = lookup.count("sent")?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 use super::all_reduce::mean;
 use super::checks::{GRADIENT, check_length, problem};
 use super::comm::Comm;
-use super::exchange::{GradExchange, load_count, save_count, save_vector};
+use super::exchange::{GradExchange, save_vector};
 use crate::error::{Error, Result, check_finite};
 use crate::error_feedback::compressor::{Compressor, Message};
 use crate::numeric::Real;
@@ -313,8 +313,8 @@ impl<R: Real> GradExchange<R> for CompressedAllReduce<R> {
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        save_count("step", self.t, record);
-        save_count("sent", self.sent, record);
+        record.count("step", self.t);
+        record.count("sent", self.sent);
         save_vector("error", &self.state.error, record);
         save_vector("h", &self.state.h, record);
         save_vector("average", &self.state.average, record);
@@ -323,7 +323,7 @@ impl<R: Real> GradExchange<R> for CompressedAllReduce<R> {
     }
 
     fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
-        let (t, sent) = (load_count("step", lookup)?, load_count("sent", lookup)?);
+        let (t, sent) = (lookup.count("step")?, lookup.count("sent")?);
         let names = ["error", "h", "average", "mean_h"];
         let [error, h, average, mean_h] = names.map(|name| lookup.list(name));
         let state = State { error: error?, h: h?, average: average?, mean_h: mean_h? };

@@ -3,7 +3,7 @@
 use super::comm::Comm;
 use crate::error::Result;
 use crate::numeric::Real;
-use crate::state::{Lookup, Record, Scalar, StateTensor};
+use crate::state::{Lookup, Record, StateTensor};
 use std::fmt::Debug;
 
 /// Turns the gradients of all workers into one estimate of their mean.
@@ -33,13 +33,4 @@ pub trait GradExchange<R: Real>: Debug + Send {
 
 pub(super) fn save_vector<R: Real>(name: &str, values: &[R], record: &mut Record<'_>) {
     record.tensor(name, StateTensor::new(&[values.len()], values));
-}
-
-pub(super) fn save_count(name: &str, count: u64, record: &mut Record<'_>) {
-    record.scalar(name, Scalar::Int(i64::try_from(count).unwrap_or(i64::MAX)));
-}
-
-pub(super) fn load_count(name: &str, lookup: &Lookup<'_>) -> Result<u64> {
-    let count = lookup.scalar(name).and_then(Scalar::as_u64);
-    count.ok_or_else(|| lookup.problem(name, "is not a count"))
 }

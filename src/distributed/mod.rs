@@ -1,4 +1,3 @@
-// floor 6
 //! Training on several workers: they agree on one gradient, and send few bytes for it.
 //!
 //! Every worker computes its own gradient. A [`GradExchange`] replaces it by an estimate of the mean
@@ -53,6 +52,8 @@
 //! assert_eq!(results[0], results[3]);
 //! # Ok::<(), eigenstep::Error>(())
 //! ```
+
+// Floor 6.
 
 mod all_reduce;
 mod checks;

@@ -1,7 +1,7 @@
 use super::all_reduce::mean;
 use super::checks::{GRADIENT, check_length, problem};
 use super::comm::Comm;
-use super::exchange::{GradExchange, load_count, save_count, save_vector};
+use super::exchange::{GradExchange, save_vector};
 use crate::error::{Error, Result, check_finite};
 use crate::error_feedback::compressor::{gram_schmidt, normal_factor, redraw_zero_columns};
 use crate::hyper::Range;
@@ -307,8 +307,8 @@ impl<R: Real> GradExchange<R> for PowerSgd<R> {
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        save_count("step", self.t, record);
-        save_count("sent", self.sent, record);
+        record.count("step", self.t);
+        record.count("sent", self.sent);
         save_vector("error", &self.error, record);
         let flat = |matrix: &Array2<R>| matrix.iter().copied().collect::<Vec<R>>();
         save_vector("p", &flat(&self.p), record);
@@ -316,7 +316,7 @@ impl<R: Real> GradExchange<R> for PowerSgd<R> {
     }
 
     fn load(&mut self, lookup: &Lookup<'_>) -> Result<()> {
-        let (t, sent) = (load_count("step", lookup)?, load_count("sent", lookup)?);
+        let (t, sent) = (lookup.count("step")?, lookup.count("sent")?);
         let error = lookup.list("error")?;
         let matrix = |name: &str, like: &Array2<R>| {
             let loaded = Array2::from_shape_vec(like.dim(), lookup.list(name)?);

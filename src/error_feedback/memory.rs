@@ -6,7 +6,7 @@ use super::compression::Compression;
 use crate::error::{Error, Result};
 use crate::numeric::Real;
 use crate::optim::{Direction, Layout, Scope, VectorMemory, VectorStep};
-use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
+use crate::state::{Lookup, Record, StateBytes, StateTensor};
 
 /// Options of a method's window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,12 +59,11 @@ impl<R: Real> WindowMemory<R> {
         let WindowOptions { capacity, compression, averages, .. } = options;
         let gradients = CompressedWindow::load(compression, *capacity, layout, lookup)?;
         let average = || Ok((lookup.values("average", &[layout.numel()])?, 0.0));
-        let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
         Ok(Self {
             gradients,
             coefficients: Vec::new(),
             average: averages.then(average).transpose()?,
-            failures: failures.ok_or_else(|| lookup.problem("failures", "is not a count"))?,
+            failures: lookup.count("failures")?,
             problem: "a decomposition failed before the state was saved",
         })
     }
@@ -149,7 +148,7 @@ impl<R: Real> VectorMemory for WindowMemory<R> {
         if let Some((v, _)) = &self.average {
             record.tensor("average", StateTensor::new(&[v.len()], v));
         }
-        record.scalar("failures", Scalar::Int(i64::try_from(self.failures).unwrap_or(i64::MAX)));
+        record.count("failures", self.failures);
     }
 
     fn failures(&self) -> Option<(u64, &'static str)> {

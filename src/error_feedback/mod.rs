@@ -1,4 +1,3 @@
-// floor 5
 //! Error feedback: optimizers that compress gradients, and add what a compression drops to the next
 //! gradient.
 //!
@@ -30,6 +29,8 @@
 //! assert!(w.sum() < 20.0);
 //! # Ok::<(), eigenstep::Error>(())
 //! ```
+
+// Floor 5.
 
 mod compressed_window;
 mod compression;

@@ -2,6 +2,12 @@
 
 use crate::numeric::Real;
 
+/// `a + w·(b − a)`: the moving average of first moments, in the order PyTorch computes it.
+#[inline(always)]
+pub(super) fn lerp<R: Real>(a: R, b: R, weight: R) -> R {
+    a + weight * (b - a)
+}
+
 /// `n/d`, and 0 where `d` is 0: with `eps = 0` an element that has seen no gradient stands still.
 #[inline(always)]
 pub(super) fn ratio<R: Real>(n: R, d: R) -> R {

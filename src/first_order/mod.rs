@@ -57,7 +57,6 @@ mod factored;
 pub mod group_state;
 mod langevin;
 mod layerwise;
-mod moments;
 mod parameter_free;
 mod polyak;
 mod sgd;

@@ -236,16 +236,15 @@ impl<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: usize> Kerne
     }
 }
 
-/// Sums `measure` over equally long slices: `g` times `scale`, and the slots `slots`, the rest of
-/// which read as zero.
+/// Sums `measure` over equally long slices; slots beyond `slots` read as zero.
 pub fn measure_chunk<R: Real, S: Slots<R>, F: ElementMeasure<R, S>>(
     isa: Isa,
     measure: F,
-    (p, g, scale): (&[R], &[R], R),
+    (p, g): (&[R], &[R]),
     slots: &[&[R]],
 ) -> Sums {
     let mut sums = [LaneSum::default(); SUMS];
-    isa.run(Measure { measure, p, g, scale, slots, sums: &mut sums, state: PhantomData::<S> });
+    isa.run(Measure { measure, p, g, slots, sums: &mut sums, state: PhantomData::<S> });
     sums.map(LaneSum::total)
 }
 
@@ -291,7 +290,6 @@ struct Measure<'c, R, S, F> {
     measure: F,
     p: &'c [R],
     g: &'c [R],
-    scale: R,
     slots: &'c [&'c [R]],
     sums: &'c mut [LaneSum; SUMS],
     state: PhantomData<S>,
@@ -302,7 +300,7 @@ impl<R: Real, S: Slots<R>, F: ElementMeasure<R, S>> Kernel for Measure<'_, R, S,
 
     #[inline(always)]
     fn run(self) {
-        let Self { measure, p, g, scale, slots, sums, state: _ } = self;
+        let Self { measure, p, g, slots, sums, state: _ } = self;
         let n = p.len();
         let g = &g[..n];
         let empty: &[R] = &[];
@@ -310,7 +308,7 @@ impl<R: Real, S: Slots<R>, F: ElementMeasure<R, S>> Kernel for Measure<'_, R, S,
             std::array::from_fn(|k| slots.get(k).map_or(empty, |slot| &slot[..n]));
         for i in 0..n {
             let state = S::from_fn(|k| slots[k].get(i).copied().unwrap_or(R::zero()));
-            let terms = measure.measure(p[i], g[i] * scale, state);
+            let terms = measure.measure(p[i], g[i], state);
             for (sum, term) in sums.iter_mut().zip(terms) {
                 sum.add(i, term);
             }
@@ -353,7 +351,7 @@ mod tests {
             }
             let chunk = Chunk { p: &mut p, g: &g, scale: 2.0, slots };
             <[f32; 2]>::sweep(isa, Axpy, chunk);
-            let sums = measure_chunk(isa, Axpy, (&p, &g, 2.0), &[&a[..], &b[..]]);
+            let sums = measure_chunk(isa, Axpy, (&p, &g), &[&a[..], &b[..]]);
             (p, a, b, sums)
         };
         for with in 0..=2 {

@@ -1,4 +1,3 @@
-// floor 5
 //! Low-rank optimizers: they project the gradient of a matrix onto a subspace, and keep their state
 //! there.
 //!
@@ -22,6 +21,8 @@
 //! assert!(w[[0, 0]] < 1.0);
 //! # Ok::<(), eigenstep::Error>(())
 //! ```
+
+// Floor 5.
 
 mod galore;
 mod ldadam;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::linalg::{matmul_into, svd};
 use crate::numeric::Real;
-use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
+use crate::state::{Lookup, Record, StateBytes, StateTensor};
 use ndarray::{Array2, ArrayRef2, ArrayViewMut2, s};
 
 /// The shape of a matrix, and which side of it is projected.
@@ -51,10 +51,9 @@ impl<R: Real> Subspace<R> {
 
     pub fn load(n: usize, rank: usize, lookup: &Lookup<'_>) -> Result<Self> {
         let basis = Array2::from_shape_vec((n, rank), lookup.values("basis", &[n, rank])?);
-        let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
         Ok(Self {
             basis: basis.map_err(|error| lookup.problem("basis", error.to_string()))?,
-            failures: failures.ok_or_else(|| lookup.problem("failures", "is not a count"))?,
+            failures: lookup.count("failures")?,
             problem: "a decomposition failed before the state was saved",
         })
     }
@@ -66,7 +65,7 @@ impl<R: Real> Subspace<R> {
     pub fn save(&self, record: &mut Record<'_>) {
         let values: Vec<R> = self.basis.iter().copied().collect();
         record.tensor("basis", StateTensor::new(self.basis.shape(), &values));
-        record.scalar("failures", Scalar::Int(i64::try_from(self.failures).unwrap_or(i64::MAX)));
+        record.count("failures", self.failures);
     }
 
     pub fn failures(&self) -> Option<(u64, &'static str)> {

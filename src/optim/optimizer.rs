@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::hyper::Range;
 use crate::numeric::Element;
+use crate::optim::method::Mode;
 use crate::params::{Gradients, Parameters};
 use crate::state::{StateBytes, StateDict};
 
@@ -64,6 +65,12 @@ pub trait Optimizer<T: Element>: Send {
     fn option_range(&self, group: usize, name: &str) -> Option<Range> {
         let _ = (group, name);
         None
+    }
+
+    /// At which of their two points the parameters stand, for methods that train at one and evaluate at the other
+    /// ([`train`](Self::train), [`eval`](Self::eval)). What is around other optimizers hands it on.
+    fn mode(&self) -> Mode {
+        Mode::Train
     }
 
     /// The group that a parameter of this name and shape belongs to; `None` if it is frozen. What is around
@@ -132,7 +139,7 @@ pub trait Optimizer<T: Element>: Send {
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()>;
 
     /// Moves the parameters to the point at which training continues. Only methods that train at one point
-    /// and evaluate at another (Schedule-Free) do anything.
+    /// and evaluate at another (Schedule-Free) do anything, and say in [`mode`](Self::mode) what they did.
     ///
     /// # Errors
     /// Names and shapes that do not fit the optimizer's state.
@@ -142,7 +149,8 @@ pub trait Optimizer<T: Element>: Send {
     }
 
     /// Moves the parameters to the point at which the model is evaluated, or saved for use. Only methods
-    /// that train at one point and evaluate at another (Schedule-Free) do anything.
+    /// that train at one point and evaluate at another (Schedule-Free) do anything, and say in
+    /// [`mode`](Self::mode) what they did.
     ///
     /// # Errors
     /// Names and shapes that do not fit the optimizer's state.
@@ -177,6 +185,15 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     }
     fn option_range(&self, group: usize, name: &str) -> Option<Range> {
         (**self).option_range(group, name)
+    }
+    fn lr(&self, group: usize) -> f64 {
+        (**self).lr(group)
+    }
+    fn set_lr(&mut self, group: usize, lr: f64) -> Result<()> {
+        (**self).set_lr(group, lr)
+    }
+    fn mode(&self) -> Mode {
+        (**self).mode()
     }
     fn group_of(&self, name: &str, shape: &[usize]) -> Option<usize> {
         (**self).group_of(name, shape)

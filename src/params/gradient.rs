@@ -195,23 +195,20 @@ impl<T> GradientLeaf<'_, T> {
 
     /// Turns elements of the leaf, in the arithmetic type, into what the update sees.
     pub fn apply<R: Real>(&self, xs: &mut [R]) {
-        if self.scale != 1.0 {
-            let scale = R::of(self.scale);
-            xs.iter_mut().for_each(|x| *x *= scale);
-        }
-        if self.bound != f64::INFINITY {
-            let bound = R::of(self.bound);
-            // not `min` and `max`, which would swallow a NaN
-            let clamp = |x: R| {
-                if x > bound {
-                    bound
-                } else if x < -bound {
-                    -bound
-                } else {
-                    x
-                }
-            };
-            xs.iter_mut().for_each(|x| *x = clamp(*x));
-        }
+        scale_and_clamp(self.scale, self.bound, xs);
     }
+}
+
+/// `x ← clamp(scale·x, -bound, bound)`; a NaN stays one.
+pub(crate) fn scale_and_clamp<R: Real>(scale: f64, bound: f64, xs: &mut [R]) {
+    if scale == 1.0 && bound == f64::INFINITY {
+        return;
+    }
+    let (scale, bound) = (R::of(scale), R::of(bound));
+    // not `min` and `max`, which would swallow a NaN
+    let clamp = |x: R| if x < -bound { -bound } else { x };
+    xs.iter_mut().for_each(|x| {
+        let scaled = *x * scale;
+        *x = if scaled > bound { bound } else { clamp(scaled) };
+    });
 }

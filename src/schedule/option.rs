@@ -1,7 +1,9 @@
 //! A scheduler for any option, by its name.
 
 use super::rate::{At, Schedule};
-use super::scheduler::{Form, check_epoch, closed_form_of, finite, write_all};
+use super::scheduler::{
+    Form, check_epoch, check_options, closed_form_of, finite, save_options, write_all,
+};
 use crate::error::{Error, Result};
 use crate::hyper::Range;
 use crate::numeric::Element;
@@ -181,9 +183,7 @@ impl OptionScheduler {
                 value.map(|value| put(format!("{name}.{group}"), value));
             }
         }
-        for (name, value) in self.schedule.options() {
-            put(format!("options.{name}"), value);
-        }
+        save_options(self.schedule.options(), &mut state);
         state
     }
 
@@ -209,9 +209,7 @@ impl OptionScheduler {
         };
         let base_values = values(&mut reader, "base_values")?;
         let last_values = values(&mut reader, "last_values")?;
-        for (name, value) in self.schedule.options() {
-            reader.same(&format!("options.{name}"), value)?;
-        }
+        check_options(self.schedule.options(), &mut reader)?;
         reader.finish()?;
         self.write(opt, &base_values, &last_values)?;
         (self.epoch, self.base_values, self.last_values) = (epoch, base_values, last_values);

@@ -1,7 +1,7 @@
 //! A smaller rate whenever a metric stops improving.
 
 use super::per_group::PerGroup;
-use super::scheduler::write_all;
+use super::scheduler::{check_options, save_options, write_all};
 use crate::error::Result;
 use crate::hyper::{Hyperparameters, OptionValue, Range};
 use crate::numeric::Element;
@@ -264,9 +264,7 @@ impl PlateauScheduler {
         put("best", Scalar::Float(self.watch.best));
         put("num_bad_epochs", Scalar::Int(self.watch.num_bad_epochs as i64));
         put("cooldown_counter", Scalar::Int(self.watch.cooldown_counter as i64));
-        for (name, value) in self.config.options() {
-            put(&format!("options.{name}"), Scalar::Float(value));
-        }
+        save_options(self.config.options(), &mut state);
         state
     }
 
@@ -283,9 +281,7 @@ impl PlateauScheduler {
             num_bad_epochs: reader.count("num_bad_epochs")?,
             cooldown_counter: reader.count("cooldown_counter")?,
         };
-        for (name, value) in self.config.options() {
-            reader.same(&format!("options.{name}"), value)?;
-        }
+        check_options(self.config.options(), &mut reader)?;
         reader.finish()?;
         (self.epoch, self.watch) = (epoch, watch);
         Ok(())

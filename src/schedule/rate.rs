@@ -23,13 +23,14 @@ macro_rules! from_table {
 pub struct At {
     /// Number of the parameter group.
     pub group: usize,
-    /// Number of calls of [`LrScheduler::step`](super::LrScheduler::step) so far, this one included; 0 at construction.
+    /// Number of calls of [`LrScheduler::step`](super::LrScheduler::step) or
+    /// [`OptionScheduler::step`](super::OptionScheduler::step) so far, this one included; 0 at construction.
     ///
-    /// Only [`LrScheduler::step_to`](super::LrScheduler::step_to) makes it a fraction.
+    /// A fraction after `step_to` or `resume` with one.
     pub epoch: f64,
-    /// Learning rate of the group before the first scheduler touched it.
+    /// Learning rate of the group, or its value of the scheduled option, before the first scheduler touched it.
     pub base_lr: f64,
-    /// Current learning rate of the group.
+    /// Current learning rate of the group, or value of the option.
     pub lr: f64,
 }
 
@@ -86,7 +87,7 @@ pub trait Schedule: Send + Sync {
         self.closed_form(at).unwrap_or_else(|| self.next(at))
     }
 
-    /// What to write into `betas.0` or `momentum`, whichever the optimizer has.
+    /// What to write into `betas.0`, `momentum` or `beta1`: the first that the optimizer has.
     fn momentum(&self, at: At) -> Option<f64> {
         let _ = at;
         None

@@ -151,9 +151,7 @@ impl LrScheduler {
         for (i, &lr) in self.last_lrs.iter().enumerate() {
             put(format!("last_lrs.{i}"), lr);
         }
-        for (name, value) in self.schedule.options() {
-            put(format!("options.{name}"), value);
-        }
+        save_options(self.schedule.options(), &mut state);
         state
     }
 
@@ -172,9 +170,7 @@ impl LrScheduler {
         };
         let base_lrs = rates(&mut reader, "base_lrs")?;
         let last_lrs = rates(&mut reader, "last_lrs")?;
-        for (name, value) in self.schedule.options() {
-            reader.same(&format!("options.{name}"), value)?;
-        }
+        check_options(self.schedule.options(), &mut reader)?;
         reader.finish()?;
         (self.epoch, self.base_lrs, self.last_lrs) = (epoch, base_lrs, last_lrs);
         Ok(())
@@ -280,6 +276,21 @@ fn momentum_option<T: Element, O: Optimizer<T> + ?Sized>(
             found: "true".into(),
         }
     })
+}
+
+/// Writes the options of a schedule into a state dict.
+pub(super) fn save_options(options: Vec<(String, f64)>, state: &mut StateDict) {
+    for (name, value) in options {
+        state.scalars.insert(format!("options.{name}"), Scalar::Float(value));
+    }
+}
+
+/// Compares the options of a schedule with those saved.
+pub(super) fn check_options(
+    options: Vec<(String, f64)>,
+    reader: &mut StateReader<'_>,
+) -> Result<()> {
+    options.iter().try_for_each(|(name, value)| reader.same(&format!("options.{name}"), *value))
 }
 
 /// Writes all options, or puts back those already written.

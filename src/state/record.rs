@@ -54,6 +54,11 @@ impl<'d> Record<'d> {
     pub fn scalar(&mut self, name: &str, scalar: Scalar) {
         self.dict.scalars.insert(format!("{}.{name}", self.prefix), scalar);
     }
+
+    /// Writes a count.
+    pub fn count(&mut self, name: &str, count: u64) {
+        self.scalar(name, Scalar::Int(i64::try_from(count).unwrap_or(i64::MAX)));
+    }
 }
 
 /// Reads entries under a prefix, and remembers which keys were asked for.
@@ -92,6 +97,15 @@ impl<'d> Lookup<'d> {
     /// The scalar `{prefix}.{name}`, if there is one; in older dicts under the name that it had then.
     pub fn scalar(&self, name: &str) -> Option<&'d Scalar> {
         self.find(name, |key| self.dict.scalars.get(key))
+    }
+
+    /// The count `{prefix}.{name}`.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`] if it is missing or no count.
+    pub fn count(&self, name: &str) -> Result<u64> {
+        let count = self.scalar(name).and_then(Scalar::as_u64);
+        count.ok_or_else(|| self.problem(name, "is not a count"))
     }
 
     fn find<E>(&self, name: &str, entry: impl Fn(&str) -> Option<&'d E>) -> Option<&'d E> {

@@ -126,7 +126,7 @@ where
 /// w < ½:  y ← y + w·(x − y)
 /// else    y ← x − (1 − w)·(x − y)
 /// ```
-/// So `w = 0` leaves `y` and `w = 1` gives `x`, to the bit, unless `x − y` overflows.
+/// So `w = 0` leaves `y` and `w = 1` gives `x`, to the bit; where `x` and `y` are equal, `y` stays.
 ///
 /// # Errors
 /// As [`copy`].
@@ -153,10 +153,24 @@ where
     T: Element,
     P: Parameters<T> + ?Sized,
 {
-    let (near, rest) = (T::Compute::of(w), T::Compute::of(1.0 - w));
-    match w < 0.5 {
-        true => zip_map(x, y, move |x, y| y + near * (x - y)),
-        false => zip_map(x, y, move |x, y| x - rest * (x - y)),
+    zip_map(x, y, between(w))
+}
+
+/// What lies the share `w` of the way from `y` to `x`, as a function of both.
+///
+/// To the bit, 0 is `y`, 1 is `x`, and between equal numbers lies nothing else.
+pub(crate) fn between<R: Real>(w: f64) -> impl Fn(R, R) -> R + Sync + Send + Copy {
+    let (near, rest, first) = (R::of(w), R::of(1.0 - w), w < 0.5);
+    move |x, y| {
+        if w == 1.0 {
+            x
+        } else if w == 0.0 || x == y {
+            y
+        } else if first {
+            y + near * (x - y)
+        } else {
+            x - rest * (x - y)
+        }
     }
 }
 

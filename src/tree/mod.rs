@@ -58,10 +58,11 @@ pub(crate) mod transfer;
 mod units;
 mod walk;
 
+pub(crate) use algebra::between;
 pub use algebra::{axpy, copy, difference, fill, lerp, map, scale, zip_map, zip_map3};
 pub use layout::{Layout, Segment};
 pub use owned::{Rounded, TreeVec};
-pub(crate) use read::ReadLeaf;
+pub(crate) use read::{ReadLeaf, load_generated, load_rows, load_slice};
 pub use reduce::{distance, dot, norm, norm_max, norm1};
 pub use snapshot::Snapshot;
 #[doc(hidden)]

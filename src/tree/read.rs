@@ -59,14 +59,15 @@ impl<T: Element> ReadLeaf<T::Compute> for GradientLeaf<'_, T> {
     }
 }
 
-fn load_slice<T: Element>(data: &[T], offset: usize, out: &mut [T::Compute]) {
+#[inline]
+pub(crate) fn load_slice<T: Element>(data: &[T], offset: usize, out: &mut [T::Compute]) {
     for (to, from) in out.iter_mut().zip(data.get(offset..).unwrap_or_default()) {
         *to = from.load();
     }
 }
 
 /// Rows that are not given are zero; a row given twice counts twice.
-fn load_rows<T: Element>(rows: &RowGradient<T>, offset: usize, out: &mut [T::Compute]) {
+pub(crate) fn load_rows<T: Element>(rows: &RowGradient<T>, offset: usize, out: &mut [T::Compute]) {
     out.fill(T::Compute::of(0.0));
     rows.scatter(offset, out.len(), |i, x| {
         if let Some(sum) = out.get_mut(i) {
@@ -75,7 +76,11 @@ fn load_rows<T: Element>(rows: &RowGradient<T>, offset: usize, out: &mut [T::Com
     });
 }
 
-fn load_generated<T: Element>(generator: &dyn Generate<T>, offset: usize, out: &mut [T::Compute]) {
+pub(crate) fn load_generated<T: Element>(
+    generator: &dyn Generate<T>,
+    offset: usize,
+    out: &mut [T::Compute],
+) {
     if let Some(out) = T::from_compute_mut(out) {
         return generator.fill(offset, out);
     }

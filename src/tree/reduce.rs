@@ -47,7 +47,8 @@ where
 ///
 /// Squares that would overflow or vanish are taken of scaled elements, so the norm is right wherever it can
 /// be represented. A NaN makes it NaN, an infinity infinite. Of dense gradients it is
-/// [`total_norm`](crate::gradient::total_norm) to the bit.
+/// [`total_norm`](crate::gradient::total_norm) to the bit, which does not scale: only where the sum of squares
+/// neither overflows nor loses one that counts.
 ///
 /// # Errors
 /// [`Error::LengthMismatch`](crate::Error::LengthMismatch) for a buffer that does not fit its shape.

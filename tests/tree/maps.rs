@@ -68,6 +68,25 @@ fn equals_its_loop<T: Element>(shapes: &[&[usize]], orders: [Order; 2], seed: u6
     assert_eq!(y.bits(), bits(&expected.collect::<Vec<T>>()), "difference, {orders:?}");
 }
 
+/// Both ends of an interpolation are exact, also where a difference overflows or is no number, and where
+/// zeros differ in sign.
+#[test]
+fn interpolation_has_exact_ends() {
+    let numbers = [0.0, -0.0, 1.5, f64::MAX, -f64::MAX, f64::INFINITY, f64::NEG_INFINITY];
+    for (a, b) in numbers.iter().flat_map(|a| numbers.map(|b| (*a, b))) {
+        let at = |w: f64| {
+            let mut y = ndarray::array![b];
+            lerp(w, &ndarray::array![a], &mut y).unwrap();
+            y[0].to_bits()
+        };
+        assert_eq!(at(0.0), b.to_bits(), "{a}, {b}");
+        assert_eq!(at(1.0), a.to_bits(), "{a}, {b}");
+        if a == b {
+            assert_eq!(at(0.3), b.to_bits(), "{a}, {b}");
+        }
+    }
+}
+
 #[test]
 fn every_function_equals_its_loop() {
     for orders in ORDERS.iter().flat_map(|&a| ORDERS.map(|b| [a, b])) {

@@ -9,7 +9,7 @@ use eigenstep::error_feedback::{
 };
 use eigenstep::optim::{Layout, Optim, Optimizer, Scope, Vectored};
 use eigenstep::prelude::*;
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, array};
 
 type Model = (Array2<f64>, Array1<f64>);
 
@@ -360,4 +360,23 @@ fn windows_hold_what_they_were_given() {
     assert_eq!(found, [(22_768, 2.0 * 32_768.0), (29_999, 2.0 * 39_999.0)]);
     let empty = GradWindow::<f64>::new(RowFormat::Dense, 3, &layout);
     assert_eq!(Fisher::default().newest(&empty).unwrap(), Vec::<f64>::new());
+}
+
+/// Which tensors share a vector is one question for all groups.
+#[test]
+fn groups_of_different_scopes_are_refused() {
+    for (scope, other) in
+        [(Scope::Tensor, Scope::Group), (Scope::Model, Scope::Tensor), (Scope::Group, Scope::Model)]
+    {
+        let mfac = MFac { scope, ..MFac::default() }.build::<f64>().unwrap();
+        let mut opt = mfac.with_group(Select::name("1"), |group| group.scope = other).unwrap();
+        let mut w = (array![1.0, 2.0], array![3.0]);
+        let (grads, before) = (w.clone(), w.clone());
+        let error = opt.step(&mut w, &grads).unwrap_err();
+        assert!(
+            matches!(error, Error::InvalidHyperparameter { field: "scope", .. }),
+            "{scope:?}, {other:?}: {error}"
+        );
+        assert_eq!(w, before);
+    }
 }

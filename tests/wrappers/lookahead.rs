@@ -461,3 +461,20 @@ fn half_precision_loses_nothing() {
         assert!(one == other);
     }
 }
+
+/// Schedules know the range of every option: a count stays a count.
+#[test]
+fn schedules_of_counts_write_counts() {
+    let sgd = Sgd { lr: 0.1, ..Sgd::default() }.build::<f64>().unwrap();
+    let options = LookaheadOptions { k: 9, ..LookaheadOptions::default() };
+    let mut opt = Lookahead::with_options(sgd, options).unwrap();
+    for name in ["lookahead_k", "lookahead_alpha", "lr"] {
+        assert!(opt.option_range(0, name).is_some(), "{name}");
+    }
+    assert!(opt.option_range(0, "no.such").is_none() && opt.option_range(1, "lr").is_none());
+    let halving = Step { step_size: 1, gamma: 0.5 };
+    let mut schedule = OptionScheduler::new("lookahead_k", halving, &mut opt).unwrap();
+    schedule.step(&mut opt).unwrap();
+    let k = opt.option(0, "lookahead_k").unwrap();
+    assert!(k == 4.0 || k == 5.0, "{k}");
+}

@@ -26,9 +26,8 @@ impl<T: Element> NetworkPreconditioner<T> {
     pub fn state_dict(&self) -> StateDict {
         let mut dict = StateDict::new(NetworkFactors::NAME);
         let mut network = Record::new(NETWORK, &mut dict);
-        let count = |count: u64| Scalar::Int(i64::try_from(count).unwrap_or(i64::MAX));
-        network.scalar("steps", count(self.steps));
-        network.scalar("rejected_updates", count(self.rejected));
+        network.count("steps", self.steps);
+        network.count("rejected_updates", self.rejected);
         self.options.clone().visit_options(&mut |option| {
             network.scalar(option.name, saved_option(&option));
         });
@@ -56,11 +55,7 @@ impl<T: Element> NetworkPreconditioner<T> {
         dict.check_header(NetworkFactors::NAME)?;
         let used = RefCell::default();
         let network = Lookup::new(NETWORK, dict, &used);
-        let count = |name: &str| {
-            let found = network.scalar(name).and_then(Scalar::as_u64);
-            found.ok_or_else(|| network.problem(name, "is not a count"))
-        };
-        let (steps, rejected) = (count("steps")?, count("rejected_updates")?);
+        let (steps, rejected) = (network.count("steps")?, network.count("rejected_updates")?);
         let mut options = self.options.clone();
         load_options(&mut options, &network)?;
         let mut groups = self.groups.clone();

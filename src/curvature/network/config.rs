@@ -36,7 +36,9 @@ use crate::linalg::Damping;
 /// | `lr` | 0.1 | kfac-pytorch; learning rate of the optimizer behind, which only `kl_clip` reads |
 ///
 /// State: for each layer that of its [`LayerFactors`]. While a step observes statistics, also Σ_L and Σ_R,
-/// 4(out² + in²) bytes per layer in `f32`. The view owns the directions, 4 bytes per registered parameter.
+/// 4(out² + in²) bytes per layer in `f32`, with `FactorStorage::Double` twice that; with `Ekfac` as many
+/// as in `f32` again for both eigenbases, and 4·out·in for the sum along them. The view owns the
+/// directions, 4 bytes per registered parameter.
 ///
 /// # Errors
 /// `build` refuses options out of range. The other errors are those of
@@ -70,7 +72,7 @@ use crate::linalg::Damping;
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 ///
-/// # Differences from other implementations
+/// # Differences
 /// kfac-pytorch takes output gradients of the mean loss as they are, without the factor of the number of
 /// examples, and divides rows of a convolution by the number of positions; [`StatisticScale::KfacPytorch`]
 /// does the same, and [`NetworkFactors::kfac_pytorch`] has all of its options and their defaults. Its hooks

@@ -6,8 +6,9 @@ use crate::params::{Elements, Generate, GradVisitor, Gradients, LeafEdit, Manife
 /// Gradients in which those of registered layers are directions: what
 /// [`NetworkPreconditioner::precondition`](super::NetworkPreconditioner::precondition) returns.
 ///
-/// It borrows the gradients, and owns the directions. It is a tree of gradients of the same names, in the same order; a loss and a curvature that came with the
-/// gradients come with it, too. Views such as clipping may stand around it.
+/// It borrows the gradients, and owns the directions. It is a tree of gradients of the same names, in the
+/// same order; a loss and a curvature that came with the gradients come with it, too. Views such as
+/// clipping may stand around it.
 #[derive(Debug)]
 pub struct Preconditioned<'g, T, G: ?Sized> {
     edits: Vec<LeafEdit<'g, T>>,

@@ -118,7 +118,7 @@ impl<T: Element> NetworkPreconditioner<T> {
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names the option that is out of range;
-    /// [`Error::AlreadyStarted`] if options would change how factors are stored that have seen statistics.
+    /// [`Error::AlreadyStarted`] if options would change how factors are stored after the first step.
     /// Then there is no new group. A selector that matches no layer is an error of the next step.
     pub fn add_group(
         &mut self,
@@ -153,7 +153,7 @@ impl<T: Element> NetworkPreconditioner<T> {
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownOption`], [`Error::InvalidHyperparameter`];
-    /// [`Error::AlreadyStarted`] if it would change how factors are stored that have seen statistics.
+    /// [`Error::AlreadyStarted`] if it would change how factors are stored after the first step.
     pub fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
         let mut groups = self.groups.clone();
         let count = groups.len();
@@ -226,8 +226,8 @@ impl<T: Element> NetworkPreconditioner<T> {
         number_of(&self.groups, spec)
     }
 
-    /// Takes over groups, if no factor that has seen statistics would be stored in another way. Factors
-    /// that have seen nothing begin anew.
+    /// Takes over groups, if no factor would be stored in another way after the first step or its first
+    /// statistics. Before that factors begin anew.
     pub(super) fn regroup(&mut self, groups: Vec<Group>) -> Result<()> {
         let mut changed = Vec::new();
         for layer in &self.layers {

@@ -333,6 +333,10 @@ impl<T: Element> Task<'_, '_, T> {
 
     /// Takes statistics, makes roots, and the direction.
     fn run(&mut self, rejected: bool) {
+        // without gradients there are no statistics either: the layer is left out
+        if self.leaves.is_none() {
+            return;
+        }
         if !self.finite_stats {
             self.layer.state.fail(NOT_FINITE);
         } else if !rejected {
@@ -344,9 +348,6 @@ impl<T: Element> Task<'_, '_, T> {
             let mut refresh = || if due.roots { layer.state.refresh(options) } else { Ok(()) };
             let done = taken.and_then(|()| refresh());
             layer.state.note(done);
-        }
-        if self.leaves.is_none() {
-            return;
         }
         match self.layer.state.direction(&self.gradient, self.options) {
             Ok(direction) => {

@@ -131,7 +131,7 @@ impl<R: Real> Accumulator<R> {
     /// Saves the residual, the number of steps and the state of the compressor.
     pub fn save(&self, record: &mut Record<'_>) {
         record.tensor("residual", StateTensor::new(&[self.numel()], &self.residual));
-        record.scalar("step", Scalar::Int(i64::try_from(self.steps).unwrap_or(i64::MAX)));
+        record.count("step", self.steps);
         self.compressor.save(&mut record.nested("compressor"));
     }
 

@@ -1,4 +1,4 @@
-use crate::first_order::moments::lerp;
+use crate::first_order::arithmetic::lerp;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, WeightDecay};
 

@@ -1,6 +1,6 @@
 //! What the rules of the Adam family share: slots, the scalars of one step, and the direction.
 
-use crate::first_order::moments::lerp;
+use crate::first_order::arithmetic::lerp;
 use crate::numeric::Real;
 use crate::optim::Slot;
 

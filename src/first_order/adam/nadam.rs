@@ -1,5 +1,5 @@
+use crate::first_order::arithmetic::lerp;
 use crate::first_order::arithmetic::ratio;
-use crate::first_order::moments::lerp;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, TensorStep};
 

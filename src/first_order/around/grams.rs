@@ -106,8 +106,9 @@ impl<U: Rule> RuleAround for Grams<U> {
         let (u, s) = U::direction(c, p, g, s);
         let size = if u < R::zero() { -u } else { u };
         let signed = if g < R::zero() { -size } else { size };
-        // zero has no sign, and a NaN stays visible
-        (if g == R::zero() || g.is_nan() { g } else { signed }, s)
+        // zero has no sign, and a NaN stays visible, be it of the gradient or of the direction
+        let hidden = g == R::zero() && !u.is_nan();
+        (if hidden || g.is_nan() { g } else { signed }, s)
     }
 }
 crate::rule_around!(Grams);

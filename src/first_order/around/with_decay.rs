@@ -23,6 +23,8 @@ use crate::optim::{Apply, Rule, RuleAround, WeightDecay};
 /// Corrected          p ← p·(1 − γλ·γ/γmax) − γu         γmax = peak_lr
 /// Cautious           p ← p·(1 − γλ) − γu where u·p > 0, else p ← p − γu
 /// ```
+/// Around [`Adafactor::original`](crate::first_order::Adafactor::original) the decay of a weight is multiplied
+/// by α/γ, in every form but `Coupled` and `None`.
 ///
 /// | field | default | source of the default |
 /// |---|---|---|
@@ -33,8 +35,9 @@ use crate::optim::{Apply, Rule, RuleAround, WeightDecay};
 /// State: that of the inner rule.
 ///
 /// # Errors
-/// `build` refuses a `peak_lr` that is not above 0, and for `Cautious` an inner rule whose step is not its
-/// direction times the learning rate ([`Rule::has_own_update`]).
+/// `build` refuses a `peak_lr` that is not above 0; any form but `Inner` around a rule that applies its
+/// `weight_decay` itself, such as `Lamb`, `NovoGrad` or `Momo`; and `Cautious` around an inner rule whose step
+/// is not its direction times the learning rate ([`Rule::has_own_update`]).
 ///
 /// # Examples
 /// Decay only where it goes along with the step:
@@ -148,8 +151,9 @@ impl<U: Rule> Hyperparameters for WithDecay<U> {
     fn validate_together(&self) -> Result<()> {
         self.inner.validate_together()?;
         let decays = self.inner.option("weight_decay").is_some_and(|decay| decay != 0.0);
-        if self.decay_form != DecayForm::Inner && decays && self.inner.decay() == WeightDecay::None
-        {
+        // what such rules return, if anything, is not their `weight_decay`
+        let inside = matches!(self.inner.decay(), WeightDecay::None | WeightDecay::Independent(_));
+        if self.decay_form != DecayForm::Inner && decays && inside {
             let expected = "`Inner` around a rule that applies its weight decay itself";
             let found = NAMES.get(self.decay_form as usize).copied().unwrap_or_default();
             return Err(Self::invalid("decay_form", expected, found));

@@ -1,5 +1,5 @@
+use crate::first_order::arithmetic::lerp;
 use crate::first_order::arithmetic::{power, ratio};
-use crate::first_order::moments::lerp;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, TensorStep};
 use crate::state::Input;
@@ -15,7 +15,7 @@ use crate::state::Input;
 /// p ← p·(1 − γλ)
 /// m ← m + (1 − β₁)·(g − m)
 /// v ← β₂·v + (1 − β₂)·d²         n ← n + 1      only in steps with a curvature
-/// p ← p − γ · m/(1 − β₁ᵗ) / ((√v/√(1 − β₂ⁿ))^k + ε)
+/// p ← p − γ · m/(1 − β₁ᵗ) / ((√v/√(1 − β₂ⁿ))^k + ε)      no step where the divisor is 0
 /// ```
 /// `|z ⊙ Hz|` is the same as `|Hz|`, so either may be given.
 ///

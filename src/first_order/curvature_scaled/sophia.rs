@@ -1,4 +1,4 @@
-use crate::first_order::moments::lerp;
+use crate::first_order::arithmetic::lerp;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, TensorStep};
 use crate::state::Input;
@@ -38,7 +38,7 @@ impl crate::hyper::OptionValue for SophiaEstimator {
 /// H ← β₂·H + (1 − β₂)·q                                      only in steps with a curvature
 /// p ← p·(1 − γλ)
 /// m ← m + (1 − β₁)·(g − m)
-/// p ← p − γ·clip(m/(ρ·B·max(H, 0) + ε), −1, 1)               sign(m) where H <= 0; 0 where m = 0
+/// p ← p − γ·clip(m/(ρ·B·max(H, 0) + ε), −1, 1)               sign(m) where H <= 0 and |m| >= ε; 0 where m = 0
 /// ```
 /// No element moves by more than `γ`, besides its decay.
 ///

@@ -1,5 +1,5 @@
 use crate::error::Result;
-use crate::first_order::moments::lerp;
+use crate::first_order::arithmetic::lerp;
 use crate::hyper::{Hyperparameters, OptionValue};
 use crate::kernel::Sums;
 use crate::numeric::Real;

@@ -14,7 +14,7 @@ use crate::state::Input;
 ///                                             v ← α·v + (1 − α)·g²,  G = 1/(√v + ε), 0 where √v + ε = 0
 /// p ← p − γ·G·g + √(2·γ·T·G)·ξ                ξ normal, of mean 0 and variance 1
 /// ```
-/// Which temperature `T` is the posterior's, the scale of the loss says. If `f` is the negative logarithm of the
+/// The scale of the loss decides which temperature `T` belongs to the posterior. If `f` is the negative logarithm of the
 /// posterior, it is 1; if `f` is its mean over `n` examples, it is `1/n`. A normal prior of precision `λ`, in
 /// the units of `f`, is `weight_decay`. The first iterates, and those of a large `lr`, are not yet samples;
 /// let `lr` decrease, or keep it small and skip what comes first.

@@ -1,6 +1,6 @@
 use super::model::{ModelOptions, MomoGroupState};
+use crate::first_order::arithmetic::lerp;
 use crate::first_order::arithmetic::ratio;
-use crate::first_order::moments::lerp;
 use crate::kernel::Sums;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, TensorStep, TensorSums, WeightDecay};

@@ -1,4 +1,4 @@
-use crate::first_order::moments::lerp;
+use crate::first_order::arithmetic::lerp;
 use crate::kernel::Sums;
 use crate::numeric::{Real, sign};
 use crate::optim::{Rule, Slot, TensorSums, WeightDecay};

@@ -451,7 +451,7 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         let (prepared, lr_factor) = match cut {
             Some(cut) => {
                 let source = GradSource::Direction(&cut.direction);
-                info.grad = GradSlice { scale: prepared.ratio, bound: f64::INFINITY, source };
+                info.grad = GradSlice { scale: prepared.ratio, ..GradSlice::plain(source) };
                 (&prepared.rule, self.get().lr_factor(info.shape))
             }
             None => (&prepared.fallback, 1.0),

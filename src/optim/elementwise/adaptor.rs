@@ -217,7 +217,7 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
     }
 }
 
-/// One tensor in one round of a rule.
+/// One tensor in one pass of a rule.
 pub(in crate::optim) type RulePass<'u, T> =
     TensorPass<'u, T, ElementState<T>, Prepared<<T as Element>::Compute>>;
 

@@ -25,9 +25,9 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn config(&self) -> &dyn Any;
     /// Its [`Rule::GroupState`].
     fn group_state(&self) -> &dyn Any;
-    /// Takes over scalars of the same type.
-    fn set_group_state(&mut self, scalars: &dyn Any);
-    /// Calls `visitor` for every scalar that must survive saving and loading.
+    /// Takes over a group state of the same type.
+    fn set_group_state(&mut self, state: &dyn Any);
+    /// Calls `visitor` for every number that must survive saving and loading.
     fn visit_group_state(&mut self, visitor: &mut dyn FnMut(&'static str, &mut dyn OptionValue));
     /// Name of the rule.
     fn name(&self) -> &'static str;

@@ -8,7 +8,7 @@ use super::state::ElementState;
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
-use crate::kernel::scratch::with_scratch;
+use crate::kernel::scratch::{with_kept, with_scratch};
 use crate::numeric::Real;
 use crate::optim::method::{GradSlice, GradSource, PassInfo, Stage, TensorPass, TensorStep};
 use crate::state::{Lookup, SlotInit, SlotKind, Storage};
@@ -95,29 +95,30 @@ fn direction<R: Real>(
     state: &mut ElementState<R>,
     out: &mut [R],
 ) {
-    let mut prepared = Prepared::default();
-    prepared.update(rule, &TensorStep { t, shape: &[], curvature: false }, &state.numbers);
-    // 0·1 − (−1)·u
-    let apply = Apply { lr: -R::one(), coupled: R::zero(), shrink: R::one() };
-    out.fill(R::zero());
-    let storage = Storage::default();
-    let preview = state.collects_scales().then_some(Stage::CollectScales);
-    for stage in preview.into_iter().chain([Stage::Update]) {
-        let source = GradSource::Direction(grad);
-        let info = PassInfo {
-            stage,
-            isa: Isa::detect(),
-            storage: &storage,
-            t,
-            key: 0,
-            shape: &[],
-            data: &mut *out,
-            grad: GradSlice { scale: 1.0, bound: f64::INFINITY, source },
-            curvature: None,
-        };
-        let job = TensorPass { info, prepared: &prepared, state: &mut *state };
-        split(job, apply, &mut |mut unit| unit.run());
-    }
+    // kept from block to block and from step to step, for the memory of its coefficients
+    with_kept(|prepared: &mut Prepared<R>| {
+        prepared.update(rule, &TensorStep { t, shape: &[], curvature: false }, &state.numbers);
+        // 0·1 − (−1)·u
+        let apply = Apply { lr: -R::one(), coupled: R::zero(), shrink: R::one() };
+        out.fill(R::zero());
+        let storage = Storage::default();
+        let preview = state.collects_scales().then_some(Stage::CollectScales);
+        for stage in preview.into_iter().chain([Stage::Update]) {
+            let info = PassInfo {
+                stage,
+                isa: Isa::detect(),
+                storage: &storage,
+                t,
+                key: 0,
+                shape: &[],
+                data: &mut *out,
+                grad: GradSlice::plain(GradSource::Direction(grad)),
+                curvature: None,
+            };
+            let job = TensorPass { info, prepared: &*prepared, state: &mut *state };
+            split(job, apply, &mut |mut unit| unit.run());
+        }
+    });
 }
 
 impl<R: Real> ElementState<R> {

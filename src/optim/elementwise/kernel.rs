@@ -81,7 +81,7 @@ impl<U: Rule, R: Real> ElementKernel<R> for RuleKernel<U, R> {
         slots: &[&[R]],
     ) -> Sums {
         let measure = Measure::<U, R>(pass, self.0, coupled);
-        measure_chunk::<_, U::State<R>, _>(isa, measure, (p, g, R::one()), slots)
+        measure_chunk::<_, U::State<R>, _>(isa, measure, (p, g), slots)
     }
 
     fn terms(

@@ -267,8 +267,8 @@ pub trait Rule: Hyperparameters {
 
     /// Runs once per step and group, before everything else: advances the state of the group. `loss` is
     /// that of [`with_loss`](crate::gradient::with_loss), or of the closure.
-    fn begin(&self, loss: Option<f64>, scalars: &mut Self::GroupState) {
-        let _ = (loss, scalars);
+    fn begin(&self, loss: Option<f64>, group: &mut Self::GroupState) {
+        let _ = (loss, group);
     }
 
     /// Runs once per step and tensor, before anything is measured: advances the tensor's numbers, which
@@ -370,8 +370,8 @@ pub trait Rule: Hyperparameters {
     }
 
     /// Runs once per measuring pass and group, with the sums over all tensors of all groups.
-    fn combine(&self, pass: usize, total: &Sums, scalars: &mut Self::GroupState) {
-        let _ = (pass, total, scalars);
+    fn combine(&self, pass: usize, total: &Sums, group: &mut Self::GroupState) {
+        let _ = (pass, total, group);
     }
 
     /// Completes the coefficients of a tensor with the sums of pass number `pass`.

@@ -16,7 +16,7 @@ pub(in crate::optim) struct Buffers<M: TensorMethod<T>, T: Element> {
     pub(super) flat: Vec<&'static mut [T]>,
     pub(super) work: Vec<TensorTask<'static, T, M::State>>,
     pub(super) parts: Vec<GradEntry<'static, T>>,
-    pub(super) rounds: PassBuffers<M, T>,
+    pub(super) passes: PassBuffers<M, T>,
 }
 
 impl<M: TensorMethod<T>, T: Element> Default for Buffers<M, T> {
@@ -30,7 +30,7 @@ impl<M: TensorMethod<T>, T: Element> Default for Buffers<M, T> {
             flat: Vec::new(),
             work: Vec::new(),
             parts: Vec::new(),
-            rounds: PassBuffers::default(),
+            passes: PassBuffers::default(),
         }
     }
 }

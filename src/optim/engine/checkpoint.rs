@@ -40,7 +40,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         for tracked in &self.tracked {
             let mut record = Record::new(format!("state.{}", tracked.name), &mut dict);
             let shape: Vec<String> = tracked.shape.iter().map(usize::to_string).collect();
-            record.scalar("step", Scalar::Int(i64::try_from(tracked.t).unwrap_or(i64::MAX)));
+            record.count("step", tracked.t);
             record.scalar("group", Scalar::Int(tracked.group as i64));
             record.scalar("shape", Scalar::Text(shape.join(",")));
             match self.groups.get(tracked.group) {
@@ -157,9 +157,8 @@ fn load_tracked<M: TensorMethod<T>, T: Element>(
     name: &str,
     lookup: &Lookup<'_>,
 ) -> Result<Tracked<M::State>> {
-    let count = |key: &str| lookup.scalar(key).and_then(Scalar::as_u64);
-    let t = count("step").ok_or_else(|| lookup.problem("step", "is not a count"))?;
-    let group = count("group").and_then(|group| usize::try_from(group).ok());
+    let t = lookup.count("step")?;
+    let group = lookup.count("group").ok().and_then(|group| usize::try_from(group).ok());
     let found = group.and_then(|index| Some((index, groups.get(index)?)));
     let (group, method) = match found {
         Some((index, group)) => (index, &group.method),

@@ -21,7 +21,7 @@ pub(in crate::optim) fn group_of<M>(groups: &[Group<M>], name: &str, shape: &[us
     groups.iter().rposition(|group| group.select.matches(name, shape)).unwrap_or(0)
 }
 
-/// Every group but the default one must select something, and options must agree.
+/// Every group but the default one must select something.
 pub(in crate::optim) fn check_groups<M>(groups: &[Group<M>], params: &Manifest) -> Result<()> {
     for (index, group) in groups.iter().enumerate().skip(1) {
         let mut leaves = 0..params.len();

@@ -166,6 +166,10 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
 }
 
 impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
+    fn mode(&self) -> Mode {
+        self.engine.mode
+    }
+
     fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
         self.engine.step(params, grads)
     }

@@ -60,7 +60,7 @@ impl<'j, T: Element, S> TensorTask<'j, T, S> {
 
     /// Replaces the gradient by a direction.
     pub fn replace_gradient(&mut self, source: GradSource<'j, T>) {
-        self.grad = GradSlice { scale: 1.0, bound: f64::INFINITY, source };
+        self.grad = GradSlice::plain(source);
     }
 }
 

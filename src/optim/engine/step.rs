@@ -19,17 +19,7 @@ use std::mem::take;
 impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     /// One step; after an error nothing has changed.
     pub fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()> {
-        let (buffers, manifest) = take(&mut self.buffers.params);
-        let mut param_visitor = ParamVisitor::new(buffers, manifest);
-        let (buffers, manifest) = take(&mut self.buffers.grads);
-        let mut grad_visitor = GradVisitor::new(buffers, manifest);
-        let outcome = param_visitor
-            .collect(params)
-            .and_then(|()| grad_visitor.collect(grads))
-            .and_then(|()| self.step_leaves(&mut param_visitor, &grad_visitor));
-        self.buffers.params = param_visitor.into_buffers();
-        self.buffers.grads = grad_visitor.into_buffers();
-        outcome
+        self.with_leaves(params, grads, |engine, params, grads| engine.step_leaves(params, grads))
     }
 
     /// Whether [`Engine::step`] would take a step; nothing changes.
@@ -38,6 +28,18 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         params: &mut dyn Parameters<T>,
         grads: &dyn Gradients<T>,
     ) -> Result<bool> {
+        let checked = self
+            .with_leaves(params, grads, |engine, params, grads| engine.check_leaves(params, grads));
+        Ok(!matches!(checked?, Checked::Skip))
+    }
+
+    /// Collects the leaves of both trees for `f`, in memory that is kept from step to step.
+    fn with_leaves<O>(
+        &mut self,
+        params: &mut dyn Parameters<T>,
+        grads: &dyn Gradients<T>,
+        f: impl FnOnce(&mut Self, &mut ParamVisitor<'_, T>, &GradVisitor<'_, T>) -> Result<O>,
+    ) -> Result<O> {
         let (buffers, manifest) = take(&mut self.buffers.params);
         let mut param_visitor = ParamVisitor::new(buffers, manifest);
         let (buffers, manifest) = take(&mut self.buffers.grads);
@@ -45,10 +47,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         let outcome = param_visitor
             .collect(params)
             .and_then(|()| grad_visitor.collect(grads))
-            .and_then(|()| self.check_leaves(&param_visitor, &grad_visitor));
+            .and_then(|()| f(self, &mut param_visitor, &grad_visitor));
         self.buffers.params = param_visitor.into_buffers();
         self.buffers.grads = grad_visitor.into_buffers();
-        Ok(!matches!(outcome?, Checked::Skip))
+        outcome
     }
 
     fn step_leaves(
@@ -166,13 +168,13 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 }
             }
         }
-        let mut rounds = Passes {
+        let mut passes = Passes {
             storage: &self.storage,
             isa: self.isa,
-            buffers: take(&mut self.buffers.rounds),
+            buffers: take(&mut self.buffers.passes),
         };
-        rounds.step(&mut self.groups, &mut work);
-        self.buffers.rounds = rounds.buffers;
+        passes.step(&mut self.groups, &mut work);
+        self.buffers.passes = passes.buffers;
         self.buffers.work = recycle(work);
     }
 
@@ -193,8 +195,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         let (mut copies, mut flat) = (Vec::new(), Vec::new());
         flatten(&mut visitor.leaves, &mut copies, &mut flat);
         let mut data: Vec<_> = flat.iter_mut().map(Some).collect();
-        let nothing =
-            GradSlice { scale: 1.0, bound: f64::INFINITY, source: GradSource::Dense(&[]) };
+        let nothing = GradSlice::plain(GradSource::Dense(&[]));
         let mut work = Vec::new();
         for tracked in &mut self.tracked {
             let leaf = leaves.get(tracked.name.as_str());
@@ -202,9 +203,9 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 work.push(TensorTask::new(tracked, data, nothing, None));
             }
         }
-        let mut rounds =
+        let mut passes =
             Passes { storage: &self.storage, isa: self.isa, buffers: PassBuffers::default() };
-        rounds.run(Stage::Switch(to), &self.groups, &mut work);
+        passes.run(Stage::Switch(to), &self.groups, &mut work);
         drop((work, data));
         drop(flat);
         write_back(&mut visitor.leaves, &copies);

@@ -1,7 +1,8 @@
 //! A gradient as methods see it: row-major, scaled, read piece by piece.
 
 use crate::numeric::{Element, Real};
-use crate::params::{Generate, RowGradient};
+use crate::params::{Generate, RowGradient, scale_and_clamp};
+use crate::tree::{load_generated, load_rows, load_slice};
 use std::fmt::Debug;
 
 /// A gradient as methods see it: row-major, whatever the user's layout.
@@ -37,6 +38,13 @@ pub trait Direction<R>: Debug + Sync {
     fn compute(&self, offset: usize, out: &mut [R]);
 }
 
+impl<'u, T: Element> GradSlice<'u, T> {
+    /// The elements as they are.
+    pub(in crate::optim) fn plain(source: GradSource<'u, T>) -> Self {
+        Self { scale: 1.0, bound: f64::INFINITY, source }
+    }
+}
+
 impl<T: Element> GradSlice<'_, T> {
     /// The unscaled elements `offset .. offset + len`, if they can be read in place.
     #[inline]
@@ -53,52 +61,17 @@ impl<T: Element> GradSlice<'_, T> {
     /// Writes the elements `offset .. offset + out.len()`, scaled and clamped.
     pub fn load(&self, offset: usize, out: &mut [T::Compute]) {
         match self.source {
-            GradSource::Dense(g) => {
-                for (x, g) in out.iter_mut().zip(g.get(offset..).unwrap_or_default()) {
-                    *x = g.load();
-                }
-            }
+            GradSource::Dense(g) => load_slice(g, offset, out),
             GradSource::Direction(u) => {
                 for (x, &u) in out.iter_mut().zip(u.get(offset..).unwrap_or_default()) {
                     *x = u;
                 }
             }
             GradSource::Computed(direction, base) => direction.compute(base + offset, out),
-            GradSource::Rows(rows) => {
-                out.fill(T::Compute::of(0.0));
-                rows.scatter(offset, out.len(), |i, g| {
-                    if let Some(x) = out.get_mut(i) {
-                        *x += g.load();
-                    }
-                });
-            }
-            GradSource::Generated(generator) => match T::from_compute_mut(out) {
-                Some(out) => generator.fill(offset, out),
-                None => {
-                    let mut block = [T::default(); 256];
-                    for (part, xs) in out.chunks_mut(block.len()).enumerate() {
-                        let block = block.get_mut(..xs.len()).unwrap_or_default();
-                        generator.fill(offset + part * 256, block);
-                        xs.iter_mut().zip(block).for_each(|(x, g)| *x = g.load());
-                    }
-                }
-            },
+            GradSource::Rows(rows) => load_rows(rows, offset, out),
+            GradSource::Generated(generator) => load_generated(generator, offset, out),
         }
-        if self.scale == 1.0 && self.bound == f64::INFINITY {
-            return;
-        }
-        let (scale, bound) = (T::Compute::of(self.scale), T::Compute::of(self.bound));
-        for x in out {
-            let scaled = *x * scale;
-            // comparisons keep a NaN as it is
-            *x = if scaled > bound {
-                bound
-            } else if scaled < -bound {
-                -bound
-            } else {
-                scaled
-            };
-        }
+        scale_and_clamp(self.scale, self.bound, out);
     }
 }
 

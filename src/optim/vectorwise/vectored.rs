@@ -4,7 +4,7 @@
 use super::erased::{AnyMemory, AnyVector, ErasedVector};
 use super::vector::{Scope, VectorMethod, VectorStep, Vectored};
 use super::vectors::{SharedVectors, check_failures};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::Isa;
 use crate::kernel::sweep::Sums;
@@ -140,6 +140,12 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
     }
 
     fn check_group(&self, first: &Self) -> Result<()> {
+        // which tensors share a vector is one question for all of them
+        let (scope, expected) = (self.get().scope(), first.get().scope());
+        if scope != expected {
+            let expected = format!("`{expected:?}`, as in group 0");
+            return Err(Error::invalid(self.name(), "scope", expected, format!("{scope:?}")));
+        }
         self.inner.check_group(&first.inner)
     }
 
@@ -240,7 +246,9 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
     }
 
     fn passes(&self) -> Range<usize> {
-        ABSORB..INNER + self.inner.passes().end
+        // vectors of several tensors take their gradients in before all passes
+        let first = if self.get().scope() == Scope::Tensor { ABSORB } else { INNER };
+        first..INNER + self.inner.passes().end
     }
 
     fn combine(&mut self, pass: usize, total: &Sums) {
@@ -294,7 +302,7 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         };
         if let Some((_, memory)) = own {
             let source = GradSource::Computed(&*memory, 0);
-            info.grad = GradSlice { scale: 1.0, bound: f64::INFINITY, source };
+            info.grad = GradSlice::plain(source);
         }
         let job = TensorPass { info, prepared, state: inner };
         self.inner.split(job, &mut |unit| push(VectorUnit::Inner(unit)));

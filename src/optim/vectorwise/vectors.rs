@@ -212,7 +212,7 @@ impl<T: Element, I: TensorMethod<T>> SharedState<AnyVector<T, I>, T>
         // the inner method sees directions in place of gradients
         let directed = parts.iter().map(|part| {
             let grad = match direction_of(&self.vectors, part.name) {
-                Some(source) => GradSlice { scale: 1.0, bound: f64::INFINITY, source },
+                Some(source) => GradSlice::plain(source),
                 None => part.grad,
             };
             GradEntry { grad, ..*part }
@@ -298,7 +298,7 @@ impl<R: Real> Vector<R> {
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        record.scalar("step", Scalar::Int(i64::try_from(self.t).unwrap_or(i64::MAX)));
+        record.count("step", self.t);
         if let Some(group) = self.group {
             record.scalar("group", Scalar::Int(group as i64));
         }
@@ -311,8 +311,10 @@ impl<R: Real> Vector<R> {
         methods: Methods<'_, AnyVector<T, I>>,
         lookup: &Lookup<'_>,
     ) -> Result<Option<Self>> {
-        let Some(step) = lookup.scalar("step") else { return Ok(None) };
-        let t = step.as_u64().ok_or_else(|| lookup.problem("step", "is not a count"))?;
+        if lookup.scalar("step").is_none() {
+            return Ok(None);
+        }
+        let t = lookup.count("step")?;
         let group = match lookup.scalar("group").map(Scalar::as_u64) {
             None => None,
             Some(group) => {

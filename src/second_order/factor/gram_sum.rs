@@ -2,7 +2,7 @@
 
 use super::{FactorOptions, FactorStorage};
 use crate::error::{Result, check_shape};
-use crate::linalg::{add_gram_right, symmetric_from_lower};
+use crate::linalg::{add_gram_right, mirror_lower, symmetric_from_lower};
 use crate::numeric::Real;
 use ndarray::{Array2, ArrayRef2};
 
@@ -60,7 +60,7 @@ impl<R: Real> GramSum<R> {
     pub(super) fn whole(&self) -> Array2<R> {
         match self {
             Self::Own(sum) => symmetric_from_lower(sum),
-            Self::Double(sum) => symmetric_from_lower(&sum.mapv(R::of)),
+            Self::Double(sum) => mirror_lower(sum.mapv(R::of)),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::numeric::Real;
 use crate::optim::{BlockState, BlockStep};
 use crate::second_order::factor::{Factor, reason};
 use crate::second_order::per_axis::each_axis;
-use crate::state::{Lookup, Record, Scalar, StateBytes, Storage};
+use crate::state::{Lookup, Record, StateBytes, Storage};
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
 /// What Shampoo remembers of one block.
@@ -50,12 +50,11 @@ impl<R: Real> ShampooBlock<R> {
             let load = || Factor::load(size, &options, &lookup.nested(&format!("factor{axis}")));
             (options.exponent > 0.0).then(load).transpose()
         };
-        let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
         Ok(Self {
             shape: shape.to_vec(),
             factors: shape.iter().enumerate().map(factor).collect::<Result<_>>()?,
             graft: GraftState::load(&method.graft, shape, storage, lookup)?,
-            failures: failures.ok_or_else(|| lookup.problem("failures", "is not a count"))?,
+            failures: lookup.count("failures")?,
             problem: "a decomposition failed before the state was saved",
         })
     }
@@ -193,7 +192,7 @@ impl<R: Real> BlockState for ShampooBlock<R> {
             }
         }
         self.graft.save(&self.shape, record);
-        record.scalar("failures", Scalar::Int(i64::try_from(self.failures).unwrap_or(i64::MAX)));
+        record.count("failures", self.failures);
     }
 
     fn failures(&self) -> Option<(u64, &'static str)> {

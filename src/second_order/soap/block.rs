@@ -10,7 +10,7 @@ use crate::linalg::modes;
 use crate::numeric::Real;
 use crate::optim::{BlockState, ElementState, Elementwise, Rule, TensorState};
 use crate::second_order::per_axis::each_axis;
-use crate::state::{Lookup, Record, Rounding, Scalar, SlotKind, StateBytes, Storage};
+use crate::state::{Lookup, Record, Rounding, SlotKind, StateBytes, Storage};
 use ndarray::{Array2, ArrayView2, ArrayViewD, ArrayViewMutD, IxDyn};
 
 /// What is remembered of one block.
@@ -62,12 +62,11 @@ impl<R: Real> SoapBlock<R> {
             let has_basis = method.has_basis(shape, axis);
             has_basis.then(|| Side::load(n, method.codec_of(n), &lookup)).transpose()
         };
-        let failures = lookup.scalar("failures").and_then(Scalar::as_u64);
         Ok(Self {
             shape: shape.to_vec(),
             inner: Elementwise(method.inner.clone()).load(shape, &of_slots(storage), lookup)?,
             sides: shape.iter().enumerate().map(side).collect::<Result<_>>()?,
-            failures: failures.ok_or_else(|| lookup.problem("failures", "is not a count"))?,
+            failures: lookup.count("failures")?,
             problem: "a decomposition failed before the state was saved",
         })
     }
@@ -249,7 +248,7 @@ impl<R: Real> BlockState for SoapBlock<R> {
                 side.save(&mut record.nested(&format!("side{axis}")));
             }
         }
-        record.scalar("failures", Scalar::Int(i64::try_from(self.failures).unwrap_or(i64::MAX)));
+        record.count("failures", self.failures);
     }
 
     fn failures(&self) -> Option<(u64, &'static str)> {

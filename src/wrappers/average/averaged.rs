@@ -6,10 +6,10 @@ use crate::numeric::Element;
 use crate::optim::Optimizer;
 use crate::params::Parameters;
 use crate::state::{Record, Scalar, StateBytes, StateDict, problem};
-use crate::tree::{Layout, Snapshot, Source, TreeVec, copy, visit};
+use crate::tree::{Layout, Snapshot, Source, TreeVec, copy, lerp, visit};
 use crate::wrappers::exact::exact;
 use crate::wrappers::leaves::{PartParams, select};
-use crate::wrappers::mix::{joined, mix};
+use crate::wrappers::mix::joined;
 use crate::wrappers::nested::{Reader, load_options, save_options};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -147,7 +147,7 @@ impl<C: WeightAverage, T: Element> Averaged<C, T> {
         self.see(params)?;
         if let Some(age) = self.only_age(params)? {
             let (weight, age) = self.next(age);
-            mix(weight, params, &mut self.average)?;
+            lerp(weight, params, &mut self.average)?;
             self.ages.fill(age);
             return Ok(());
         }
@@ -254,7 +254,7 @@ impl<C: WeightAverage, T: Element> Averaged<C, T> {
         weights: impl Source<S>,
     ) -> Result<()> {
         let (weight, age) = self.next(age);
-        mix(weight, weights, &mut select(&mut self.average, |name, _| names.contains(name))?)?;
+        lerp(weight, weights, &mut select(&mut self.average, |name, _| names.contains(name))?)?;
         for (segment, own) in self.average.layout().segments().iter().zip(&mut self.ages) {
             if names.contains(&segment.name) {
                 *own = age;
@@ -347,7 +347,7 @@ impl<C: WeightAverage, T: Element> Averaged<C, T> {
         self.average.save(&mut Record::new("average", &mut dict));
         for (index, age) in self.ages.iter().enumerate() {
             let mut record = Record::new(format!("ages.{index}"), &mut dict);
-            record.scalar("updates", Scalar::Int(i64::try_from(age.updates).unwrap_or(i64::MAX)));
+            record.count("updates", age.updates);
             record.scalar("memory", Scalar::Float(age.memory));
         }
         dict.scalars.insert(SWAPPED.into(), Scalar::Bool(self.copy.is_some()));

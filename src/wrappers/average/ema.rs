@@ -51,7 +51,7 @@ use super::averaged::WeightAverage;
 /// `num_updates` as its program does, here it is the number of updates before this one.
 ///
 /// # Source
-/// B. T. Polyak, A. B. Juditsky, "Acceleration of Stochastic Approximation by WeightAverage", 1992; the warm-up is that
+/// B. T. Polyak, A. B. Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; the warm-up is that
 /// of `tf.train.ExponentialMovingAverage`.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]

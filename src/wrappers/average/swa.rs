@@ -38,7 +38,7 @@ use super::averaged::WeightAverage;
 /// later is averaged over the updates that it was there in.
 ///
 /// # Source
-/// P. Izmailov, D. Podoprikhin, T. Garipov, D. Vetrov, A. G. Wilson, "WeightAverage Weights Leads to Wider Optima and
+/// P. Izmailov, D. Podoprikhin, T. Garipov, D. Vetrov, A. G. Wilson, "Averaging Weights Leads to Wider Optima and
 /// Better Generalization", UAI 2018.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

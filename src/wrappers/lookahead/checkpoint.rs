@@ -45,7 +45,7 @@ pub(super) fn save<'g, T: Element>(
     for (index, group) in groups.enumerate() {
         let mut record = Record::new(format!("groups.{index}"), dict);
         save_options(&group.options, &mut record);
-        record.scalar("steps", Scalar::Int(i64::try_from(group.steps).unwrap_or(i64::MAX)));
+        record.count("steps", group.steps);
     }
     save_leaves(&saved.slow.weights, SLOW, dict);
     for ((name, slot), momentum) in &saved.slow.momenta {

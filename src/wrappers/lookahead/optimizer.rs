@@ -4,9 +4,9 @@ use super::checkpoint::{self, Group, Saved};
 use super::options::LookaheadOptions;
 use super::slow::Slow;
 use crate::error::{Error, Result};
-use crate::hyper::{Hyperparameters, set_option};
+use crate::hyper::{Hyperparameters, Range, set_option};
 use crate::numeric::Element;
-use crate::optim::{ClosureOptimizer, Optimizer, Problem};
+use crate::optim::{ClosureOptimizer, Mode, Optimizer, Problem};
 use crate::params::{Gradients, Parameters, with_loss};
 use crate::state::{StateBytes, StateDict};
 use crate::tree::{Snapshot, TreeVec, copy};
@@ -226,6 +226,16 @@ impl<O: Optimizer<T>, T: Element> Optimizer<T> for Lookahead<O, T> {
         own.or_else(|| self.inner.option(group, name))
     }
 
+    fn option_range(&self, group: usize, name: &str) -> Option<Range> {
+        let (mut options, mut range) = (self.group(group)?.options, None);
+        options.visit_options(&mut |option| {
+            if option.name == name {
+                range = Some(option.range);
+            }
+        });
+        range.or_else(|| self.inner.option_range(group, name))
+    }
+
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
         self.match_groups();
         match self.own.groups.get_mut(group) {
@@ -242,6 +252,14 @@ impl<O: Optimizer<T>, T: Element> Optimizer<T> for Lookahead<O, T> {
                 }
                 other => other,
             }),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        match (self.inner_eval, &self.own.fast) {
+            (true, _) => self.inner.mode(),
+            (false, Some(_)) => Mode::Eval,
+            (false, None) => Mode::Train,
         }
     }
 

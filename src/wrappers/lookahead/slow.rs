@@ -6,10 +6,10 @@ use crate::numeric::{Element, Real};
 use crate::optim::Optimizer;
 use crate::params::{Gradients, Manifest, Parameters};
 use crate::state::StateBytes;
-use crate::tree::{TreeVec, copy, visit};
+use crate::tree::{TreeVec, between, copy, lerp, visit};
 use crate::wrappers::exact::{exact, set_exact};
 use crate::wrappers::leaves::{select, with_names};
-use crate::wrappers::mix::{between, joined, mix};
+use crate::wrappers::mix::joined;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Slots that hold a momentum.
@@ -106,8 +106,8 @@ impl<R: Real> Slow<R> {
         let exact = exact(inner, &mut fast)?;
         let mut slow = select(&mut self.weights, |name, _| chosen(name))?;
         match &exact {
-            Some(exact) => mix(alpha, exact, &mut slow)?,
-            None => mix(alpha, &mut fast, &mut slow)?,
+            Some(exact) => lerp(alpha, exact, &mut slow)?,
+            None => lerp(alpha, &mut fast, &mut slow)?,
         }
         if alpha < 1.0 {
             copy(&mut slow, &mut fast)?;

@@ -5,7 +5,7 @@ use super::part::Part;
 use crate::error::{Error, Result};
 use crate::hyper::Range;
 use crate::numeric::Element;
-use crate::optim::{ClosureOptimizer, Optimizer, Problem};
+use crate::optim::{ClosureOptimizer, Mode, Optimizer, Problem};
 use crate::params::{
     GradBuffers, GradVisitor, Gradients, Manifest, ParamBuffers, ParamVisitor, Parameters, Select,
     with_loss,
@@ -34,6 +34,8 @@ use std::collections::BTreeMap;
 ///
 /// # Errors
 /// `step` returns those of the parts, and [`Error::EmptyGroup`] for a part that selects no parameter.
+/// [`step_with`](crate::optim::ClosureOptimizer::step_with) refuses a loss that is not finite with
+/// [`Error::NonFiniteLoss`], whatever [`NonFinite`](crate::optim::NonFinite) says.
 ///
 /// # Examples
 /// ```
@@ -121,11 +123,15 @@ impl<T: Element> Partitioned<T> {
         self.skipped
     }
 
+    /// The part that a parameter of this name and shape belongs to.
+    fn part_of(&self, name: &str, shape: &[usize]) -> usize {
+        self.parts.iter().rposition(|part| part.select.matches(name, shape)).unwrap_or(0)
+    }
+
     /// The part that owns group `group`, and the group's number there.
     fn group(&self, mut group: usize) -> Option<(usize, usize)> {
         for (index, part) in self.parts.iter().enumerate() {
-            let groups = part.optimizer.as_ref().map_or(0, |part| part.num_groups());
-            match group.checked_sub(groups) {
+            match group.checked_sub(part.num_groups()) {
                 Some(rest) => group = rest,
                 None => return Some((index, group)),
             }
@@ -138,8 +144,7 @@ impl<T: Element> Partitioned<T> {
         let (mut parts, mut by_name) = (Vec::new(), BTreeMap::new());
         for leaf in 0..params.len() {
             let (name, shape) = (params.name(leaf), params.shape(leaf));
-            let matches = |part: &Part<T>| part.select.matches(name, shape);
-            let part = self.parts.iter().rposition(matches).unwrap_or(0);
+            let part = self.part_of(name, shape);
             parts.push(part);
             if by_name.insert(name.to_owned(), part).is_some() {
                 return Err(Error::DuplicateName { name: name.to_owned() });
@@ -212,8 +217,12 @@ impl<T: Element> Partitioned<T> {
         let mut moved = Vec::new();
         let outcome = parts.try_for_each(|(part, params)| {
             let Some(optimizer) = &mut part.optimizer else { return Ok(()) };
+            let before = optimizer.mode();
             to(&mut **optimizer, params)?;
-            moved.push((optimizer, params));
+            // one that stood there already is not to be moved away
+            if optimizer.mode() != before {
+                moved.push((optimizer, params));
+            }
             Ok(())
         });
         if outcome.is_err() {
@@ -260,8 +269,7 @@ impl<T: Element> Optimizer<T> for Partitioned<T> {
     }
 
     fn num_groups(&self) -> usize {
-        let groups = |part: &Part<T>| part.optimizer.as_ref().map_or(0, |part| part.num_groups());
-        self.parts.iter().map(groups).sum()
+        self.parts.iter().map(Part::num_groups).sum()
     }
 
     fn option(&self, group: usize, name: &str) -> Option<f64> {
@@ -284,15 +292,19 @@ impl<T: Element> Optimizer<T> for Partitioned<T> {
     }
 
     fn group_of(&self, name: &str, shape: &[usize]) -> Option<usize> {
-        let matches = |part: &Part<T>| part.select.matches(name, shape);
-        let own = self.parts.iter().rposition(matches).unwrap_or(0);
-        let groups = |part: &Part<T>| part.optimizer.as_ref().map_or(0, |part| part.num_groups());
-        let before: usize = self.parts.iter().take(own).map(groups).sum();
+        let own = self.part_of(name, shape);
+        let before: usize = self.parts.iter().take(own).map(Part::num_groups).sum();
         Some(before + self.part(own)?.group_of(name, shape)?)
     }
 
     fn skipped_steps(&self) -> u64 {
         self.skipped
+    }
+
+    /// `Eval` if any part stands there.
+    fn mode(&self) -> Mode {
+        let mut parts = self.parts.iter().filter_map(|part| part.optimizer.as_ref());
+        if parts.any(|part| part.mode() == Mode::Eval) { Mode::Eval } else { Mode::Train }
     }
 
     fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {

@@ -10,3 +10,10 @@ pub(super) struct Part<T: Element> {
     /// `None`: frozen.
     pub optimizer: Option<Box<dyn Optimizer<T>>>,
 }
+
+impl<T: Element> Part<T> {
+    /// Number of groups; a frozen part has none.
+    pub fn num_groups(&self) -> usize {
+        self.optimizer.as_ref().map_or(0, |optimizer| optimizer.num_groups())
+    }
+}

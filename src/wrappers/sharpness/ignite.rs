@@ -38,7 +38,7 @@ use crate::wrappers::nested::{self, Reader, load_options, save_options};
 /// # Errors
 /// Those of the closures and of the inner optimizer; [`Error::NonFiniteLoss`] for `L` or `h` at either point;
 /// [`Error::NonFinite`] for a `g_h` whose norm is not finite; [`Error::UnknownLeaf`] for a gradient of `h` that the loss
-/// has not. Nothing has changed then.
+/// has not. Nothing has changed then but what [`Ignite::gradient`] shows.
 ///
 /// # Examples
 /// ```
@@ -120,7 +120,7 @@ impl<O: Optimizer<T>, T: Element> Ignite<O, T> {
         self.options.set_option(name, value)
     }
 
-    /// The gradient `g` of the last step.
+    /// The gradient `g` of the last step; after one that failed, what had been made of it.
     pub fn gradient(&self) -> &TreeVec<T::Compute> {
         &self.gradient
     }
