@@ -146,9 +146,11 @@ fn sweep_prefix<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: u
 ) {
     // decided by the compiler: no loop is generated for more slots than the rule has
     if const { K <= N } {
-        let mut slices = chunk.slots.slices.into_iter();
-        let slots: [&mut [R]; K] = std::array::from_fn(|_| slices.next().unwrap_or_default());
-        isa.run(Sweep { update, p: chunk.p, g: chunk.g, scale: chunk.scale, slots });
+        let Chunk { p, g, scale, slots: SlotSlices { mut slices, .. } } = chunk;
+        if let Some(slots) = slices.first_chunk_mut::<K>() {
+            let slots = slots.each_mut().map(|slot| Blocks::new(slot, p.len()));
+            isa.run(Sweep { update, p, g, scale, slots });
+        }
     }
 }
 
@@ -164,7 +166,8 @@ struct Blocks<'c, R> {
 
 impl<'c, R: Real> Blocks<'c, R> {
     #[inline(always)]
-    fn new(slice: &'c mut [R]) -> Self {
+    fn new(slice: &'c mut [R], len: usize) -> Self {
+        let slice = &mut slice[..len];
         let last = last_block(slice);
         Self { slice, last }
     }
@@ -197,7 +200,7 @@ struct Sweep<'c, R, F, const N: usize, const K: usize> {
     p: &'c mut [R],
     g: &'c [R],
     scale: R,
-    slots: [&'c mut [R]; K],
+    slots: [Blocks<'c, R>; K],
 }
 
 impl<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: usize> Kernel
@@ -207,11 +210,10 @@ impl<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: usize> Kerne
 
     #[inline(always)]
     fn run(self) {
-        let Self { update, p, g, scale, slots } = self;
+        let Self { update, p, g, scale, mut slots } = self;
         let n = p.len();
         let (g, last_g) = (&g[..n], last_block(&g[..n]));
-        let mut params = Blocks::new(p);
-        let mut slots = slots.map(|slot| Blocks::new(&mut slot[..n]));
+        let mut params = Blocks::new(p, n);
         for start in (0..n).step_by(BLOCK) {
             let p = params.at(start);
             let g = g[start..].first_chunk().unwrap_or(&last_g);
