@@ -11,7 +11,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong.
 ///
 /// A call that returns an error has changed nothing: parameters, optimizer state and step counts
-/// are as they were before it.
+/// are as they were before it. What is only shown, such as the gradient of the last step of
+/// [`Ignite`](crate::wrappers::Ignite), may have changed. Calls are counted one by one: if
+/// [`precondition`](crate::curvature::NetworkPreconditioner::precondition) succeeds and the `step` after it fails,
+/// the former has happened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -100,6 +103,16 @@ pub enum Error {
     EmptyGroup {
         /// Number of the group.
         group: usize,
+        /// The selector's label.
+        select: String,
+    },
+    /// A part of a [`Partitioned`](crate::wrappers::Partitioned) is left with no parameter at all.
+    #[error(
+        "part {part} (`{select}`) of `Partitioned` is left with no parameter: none matches, or later parts take them all"
+    )]
+    EmptyPart {
+        /// Number of the part; 0 holds what no other part selects.
+        part: usize,
         /// The selector's label.
         select: String,
     },

@@ -62,14 +62,14 @@
 //! | [`AdaHessian`](first_order::AdaHessian) | 8, and 8 per tensor | a Hessian-vector product | badly scaled problems with exact curvature at hand |
 //! | [`Sophia`](first_order::Sophia) | 8 | a curvature every ten steps | language models |
 //! | [`Sgld`](first_order::Sgld) | 0; preconditioned 4 | a small `lr`, or one that decreases | samples from a posterior instead of its maximum |
-//! | [`Cautious`](first_order::Cautious), [`Grams`](first_order::Grams) around any of these | the inner rule's | – | no step against the gradient |
+//! | [`Cautious`](first_order::Cautious), [`Grams`](first_order::Grams) around any of these whose step is a direction times the learning rate | the inner rule's | – | no step against the gradient |
 //! | [`GrokFast`](first_order::GrokFast) around any of these | 4, and the inner rule's | – | what gradients have in common over many steps, amplified |
 //! | [`WithDecay`](first_order::WithDecay) around any of these | the inner rule's | – | another form of weight decay |
-//! | [`Projected`](constrained::Projected) around any of these | the inner rule's | – | parameters within bounds |
+//! | [`Projected`](constrained::Projected) around any of these but [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) and [`PrimalAveraging`](first_order::PrimalAveraging) | the inner rule's | – | parameters within bounds |
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
-//! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; the inner optimizer's | two matrix products a step, roots every few steps | fewer, better steps |
+//! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; the inner rule's | two matrix products a step, roots every few steps | fewer, better steps |
 //! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, and tolerates a stale eigenbasis |
-//! | [`SteepestDescent`](second_order::SteepestDescent) | 4 with an average; the inner optimizer's | ten matrix products a step | Muon's step, or signs, with a rule of your own |
+//! | [`SteepestDescent`](second_order::SteepestDescent) | 4 with an average; the inner rule's | ten matrix products a step | Muon's step, or signs, with a rule of your own |
 //! | [`NetworkFactors`](curvature::NetworkFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits; with `Ekfac` 4 more | the layers' inputs and output gradients | K-FAC, EKFAC and AdaBK for all layers |
 //! | [`LayerFactors`](curvature::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | the same for one layer |
 //! | [`MFac`](error_feedback::MFac) | 4m for the last m gradients; 6mρ + 4 at density ρ | a pass over the window | curvature of the whole model |
@@ -80,7 +80,7 @@
 //! | [`GaLore`](low_rank::GaLore) | 12r/n for an n × n matrix of rank r, all else 8 | two products with a low-rank factor a step, an SVD every 200 steps | large matrices, least memory |
 //! | [`LdAdam`](low_rank::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen products with low-rank factors a step | the same, and nothing of a gradient is lost |
 //!
-//! Around any of these ([`wrappers`]):
+//! Wrappers work with any of these ([`wrappers`]):
 //!
 //! | wrapper | state of its own, bytes per `f32` parameter | good for |
 //! |---|---|---|
@@ -113,7 +113,7 @@
 //!   direction and state out. Threads, instruction sets, groups, bits and files are the engine's, so
 //!   a rule of your own has all of them from the start.
 //! - **A matrix method is the mathematics of one block** ([`MatrixMethod`](optim::MatrixMethod)), and
-//!   any rule can be its inner optimizer: `Shampoo { inner: Lion::default(), .. }`.
+//!   any rule can be inside it, as its *inner rule*: `Shampoo { inner: Lion::default(), .. }`.
 //! - **An estimate is a gradient** ([`zeroth_order`]): an estimator makes a gradient from losses at
 //!   perturbed parameters, for any optimizer, without storing it. Categories and integers are in
 //!   [`discrete`].
@@ -127,8 +127,7 @@
 //!   non-finite check reads the gradients once more; [`NonFinite`](optim::NonFinite) switches it off.
 //! - **A model is one vector** ([`tree`]): norms, directions, averages and snapshots of all parameters, a
 //!   few lines for each method that needs them.
-//! - **Optimizers go around optimizers** ([`wrappers`]), whatever they are, and averages of weights beside
-//!   them.
+//! - **Wrappers take any optimizer** ([`wrappers`]), and averages of weights are updated beside it.
 //! - **Schedules** are functions of the step ([`schedule`]) and write options like you do.
 //! - **The same bits** for any number of threads, any instruction set, and after saving and loading
 //!   ([`StateDict`](state::StateDict)).
@@ -141,7 +140,7 @@
 //! | `faer` | yes | fast matrix products and decompositions in [`linalg`] |
 //! | `half` | no | `bf16` and `f16` parameters |
 //! | `safetensors` | no | files of state dicts |
-//! | `serde` | no | configurations and state dicts as JSON and the like |
+//! | `serde` | no | configurations, schedules and state dicts as JSON and the like; switch on `float_roundtrip` of `serde_json` for dicts that come back to the bit |
 //! | `lapack-…` | no | LAPACK as another backend of [`linalg`]; slow, for checks |
 //!
 //! faer is most of the time of a first build. Everything works without it, but methods that multiply or

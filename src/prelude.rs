@@ -2,14 +2,22 @@
 //!
 //! | what | names |
 //! |---|---|
-//! | every optimizer | its configuration, such as [`AdamW`] or [`Shampoo`], and what its options name |
+//! | every optimizer | its configuration, such as [`AdamW`] or [`Shampoo`] |
+//! | options of first-order rules and wrappers | the types that they name: [`MaskScale`], [`DecayForm`], [`PullbackMomentum`] |
 //! | [`parameters!`](crate::parameters), [`Parameters`], [`Gradients`], [`Select`] | a model, its gradients, a part of it |
 //! | [`Optimizer`], [`ClosureOptimizer`], [`Optim`] | what steps |
 //! | [`clip_grad_norm`], [`Accumulator`], [`GradScaler`], ... | what happens to gradients before |
-//! | [`LrScheduler`], [`WarmupCosine`], ... | learning rates that change |
-//! | [`Estimator`], [`Spsa`], [`ZerothOrder`] | gradients from losses |
+//! | [`LrScheduler`], [`WarmupCosine`], ... | learning rates that change; the most used schedules |
+//! | [`Estimator`], [`Spsa`], [`Coordinate`], [`ZerothOrder`] | gradients from losses |
 //! | [`Precision`], [`Rounding`], [`StateDict`] | bits of the state, small steps in 16 bits, checkpoints |
 //! | [`Rule`], [`MatrixMethod`], [`VectorMethod`] | the traits with `build`, for methods of your own, too |
+//!
+//! Everything else is in its module: what options of matrix methods name
+//! ([`second_order`](crate::second_order): `Graft`, `LrAdjustment`, ...; [`linalg`](crate::linalg): `Damping`),
+//! of compression ([`error_feedback`](crate::error_feedback)) and of factors
+//! ([`curvature`](crate::curvature): `KroneckerInverse`); all other schedules ([`schedule`](crate::schedule)), views
+//! of gradients ([`gradient`](crate::gradient): `materialize`, `PcGrad`, ...) and estimators
+//! ([`zeroth_order`](crate::zeroth_order)).
 //!
 //! # Examples
 //! ```

@@ -347,3 +347,25 @@ fn a_factor_outside_a_clip_is_checked_again() {
     opt.step(&mut w, &clipped).unwrap();
     assert!((w[0] - 0.9).abs() < 1e-6);
 }
+
+#[test]
+fn a_guard_does_not_count_a_step_that_fails() {
+    use eigenstep::optim::Rule;
+    let mut guard = NormGuard::new(NormLimit { warmup: 1, ..NormLimit::default() }).unwrap();
+    let mut opt =
+        eigenstep::first_order::Sgd { lr: 0.5, ..Default::default() }.build::<f64>().unwrap();
+    let mut w = array![1.0];
+    assert!(guard.step(&mut opt, &mut w, &array![1.0]).unwrap());
+    let before = (guard.clone(), w.clone());
+    // a name, a shape and a length that do not fit; all of a norm that the guard accepts
+    let named = std::collections::BTreeMap::from([("other".to_owned(), array![1.0])]);
+    assert!(guard.step(&mut opt, &mut w, &named).is_err());
+    assert!(guard.step(&mut opt, &mut w, &array![1.0, 1.0]).is_err());
+    assert!(
+        guard.step(&mut opt, &mut w, &eigenstep::params::Flat::new(&[1.0, 1.0], &[3])).is_err()
+    );
+    assert_eq!((guard.clone(), w.clone()), before);
+    // a step that is too large is counted as before
+    assert!(!guard.step(&mut opt, &mut w, &array![1e3]).unwrap());
+    assert_eq!((guard.skipped(), guard.mean(), w), (1, before.0.mean(), before.1));
+}

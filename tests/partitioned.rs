@@ -344,3 +344,77 @@ fn parts_at_different_points_stay_there_when_a_move_fails() {
     opt.train(&mut model).unwrap();
     assert_eq!(opt.mode(), Mode::Train);
 }
+
+#[test]
+fn a_part_without_a_parameter_is_named() {
+    let says = |mut opt: Partitioned<f64>, text: &str| {
+        let mut model = net(0.0);
+        let error = opt.step(&mut model, &net(1.0)).unwrap_err();
+        assert_eq!(error.to_string(), text);
+        assert_eq!(bits(&model), bits(&net(0.0)));
+    };
+    let why =
+        "of `Partitioned` is left with no parameter: none matches, or later parts take them all";
+    says(
+        Partitioned::new(adamw()).with(Select::name("hiden*"), muon()),
+        &format!("part 1 (`hiden*`) {why}"),
+    );
+    says(
+        Partitioned::new(adamw()).frozen(Select::name("embeding*")),
+        &format!("part 1 (`embeding*`) {why}"),
+    );
+    // all that it selects is another's, too
+    let shadowed = Partitioned::new(adamw()).with(Select::name("hidden"), muon());
+    says(shadowed.with(Select::ndim(2..), muon()), &format!("part 1 (`hidden`) {why}"));
+    says(
+        Partitioned::new(adamw()).with(Select::all(), muon()),
+        &format!("part 0 (`what no other part selects`) {why}"),
+    );
+    // a group of a part has its number among the groups of all parts
+    let sgd = Sgd::default().build().unwrap();
+    let grouped = AdamW::default().build().unwrap().with_group(Select::ndim(3..), |_| {}).unwrap();
+    let parts = Partitioned::new(sgd).with(Select::ndim(2..), grouped);
+    assert_eq!(parts.num_groups(), 3);
+    says(parts, "parameter group 2 (`ndim 3..`) matches no parameter");
+}
+
+#[test]
+fn curvatures_go_to_the_parts_that_read_them() {
+    let hessian = || AdaHessian { lr: 0.05, ..AdaHessian::default() }.build().unwrap();
+    let parts = || Partitioned::new(adamw()).with(Select::name("hidden"), hessian());
+    let (mut some, mut all, mut frozen) =
+        (parts(), parts(), parts().frozen(Select::name("embedding")));
+    let around = Partitioned::new(adamw()).with(Select::name("hidden"), Lookahead::new(hessian()));
+    let mut nested = Lookahead::new(around);
+    let (mut one, mut two, mut three, mut four) = (net(0.0), net(0.0), net(0.0), net(0.0));
+    for step in 0..4 {
+        let (grads, curvature) = (net(1.0 + f64::from(step)), net(2.0));
+        let hidden: std::collections::BTreeMap<_, _> =
+            [("hidden".to_owned(), curvature.hidden.clone())].into();
+        some.step(&mut one, &with_curvature(&grads, &hidden)).unwrap();
+        all.step(&mut two, &with_curvature(&grads, &curvature)).unwrap();
+        frozen.step(&mut three, &with_curvature(&grads, &curvature)).unwrap();
+        nested.step(&mut four, &with_curvature(&grads, &curvature)).unwrap();
+    }
+    assert_eq!(bits(&one), bits(&two));
+    assert!(three.hidden == one.hidden && three.embedding == net(0.0).embedding);
+    // a curvature that nothing reads is a mistake, as for a single method
+    let mut none = Partitioned::new(adamw()).with(Select::name("hidden"), muon());
+    let error = none.step(&mut one, &with_curvature(&net(1.0), &net(1.0))).unwrap_err();
+    assert!(matches!(error, eigenstep::Error::UnusedCurvature { .. }), "{error}");
+}
+
+#[test]
+fn a_loss_is_compared_with_the_sums_of_a_part() {
+    let sps = || SpsMax { lr: 100.0, eps: 0.0, ..SpsMax::default() }.build::<f64>().unwrap();
+    let start = || (ndarray::array![3.0], ndarray::array![[-4.0]]);
+    let (mut one, mut two) = (start(), start());
+    let grads = start();
+    sps().step(&mut one, &with_loss(&grads, 12.5)).unwrap();
+    assert_eq!(one, (ndarray::array![0.0], ndarray::array![[0.0]]));
+    // each of two parts closes the whole gap
+    let mut parts = Partitioned::new(sps()).with(Select::ndim(2..), sps());
+    parts.step(&mut two, &with_loss(&grads, 12.5)).unwrap();
+    assert!((two.0[0] - (3.0 - 3.0 * 12.5 / 4.5)).abs() < 1e-12);
+    assert!((two.1[[0, 0]] + 4.0 - 4.0 * 12.5 / 8.0).abs() < 1e-12);
+}

@@ -34,3 +34,61 @@ fn configurations_of_layers_survive_and_older_ones_load() {
     assert!(fields.remove("inverse").is_some() && fields.remove("from_first_step").is_some());
     assert_eq!(serde_json::from_value::<LayerFactors>(older).unwrap(), LayerFactors::adabk());
 }
+
+/// A configuration comes back, and a file that names nothing is the default.
+fn survives<C>(config: C)
+where
+    C: serde::Serialize + serde::de::DeserializeOwned + Default + std::fmt::Debug,
+{
+    let text = serde_json::to_string(&config).unwrap();
+    let back: C = serde_json::from_str(&text).unwrap();
+    assert_eq!(format!("{back:?}"), format!("{config:?}"), "{text}");
+    let empty: C = serde_json::from_str("{}").unwrap();
+    assert_eq!(format!("{empty:?}"), format!("{:?}", C::default()));
+}
+
+#[test]
+fn schedules_survive() {
+    use eigenstep::schedule::{
+        Anneal, Constant, CosineAnnealing, CosineRestarts, Exponential, InverseSqrt, LayerwiseLr,
+        Linear, MultiStep, Noam, OneCycle, PerGroup, PlateauMode, Polynomial, ReduceOnPlateau, Rex,
+        Step, SwaLr, WarmupCosine, WarmupLinear, Wsd,
+    };
+    macro_rules! all { ($($schedule:ident),*) => { $(survives($schedule::default());)* } }
+    all!(Constant, CosineAnnealing, CosineRestarts, Exponential, InverseSqrt, LayerwiseLr, Linear);
+    all!(MultiStep, Noam, OneCycle, Polynomial, ReduceOnPlateau, Rex, Step, SwaLr, WarmupCosine);
+    all!(WarmupLinear, Wsd);
+    survives(CosineAnnealing { t_max: 7, eta_min: 0.1 });
+    let max_lr = PerGroup::Each(vec![0.1, 0.2]);
+    survives(OneCycle { max_lr, anneal: Anneal::Linear, ..OneCycle::default() });
+    survives(ReduceOnPlateau { mode: PlateauMode::Max, ..ReduceOnPlateau::default() });
+}
+
+#[test]
+fn what_changes_gradients_survives() {
+    use eigenstep::gradient::{
+        AdaptiveClip, Centralize, ClipNorm, LossScaling, NormLimit, Normalize, ProjectOut, SignMask,
+    };
+    macro_rules! all { ($($config:ident),*) => { $(survives($config::default());)* } }
+    all!(
+        AdaptiveClip,
+        Centralize,
+        ClipNorm,
+        LossScaling,
+        NormLimit,
+        Normalize,
+        ProjectOut,
+        SignMask
+    );
+    survives(ClipNorm { max_norm: 0.5, norm_type: 1.0, error_if_nonfinite: true });
+}
+
+#[test]
+fn methods_behind_compression_survive() {
+    let config = EfAdagrad::sparse(Adagrad { lr: 0.5, ..Adagrad::default() }, 0.25);
+    let text = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<EfAdagrad>(&text).unwrap(), config);
+    let config = ErrorFeedback::matrix(Muon::default());
+    let text = serde_json::to_string(&config).unwrap();
+    assert!(serde_json::from_str(&text).is_ok_and(|back: ErrorFeedback<_>| back == config));
+}

@@ -18,6 +18,8 @@ mod inner;
 mod layouts;
 #[path = "wrappers/lookahead.rs"]
 mod lookahead;
+#[path = "wrappers/not_finite.rs"]
+mod not_finite;
 #[path = "wrappers/sharpness.rs"]
 mod sharpness;
 #[path = "wrappers/slots.rs"]

@@ -2,7 +2,7 @@
 //!
 //! | method | state | good for |
 //! |---|---|---|
-//! | [`Projected`] | the inner optimizer's | any rule, with every parameter between two bounds |
+//! | [`Projected`] | the inner rule's | any rule, with every parameter between two bounds |
 //!
 //! ```
 //! use eigenstep::prelude::*;

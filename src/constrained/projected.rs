@@ -53,7 +53,7 @@ use crate::optim::{Apply, Rule, RuleAround};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Projected<R> {
-    /// The inner optimizer.
+    /// The inner rule.
     pub inner: R,
     /// Smallest value of a parameter; may be `−∞`.
     pub lower: f64,

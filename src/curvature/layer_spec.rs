@@ -8,6 +8,10 @@ use super::conv::Conv2d;
 /// shapes. A bias counts as one more input, the last, which is 1 for every sample; whoever takes the
 /// statistics adds it.
 ///
+/// A weight may be stored either way
+/// ([which way round](crate::params#which-way-round-is-a-matrix)); note the order of the arguments, which is
+/// that of its shape.
+///
 /// | constructor | weight | inputs | output gradients |
 /// |---|---|---|---|
 /// | [`linear`](Self::linear) | out × in, as in PyTorch | .. × in | .. × out |

@@ -75,6 +75,7 @@ use crate::state::{Lookup, Record, StateBytes};
 /// "Sparsified SGD with Memory", NeurIPS 2018; S. P. Karimireddy, Q. Rebjock, S. U. Stich, M. Jaggi,
 /// "Error Feedback Fixes SignSGD and other Gradient Compression Schemes", ICML 2019.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ErrorFeedback<M> {
     /// The inner method, which gets the compressed gradient.
     pub method: M,

@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 ///
 /// Use it to train without batch normalisation. Not for the last layer, by the paper: leave its
 /// gradient out of the tree. A unit is an index of the first dimension (a row of a matrix, an output
-/// channel); a tensor of one dimension, or none, is one unit.
+/// channel); a tensor of one dimension, or none, is one unit. A row is an output of the layer if its weight is
+/// out × in: see [which way round](crate::params#which-way-round-is-a-matrix).
 ///
 /// ```text
 /// limit = clipping·max(‖w‖, eps)
@@ -46,6 +47,7 @@ use std::collections::BTreeMap;
 /// Source: A. Brock, S. De, S. L. Smith, K. Simonyan, "High-Performance Large-Scale Image
 /// Recognition Without Normalization", 2021, eq. 3.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct AdaptiveClip {
     /// Largest norm of a unit's gradient, as a fraction of the norm of its weights.
     pub clipping: f64,

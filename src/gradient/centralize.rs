@@ -19,10 +19,11 @@ use crate::params::{Gradients, LeafEdit};
 /// ndim ≤ 1:  g
 /// ```
 /// A row is an output neuron of a linear layer `(out, in)`, an output channel of a convolution
-/// `(out, in, height, width)`. Means are made in `f64`. The gradients are read once to measure them, and
+/// `(out, in, height, width)`. For a weight that is in × out, `x.dot(&weight)`, a row is an *input*: see
+/// [which way round](crate::params#which-way-round-is-a-matrix). Means are made in `f64`. The gradients are read once to measure them, and
 /// the means are subtracted inside the update.
 ///
-/// What is wrong with a gradient, such as a NaN or a buffer of the wrong length, the step says.
+/// A NaN, or a buffer of the wrong length, is reported by the step, not here.
 ///
 /// # Examples
 /// ```
@@ -68,6 +69,7 @@ pub fn centralize<T: Element, G: Gradients<T> + ?Sized>(grads: &G) -> Transforme
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Centralize {
     /// Smallest number of dimensions of a tensor that is centralised, at least 2.
     pub min_ndim: usize,

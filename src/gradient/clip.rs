@@ -134,6 +134,7 @@ impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Clipped<'_, G> {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct ClipNorm {
     /// Largest norm that is left alone.
     pub max_norm: f64,

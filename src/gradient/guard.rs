@@ -16,6 +16,7 @@ use crate::state::{Scalar, StateDict, StateReader};
 /// | `decay` | 0.99 | in [0, 1); of the running mean |
 /// | `warmup` | 100 | accepted norms before any finite one is refused |
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct NormLimit {
     /// How many times the running mean is too much.
     pub factor: f64,
@@ -80,17 +81,21 @@ impl NormGuard {
     /// Steps the optimizer, unless the gradients are too large; returns whether it did.
     ///
     /// # Errors
-    /// The optimizer's. A step that fails still counts in the running mean.
+    /// The optimizer's, and [`Error::LengthMismatch`](crate::Error::LengthMismatch) for a buffer that does not fit
+    /// its shape. The guard has not counted the step then.
     pub fn step<T: Element, O: Optimizer<T> + ?Sized>(
         &mut self,
         opt: &mut O,
         params: &mut dyn Parameters<T>,
         grads: &dyn Gradients<T>,
     ) -> Result<bool> {
-        let accepted = self.accepts(total_norm(grads, 2.0)?);
+        let norm = total_norm(grads, 2.0)?;
+        let mut after = self.clone();
+        let accepted = after.accepts(norm);
         if accepted {
             opt.step(params, grads)?;
         }
+        *self = after;
         Ok(accepted)
     }
 

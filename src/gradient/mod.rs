@@ -4,7 +4,10 @@
 //! Most of it are views: they borrow gradients, change nothing, and are gradients themselves, so that
 //! they nest in any order. Clipping, unscaling and averaging cost no pass over memory: they are factors
 //! that travel with the gradients into the update kernel. Other views compute their elements there. An
-//! absent gradient stays absent, and a loss or a curvature that came with the gradients comes along.
+//! absent gradient stays absent, and a loss or a curvature that came with the gradients comes along,
+//! unchanged; an [`Accumulator`] sums gradients only. Methods that compare the loss with the gradient (`SpsMax`, `Momo`, `MomoAdam`) must get
+//! gradients that are not rescaled: do not clip by norm before `SpsMax`; a [`GradScaler`] is right for all of
+//! them, if [`with_loss`] brings the unscaled loss.
 //!
 //! ```
 //! use eigenstep::{gradient::{Accumulator, centralize, clip_grad_norm}, prelude::*};
@@ -29,7 +32,7 @@
 //! | [`clip_grad_rms`] | limits the root mean square of every tensor | – | once | no |
 //! | [`AdaptiveClip`] | limits every unit relative to its weights | – | once | as you choose |
 //! | [`normalize`], [`Normalize`] | divides by the norm, per tensor or in all | – | once | no |
-//! | [`centralize`], [`Centralize`] | subtracts the mean of every row | – | once | no |
+//! | [`centralize`], [`Centralize`] | subtracts the mean of every row ([which way round](crate::params#which-way-round-is-a-matrix)) | – | once | no |
 //! | [`ortho_grad`] | takes out what points along the weights | – | three times | no |
 //! | [`project_conflicting`], [`PcGrad`] | one gradient of several tasks: PCGrad | – | twice | no |
 //! | [`project_out`], [`ProjectOut`] | takes out what changes other losses | – | 2k + 3 times for k losses | no |

@@ -48,6 +48,7 @@ const PURPOSE: u32 = 0x6772_6164;
 /// A. Neelakantan, L. Vilnis, Q. V. Le, I. Sutskever, L. Kaiser, K. Kurach, J. Martens, "Adding Gradient
 /// Noise Improves Learning for Very Deep Networks", 2015.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct GradientNoise {
     /// Variance of the noise at step 0.
     pub eta: f64,

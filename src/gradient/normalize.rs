@@ -11,8 +11,9 @@ use crate::numeric::{Element, Real};
 use crate::params::{Gradients, LeafEdit};
 use num_traits::Float;
 
-/// What is measured, or projected, as one vector.
+/// Whether each tensor is measured, or projected, by itself, or all together as one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum TreeScope {
     /// All tensors together.
@@ -24,6 +25,7 @@ pub enum TreeScope {
 
 /// The size of a gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum GradSize {
     /// `‖g‖₂`.
@@ -42,7 +44,7 @@ pub enum GradSize {
 /// g ← g/(‖g‖ + eps)     per tensor; a gradient of zeros stays zero
 /// ```
 /// The gradients are read once to measure them; the factor is applied inside the update. See
-/// [`Normalize`] for options. What is wrong with a gradient the step says.
+/// [`Normalize`] for options. A gradient that does not fit, or is not finite, is reported by the step, not here.
 ///
 /// # Examples
 /// ```
@@ -81,8 +83,9 @@ pub fn normalize<T: Element, G: Gradients<T> + ?Sized>(grads: &G) -> Transformed
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Normalize {
-    /// What is one vector.
+    /// Whether each tensor is a vector by itself, or all together are one.
     pub scope: TreeScope,
     /// What it is divided by.
     pub size: GradSize,

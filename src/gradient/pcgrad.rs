@@ -58,6 +58,7 @@ pub fn project_conflicting<'g, T: Element, G: Gradients<T> + ?Sized>(
 
 /// How the gradients of the tasks become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Reduction {
     /// Their sum.
@@ -89,8 +90,9 @@ pub enum Reduction {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct PcGrad {
-    /// What is one vector.
+    /// Whether each tensor is a vector by itself, or all together are one.
     pub scope: TreeScope,
     /// How the gradients become one.
     pub reduction: Reduction,

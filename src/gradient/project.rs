@@ -81,8 +81,9 @@ where
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct ProjectOut {
-    /// What is one vector.
+    /// Whether each tensor is a vector by itself, or all together are one.
     pub scope: TreeScope,
     /// Smallest sine of an angle between a gradient and the span of others that counts.
     pub tolerance: f64,

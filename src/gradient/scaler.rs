@@ -17,6 +17,7 @@ use crate::state::{Scalar, StateDict, StateReader};
 /// | `backoff_factor` | 0.5 | in [0, 1) |
 /// | `growth_interval` | 2000 | steps without overflow until the scale grows, ≥ 1 |
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct LossScaling {
     /// First scale.
     pub init_scale: f64,
@@ -63,6 +64,10 @@ enum Stage {
 /// update:  not finite: scale·backoff, count = 0
 ///          else count += 1; count = interval: scale·growth if that is finite, count = 0
 /// ```
+/// A loss that goes to the step ([`with_loss`](super::with_loss)), for methods such as
+/// [`SpsMax`](crate::first_order::SpsMax), is the *unscaled* one: gradients are unscaled before the step, and the
+/// scaler does not touch the loss that comes with them.
+///
 /// One scaler is for one optimizer; PyTorch's can be for several. The scale is an `f32`, as in PyTorch.
 ///
 /// # Examples

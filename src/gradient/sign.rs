@@ -87,6 +87,7 @@ impl<R: Real> Map<R> for Signs {
 /// 2026; K. Liang, L. Chen, B. Liu, Q. Liu, "Cautious Optimizers: Improving Training with One Line of
 /// Code", 2024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct SignMask {
     /// Gives every element the sign of the reference instead.
     pub force: bool,

@@ -75,7 +75,7 @@ pub(super) struct Tree<'g, T> {
     pub manifest: Manifest,
     pub sources: Vec<Source<'g, T>>,
     pub loss: Option<f64>,
-    /// What is wrong with a leaf; the step will say so, too.
+    /// The first problem of a leaf. The step finds and reports it, too.
     problem: Result<()>,
 }
 

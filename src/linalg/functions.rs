@@ -10,7 +10,7 @@ use ndarray::{Array2, ArrayRef2};
 /// Eigenvalues and eigenvectors of a symmetric matrix: A = V Diag(λ) Vᵀ.
 ///
 /// `a`: n × n. Returns λ ascending (n) and V (n × n) with eigenvectors in columns, the entry of
-/// largest magnitude of each positive. What is decomposed is (A + Aᵀ)/2: statistics such as
+/// largest magnitude of each positive. The matrix decomposed is (A + Aᵀ)/2: statistics such as
 /// V Λ Vᵀ are symmetric only to rounding, and no triangle of them is better than the other.
 ///
 /// Each |λ| is exact up to a small multiple of n·ε·‖A‖; small eigenvalues of an ill-conditioned

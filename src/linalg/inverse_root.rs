@@ -23,7 +23,7 @@ const SINGULAR: &str = "it is not positive definite, damping included";
 /// | [`CoupledNewton`](Self::CoupledNewton) | yes | q/p | ≈ 8n³ per iteration | products only |
 /// | [`CoupledHigherOrder`](Self::CoupledHigherOrder) | yes | q/p | ≈ 10n³ per iteration, fewer | the same |
 ///
-/// What is inverted is (A + Aᵀ)/2 with its damping. The result is exactly symmetric for the first
+/// The matrix inverted is (A + Aᵀ)/2 with its damping. The result is exactly symmetric for the first
 /// two, and symmetrised for the others. The coupled iterations lose n·ε·cond(A) of accuracy: in
 /// `f32` they fail beyond a condition of about 1e5, where the others still give the leading part.
 /// Matrices of order one are inverted directly by every method.

@@ -27,12 +27,12 @@ use ndarray::{ArrayViewMut2, ArrayViewMutD};
 ///     U = s·B·inner(Bᵀ G)
 ///     W ← (W − γU)·(1 − γλ)
 /// ```
-/// `inner` is the direction of the inner optimizer. Learning rate γ and decay λ act on W. The state
-/// of the inner optimizer stays as it is when B changes. The signs of B therefore matter: the largest
+/// `inner` is the direction of the inner rule. Learning rate γ and decay λ act on W. The state
+/// of the inner rule stays as it is when B changes. The signs of B therefore matter: the largest
 /// entry of every column is positive. r is `rank`, or the length of the shorter side if that is less.
 /// A zero gradient leaves B as it is.
 ///
-/// Tensors that are not matrices get the inner optimizer, with decay after the step. A tensor of more
+/// Tensors that are not matrices get the inner rule, with decay after the step. A tensor of more
 /// than two dimensions is a matrix of (first dimension, all others); dimensions of 1 are left out.
 ///
 /// | field | default | source of the default |
@@ -41,10 +41,10 @@ use ndarray::{ArrayViewMut2, ArrayViewMutD};
 /// | `rank` r | 128 | paper: 128 to 1024, a quarter to a half of the width |
 /// | `update_proj_gap` | 200 | paper |
 /// | `scale` s | 0.25 | paper |
-/// | `project` | true | false: this group gets the inner optimizer |
+/// | `project` | true | false: this group gets the inner rule |
 /// | `tolerated_failures` | 3 | – |
 ///
-/// State of an a × b matrix, a >= b: `basis` with br values, and the inner optimizer's slots for ar
+/// State of an a × b matrix, a >= b: `basis` with br values, and the inner rule's slots for ar
 /// elements. With AdamW that is (b + 2a)r values. `with_state_precision` applies to the slots as
 /// usual. A scratch buffer takes another 4 bytes per `f32` parameter.
 ///
@@ -71,7 +71,7 @@ use ndarray::{ArrayViewMut2, ArrayViewMutD};
 /// assert!((w - target).iter().all(|x| x.abs() < 0.1));
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
-/// Another inner optimizer:
+/// Another inner rule:
 /// ```
 /// use eigenstep::prelude::*;
 ///
@@ -91,7 +91,7 @@ use ndarray::{ArrayViewMut2, ArrayViewMutD};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GaLore<U = AdamW> {
-    /// The inner optimizer: of projected gradients, and of all tensors that are not projected.
+    /// The inner rule: of projected gradients, and of all tensors that are not projected.
     pub inner: U,
     /// Dimension `r` of the subspace, at least 1; cut to the shorter side of a matrix.
     pub rank: usize,
@@ -106,7 +106,7 @@ pub struct GaLore<U = AdamW> {
 }
 
 impl<U> GaLore<U> {
-    /// The defaults, with another inner optimizer.
+    /// The defaults, with another inner rule.
     pub fn with_inner(inner: U) -> Self {
         Self {
             inner,
@@ -132,7 +132,7 @@ impl Default for GaLore {
 impl<U: Rule<GroupState = ()>> Hyperparameters for GaLore<U> {
     const NAME: &'static str = "GaLore";
 
-    /// The inner optimizer's options under their own names, then those of the projection.
+    /// The inner rule's options under their own names, then those of the projection.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.inner.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });
@@ -167,7 +167,7 @@ fn capped<R: Real>(x: R, limit: R) -> R {
     if x.abs() > limit { limit * x.signum() } else { x }
 }
 
-/// The inner optimizer steps a scratch buffer, so it needs no slots for rounding.
+/// The inner rule steps a scratch buffer, so it needs no slots for rounding.
 fn of_slots(storage: &Storage) -> Storage {
     Storage { rounding: Rounding::Nearest, ..storage.clone() }
 }

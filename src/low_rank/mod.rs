@@ -6,7 +6,7 @@
 //! | [`GaLore`] | every 200 steps | 12r/n at rank r | is lost |
 //! | [`LdAdam`] | every step | 4 + 12r/n at rank r | is added to the next gradient |
 //!
-//! Tensors that are not matrices get the inner optimizer, AdamW by default.
+//! Tensors that are not matrices get the inner rule, AdamW by default.
 //!
 //! # Examples
 //! ```

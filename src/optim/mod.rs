@@ -26,7 +26,7 @@
 //! |---|---|
 //! | an optimizer of any method, in a field or behind a pointer | `Box<dyn` [`Optimizer`]`<f32>>` |
 //! | groups, state precision, rounding, a rule for NaN | the methods of [`Optim`] that begin with `with_` |
-//! | a step that evaluates the model itself | [`ClosureOptimizer`], [`Problem`] |
+//! | a step that evaluates the model itself | [`ClosureOptimizer`], [`Problem`], [`step_once`] |
 //! | a rule of your own: the mathematics of one element | [`Rule`] |
 //! | … around any other rule | [`RuleAround`] |
 //! | a method of your own that sees matrices | [`MatrixMethod`] |
@@ -59,7 +59,7 @@ pub use elementwise::{
     Apply, DecaySchedule, Elementwise, Factoring, Pair, Rule, RuleAround, SkipFirst, Slot,
     StepOnly, WeightDecay,
 };
-pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem};
+pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem, step_once};
 pub use method::{
     Direction, GradSlice, GradSource, GroupState, Method, MethodFor, Mode, RegularizedGrad,
     TensorStep, TensorSums,

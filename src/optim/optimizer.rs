@@ -33,7 +33,7 @@ pub trait Optimizer<T: Element>: Send {
     fn step(&mut self, params: &mut dyn Parameters<T>, grads: &dyn Gradients<T>) -> Result<()>;
 
     /// Checks a step without taking it. Returns `false` if [`Optimizer::step`] with the same arguments would
-    /// skip the step because of a non-finite gradient ([`NonFinite::Skip`]).
+    /// skip the step because of a non-finite gradient or loss ([`NonFinite::Skip`]).
     ///
     /// # Errors
     /// Those of [`Optimizer::step`].
@@ -60,30 +60,36 @@ pub trait Optimizer<T: Element>: Send {
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()>;
 
-    /// The admissible values of an option of a group; `None` if they are not known. What is around other
-    /// optimizers hands it on.
+    /// The admissible values of an option of a group; `None` if they are not known. Wrappers forward this call.
     fn option_range(&self, group: usize, name: &str) -> Option<Range> {
         let _ = (group, name);
         None
     }
 
-    /// At which of their two points the parameters stand, for methods that train at one and evaluate at the other
-    /// ([`train`](Self::train), [`eval`](Self::eval)). What is around other optimizers hands it on.
+    /// Whether the parameters are at the training point or at the evaluation point, for methods that have two
+    /// ([`train`](Self::train), [`eval`](Self::eval)). Wrappers forward this call.
     fn mode(&self) -> Mode {
         Mode::Train
     }
 
-    /// The group that a parameter of this name and shape belongs to; `None` if it is frozen. What is around
-    /// other optimizers hands it on.
+    /// The group that a parameter of this name and shape belongs to; `None` if it is frozen. Wrappers forward
+    /// this call.
     fn group_of(&self, name: &str, shape: &[usize]) -> Option<usize> {
         let _ = (name, shape);
         Some(0)
     }
 
-    /// Number of steps that were left out for a gradient that was not finite ([`NonFinite::Skip`]). What is
-    /// around other optimizers learns from it that a step was none.
+    /// Number of steps that were left out for a gradient or a loss that was not finite ([`NonFinite::Skip`]).
+    /// Wrappers compare it before and after a step to learn whether the step was taken.
     fn skipped_steps(&self) -> u64 {
         0
+    }
+
+    /// Whether the steps of any group may read a curvature
+    /// ([`with_curvature`](crate::gradient::with_curvature)). [`Partitioned`](crate::wrappers::Partitioned)
+    /// gives curvatures to those parts alone. Wrappers forward this call.
+    fn reads_curvature(&self) -> bool {
+        true
     }
 
     /// Learning rate of a group; NaN if there is no such group.
@@ -99,11 +105,11 @@ pub trait Optimizer<T: Element>: Send {
         self.set_option(group, "lr", lr)
     }
 
-    /// Shows the slot `slot` of every parameter that has it: `visitor(name, values)` gets all its numbers,
-    /// row-major, and what it changes is kept. Slots in few bits are decoded, and coded again if they were
-    /// changed. Slots are called as in state dicts: `exp_avg`, `momentum_buffer`; `master` and `kahan` are
+    /// Calls `visitor(name, values)` with the slot `slot` of every parameter that has it. `values` are all its
+    /// numbers, row-major, and changes to them are kept. Slots in few bits are decoded, and coded again if they
+    /// were changed. Slots have the names of state dicts: `exp_avg`, `momentum_buffer`; `master` and `kahan` are
     /// what [`Rounding`](crate::state::Rounding) remembers of `bf16` and `f16` parameters. Slots of blocks of
-    /// a matrix, and slots with gaps, are not shown. What is around other optimizers hands it on.
+    /// a matrix, and slots with gaps, are not shown. Wrappers forward this call.
     ///
     /// # Examples
     /// ```
@@ -201,6 +207,9 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     fn skipped_steps(&self) -> u64 {
         (**self).skipped_steps()
     }
+    fn reads_curvature(&self) -> bool {
+        (**self).reads_curvature()
+    }
     fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
         (**self).visit_slot(slot, visitor);
     }
@@ -221,15 +230,36 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     }
 }
 
-/// What a step does with a NaN or an infinity in a gradient.
+/// What a step does with a NaN or an infinity in a gradient, in a curvature, or in the loss.
+///
+/// The loss is the one that comes with the gradients: from
+/// [`with_loss`](crate::gradient::with_loss), or from the closure of
+/// [`step_with`](crate::optim::ClosureOptimizer::step_with), which returns it then. The policy holds for it
+/// whether the method reads the loss or not, and in every optimizer and wrapper: also for the second
+/// evaluation of [`Sam`](crate::wrappers::Sam) and the surrogate of [`Ignite`](crate::wrappers::Ignite).
+/// Between the parts of a [`Partitioned`](crate::wrappers::Partitioned), `Error` comes before `Skip`.
+///
+/// # Examples
+/// ```
+/// use eigenstep::prelude::*;
+/// use ndarray::array;
+///
+/// let mut w = array![1.0];
+/// let mut opt = Sgd { lr: 1.0, ..Sgd::default() }.build::<f64>()?.with_non_finite(NonFinite::Skip);
+/// let loss = opt.step_with(&mut w, |w| (f64::NAN, w.clone()))?;
+/// assert!(loss.is_nan() && w[0] == 1.0 && opt.skipped_steps() == 1);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum NonFinite {
-    /// Returns [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient); nothing changes.
+    /// Returns [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient) or
+    /// [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss); nothing changes.
     #[default]
     Error,
-    /// Leaves parameters, state and step counts as they are, and returns `Ok`.
+    /// Leaves parameters, state and step counts as they are, and returns `Ok`; counted by
+    /// [`skipped_steps`](Optimizer::skipped_steps).
     Skip,
     /// Does not check: a NaN enters parameters and state, as in PyTorch. Saves one pass over the gradients.
     Propagate,

@@ -20,7 +20,8 @@ pub struct WithLoss<'g, G: ?Sized> {
 ///
 /// What the leaves hold, the method says: Hessian-vector products times their probe for
 /// Sophia-H and AdaHessian, gradients at labels that were drawn from the model for Sophia-G. A method
-/// that reads no curvature refuses it; one that needs it, on this step, refuses a step without.
+/// that reads no curvature refuses it; one that needs it, on this step, refuses a step without. The parts of a
+/// [`Partitioned`](crate::wrappers::Partitioned) get what they read.
 ///
 /// Views such as clipping may stand outside or inside. Outside they act on the gradients alone.
 ///
@@ -46,7 +47,14 @@ pub fn with_curvature<'g, G: ?Sized, H: ?Sized>(
 
 /// Gradients together with the loss, for methods whose step depends on it.
 ///
-/// Other methods do not look at it. [`step_with`](crate::optim::ClosureOptimizer::step_with) and the
+/// It must be the loss that these gradients are of: not multiplied by the scale of a
+/// [`GradScaler`](crate::gradient::GradScaler), and the mean of the micro-batches' losses with the mean of an
+/// [`Accumulator`](crate::gradient::Accumulator). Views that rescale gradients, such as clipping, leave the loss
+/// as it is; what that does to a method, its page says
+/// ([`SpsMax`](crate::first_order::SpsMax), [`Momo`](crate::first_order::Momo)).
+///
+/// Other methods do not read it. A loss that is not finite is handled as a gradient that is not, by all of
+/// them ([`NonFinite`](crate::optim::NonFinite)). [`step_with`](crate::optim::ClosureOptimizer::step_with) and the
 /// estimates of zeroth order bring their loss along.
 ///
 /// # Examples

@@ -35,6 +35,40 @@
 //! # Ok::<(), eigenstep::Error>(())
 //! ```
 //!
+//! # Which way round is a matrix?
+//!
+//! PyTorch stores the weight of a linear layer as out × in (`y = x Wᵀ`); a program that writes `x.dot(&w)`
+//! stores it as in × out. Most methods do not care: every element has its own step, and whitening treats rows and
+//! columns alike. These do:
+//!
+//! | what | a row, an index of the first dimension, is | for a weight that is in × out |
+//! |---|---|---|
+//! | [`centralize`](crate::gradient::centralize) | an output: its mean is subtracted | it subtracts the means of inputs |
+//! | [`AdaptiveClip`](crate::gradient::AdaptiveClip) | a unit, that is an output | units are inputs |
+//! | [`LrAdjustment`](crate::second_order::LrAdjustment) of Muon, `Original` and `Spectral` | an output | √(out/in) turns into √(in/out); `MatchRmsAdamW` and `None` are the same both ways |
+//! | [`mup_scales`](crate::second_order::mup_scales) | an output | the left damping is that of columns, and Muon's factors do not hold for `Original` and `Spectral` |
+//! | [`LayerSpec`](crate::curvature::LayerSpec) | as you say | `linear_transposed(name, inputs, outputs)` in place of `linear(name, outputs, inputs)` |
+//! | [`LayerFactors`](crate::curvature::LayerFactors) | an output | give it the transposed gradient |
+//! | convolutions, everywhere | an output channel | – |
+//!
+//! The way out that costs nothing: hold the weight as out × in, and multiply by its transposed view. The
+//! gradient is then out × in, too.
+//! ```
+//! use eigenstep::gradient::{centralize, materialize};
+//! use ndarray::{Array2, array};
+//!
+//! let (x, dy) = (array![[1.0, 2.0, 3.0]], array![[0.5, -1.0]]); // one example, three inputs, two outputs
+//! let weight = Array2::<f64>::ones((2, 3)); // out × in
+//! let y = x.dot(&weight.t());
+//! let gradient = dy.t().dot(&x); // out × in
+//! assert_eq!((y.dim(), gradient.dim()), ((1, 2), (2, 3)));
+//! let centred = materialize(&centralize(&gradient))?;
+//! assert_eq!(centred["param"].sum_axis(ndarray::Axis(1)).sum(), 0.0); // of every output
+//! # Ok::<(), eigenstep::Error>(())
+//! ```
+//!
+//! # Absent gradients
+//!
 //! An absent gradient (`None`, or a field left out) is PyTorch's `grad is None`: the parameter is
 //! skipped, without weight decay and without a step count. A gradient of zeros is not the same.
 

@@ -29,6 +29,7 @@ use super::rate::{At, Schedule};
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Constant {
     /// Factor until then.
     pub factor: f64,
@@ -93,6 +94,7 @@ impl Schedule for Constant {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Linear {
     /// Factor at construction.
     pub start_factor: f64,
@@ -163,6 +165,7 @@ impl Schedule for Linear {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Polynomial {
     /// Step at which the rate is zero.
     pub total_iters: u64,

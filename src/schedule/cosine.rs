@@ -7,7 +7,7 @@ use std::f64::consts::PI;
 /// Lets the rate fall to `eta_min` along half a cosine wave: PyTorch's `CosineAnnealingLR`.
 ///
 /// Use it when the number of steps is known. Not when training may take longer: after `t_max` the rate
-/// rises again, with period `2·t_max`.
+/// rises again, with period `2·t_max`. Every group goes to `eta_min`, also one whose base rate is 0.
 ///
 /// ```text
 /// (e−1−T) mod 2T = 0: η ← η + (b−η_min)·(1 − cos(π/T))/2
@@ -33,6 +33,7 @@ use std::f64::consts::PI;
 /// ```
 /// Source: I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct CosineAnnealing {
     /// Steps from the base rate to `eta_min`.
     pub t_max: u64,
@@ -101,6 +102,7 @@ impl Schedule for CosineAnnealing {
 /// ```
 /// Source: I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct CosineRestarts {
     /// Steps until the first restart.
     pub t_0: u64,

@@ -31,6 +31,7 @@ use crate::hyper::Hyperparameters;
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct InverseSqrt {
     /// Steps of the warm-up.
     pub warmup: u64,
@@ -108,6 +109,7 @@ impl Schedule for InverseSqrt {
 /// ```
 /// Source: A. Vaswani et al., "Attention Is All You Need", 2017, eq. 3.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Noam {
     /// Width of the model.
     pub d_model: u64,
@@ -163,6 +165,7 @@ impl Schedule for Noam {
 /// Source: J. Chen, C. Wolfe, A. Kyrillidis, "REX: Revisiting Budgeted Training with an Improved
 /// Schedule", 2022.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Rex {
     /// Step at which the rate is lowest.
     pub total: u64,

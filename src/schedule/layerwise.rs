@@ -31,6 +31,7 @@ use crate::hyper::Hyperparameters;
 /// ```
 /// Source: J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct LayerwiseLr {
     /// Rate of the head.
     pub lr: f64,

@@ -55,6 +55,7 @@ use crate::hyper::{Hyperparameters, Range};
 /// Source: L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using
 /// Large Learning Rates", 2019.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct OneCycle {
     /// Highest rate.
     pub max_lr: PerGroup,

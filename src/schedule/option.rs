@@ -24,6 +24,11 @@ use std::fmt;
 /// x = schedule(e, b)          closed form if there is one, else from the value of the step before
 /// option ← x                  a count: the integer that is nearest
 /// ```
+/// A schedule that goes to a value, such as `eta_min` of a cosine, takes *every* group there, also one whose base
+/// is 0: with `eta_min` 0.01, biases without weight decay end at 0.01. Schedules that multiply keep 0. After
+/// `t_max` a cosine climbs back, with period `2·t_max`: end the run there, stop calling `step`, or let a
+/// constant follow ([`Sequential`](super::Sequential)).
+///
 /// What schedules call a rate (`base_lr`, `eta_min`, `max_lr`) is the option here. Their momentum is not
 /// used. A group added later joins where the others are on the curve, with its value at that moment as its
 /// base. Groups without the option, which optimizers of several methods may have, are left alone.

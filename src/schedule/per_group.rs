@@ -14,6 +14,7 @@ use crate::hyper::Range;
 /// assert!(each.get(2).is_nan());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum PerGroup {
     /// The same number for every group.

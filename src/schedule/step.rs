@@ -26,6 +26,7 @@ use super::rate::{At, Schedule};
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Step {
     /// Steps between two decays.
     pub step_size: u64,
@@ -86,6 +87,7 @@ impl Schedule for Step {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct MultiStep {
     /// Steps at which the rate decays, in any order.
     pub milestones: Vec<u64>,
@@ -154,6 +156,7 @@ impl Schedule for MultiStep {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Exponential {
     /// Factor of every step.
     pub gamma: f64,

@@ -38,6 +38,7 @@ use std::f64::consts::PI;
 /// Source: P. Izmailov, D. Podoprikhin, T. Garipov, D. Vetrov, A. G. Wilson, "Averaging Weights
 /// Leads to Wider Optima and Better Generalization", 2018.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct SwaLr {
     /// The rate to arrive at.
     pub swa_lr: PerGroup,

@@ -3,12 +3,12 @@
 //! | method | state, bytes per `f32` parameter of a square matrix | good for |
 //! |---|---|---|
 //! | [`Muon`] | 4, in 8 bits 1 | hidden matrices of networks, large learning rates |
-//! | [`Shampoo`] | 16, in 4 bits 2.25; the inner optimizer's | fewer, better steps, with any rule inside |
-//! | [`Soap`] | 16, in 4 bits 1.1; the inner optimizer's, 8 for AdamW | the same, and tolerates a stale eigenbasis |
-//! | [`SteepestDescent`] | 4 with an average; the inner optimizer's | Muon's step, or signs, with a rule of your own |
+//! | [`Shampoo`] | 16, in 4 bits 2.25; the inner rule's | fewer, better steps, with any rule inside |
+//! | [`Soap`] | 16, in 4 bits 1.1; the inner rule's, 8 for AdamW | the same, and tolerates a stale eigenbasis |
+//! | [`SteepestDescent`] | 4 with an average; the inner rule's | Muon's step, or signs, with a rule of your own |
 //!
 //! All of them run through one engine, [`Blocked`](crate::optim::Blocked). It cuts tensors into blocks,
-//! copies them in and out, grafts, and hands the direction to an element-wise rule: the *inner optimizer*,
+//! copies them in and out, grafts, and hands the direction to an element-wise rule: the *inner rule*,
 //! the field `inner`. Groups, schedules, state precision, threads and checkpoints work as for every other
 //! method.
 //!

@@ -21,7 +21,9 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// O = NS(U)                  U V Sᵀ ↦ about U Sᵀ, by Newton–Schulz steps
 /// W ← W·(1 − γλ) − γ·s·O     s: see LrAdjustment, for rows × columns
 /// ```
-/// A tensor of more than two dimensions is reshaped to (first, all others).
+/// A tensor of more than two dimensions is reshaped to (first, all others). Rows are the outputs of a layer in
+/// `Original` and `Spectral`; for weights that are in × out see
+/// [which way round](crate::params#which-way-round-is-a-matrix).
 ///
 /// | field | default | source of the default |
 /// |---|---|---|

@@ -4,7 +4,9 @@
 use super::LrAdjustment;
 use crate::error::{Error, Result};
 
-/// The place of a weight in a network whose hidden layers have `M` units.
+/// The place of a weight in a network whose hidden layers have `M` units. Shapes are outputs × inputs
+/// ([which way round](crate::params#which-way-round-is-a-matrix)); apart from the two dampings, and from Muon's
+/// factors on the learning rate, the numbers are the same for a weight that is stored the other way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LayerRole {
     /// M × d, from a fixed number of inputs; and every bias except that of the output, which needs no

@@ -24,7 +24,9 @@ pub enum Orthogonalization {
     Exact,
 }
 
-/// Factor `s` on the learning rate of a matrix.
+/// Factor `s` on the learning rate of a matrix. Rows are the outputs of a layer, columns its inputs, as in
+/// PyTorch; a weight that is in × out gets another factor from `Original` and `Spectral`
+/// ([which way round](crate::params#which-way-round-is-a-matrix)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

@@ -12,7 +12,7 @@ pub enum Reshape {
     #[default]
     AsIs,
     /// A matrix: dimensions of size 1 are dropped, the first of the others becomes the rows, the product of
-    /// the rest the columns. What is no matrix is left to the inner optimizer.
+    /// the rest the columns. The inner rule alone updates tensors that are no matrices.
     Matrix,
     /// Dimensions merged from the last to the first while the product is at most `d` and more than
     /// `dims` would be left; see [`merge_small_dims`]. 2 leaves a matrix a matrix.

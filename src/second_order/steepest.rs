@@ -33,7 +33,7 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// | `bias_correction` | true | Distributed Shampoo |
 /// | `l2` | 0 | L2 regularisation |
 ///
-/// State: `filtered_grad` with a filter, 4 bytes per `f32` parameter; the inner optimizer's slots.
+/// State: `filtered_grad` with a filter, 4 bytes per `f32` parameter; the inner rule's slots.
 ///
 /// # Errors
 /// `build` refuses options out of range. A step fails if a matrix could not be made orthogonal four
@@ -59,7 +59,7 @@ use ndarray::{ArrayViewMutD, Ix2};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SteepestDescent<U = Descent> {
-    /// The inner optimizer, which takes the direction.
+    /// The inner rule, which takes the direction.
     pub inner: U,
     /// The norm.
     pub norm: Norm,
@@ -131,7 +131,7 @@ impl<U> SteepestDescent<U> {
 impl<U: Rule> Hyperparameters for SteepestDescent<U> {
     const NAME: &'static str = "SteepestDescent";
 
-    /// The inner optimizer's options under their own names, then the direction's.
+    /// The inner rule's options under their own names, then the direction's.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.inner.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });

@@ -16,7 +16,7 @@
 //! | a copy to restore from, to the bit | [`Snapshot`] |
 //! | names, shapes and places of leaves | [`Layout`] |
 //!
-//! What is read is a [`Source`]: `&grads` for gradients of any form and for everything that owns its values,
+//! Arguments that are read are [`Source`]s: `&grads` for gradients of any form and for everything that owns its values,
 //! `&mut params` for parameters. What is written comes last, and is a tree of
 //! [`Parameters`](crate::params::Parameters). Trees of different element types go together if their arithmetic
 //! type is the same.

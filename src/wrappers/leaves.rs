@@ -47,6 +47,11 @@ impl<T> PartParams<'_, T> {
 }
 
 impl<T> PartGrads<'_, T> {
+    /// Leaves out what no one would read.
+    pub fn drop_curvature(&mut self) {
+        self.curvature.clear();
+    }
+
     /// Names of the gradients.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.grads.iter().map(|(name, ..)| name.as_str())

@@ -8,8 +8,8 @@
 //! | [`Ignite`] | a constraint on the norm of a gradient, or a penalty of it | 8, two or three evaluations per step |
 //! | [`Ema`], [`Swa`] | an average of weights, kept by [`Averaged`] beside any optimizer | 4 |
 //!
-//! They are around any [`Optimizer`](crate::optim::Optimizer), `Box<dyn Optimizer<T>>` among them, and around each
-//! other. [`Partitioned`] and [`Lookahead`] are optimizers themselves; [`Sam`] and [`Ignite`] evaluate the model
+//! They take any [`Optimizer`](crate::optim::Optimizer), also a `Box<dyn Optimizer<T>>`, and most of them
+//! each other. [`Partitioned`] and [`Lookahead`] are optimizers themselves; [`Sam`] and [`Ignite`] evaluate the model
 //! more than once per step, and are [`ClosureOptimizer`](crate::optim::ClosureOptimizer)s. All of them keep the
 //! promises of the inner optimizer: a step succeeds or changes nothing, and a checkpoint continues bit for bit.
 //!

@@ -303,3 +303,16 @@ fn averages_of_half_precision_are_not_rounded() {
         }
     }
 }
+
+#[test]
+fn an_average_that_has_seen_nothing_says_so() {
+    let mut ema = Ema::default().build::<f64>().unwrap();
+    let mut w = model(1);
+    let before = all_bits(&w);
+    let error = ema.swap(&mut w).unwrap_err();
+    assert_eq!(error.to_string(), "Averaged: there is no average yet; call `update` first");
+    assert!(ema.copy_to(&mut w).is_err());
+    assert!(all_bits(&w) == before);
+    ema.update(&mut w).unwrap();
+    ema.swap(&mut w).unwrap();
+}

@@ -28,6 +28,16 @@ use crate::linalg::Damping;
 /// [`LayerFactors`] has the equations of L, R and D. `needs_stats` says before a step whether statistics
 /// will be read, so that a program need not keep inputs for steps that do not.
 ///
+/// *Nothing happens at first* with the intervals of [`LayerFactors::kfac`]: statistics are due at step 200, the
+/// first inverses at step 2000, and until then directions are the gradients. For shorter runs set
+/// `update_factors_every` and `update_roots_every`, or `from_first_step`.
+///
+/// *A step of the optimizer that fails* behind `precondition` does not take back the step of the factors: it
+/// has counted, and has used up what was observed. Nothing is lost by it: statistics are averages over
+/// batches, and this batch is in them. To try the same step again, keep the view and give it to the optimizer
+/// once more; do not call `precondition` again, which would be the next step and, where statistics are due,
+/// fail for lack of them. To have the factors as they were, take a `clone` before.
+///
 /// | field | default | source of the default |
 /// |---|---|---|
 /// | `layer` | [`LayerFactors::kfac`] | options of every layer; groups have their own |

@@ -10,7 +10,7 @@ use std::ops::Range;
 ///
 /// *Use it when* a rule with momentum overshoots: an element moves only if its direction and its gradient
 /// agree, so that a small enough step never raises the loss. *Not when* the rule has no memory: then
-/// nothing is ever left out.
+/// nothing is left out, and with `scale: Paper` every step is only shorter, by `n/(n + 1)`.
 ///
 /// ```text
 /// u ← direction of the inner rule
@@ -20,7 +20,11 @@ use std::ops::Range;
 /// s = 1/max(n/numel, 1e-3)           scale = MeanClamped
 /// s = 1                              scale = None
 /// ```
-/// Learning rate and decay are the inner rule's; decay acts on all elements.
+/// `g` is the gradient as the inner rule sees it: negated with `maximize`, with coupled decay added. Learning
+/// rate and decay are the inner rule's. Decay apart from the direction acts on all elements. Decay that a rule
+/// keeps in its direction (`Lamb`, `NovoGrad`) is a part of `u`, and left out with it. The step size that
+/// `Momo`, `MomoAdam` and `SpsMax` find is that of the whole direction: what the mask leaves out, and its
+/// factor `s`, their model of the loss does not know.
 ///
 /// | field | default | source of the default |
 /// |---|---|---|

@@ -13,7 +13,9 @@ use crate::optim::{Rule, RuleAround};
 /// u ← direction of the inner rule
 /// u ← |u|·sign(g)                    sign(0) = 0
 /// ```
-/// Learning rate and decay are the inner rule's. Grams of the paper is `Grams` around
+/// `g` is the gradient as the inner rule sees it: negated with `maximize`, with coupled decay added. Learning
+/// rate and decay are the inner rule's; decay that a rule keeps in its direction (`Lamb`, `NovoGrad`) gets the
+/// sign of the gradient as all of `u` does. Grams of the paper is `Grams` around
 /// [`AdamW`](crate::first_order::AdamW).
 ///
 /// | field | default | source of the default |

@@ -14,6 +14,7 @@ use crate::optim::{Apply, Pair, Rule, RuleAround, Slot, WeightDecay};
 /// μ ← α·μ + (1 − α)·g                afterwards
 /// g ← g + λ·μ                        which the inner rule sees
 /// ```
+/// `g` is the gradient of the step, negated with `maximize`, before coupled decay is added.
 ///
 /// | field | default | source of the default |
 /// |---|---|---|

@@ -11,7 +11,8 @@ use crate::optim::{Apply, Rule, RuleAround, WeightDecay};
 /// *Not when* the rule's own options say what you mean: `Adam`, `Lion` and others have
 /// `decoupled_weight_decay`.
 ///
-/// For the inner rule's `weight_decay` λ and the learning rate γ of the step:
+/// For the inner rule's `weight_decay` λ, its direction u, the gradient g (negated with `maximize`) and the
+/// learning rate γ of the step:
 /// ```text
 /// form               step
 /// Inner              as the rule has it
@@ -36,7 +37,9 @@ use crate::optim::{Apply, Rule, RuleAround, WeightDecay};
 ///
 /// # Errors
 /// `build` refuses a `peak_lr` that is not above 0; any form but `Inner` around a rule that applies its
-/// `weight_decay` itself, such as `Lamb`, `NovoGrad` or `Momo`; and `Cautious` around an inner rule whose step
+/// `weight_decay` itself, such as `Lamb`, `NovoGrad` or `Momo`, if that `weight_decay` is not 0, which
+/// `with_group` and `set_option` refuse later, too (a rule that decays nothing is accepted with any form, which
+/// then has no effect); and `Cautious` around an inner rule whose step
 /// is not its direction times the learning rate ([`Rule::has_own_update`]).
 ///
 /// # Examples

@@ -5,7 +5,7 @@ use crate::state::SlotInit;
 /// Descent with averaging instead of momentum and schedule: generalised primal averaging, and
 /// Schedule-Free SGD.
 ///
-/// *Use it when* a direction needs no moments: on plain gradients, or as the inner optimizer of
+/// *Use it when* a direction needs no moments: on plain gradients, or as the inner rule of
 /// [`Shampoo`](crate::second_order::Shampoo). *Not when* gradients of different layers differ in
 /// size: use [`ScheduleFreeAdamW`](crate::first_order::ScheduleFreeAdamW).
 ///

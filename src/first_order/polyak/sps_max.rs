@@ -38,6 +38,14 @@ use std::ops::Range;
 /// `growth_rate` below 1. A step without a loss is [`Error::MissingInput`](crate::Error::MissingInput), one
 /// with a loss that is not finite [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss).
 ///
+/// # Gradients must not be rescaled
+/// The step size divides the gap `f − f*` by the squared norm of the gradient *of `f`*. A gradient that a view
+/// has shortened by a factor `s < 1` makes the step `1/s` times as long as it should be: with
+/// [`clip_grad_norm`](crate::gradient::clip_grad_norm) the method diverges. `lr` bounds the step instead.
+/// [`GradScaler`](crate::gradient::GradScaler) may be used, since the gradient is unscaled again before the step:
+/// the loss that goes with it ([`with_loss`](crate::gradient::with_loss)) is the *unscaled* one. With the mean
+/// of an [`Accumulator`](crate::gradient::Accumulator) goes the mean of the micro-batches' losses.
+///
 /// # Examples
 /// ```
 /// use eigenstep::{gradient::with_loss, prelude::*};

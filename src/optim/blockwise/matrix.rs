@@ -172,5 +172,6 @@ pub trait MatrixMethod: Hyperparameters {
 }
 
 /// A matrix method with its options, run by the engine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Blocked<C>(pub C);

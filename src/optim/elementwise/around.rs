@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// A rule around another one.
 ///
-/// Every method of [`Rule`] has its like here, and does what the inner rule does: a wrapper overrides
+/// The methods are those of [`Rule`]; each calls the inner rule's: a wrapper overrides
 /// what it changes, and can forget nothing. [`rule_around!`](crate::rule_around) makes a [`Rule`] of it.
 ///
 /// A wrapper that remembers something of its own has a [`Pair`](crate::optim::Pair) as its state, its own numbers

@@ -405,5 +405,6 @@ pub trait Rule: Hyperparameters {
 }
 
 /// A rule with its options, run by the engine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Elementwise<U>(pub U);

@@ -46,7 +46,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         }
         self.check_inputs(matched.as_ref(), grads)?;
         if self.non_finite != NonFinite::Propagate {
-            match self.check_loss(grads.loss).and_then(|()| finite::check(self.isa, grads)) {
+            match check_loss(grads.loss).and_then(|()| finite::check(self.isa, grads)) {
                 Err(_) if self.non_finite == NonFinite::Skip => return Ok(Checked::Skip),
                 check => check?,
             }
@@ -61,16 +61,6 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             return Ok(Checked::Nothing);
         }
         Ok(Checked::Step(matched))
-    }
-
-    /// A loss that the step depends on must be finite, as gradients must.
-    fn check_loss(&self, loss: Option<f64>) -> Result<()> {
-        match loss.filter(|loss| !loss.is_finite()) {
-            Some(loss) if self.groups.iter().any(|group| group.method.needs(1).loss) => {
-                Err(Error::NonFiniteLoss(loss))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Inputs besides gradients: those that a method needs must be there, and what is there is read.
@@ -116,6 +106,15 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             return Err(Error::MissingInput { optimizer, input: "a curvature", of, help });
         }
         Ok(())
+    }
+}
+
+/// A loss that comes with the gradients must be finite as they must, whether a rule reads it or not: the
+/// gradients of a loss that is none mean nothing.
+fn check_loss(loss: Option<f64>) -> Result<()> {
+    match loss.filter(|loss| !loss.is_finite()) {
+        Some(loss) => Err(Error::NonFiniteLoss(loss)),
+        None => Ok(()),
     }
 }
 

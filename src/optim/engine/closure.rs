@@ -4,7 +4,6 @@ use super::optim::Optim;
 use crate::error::{BoxError, Error, Result};
 use crate::numeric::Element;
 use crate::optim::method::MethodFor;
-use crate::optim::optimizer::NonFinite;
 use crate::optim::optimizer::Optimizer;
 use crate::params::{Gradients, Parameters, with_loss};
 
@@ -101,8 +100,16 @@ where
 
 /// Optimizers that evaluate the model themselves.
 ///
-/// Every optimizer is one: it evaluates once and takes a step. Methods that evaluate again within a
-/// step (sharpness-aware minimisation, line searches) implement [`ClosureOptimizer::step_problem`].
+/// Every optimizer of the crate is one, also as `Box<dyn Optimizer<T>>`: it evaluates once and takes a step
+/// ([`step_once`]). Methods that evaluate again within a step (sharpness-aware minimisation, line searches)
+/// implement [`ClosureOptimizer::step_problem`], and so does an optimizer type of your own, with
+/// [`step_once`] if one evaluation is enough.
+///
+/// A loss that is not finite is handled as a gradient that is not, by the policy of the optimizer
+/// ([`NonFinite`](crate::optim::NonFinite)).
+///
+/// A closure returns gradients that it owns. Views of gradients, such as clipped ones, borrow them: copy what
+/// they show with [`materialize`](crate::gradient::materialize).
 ///
 /// The closure gets `&mut M`, since models cache activations; it must not change parameters, and all
 /// calls within one step must see the same data and the same randomness.
@@ -110,8 +117,8 @@ pub trait ClosureOptimizer<T: Element> {
     /// One step of a problem; returns the loss before it.
     ///
     /// # Errors
-    /// Those of the closure and of the step; [`Error::NonFiniteLoss`]. Parameters and state are as
-    /// before then.
+    /// Those of the closure and of the step; [`Error::NonFiniteLoss`], unless the optimizer skips or
+    /// propagates what is not finite. Parameters and state are as before then.
     fn step_problem(&mut self, problem: &mut dyn Problem<T>) -> Result<f64>;
 
     /// One step of a model whose loss and gradients `evaluate` returns; returns the loss before it.
@@ -141,13 +148,48 @@ pub trait ClosureOptimizer<T: Element> {
     }
 }
 
+/// One evaluation and one step: [`ClosureOptimizer::step_problem`] of an optimizer that needs no more. The
+/// loss comes along with the gradients ([`with_loss`]).
+///
+/// # Errors
+/// As [`ClosureOptimizer::step_problem`].
+///
+/// # Examples
+/// ```
+/// use eigenstep::optim::{Closure, step_once};
+/// use eigenstep::prelude::*;
+/// use ndarray::array;
+///
+/// let mut w = array![3.0f64];
+/// let mut opt: Box<dyn Optimizer<f64>> = Box::new(Sgd { lr: 0.5, ..Sgd::default() }.build()?);
+/// let evaluate = |w: &mut ndarray::Array1<f64>| ((&*w * &*w).sum(), &*w * 2.0);
+/// let loss = step_once(&mut *opt, &mut Closure { model: &mut w, evaluate })?;
+/// assert_eq!((loss, w[0]), (9.0, 0.0));
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
+pub fn step_once<T: Element, O: Optimizer<T> + ?Sized>(
+    opt: &mut O,
+    problem: &mut dyn Problem<T>,
+) -> Result<f64> {
+    let (loss, grads) = problem.evaluate()?;
+    opt.step(problem.parameters(), &with_loss(&*grads, loss))?;
+    Ok(loss)
+}
+
 impl<M: MethodFor<T>, T: Element> ClosureOptimizer<T> for Optim<M, T> {
     fn step_problem(&mut self, problem: &mut dyn Problem<T>) -> Result<f64> {
-        let (loss, grads) = problem.evaluate()?;
-        if !loss.is_finite() && self.engine.non_finite == NonFinite::Error {
-            return Err(Error::NonFiniteLoss(loss));
-        }
-        self.step(problem.parameters(), &with_loss(&*grads, loss))?;
-        Ok(loss)
+        step_once(self, problem)
+    }
+}
+
+impl<T: Element> ClosureOptimizer<T> for dyn Optimizer<T> + '_ {
+    fn step_problem(&mut self, problem: &mut dyn Problem<T>) -> Result<f64> {
+        step_once(self, problem)
+    }
+}
+
+impl<T: Element, O: ClosureOptimizer<T> + ?Sized> ClosureOptimizer<T> for Box<O> {
+    fn step_problem(&mut self, problem: &mut dyn Problem<T>) -> Result<f64> {
+        (**self).step_problem(problem)
     }
 }

@@ -12,5 +12,5 @@ mod passes;
 mod plan;
 mod step;
 
-pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem};
+pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem, step_once};
 pub use optim::Optim;

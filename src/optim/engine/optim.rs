@@ -210,6 +210,10 @@ impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
         self.engine.skipped
     }
 
+    fn reads_curvature(&self) -> bool {
+        self.engine.groups.iter().any(|group| group.method.uses_curvature())
+    }
+
     fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
         self.engine.visit_slot(slot, visitor);
     }

@@ -13,7 +13,7 @@ use crate::second_order::{Descent, Reshape};
 /// Shampoo: the gradient of a matrix, whitened from both sides, then handed to any element-wise rule.
 ///
 /// *Use it when* steps are expensive and matrices are not huge: it needs fewer steps than AdamW. *Not
-/// when* most parameters are vectors or very long tables; those get the inner optimizer alone.
+/// when* most parameters are vectors or very long tables; those get the inner rule alone.
 ///
 /// ```text
 /// G ← g + λ₂·p                                            l2 λ₂
@@ -21,7 +21,7 @@ use crate::second_order::{Descent, Reshape};
 /// every update_roots_every steps     L̂ ← (L + εI)^(−1/4),  R̂ alike
 /// Ḡ = G, or an average of gradients                       filter_beta
 /// from step start on                 D = L̂ Ḡ R̂,  D ← D·‖A‖/(‖D‖ + tiny)   else D = A
-/// inner optimizer                    p, s ← inner(p, D, s)
+/// inner rule                         p, s ← inner(p, D, s)
 /// ```
 /// A is the direction of the method that is grafted, by default Ḡ itself ([`Graft`]). A tensor of k
 /// dimensions can have k factors, taken to the power −1/(2k) ([`Reshape`], [`Exponents`]). Tensors larger
@@ -61,13 +61,13 @@ use crate::second_order::{Descent, Reshape};
 /// | `qr_signs` | `Positive` | –; `Lapack` for the numbers of the authors' code. Only eigenvector storages use it |
 /// | `filter_beta` β₁ | 0: no average | 4-bit Shampoo; see [`GradEma`](crate::optim::GradEma) |
 /// | `filter_weight` β₃ | β₁ | Distributed Shampoo |
-/// | `l2` λ₂ | 0 | L2 regularisation; other decay is the inner optimizer's |
+/// | `l2` λ₂ | 0 | L2 regularisation; other decay is the inner rule's |
 /// | `min_numel` | 4096 | paper's code: factors with n² below it keep full precision |
 /// | `tolerated_failures` | 3 | Distributed Shampoo |
 ///
 /// State of an m × n block in `f32`: `Dense` and `Eigen` 8(m² + n²) bytes, `EIGEN4` and `CHOLESKY4`
 /// about 1.13(m² + n²). `graft_moment`, with a [`GraftMoment`](crate::second_order::GraftMoment), and
-/// `filtered_grad`, with a filter, take 4 bytes per parameter each. The inner optimizer's slots come on
+/// `filtered_grad`, with a filter, take 4 bytes per parameter each. The inner rule's slots come on
 /// top, and a scratch buffer for the direction, 4 bytes per parameter.
 ///
 /// # Errors
@@ -112,7 +112,7 @@ use crate::second_order::{Descent, Reshape};
 /// the filter stays as it is.
 ///
 /// *From Scalable Shampoo.* It runs a second momentum on the grafted direction and uses it until `start`;
-/// here the inner optimizer, which can be any rule, has one state that sees both directions. Its error of
+/// here the inner rule, which can be any rule, has one state that sees both directions. Its error of
 /// a root is max |M − I| of the iteration, here it is the spectral norm of A Xᵖ − I.
 ///
 /// # Source
@@ -127,7 +127,7 @@ use crate::second_order::{Descent, Reshape};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Shampoo<U = AdamW> {
-    /// The inner optimizer: it takes the direction, and updates all tensors without factors.
+    /// The inner rule: it takes the direction, and updates all tensors without factors.
     pub inner: U,
     /// Which tensors are preconditioned, in how many dimensions, and what grafting acts on.
     pub pipeline: Pipeline,
@@ -285,7 +285,7 @@ impl Shampoo<Descent> {
 impl<U: Rule> Hyperparameters for Shampoo<U> {
     const NAME: &'static str = "Shampoo";
 
-    /// The inner optimizer's options under their own names, then the preconditioner's.
+    /// The inner rule's options under their own names, then the preconditioner's.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.inner.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });

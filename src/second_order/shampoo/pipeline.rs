@@ -16,14 +16,14 @@ use crate::second_order::Reshape;
 pub struct Pipeline {
     /// The shape that tensors are given before they are cut into blocks.
     pub reshape: Reshape,
-    /// What is given the length that grafting asks for.
+    /// Which vectors get the length that grafting asks for.
     pub graft_scope: GraftScope,
     /// Whether the first roots are made at step `start`; else whenever the interval says so.
     pub roots_at_start: bool,
 }
 
 impl Pipeline {
-    /// As the code of 4-bit Shampoo: matrices, everything else by the inner optimizer alone.
+    /// As the code of 4-bit Shampoo: matrices, everything else by the inner rule alone.
     pub const LOW_BIT: Self =
         Self { reshape: Reshape::Matrix, graft_scope: GraftScope::Tensor, roots_at_start: false };
     /// As Google's code: dimensions are merged from the first to the last, vectors have a factor.
@@ -47,7 +47,7 @@ impl Pipeline {
     }
 }
 
-/// What is given the length that grafting asks for.
+/// Which vectors get the length that grafting asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

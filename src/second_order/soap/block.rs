@@ -1,4 +1,4 @@
-//! One block: the inner optimizer's slots in the eigenbasis, and the basis.
+//! One block: the inner rule's slots in the eigenbasis, and the basis.
 
 use super::config::Soap;
 use super::options::SoapOrder;
@@ -26,7 +26,7 @@ pub struct SoapBlock<R: Real> {
 /// A side, and how slots follow its new basis.
 type Renewed<'s, R> = (&'s mut Side<R>, Option<BasisChange<R>>);
 
-/// The inner optimizer updates a scratch buffer, for which rounding keeps nothing.
+/// The inner rule updates a scratch buffer, for which rounding keeps nothing.
 fn of_slots(storage: &Storage) -> Storage {
     Storage { rounding: Rounding::Nearest, ..storage.clone() }
 }
@@ -189,7 +189,7 @@ impl<R: Real> SoapBlock<R> {
         outcome
     }
 
-    /// `direction ← Q(inner(Qᵀ g))`, with the inner optimizer's step number `k`.
+    /// `direction ← Q(inner(Qᵀ g))`, with the inner rule's step number `k`.
     fn direct<U>(&mut self, method: &Soap<U>, k: u64, g: &[R], mut direction: ArrayViewMutD<'_, R>)
     where
         U: Rule<GroupState = ()>,

@@ -12,9 +12,9 @@ use crate::second_order::Reshape;
 /// SOAP: AdamW, or another element-wise rule, in the eigenbasis of Shampoo's statistics.
 ///
 /// *Use it when* you would take [`Shampoo`](crate::second_order::Shampoo) and can afford four matrix
-/// products a step: it tolerates a stale eigenbasis, because the inner optimizer adapts to every gradient.
+/// products a step: it tolerates a stale eigenbasis, because the inner rule adapts to every gradient.
 /// *Not when* most parameters are vectors, or tables longer than `max_dim` on both sides; those get the
-/// inner optimizer alone.
+/// inner rule alone.
 ///
 /// ```text
 /// first step             L ← (1 − β_s)·G Gᵀ,  R ← (1 − β_s)·Gᵀ G
@@ -26,7 +26,7 @@ use crate::second_order::Reshape;
 ///                        Q_L' ← Q of (L Q_L) = Q R, columns by falling diag(Q_Lᵀ L Q_L);  Q_R alike
 ///                        M ← Q_L'ᵀ Q_L M Q_Rᵀ Q_R';  rows and columns of V as the columns of Q
 /// ```
-/// `inner` is the direction of the inner optimizer, without learning rate γ and decay λ, which act on W. M
+/// `inner` is the direction of the inner rule, without learning rate γ and decay λ, which act on W. M
 /// stands for its slots of both signs (first moments), V for those `>= 0` (second moments). A tensor of
 /// any number of dimensions has one statistic and one basis per dimension. A dimension longer than
 /// `max_dim` has none, nor has a vector unless `precondition_1d`. A tensor without any basis gets the inner
@@ -51,12 +51,12 @@ use crate::second_order::Reshape;
 /// | `tolerated_failures` | 3 | Distributed Shampoo |
 ///
 /// State of an m × n matrix in `f32`: statistics and bases 8(m² + n²) bytes, in 4 bits about
-/// 0.56(m² + n²); the inner optimizer's slots, which `with_state_precision` codes like any others; and a
+/// 0.56(m² + n²); the inner rule's slots, which `with_state_precision` codes like any others; and a
 /// scratch buffer for the direction, 4 bytes per parameter. In the eigenbasis second moments spread over
 /// many orders of magnitude. Take codes that do so, too: `Precision::INT8_DYNAMIC`, not `INT8_LINEAR`.
 ///
 /// # Errors
-/// `build` refuses options out of range, an impossible codec, and an inner optimizer that takes sums over
+/// `build` refuses options out of range, an impossible codec, and an inner rule that takes sums over
 /// whole tensors, keeps points in parameter space, or adds decay to the gradient. A basis whose
 /// decomposition fails stays as it was; a step fails if that has happened more than
 /// `tolerated_failures` times in a row. A gradient whose square overflows counts as such a failure.
@@ -103,7 +103,7 @@ use crate::second_order::Reshape;
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Soap<U = AdamW> {
-    /// The inner optimizer: it runs on the rotated gradient, and on all tensors without a basis.
+    /// The inner rule: it runs on the rotated gradient, and on all tensors without a basis.
     pub inner: U,
     /// Order of statistic, basis and step.
     pub order: SoapOrder,
@@ -229,7 +229,7 @@ impl<U: Rule<GroupState = ()>> Soap<U> {
 impl<U: Rule<GroupState = ()>> Hyperparameters for Soap<U> {
     const NAME: &'static str = "Soap";
 
-    /// The inner optimizer's options under their own names, then the basis's.
+    /// The inner rule's options under their own names, then the basis's.
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.inner.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });

@@ -70,7 +70,8 @@ pub trait WeightAverage: Hyperparameters {
 ///
 /// Averages are kept in the arithmetic type: `f32` for `bf16` parameters. A parameter that appears later begins
 /// its average then, with counts of its own; the average of one that is missing from an update stays as it is.
-/// Buffers that are no parameters, such as running statistics, are the program's.
+/// Buffers that are no parameters, such as running statistics, are the program's. Between `swap` and `restore`
+/// the optimizer must not step: it does not know of the average, and `restore` undoes such a step.
 ///
 /// State: `average`, 4 bytes per `f32`, `bf16` or `f16` parameter, 8 per `f64` one; between `swap` and
 /// `restore` a `copy` of the parameters.
@@ -266,15 +267,20 @@ impl<C: WeightAverage, T: Element> Averaged<C, T> {
     /// The parameters become the average, for good.
     ///
     /// # Errors
-    /// [`Error::MissingParameter`]: a parameter has no average; [`Error::UnknownLeaf`]: an average has no parameter.
+    /// [`Error::OutOfOrder`] before the first [`update`](Averaged::update); [`Error::MissingParameter`]: a
+    /// parameter has no average; [`Error::UnknownLeaf`]: an average has no parameter.
     pub fn copy_to<P: Parameters<T> + ?Sized>(&self, params: &mut P) -> Result<()> {
-        copy(&self.average, params)
+        let (what, problem) = ("Averaged", "there is no average yet; call `update` first");
+        copy(&self.average, params).map_err(|error| match self.ages.is_empty() {
+            true => Error::OutOfOrder { what, problem },
+            false => error,
+        })
     }
 
     /// The parameters become the average, until [`Averaged::restore`] brings them back.
     ///
     /// # Errors
-    /// As [`Averaged::copy_to`]; [`Error::OutOfOrder`] if they are the average already.
+    /// As [`Averaged::copy_to`]; [`Error::OutOfOrder`], too, if they are the average already.
     pub fn swap<P: Parameters<T> + ?Sized>(&mut self, params: &mut P) -> Result<()> {
         self.check_place("Averaged::swap")?;
         let snapshot = Snapshot::take(params)?;

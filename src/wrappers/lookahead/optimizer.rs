@@ -6,8 +6,8 @@ use super::slow::Slow;
 use crate::error::{Error, Result};
 use crate::hyper::{Hyperparameters, Range, set_option};
 use crate::numeric::Element;
-use crate::optim::{ClosureOptimizer, Mode, Optimizer, Problem};
-use crate::params::{Gradients, Parameters, with_loss};
+use crate::optim::{ClosureOptimizer, Mode, Optimizer, Problem, step_once};
+use crate::params::{Gradients, Parameters};
 use crate::state::{StateBytes, StateDict};
 use crate::tree::{Snapshot, TreeVec, copy};
 use crate::wrappers::leaves::{select, with_names};
@@ -271,6 +271,10 @@ impl<O: Optimizer<T>, T: Element> Optimizer<T> for Lookahead<O, T> {
         self.inner.skipped_steps()
     }
 
+    fn reads_curvature(&self) -> bool {
+        self.inner.reads_curvature()
+    }
+
     fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
         self.inner.visit_slot(slot, visitor);
     }
@@ -346,11 +350,6 @@ impl<O, T: Element> Lookahead<O, T> {
 
 impl<O: Optimizer<T>, T: Element> ClosureOptimizer<T> for Lookahead<O, T> {
     fn step_problem(&mut self, problem: &mut dyn Problem<T>) -> Result<f64> {
-        let (loss, grads) = problem.evaluate()?;
-        if !loss.is_finite() {
-            return Err(Error::NonFiniteLoss(loss));
-        }
-        self.step(problem.parameters(), &with_loss(&*grads, loss))?;
-        Ok(loss)
+        step_once(self, problem)
     }
 }

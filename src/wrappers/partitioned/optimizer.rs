@@ -5,10 +5,9 @@ use super::part::Part;
 use crate::error::{Error, Result};
 use crate::hyper::Range;
 use crate::numeric::Element;
-use crate::optim::{ClosureOptimizer, Mode, Optimizer, Problem};
+use crate::optim::{ClosureOptimizer, Mode, Optimizer, Problem, step_once};
 use crate::params::{
     GradBuffers, GradVisitor, Gradients, Manifest, ParamBuffers, ParamVisitor, Parameters, Select,
-    with_loss,
 };
 use crate::state::{StateBytes, StateDict};
 use crate::tree::Snapshot;
@@ -27,15 +26,27 @@ use std::collections::BTreeMap;
 ///
 /// *Groups* are those of all parts, one after the other: schedulers, [`option`](Optimizer::option) and
 /// [`set_option`](Optimizer::set_option) count them through. One *state dict* holds all parts; loading
-/// checks all of it first. If a part leaves a step out for a gradient that is not finite
+/// checks all of it first. If a part leaves a step out for a gradient or a loss that is not finite
 /// ([`NonFinite::Skip`](crate::optim::NonFinite)), all of them do.
+///
+/// *Sums* that a method takes over tensors are those over the tensors of its part: norms of gradients, the
+/// estimates of `Prodigy`, and what [`SpsMax`](crate::first_order::SpsMax),
+/// [`Momo`](crate::first_order::Momo) and [`MomoAdam`](crate::first_order::MomoAdam) compare with the loss.
+/// Every part gets the whole loss. Two parts that read it each make a step that closes the whole gap to
+/// `lower_bound`, and together go too far: use *one* such part, with groups for different options, or give
+/// each a small `lr`. A view such as
+/// [`clip_grad_norm`](crate::gradient::clip_grad_norm) around the gradients sees all of them, those of frozen
+/// parts included.
+///
+/// *Curvatures* go to the parts whose method reads them; those of frozen parameters and of all other parts
+/// are dropped. If no part reads any, a curvature is refused as by a single method.
 ///
 /// State: that of the parts. Gradients are read once for the check of all parts, as in one optimizer.
 ///
 /// # Errors
-/// `step` returns those of the parts, and [`Error::EmptyGroup`] for a part that selects no parameter.
-/// [`step_with`](crate::optim::ClosureOptimizer::step_with) refuses a loss that is not finite with
-/// [`Error::NonFiniteLoss`], whatever [`NonFinite`](crate::optim::NonFinite) says.
+/// `step` returns those of the parts, and [`Error::EmptyPart`] for a part that is left with no parameter: a
+/// selector that matches nothing, or one whose parameters later parts take. In [`Error::EmptyGroup`] a group
+/// of a part has its number among the groups of all parts; it selects from its part's parameters alone.
 ///
 /// # Examples
 /// ```
@@ -58,8 +69,8 @@ use std::collections::BTreeMap;
 /// ```
 ///
 /// # Differences
-/// optax has `multi_transform` with labels in place of selectors. PyTorch has no like: programs keep a
-/// list of optimizers there, of which the first has stepped when the second one fails.
+/// optax has `multi_transform` with labels in place of selectors. PyTorch has nothing of the kind:
+/// programs keep a list of optimizers there, and if the second one fails, the first has already stepped.
 pub struct Partitioned<T: Element> {
     parts: Vec<Part<T>>,
     plan: Plan,
@@ -118,7 +129,7 @@ impl<T: Element> Partitioned<T> {
         self.parts.get(part)?.optimizer.as_deref()
     }
 
-    /// Number of steps that were left out for a gradient that was not finite.
+    /// Number of steps that were left out for a gradient or a loss that was not finite.
     pub fn skipped_steps(&self) -> u64 {
         self.skipped
     }
@@ -150,10 +161,12 @@ impl<T: Element> Partitioned<T> {
                 return Err(Error::DuplicateName { name: name.to_owned() });
             }
         }
-        for (group, part) in self.parts.iter().enumerate().skip(1) {
-            if !parts.contains(&group) {
-                let select = part.select.label().to_owned();
-                return Err(Error::EmptyGroup { group, select });
+        for (part, Part { select, .. }) in self.parts.iter().enumerate() {
+            // an empty model has nothing for the first part either
+            if !parts.contains(&part) && (part > 0 || params.len() > 0) {
+                let first = "what no other part selects";
+                let select = if part == 0 { first } else { select.label() }.to_owned();
+                return Err(Error::EmptyPart { part, select });
             }
         }
         Ok(Plan { params: params.clone(), parts, by_name })
@@ -186,7 +199,16 @@ impl<T: Element> Partitioned<T> {
             }
         }
         let part_of = |name: &str| self.plan.by_name.get(name).copied();
-        Ok(split_grads(visitor, self.parts.len(), part_of))
+        let mut split = split_grads(visitor, self.parts.len(), part_of);
+        // a program that has the curvature of every leaf need not sort it; if no part reads any, that is said
+        if self.reads_curvature() {
+            for (part, grads) in self.parts.iter().zip(&mut split) {
+                if !part.optimizer.as_ref().is_some_and(|optimizer| optimizer.reads_curvature()) {
+                    grads.drop_curvature();
+                }
+            }
+        }
+        Ok(split)
     }
 
     /// Whether every part would take the step.
@@ -195,11 +217,14 @@ impl<T: Element> Partitioned<T> {
         params: &mut [PartParams<'_, T>],
         grads: &[PartGrads<'_, T>],
     ) -> Result<bool> {
-        let mut takes = true;
+        let (mut takes, mut before) = (true, 0);
         for ((part, params), grads) in self.parts.iter_mut().zip(params).zip(grads) {
+            let groups = part.num_groups();
             if let Some(optimizer) = &mut part.optimizer {
-                takes &= optimizer.check_step(params, grads)?;
+                let checked = optimizer.check_step(params, grads);
+                takes &= checked.map_err(|error| counted_through(error, before))?;
             }
+            before += groups;
         }
         Ok(takes)
     }
@@ -234,6 +259,14 @@ impl<T: Element> Partitioned<T> {
             before.restore(params)?;
         }
         outcome
+    }
+}
+
+/// The error of a part, with the number that its group has among those of all parts.
+fn counted_through(error: Error, before: usize) -> Error {
+    match error {
+        Error::EmptyGroup { group, select } => Error::EmptyGroup { group: before + group, select },
+        other => other,
     }
 }
 
@@ -301,6 +334,11 @@ impl<T: Element> Optimizer<T> for Partitioned<T> {
         self.skipped
     }
 
+    fn reads_curvature(&self) -> bool {
+        let mut parts = self.parts.iter().filter_map(|part| part.optimizer.as_ref());
+        parts.any(|part| part.reads_curvature())
+    }
+
     /// `Eval` if any part stands there.
     fn mode(&self) -> Mode {
         let mut parts = self.parts.iter().filter_map(|part| part.optimizer.as_ref());
@@ -342,11 +380,6 @@ impl<T: Element> Optimizer<T> for Partitioned<T> {
 
 impl<T: Element> ClosureOptimizer<T> for Partitioned<T> {
     fn step_problem(&mut self, problem: &mut dyn Problem<T>) -> Result<f64> {
-        let (loss, grads) = problem.evaluate()?;
-        if !loss.is_finite() {
-            return Err(Error::NonFiniteLoss(loss));
-        }
-        self.step(problem.parameters(), &with_loss(&*grads, loss))?;
-        Ok(loss)
+        step_once(self, problem)
     }
 }

@@ -108,8 +108,7 @@ impl<T: Element> Ascent<T> {
         let guard = Guard { ascent: self, problem };
         let evaluated = guard.problem.evaluate();
         guard.ascent.descend(guard.problem.parameters())?;
-        let (loss, grads) = evaluated?;
-        if loss.is_finite() { Ok((loss, grads)) } else { Err(Error::NonFiniteLoss(loss)) }
+        evaluated
     }
 
     /// Brings the parameters back, to the bit.

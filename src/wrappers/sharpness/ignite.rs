@@ -2,7 +2,7 @@
 
 use super::ascent::{Ascent, Way, sign};
 use super::options::IgniteOptions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::numeric::{Element, Real};
 use crate::optim::{Closure, ClosureOptimizer, IntoEvaluation, Optimizer, Problem};
@@ -31,14 +31,16 @@ use crate::wrappers::nested::{self, Reader, load_options, save_options};
 /// the bit, also if a closure fails or panics. Where the inner optimizer has `maximize`, the difference is
 /// subtracted.
 ///
-/// Options: see [`IgniteOptions`]. `lambda` is what the last step has made of it.
+/// Options: see [`IgniteOptions`]. Every step changes `lambda`.
 ///
 /// State: the inner optimizer's; `copy`: the bytes of the parameters; `gradient`: an `f32` or `f64` for each.
 ///
 /// # Errors
-/// Those of the closures and of the inner optimizer; [`Error::NonFiniteLoss`] for `L` or `h` at either point;
-/// [`Error::NonFinite`] for a `g_h` whose norm is not finite; [`Error::UnknownLeaf`] for a gradient of `h` that the loss
-/// has not. Nothing has changed then but what [`Ignite::gradient`] shows.
+/// Those of the closures and of the inner optimizer; [`NonFiniteLoss`](crate::Error::NonFiniteLoss) for `L` or
+/// `h` at either point, unless the inner optimizer skips or propagates what is not finite
+/// ([`NonFinite`](crate::optim::NonFinite)); [`NonFinite`](crate::Error::NonFinite) for a `g_h` whose norm is not
+/// finite; [`UnknownLeaf`](crate::Error::UnknownLeaf) for a gradient of `h` that the loss does not have. Then
+/// nothing has changed but the tree that [`Ignite::gradient`] returns.
 ///
 /// # Examples
 /// ```
@@ -76,11 +78,6 @@ const NAME: &str = IgniteOptions::NAME;
 /// A loss, and its gradients.
 type Evaluation<T> = (f64, Box<dyn Gradients<T>>);
 
-fn evaluate<T: Element>(problem: &mut dyn Problem<T>) -> Result<Evaluation<T>> {
-    let (loss, grads) = problem.evaluate()?;
-    if loss.is_finite() { Ok((loss, grads)) } else { Err(Error::NonFiniteLoss(loss)) }
-}
-
 impl<O: Optimizer<T>, T: Element> Ignite<O, T> {
     /// Around `inner`, with the default options.
     pub fn new(inner: O) -> Self {
@@ -91,7 +88,7 @@ impl<O: Optimizer<T>, T: Element> Ignite<O, T> {
     /// Around `inner`, with these options.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`] names the option that is out of range.
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is out of range.
     pub fn with_options(inner: O, options: IgniteOptions) -> Result<Self> {
         options.validate()?;
         Ok(Self { options, ..Self::new(inner) })
@@ -115,7 +112,8 @@ impl<O: Optimizer<T>, T: Element> Ignite<O, T> {
     /// Changes an option of IGNITE itself, from the next step on.
     ///
     /// # Errors
-    /// [`Error::UnknownOption`], [`Error::InvalidHyperparameter`].
+    /// [`UnknownOption`](crate::Error::UnknownOption),
+    /// [`InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
     pub fn set_option(&mut self, name: &str, value: f64) -> Result<()> {
         self.options.set_option(name, value)
     }
@@ -141,10 +139,10 @@ impl<O: Optimizer<T>, T: Element> Ignite<O, T> {
         V: IntoEvaluation<T, Grads: 'static>,
         W: IntoEvaluation<T, Grads: 'static>,
     {
-        let of_loss = evaluate(&mut Closure { model: &mut *model, evaluate: loss })?;
+        let of_loss = Closure { model: &mut *model, evaluate: loss }.evaluate()?;
         let mut problem = Closure { model, evaluate: surrogate };
-        let (_, of_surrogate) = evaluate(&mut problem)?;
-        self.step_at(&mut problem, &of_loss, &*of_surrogate)
+        let (h, of_surrogate) = problem.evaluate()?;
+        self.step_at(&mut problem, &of_loss, (h, &*of_surrogate))
     }
 
     /// The step from loss and gradients at the parameters; `problem` evaluates the surrogate.
@@ -152,22 +150,27 @@ impl<O: Optimizer<T>, T: Element> Ignite<O, T> {
         &mut self,
         problem: &mut dyn Problem<T>,
         (loss, of_loss): &Evaluation<T>,
-        of_surrogate: &dyn Gradients<T>,
+        (h, of_surrogate): (f64, &dyn Gradients<T>),
     ) -> Result<f64> {
-        let plain = with_loss(&**of_loss, *loss);
-        if !self.inner.check_step(problem.parameters(), &plain)? {
-            self.inner.step(problem.parameters(), &plain)?;
+        let mut out = self.leaves_out(problem, of_loss, *loss)?;
+        out = out || !h.is_finite() && self.leaves_out(problem, of_loss, h)?;
+        if out {
             return Ok(*loss);
         }
         let IgniteOptions { lambda, eta_lambda, rho, r, epsilon, clamp_nonneg } = self.options;
         let way = Way { rho: r, scaled: None, by_maximize: false };
         let norm = self.ascent.climb(&self.inner, way, problem.parameters(), of_surrogate)?;
         let uphill = match self.ascent.is_up() {
-            true => Some(self.ascent.evaluate(problem)?.1),
+            true => Some(self.ascent.evaluate(problem)?),
             false => None,
         };
+        if let Some((h, _)) = uphill.as_ref().filter(|(h, _)| !h.is_finite())
+            && self.leaves_out(problem, of_loss, *h)?
+        {
+            return Ok(*loss);
+        }
         self.gradient.assign(&**of_loss)?;
-        if let Some(uphill) = &uphill {
+        if let Some((_, uphill)) = &uphill {
             self.add_difference(lambda * rho / r, &**uphill, of_surrogate)?;
         }
         let (gradient, skipped) = (self.gradient.rounded::<T>(), self.inner.skipped_steps());
@@ -177,6 +180,22 @@ impl<O: Optimizer<T>, T: Element> Ignite<O, T> {
             self.options.lambda = if clamp_nonneg { changed.max(0.0) } else { changed };
         }
         Ok(*loss)
+    }
+
+    /// Whether the inner optimizer leaves the step out for a gradient or a loss that is not finite. Then it has
+    /// counted it.
+    fn leaves_out(
+        &mut self,
+        problem: &mut dyn Problem<T>,
+        grads: &dyn Gradients<T>,
+        loss: f64,
+    ) -> Result<bool> {
+        let grads = with_loss(grads, loss);
+        let takes = self.inner.check_step(problem.parameters(), &grads)?;
+        if !takes {
+            self.inner.step(problem.parameters(), &grads)?;
+        }
+        Ok(!takes)
     }
 
     /// `g ← g + factor·(new − old)`; minus where the inner optimizer goes uphill itself.
@@ -220,7 +239,7 @@ impl<O: Optimizer<T>, T: Element> Ignite<O, T> {
     /// Goes on from a saved state.
     ///
     /// # Errors
-    /// [`Error::StateDict`] names the key that does not fit. Nothing has changed then.
+    /// [`Error::StateDict`](crate::Error::StateDict) names the key that does not fit. Nothing has changed then.
     pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let reader = Reader::new(NAME, state)?;
         let options = load_options(&self.options, &reader.lookup("options"))?;
@@ -234,8 +253,7 @@ impl<O: Optimizer<T>, T: Element> Ignite<O, T> {
 
 impl<O: Optimizer<T>, T: Element> ClosureOptimizer<T> for Ignite<O, T> {
     fn step_problem(&mut self, problem: &mut dyn Problem<T>) -> Result<f64> {
-        let (loss, grads) = evaluate(problem)?;
-        let at = (loss, grads);
-        self.step_at(problem, &at, &*at.1)
+        let at = problem.evaluate()?;
+        self.step_at(problem, &at, (at.0, &*at.1))
     }
 }

@@ -24,7 +24,8 @@ use crate::wrappers::nested::{self, Reader, load_options, save_options};
 /// p ← step of the inner optimizer from p, with g
 /// ```
 /// Norms are over all parameters that have a gradient and that the inner optimizer trains. If `e` is zero, the
-/// step is the inner optimizer's with the first gradient, after one evaluation. Where the inner optimizer has
+/// step is the inner optimizer's with the first gradient, after one evaluation. Methods that read the loss
+/// ([`SpsMax`](crate::first_order::SpsMax), ...) get that of the point at which their gradient was taken. Where the inner optimizer has
 /// `maximize`, `e` is `−e`: the worst point lies there. Parameters come back from `p + e`
 /// to the bit, also if the closure fails or panics. A `bf16` parameter that `e` moves by less than half a unit in
 /// its last place stays where it is.
@@ -39,8 +40,10 @@ use crate::wrappers::nested::{self, Reader, load_options, save_options};
 /// ASAM, an `f32` or `f64` for each of them.
 ///
 /// # Errors
-/// Those of the closure and of the inner optimizer; [`Error::NonFiniteLoss`] at either point;
-/// [`Error::NonFinite`] for a gradient whose norm is not finite. Nothing has changed then.
+/// Those of the closure and of the inner optimizer, [`Error::NonFiniteLoss`] at either point among them;
+/// [`Error::NonFinite`] for a gradient whose norm is not finite. Nothing has changed then. If the inner
+/// optimizer skips what is not finite ([`NonFinite::Skip`](crate::optim::NonFinite)), the step is left out and
+/// counted, at whichever point it was met.
 ///
 /// # Examples
 /// ```
@@ -221,9 +224,6 @@ impl<O: Optimizer<T>, T: Element> ClosureOptimizer<T> for Sam<O, T> {
     fn step_problem(&mut self, problem: &mut dyn Problem<T>) -> Result<f64> {
         self.refuse_halfway("Sam::step_problem")?;
         let (loss, grads) = problem.evaluate()?;
-        if !loss.is_finite() {
-            return Err(Error::NonFiniteLoss(loss));
-        }
         let first = with_loss(&*grads, loss);
         if self.inner.check_step(problem.parameters(), &first)? {
             self.climb(problem.parameters(), &*grads)?;
