@@ -200,7 +200,7 @@ fn errors_change_nothing() {
     assert!(ema.state_dict() == before);
     assert!(Ema { decay: f64::NAN, ..Ema::default() }.build::<f32>().is_err());
     let mut empty = Swa.build().unwrap();
-    says(empty.swap(&mut good), "parameter `0` is missing");
+    says(empty.swap(&mut good), "call `update` first");
     assert_eq!((ema.option("decay"), ema.rule().warmup), (Some(0.999), false));
 }
 
