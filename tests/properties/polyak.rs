@@ -262,10 +262,16 @@ fn the_loss_must_come_and_be_finite() {
     wants_a_loss::<SpsMax>();
     wants_a_loss::<Momo>();
     wants_a_loss::<MomoAdam>();
-    // whoever does not look at the loss does not mind
-    let mut w = array![1.0];
-    let mut sgd = Sgd::default().build::<f64>().unwrap();
-    sgd.step(&mut w, &with_loss(&array![1.0], f64::NAN)).unwrap();
+    // the policy is the same for who does not read it: the gradients of such a loss mean nothing
+    let sgd = || Sgd { lr: 0.5, ..Sgd::default() }.build::<f64>().unwrap();
+    let step = |mut opt: Opt<Sgd>| {
+        let mut w = array![1.0];
+        let outcome = opt.step(&mut w, &with_loss(&array![1.0], f64::NAN));
+        (outcome.is_ok(), w[0], opt.skipped_steps())
+    };
+    assert_eq!(step(sgd()), (false, 1.0, 0));
+    assert_eq!(step(sgd().with_non_finite(NonFinite::Skip)), (true, 1.0, 1));
+    assert_eq!(step(sgd().with_non_finite(NonFinite::Propagate)), (true, 0.5, 0));
 }
 
 /// A closure brings its loss along.
