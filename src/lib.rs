@@ -68,7 +68,7 @@
 //! | [`Projected`](constrained::Projected) around any of these but [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) and [`PrimalAveraging`](first_order::PrimalAveraging) | the inner rule's | – | parameters within bounds |
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; the inner rule's | two matrix products a step, roots every few steps | fewer, better steps |
-//! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | four matrix products a step, and two halves | the same, and tolerates a stale eigenbasis |
+//! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | five matrix products a step | the same, and tolerates a stale eigenbasis |
 //! | [`SteepestDescent`](second_order::SteepestDescent) | 4 with an average; the inner rule's | ten matrix products a step | Muon's step, or signs, with a rule of your own |
 //! | [`NetworkFactors`](curvature::NetworkFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits; with `Ekfac` 4 more | the layers' inputs and output gradients | K-FAC, EKFAC and AdaBK for all layers |
 //! | [`LayerFactors`](curvature::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | the same for one layer |
@@ -90,7 +90,7 @@
 //! | [`Ignite`](wrappers::Ignite) | 8, and one or two more evaluations | a bound on the norm of a gradient, or a penalty of it |
 //! | [`Ema`](wrappers::Ema), [`Swa`](wrappers::Swa) beside the training | 4 | a better model than the last step's |
 //!
-//! Every one of them runs with its state in fewer bits:
+//! Every optimizer runs with its state in fewer bits, also inside a wrapper, whose own weights stay in full:
 //! [`with_state_precision`](optim::Optim::with_state_precision) takes a [`Precision`](quant::Precision).
 //! The state of `AdamW` is 2.03 bytes per parameter in 8 bits and 1.06 in 4.
 //!

@@ -39,6 +39,8 @@
 //! | [`ReduceOnPlateau`] with [`PlateauScheduler`] | `ReduceLROnPlateau` | from a metric |
 //! | [`Wsd`], [`WarmupCosine`], [`WarmupLinear`] | – | closed |
 //! | [`InverseSqrt`], [`Noam`], [`Rex`] | – | closed |
+//!
+//! [`LayerwiseLr`] is no schedule in time: it gives every layer its own rate, lower ones at the input.
 
 // Floor 4.
 

@@ -42,10 +42,10 @@ impl OptionValue for AdafactorForm {
 /// V ← V + w·(g² − V)                                    in place of R and C, for vectors and scalars
 /// S ← max(S, √V), V = S/w                               if ams_bound
 /// U = g/max(√V, ε₁)                                     Original: U = g/√V; 0/0 = 0
-/// ρ = min(γ, 1/√t)                                      warmup_init: min(γ, 1e-6·t, 1/√t)
-/// α = ρ·max(ε₂, RMS(p))                                 without relative_step: ρ = γ;
-/// p ← p·(1 − γλ)                                        without scale_parameter: α = ρ
-/// u = α·U/max(1, RMS(U)/d)                              Original: p ← p·(1 − αλ)
+/// ρ = min(γ, 1/√t)                                      warmup_init: min(γ, 1e-6·t, 1/√t); relative_step off: ρ = γ
+/// α = ρ·max(ε₂, RMS(p))                                 scale_parameter off: α = ρ
+/// p ← p·(1 − γλ)                                        Original: p ← p·(1 − αλ)
+/// u = α·U/max(1, RMS(U)/d)
 /// m ← m + (1 − β₁)·(u − m), u = m                       if β₁ > 0
 /// p ← p − u
 /// ```

@@ -14,7 +14,7 @@ use std::ops::Range;
 /// f̄ ← f  in the first step, then  β·f̄ + (1 − β)·f            with bias_correction it begins at 0,
 /// d ← g  in the first step, then  d + (1 − β)·(g − d)         as do the other two
 /// γ ← ⟨g, p⟩ in the first step, then  γ + (1 − β)·(⟨g, p⟩ − γ)      one number per tensor
-/// ρ = 1                                                      1 − βᵏ with bias_correction
+/// ρ = 1                                                      1 − βᵏ with bias_correction, in step k
 /// h = (1 + αλ)·(f̄ − ρ·f*) + Σ ⟨d, p⟩ − (1 + αλ)·Σ γ           over all tensors
 /// τ = min(α/ρ, max(h, 0)/Σ ‖d‖²)
 /// p ← (p − τ·d)/(1 + αλ)

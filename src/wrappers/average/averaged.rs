@@ -69,7 +69,7 @@ pub trait WeightAverage: Hyperparameters {
 /// | [`weights`](Averaged::weights) | the average itself, by name |
 ///
 /// Averages are kept in the arithmetic type: `f32` for `bf16` parameters. A parameter that appears later begins
-/// its average then, with counts of its own; the average of one that is missing from an update stays as it is.
+/// its average then, with counts of its own. If an update lacks a parameter, its average stays as it is.
 /// Buffers that are no parameters, such as running statistics, are the program's. Between `swap` and `restore`
 /// the optimizer must not step: it does not know of the average, and `restore` undoes such a step.
 ///
