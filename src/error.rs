@@ -98,8 +98,10 @@ pub enum Error {
         /// How many groups there are.
         groups: usize,
     },
-    /// A parameter group selects no parameter at all: nearly always a typing error.
-    #[error("parameter group {group} (`{select}`) matches no parameter")]
+    /// A parameter group has never selected any parameter: nearly always a typing error.
+    #[error(
+        "parameter group {group} (`{select}`) matches no parameter; if all of its parameters are frozen and left out of the tree, mark the selector with `may_be_empty`"
+    )]
     EmptyGroup {
         /// Number of the group.
         group: usize,
@@ -202,7 +204,7 @@ pub enum Error {
         /// Path of the parameter.
         name: String,
     },
-    /// A method over one vector of parameters met one that was not there at the first step.
+    /// A parameter was not there at the first step, whose parameters are kept.
     #[error(
         "{optimizer}: parameter `{name}` was not there at the first step, whose vector is kept"
     )]
@@ -217,6 +219,67 @@ pub enum Error {
     Exchange {
         /// What is wrong.
         problem: String,
+    },
+    /// The tree of the first step after loading does not have the names of the loaded state.
+    #[error(
+        "{optimizer}: the tree does not fit the loaded state{}{}; correct the names with `rename` or `forget`, or accept the difference with `with_strict_names(false)`",
+        listed("; no parameter has the state of", missing),
+        listed("; there is no state of", new)
+    )]
+    UnmatchedState {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+        /// Parameters that have state, and are not in the tree.
+        missing: Vec<String>,
+        /// Parameters that have a gradient, and were not known when the state was saved.
+        new: Vec<String>,
+    },
+    /// Parameters lack a gradient, and all must have one.
+    #[error("{}", listed("no gradient in this step for", names))]
+    MissingGradients {
+        /// Paths of the parameters, in the order of the tree.
+        names: Vec<String>,
+    },
+    /// The optimizer keeps no state of a parameter of this name.
+    #[error(
+        "{optimizer} keeps no state of a parameter `{name}`{}",
+        listed("; it keeps that of", known)
+    )]
+    UnknownParameter {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+        /// The name given.
+        name: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+    /// Options of a group do not fit the state that a parameter already has.
+    #[error(
+        "{optimizer}: parameter `{name}` has state that the options of the new group would lay out in another way; keep those options, or add the group before the first step"
+    )]
+    StateLayout {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+        /// Path of the parameter.
+        name: String,
+    },
+    /// A parameter was left out of the tree when the others went back to the point of training.
+    #[error(
+        "{optimizer}: parameter `{name}` is still at the evaluation point, because it was not in the tree that `train` got; call `train` with it"
+    )]
+    LeftAtEvaluation {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+        /// Path of the parameter.
+        name: String,
+    },
+    /// A panic in code of the user has ended a step half way.
+    #[error(
+        "{optimizer}: a panic has ended a step half way; take parameters and state from a checkpoint (`load_state_dict`)"
+    )]
+    Interrupted {
+        /// Name of the optimizer.
+        optimizer: &'static str,
     },
     /// Two leaves of one tree have the same path.
     #[error("the name `{name}` is used twice")]
@@ -353,6 +416,20 @@ impl Error {
         let (expected, found) = (expected.into(), found.to_string());
         Self::InvalidHyperparameter { optimizer, field, expected, found }
     }
+}
+
+/// `what` and the first few names; nothing if there is none.
+fn listed(what: &str, names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    if names.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{what} {}{more}", shown.join(", "))
 }
 
 /// Refuses a buffer of another length.

@@ -47,8 +47,8 @@ pub use crate::gradient::{
 pub use crate::low_rank::{GaLore, LdAdam};
 pub use crate::numeric::Real;
 pub use crate::optim::{
-    ClosureOptimizer, MatrixMethod, NonFinite, Optim, Optimizer, Rule, Slot, VectorMethod,
-    WeightDecay,
+    ClosureOptimizer, MatrixMethod, NonFinite, Optim, Optimizer, Rule, Slot, StepOutcome,
+    StepReport, VectorMethod, WeightDecay,
 };
 pub use crate::parameters;
 pub use crate::params::{Flat, FlatMut, Gradients, Parameters, RowGradient, Select};

@@ -9,6 +9,8 @@ use eigenstep_instances as _;
 
 #[path = "common/errors.rs"]
 mod errors;
+#[path = "common/groups.rs"]
+mod groups;
 #[path = "common/layouts.rs"]
 mod layouts;
 #[path = "common/model.rs"]
@@ -31,6 +33,12 @@ macro_rules! promises {
             numbers::reload_continues_bit_for_bit,
             numbers::low_bits_stay_near_full_precision,
             numbers::maximize_is_minimize_of_the_opposite,
+            groups::added_groups_change_nothing,
+            groups::added_options_are_obeyed_or_refused,
+            groups::names_are_those_of_the_saved_state,
+            groups::frozen_parameters_are_left_out,
+            groups::points_are_kept_for_each_parameter,
+            groups::steps_are_reported,
             layouts::memory_order_does_not_change_bits,
             layouts::scalars_and_vectors,
             layouts::empty_arrays,

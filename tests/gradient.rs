@@ -369,3 +369,71 @@ fn a_guard_does_not_count_a_step_that_fails() {
     assert!(!guard.step(&mut opt, &mut w, &array![1e3]).unwrap());
     assert_eq!((guard.skipped(), guard.mean(), w), (1, before.0.mean(), before.1));
 }
+
+/// A gradient that panics when it is asked for its numbers the `n`-th time.
+struct Panics {
+    after: std::sync::atomic::AtomicUsize,
+}
+
+impl Generate<f32> for Panics {
+    fn shape(&self) -> &[usize] {
+        &[2]
+    }
+    fn fill(&self, _: usize, out: &mut [f32]) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let left = self.after.load(Relaxed);
+        assert!(left > 0, "asked once too often");
+        self.after.store(left - 1, Relaxed);
+        out.fill(1.0);
+    }
+}
+
+impl Gradients<f32> for Panics {
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, f32>) {
+        visitor.generated(self);
+    }
+}
+
+/// A panic of the user's code before anything is written changes nothing; one in the middle is noticed by every
+/// later call, until a saved state is loaded.
+#[test]
+fn panics_in_the_middle_of_a_step_are_remembered() {
+    use eigenstep::prelude::{Adam, Optimizer, Rule};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let build = || Adam { lr: 0.1, ..Adam::default() }.build::<f32>().unwrap();
+    let mut opt = build();
+    let mut w = (array![1.0f32, 2.0], array![3.0f32, 4.0]);
+    let good = (array![0.5f32, 0.5], array![0.5f32, 0.5]);
+    opt.step(&mut w, &good).unwrap();
+    let (saved, before) = (opt.state_dict(), w.clone());
+    let mut outcomes = (0, 0);
+    for after in 0..8 {
+        let bad = (array![1.0f32, 1.0], Panics { after: after.into() });
+        if catch_unwind(AssertUnwindSafe(|| opt.step(&mut w, &bad))).is_ok() {
+            break;
+        }
+        match opt.check_step(&mut w, &good) {
+            Ok(_) => {
+                outcomes.0 += 1;
+                assert_eq!((&w, opt.state_dict()), (&before, saved.clone()));
+            }
+            Err(error) => {
+                outcomes.1 += 1;
+                assert!(matches!(error, Error::Interrupted { .. }), "{error}");
+                assert!(matches!(opt.step(&mut w, &good), Err(Error::Interrupted { .. })));
+                let half = opt.state_dict();
+                assert!(build().load_state_dict(&half).is_err());
+                opt.load_state_dict(&saved).unwrap();
+                w = before.clone();
+            }
+        }
+    }
+    assert!(outcomes.0 > 0 && outcomes.1 > 0, "{outcomes:?}");
+    let (mut twin, mut copy) = (build(), before.clone());
+    twin.load_state_dict(&saved).unwrap();
+    opt.load_state_dict(&saved).unwrap();
+    w = before;
+    opt.step(&mut w, &good).unwrap();
+    twin.step(&mut copy, &good).unwrap();
+    assert_eq!(w, copy);
+}

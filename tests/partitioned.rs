@@ -334,11 +334,12 @@ fn parts_at_different_points_stay_there_when_a_move_fails() {
     second.step(&mut model, &vec![None, Some(grads[1].clone()), Some(grads[2].clone())]).unwrap();
     let mut opt = Partitioned::new(first).with(Select::name("1").or(Select::name("2")), second);
     let before = opt.state_dict();
-    let mut short = model[..2].to_vec();
-    let kept = short.clone();
-    let error = opt.eval(&mut short).unwrap_err();
-    assert!(matches!(error, Error::MissingParameter { .. }), "{error}");
-    assert_eq!(short, kept);
+    let mut other = model.clone();
+    other[2] = Array1::zeros(9);
+    let kept = other.clone();
+    let error = opt.eval(&mut other).unwrap_err();
+    assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
+    assert_eq!(other, kept);
     assert!(opt.state_dict() == before);
     assert_eq!(opt.mode(), Mode::Eval);
     opt.train(&mut model).unwrap();
@@ -417,4 +418,33 @@ fn a_loss_is_compared_with_the_sums_of_a_part() {
     parts.step(&mut two, &with_loss(&grads, 12.5)).unwrap();
     assert!((two.0[0] - (3.0 - 3.0 * 12.5 / 4.5)).abs() < 1e-12);
     assert!((two.1[[0, 0]] + 4.0 - 4.0 * 12.5 / 8.0).abs() < 1e-12);
+}
+
+/// A report of all parts; names that have state, wherever it is; parts that are left out of the tree.
+#[test]
+fn parts_are_one_optimizer_to_the_outside() {
+    let mut opt = Partitioned::new(adamw())
+        .with(Select::name("0"), muon())
+        .frozen(Select::name("3").may_be_empty());
+    let mut model: Vec<Array1<f64>> = (1..4).map(|n| Array1::from_elem(n, n as f64)).collect();
+    let grads = vec![Some(model[0].clone()), None, Some(model[2].clone())];
+    opt.step(&mut model, &grads).unwrap();
+    let report = opt.last_step();
+    assert_eq!((&report.outcome, report.updated), (&StepOutcome::Stepped, 2));
+    assert_eq!(report.without_gradient, ["1"]);
+    let mut names = opt.parameters_with_state();
+    names.sort();
+    assert_eq!(names, ["0", "2"]);
+    // the part with the first tensor is frozen by leaving it out
+    let mut rest = std::collections::BTreeMap::from([("2".to_owned(), model[2].clone())]);
+    let grads = rest.clone();
+    opt.step(&mut rest, &grads).unwrap();
+    assert_eq!(opt.last_step().updated, 1);
+    assert!(matches!(opt.rename("2", "0"), Err(Error::DuplicateName { .. })));
+    assert!(matches!(opt.rename("1", "x"), Err(Error::UnknownParameter { .. })));
+    opt.rename("2", "two").unwrap();
+    assert!(opt.state_dict().scalars.keys().any(|key| key.ends_with("state.two.step")));
+    opt.forget("0").unwrap();
+    assert_eq!(opt.parameters_with_state(), ["two"]);
+    assert!(matches!(opt.forget("0"), Err(Error::UnknownParameter { .. })));
 }

@@ -109,6 +109,7 @@ impl<'g, G: ?Sized> Clipped<'g, G> {
 
 impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Clipped<'_, G> {
     fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
+        visitor.measured(self.norm);
         self.scaled.visit(visitor);
     }
 }

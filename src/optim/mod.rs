@@ -40,6 +40,7 @@ mod elementwise;
 mod engine;
 mod method;
 mod optimizer;
+mod report;
 mod vectorwise;
 
 pub use crate::tree::{Layout, Segment};
@@ -70,6 +71,7 @@ pub use method::{
     TensorPass, TensorState,
 };
 pub use optimizer::{NonFinite, Optimizer};
+pub use report::{StepOutcome, StepReport};
 #[doc(hidden)]
 pub use vectorwise::{
     AbsorbUnit, AnyMemory, AnyVector, ErasedMemory, ErasedVector, SharedVectors, VectorUnit,

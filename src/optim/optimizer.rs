@@ -1,9 +1,10 @@
 //! The interface of every optimizer.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hyper::Range;
 use crate::numeric::Element;
 use crate::optim::method::Mode;
+use crate::optim::report::StepReport;
 use crate::params::{Gradients, Parameters};
 use crate::state::{StateBytes, StateDict};
 
@@ -131,6 +132,36 @@ pub trait Optimizer<T: Element>: Send {
         let _ = (slot, visitor);
     }
 
+    /// What the last step did: whether it was taken, which parameters it left alone. Wrappers forward this call.
+    fn last_step(&self) -> StepReport {
+        StepReport::default()
+    }
+
+    /// Paths of the parameters that it keeps state of, also of those that are not in the tree any more. Wrappers
+    /// forward this call.
+    fn parameters_with_state(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Lets the state of the parameter `from` go on as that of `to`: a layer has a new name. Wrappers forward
+    /// this call.
+    ///
+    /// # Errors
+    /// [`Error::UnknownParameter`]: there is no state of `from`; [`Error::DuplicateName`]: there is one of `to`.
+    fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        let _ = to;
+        Err(unknown_parameter(self.name(), from, []))
+    }
+
+    /// Drops the state of a parameter: it is gone, or begins anew. In a method over a vector of several
+    /// parameters, what the vector remembers of it fades as its window moves on. Wrappers forward this call.
+    ///
+    /// # Errors
+    /// [`Error::UnknownParameter`]: there is no state of it.
+    fn forget(&mut self, name: &str) -> Result<()> {
+        Err(unknown_parameter(self.name(), name, []))
+    }
+
     /// Bytes held per state slot.
     fn state_bytes(&self) -> StateBytes;
 
@@ -213,6 +244,18 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
         (**self).visit_slot(slot, visitor);
     }
+    fn last_step(&self) -> StepReport {
+        (**self).last_step()
+    }
+    fn parameters_with_state(&self) -> Vec<String> {
+        (**self).parameters_with_state()
+    }
+    fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        (**self).rename(from, to)
+    }
+    fn forget(&mut self, name: &str) -> Result<()> {
+        (**self).forget(name)
+    }
     fn state_bytes(&self) -> StateBytes {
         (**self).state_bytes()
     }
@@ -228,6 +271,16 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     fn eval(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
         (**self).eval(params)
     }
+}
+
+/// The error for a parameter without state, where there is state of `known`.
+pub(crate) fn unknown_parameter<'n>(
+    optimizer: &'static str,
+    name: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) -> Error {
+    let known = known.into_iter().map(str::to_owned).collect();
+    Error::UnknownParameter { optimizer, name: name.to_owned(), known }
 }
 
 /// What a step does with a NaN or an infinity in a gradient, in a curvature, or in the loss.

@@ -56,6 +56,11 @@ impl Path {
         if self.0.is_empty() { "param" } else { &self.0 }
     }
 
+    /// Whether nothing has been entered.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Descends into `name`; undo it with [`Path::leave`].
     pub fn enter(&mut self, name: impl Display) -> usize {
         let parent = self.0.len();

@@ -21,6 +21,7 @@ type Test = dyn Fn(&str, &[usize]) -> bool + Send + Sync;
 pub struct Select {
     label: String,
     test: Arc<Test>,
+    may_be_empty: bool,
 }
 
 impl Select {
@@ -50,7 +51,31 @@ impl Select {
         label: impl Into<String>,
         test: impl Fn(&str, &[usize]) -> bool + Send + Sync + 'static,
     ) -> Self {
-        Self { label: label.into(), test: Arc::new(test) }
+        Self { label: label.into(), test: Arc::new(test), may_be_empty: false }
+    }
+
+    /// The same selector, of parameters that may all be left out of the tree: frozen ones. A selector without
+    /// this mark that has never matched any parameter is taken for a typing error.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::prelude::*;
+    /// use ndarray::array;
+    ///
+    /// let encoder = Select::name("encoder.*").may_be_empty(); // frozen for now, and left out of the tree
+    /// let mut opt = AdamW::default().build()?.with_group(encoder, |group| group.lr = 1e-4)?;
+    /// let mut head = array![1.0f32];
+    /// opt.step(&mut head, &array![1.0])?;
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    pub fn may_be_empty(mut self) -> Self {
+        self.may_be_empty = true;
+        self
+    }
+
+    /// Whether matching no parameter is no mistake.
+    pub(crate) fn is_optional(&self) -> bool {
+        self.may_be_empty
     }
 
     /// Parameters that this or `other` selects.

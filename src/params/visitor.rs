@@ -144,6 +144,8 @@ pub struct GradVisitor<'a, T> {
     in_curvature: bool,
     /// The loss, if it is known.
     pub(crate) loss: Option<f64>,
+    /// Norm of the whole tree, if a view has measured it.
+    pub(crate) norm: Option<f64>,
     /// Factor and bound that the enclosing wrappers ask for.
     scale: f64,
     bound: f64,
@@ -167,6 +169,7 @@ impl<'a, T: 'static> GradVisitor<'a, T> {
             curvature: recycle(buffers.curvature),
             in_curvature: false,
             loss: None,
+            norm: None,
             scale: 1.0,
             bound: f64::INFINITY,
             finite: false,
@@ -278,6 +281,13 @@ impl<'a, T> GradVisitor<'a, T> {
         self.bound = outer.min(bound * self.scale.abs());
         inner.visit(self);
         self.bound = outer;
+    }
+
+    /// A view knows the norm of its gradients, which counts if they are the whole tree.
+    pub(crate) fn measured(&mut self, norm: f64) {
+        if self.path.is_root() && self.frames.is_empty() {
+            self.norm.get_or_insert(norm);
+        }
     }
 
     /// Leaves visited inside are known to be finite: the step need not look again.

@@ -39,6 +39,14 @@ impl Scalar {
         }
     }
 
+    /// The flag.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Scalar::Bool(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+
     /// The word.
     pub fn as_text(&self) -> Option<&str> {
         match self {

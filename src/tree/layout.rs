@@ -95,6 +95,15 @@ impl Layout {
         self.segments.push(segment);
     }
 
+    /// The same leaves in the same places, the one at `place` under another name.
+    pub(crate) fn renamed(&self, place: usize, name: &str) -> Self {
+        let mut layout = Self::new();
+        for (index, segment) in self.segments.iter().enumerate() {
+            layout.push(if index == place { name } else { &segment.name }, &segment.shape);
+        }
+        layout
+    }
+
     /// The same leaves in the same places, without the elements of those for which `keep` is not `kept`.
     pub(crate) fn keeping(&self, keep: &[bool], kept: bool) -> Self {
         let part = |(segment, &keep): (&Segment, &bool)| {

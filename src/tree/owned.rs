@@ -52,6 +52,15 @@ impl<T: Element> fmt::Debug for TreeVec<T> {
     }
 }
 
+impl<T: Element> TreeVec<T> {
+    /// Calls the leaf `from` `to`; the order of the leaves stays.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        if let Some(place) = self.layout.position(from) {
+            self.layout = self.layout.renamed(place, to);
+        }
+    }
+}
+
 impl<T: Element> Default for TreeVec<T> {
     fn default() -> Self {
         Self::new()

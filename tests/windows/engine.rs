@@ -180,28 +180,52 @@ fn gradient_decay_comes_first() {
     }
 }
 
-/// A parameter that is new, gone, or of another shape: an error, and nothing has changed.
+/// A parameter that is gone counts as a gradient of zero, one that is new forms a vector of its own, and one of
+/// another shape is refused.
 #[test]
-fn the_vector_is_that_of_the_first_step() {
-    let mut opt = method(Compression::None, Scope::Group).build::<f64>().unwrap();
-    let mut w = vec![Array1::from(vector::<f64>(1, 5))];
-    opt.step(&mut w, &vec![Array1::from(vector::<f64>(2, 5))]).unwrap();
+fn vectors_outlive_changes_of_the_tree() {
+    let build = || method(Compression::None, Scope::Group).build::<f64>().unwrap();
+    let leaf = |seed| Array1::from(vector::<f64>(seed, 5));
+    let (mut opt, mut twin) = (build(), build());
+    let (mut both, mut copy) = (vec![leaf(1), leaf(2)], vec![leaf(1), leaf(2)]);
+    for step in 0..2 {
+        let grads = vec![leaf(10 + step), leaf(20 + step)];
+        opt.step(&mut both, &grads).unwrap();
+        twin.step(&mut copy, &grads).unwrap();
+    }
+    // left out of the tree, or without a gradient: the same
+    let second = both.pop().unwrap();
+    opt.step(&mut both, &vec![leaf(30)]).unwrap();
+    twin.step(&mut copy, &vec![Some(leaf(30)), None]).unwrap();
+    both.push(second);
+    assert_eq!(both, copy);
+    // it joins again, with a third one, which is a method of its own
+    let mut alone = build();
+    let (mut third, mut three) = (vec![leaf(3)], both.clone());
+    three.push(leaf(3));
+    for step in 0..3 {
+        let grads = vec![leaf(40 + step), leaf(50 + step), leaf(60 + step)];
+        opt.step(&mut three, &grads).unwrap();
+        twin.step(&mut copy, &grads[..2].to_vec()).unwrap();
+        alone.step(&mut third, &grads[2..].to_vec()).unwrap();
+    }
+    assert_eq!(three[..2], copy[..]);
+    assert_eq!(three[2..], third[..]);
+    // all of it in a checkpoint
+    let mut resumed = build();
+    resumed.load_state_dict(&opt.state_dict()).unwrap();
+    let mut again = three.clone();
+    let grads = vec![leaf(70), leaf(71), leaf(72)];
+    opt.step(&mut three, &grads).unwrap();
+    resumed.step(&mut again, &grads).unwrap();
+    assert_eq!(three, again);
+    // another shape
     let saved = opt.state_dict();
-    let mut more = vec![w[0].clone(), w[0].clone()];
-    let grads = more.clone();
-    let error = opt.step(&mut more, &grads).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "MFac: parameter `1` was not there at the first step, whose vector is kept"
-    );
-    let mut none: Vec<Array1<f64>> = Vec::new();
-    let error = opt.step(&mut none, &Vec::<Array1<f64>>::new()).unwrap_err();
-    assert!(matches!(error, Error::MissingParameter { .. }), "{error}");
+    three[1] = Array1::from(vector::<f64>(1, 4));
+    let grads = three.clone();
+    let error = opt.step(&mut three, &grads).unwrap_err();
+    assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
     assert_eq!(opt.state_dict(), saved);
-    // each tensor on its own may come and go
-    let mut opt = method(Compression::None, Scope::Tensor).build::<f64>().unwrap();
-    opt.step(&mut w, &grads[..1].to_vec()).unwrap();
-    opt.step(&mut more, &grads).unwrap();
 }
 
 fn refused<V: VectorMethod>(method: V) -> String

@@ -478,3 +478,43 @@ fn schedules_of_counts_write_counts() {
     let k = opt.option(0, "lookahead_k").unwrap();
     assert!(k == 4.0 || k == 5.0, "{k}");
 }
+
+/// The slow weight belongs to the name, as the inner state does.
+#[test]
+fn slow_weights_are_renamed_and_forgotten_with_the_state() {
+    use std::collections::BTreeMap;
+    let tree = |name: &str| {
+        BTreeMap::from([(name.to_owned(), array![1.0, 2.0]), ("rest".into(), array![3.0])])
+    };
+    let options = LookaheadOptions { k: 3, ..LookaheadOptions::default() };
+    let build = || {
+        let inner = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() }.build::<f64>().unwrap();
+        Lookahead::with_options(inner, options).unwrap()
+    };
+    let (mut opt, mut twin) = (build(), build());
+    let (mut old, mut same) = (tree("old"), tree("old"));
+    for _ in 0..2 {
+        opt.step(&mut old, &tree("old")).unwrap();
+        twin.step(&mut same, &tree("old")).unwrap();
+    }
+    opt.rename("old", "new").unwrap();
+    let mut new = BTreeMap::from([
+        ("new".to_owned(), old["old"].clone()),
+        ("rest".into(), old["rest"].clone()),
+    ]);
+    for _ in 0..2 {
+        opt.step(&mut new, &tree("new")).unwrap();
+        twin.step(&mut same, &tree("old")).unwrap();
+    }
+    assert_eq!(new["new"], same["old"]);
+    assert_eq!(new["rest"], same["rest"]);
+    opt.forget("new").unwrap();
+    let dict = opt.state_dict();
+    assert!(!dict.tensors.keys().any(|key| key.contains("new")), "{:?}", dict.tensors.keys());
+    // the evaluation point of what is left
+    let mut rest = BTreeMap::from([("rest".to_owned(), new["rest"].clone())]);
+    opt.eval(&mut rest).unwrap();
+    opt.train(&mut rest).unwrap();
+    assert_eq!(rest["rest"], new["rest"]);
+    assert!(matches!(opt.forget("new"), Err(Error::UnknownParameter { .. })));
+}

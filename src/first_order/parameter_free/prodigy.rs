@@ -152,7 +152,7 @@ pub struct ProdigyGroupState {
     /// Step size `γ_d` of this step.
     step_size: f64,
 }
-crate::group_state!(ProdigyGroupState { d, d_max, d_numerator, k });
+crate::group_state!(common ProdigyGroupState { d, d_max, d_numerator, k });
 
 /// Scalars of one step.
 #[derive(Clone, Copy, Debug)]

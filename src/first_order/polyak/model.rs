@@ -17,7 +17,7 @@ pub struct MomoGroupState {
     /// Factor `τ` on the direction in the last step.
     pub step_size: f64,
 }
-crate::group_state!(MomoGroupState { k, loss_avg, lower_bound, step_size });
+crate::group_state!(common MomoGroupState { k, loss_avg, lower_bound, step_size });
 
 /// Options of a step, under one name for both methods.
 #[derive(Clone, Copy, Debug)]

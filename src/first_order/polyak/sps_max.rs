@@ -122,7 +122,7 @@ pub struct SpsMaxGroupState {
     /// The loss of this step.
     loss: f64,
 }
-crate::group_state!(SpsMaxGroupState { step_size });
+crate::group_state!(common SpsMaxGroupState { step_size });
 
 impl Rule for SpsMax {
     type Coefficients<R: Real> = ();

@@ -14,7 +14,7 @@ pub(super) enum Checked {
     /// It is taken; with a new plan if the trees have changed.
     Step(Option<Match>),
     /// It is left out, because of a gradient or a loss that is not finite.
-    Skip,
+    Skip(Error),
     /// There is no gradient at all: it is no step, for group counters neither.
     Nothing,
 }
@@ -26,6 +26,9 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         params: &ParamVisitor<'_, T>,
         grads: &GradVisitor<'_, T>,
     ) -> Result<Checked> {
+        if self.interrupted {
+            return Err(Error::Interrupted { optimizer: self.name() });
+        }
         if self.mode == Mode::Eval {
             return Err(Error::EvaluationMode { optimizer: self.name() });
         }
@@ -36,6 +39,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         let matched = (self.plan.stale || !same)
             .then(|| match_trees(trees, &self.groups, &self.tracked))
             .transpose()?;
+        if let Some(matched) = &matched {
+            self.check_names(matched, &params.manifest, &grads.manifest)?;
+            self.check_points(matched, &params.manifest)?;
+        }
         if let Some((first, others)) = self.groups.split_first() {
             others.iter().try_for_each(|group| group.method.check_group(&first.method))?;
         }
@@ -47,7 +54,9 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.check_inputs(matched.as_ref(), grads)?;
         if self.non_finite != NonFinite::Propagate {
             match check_loss(grads.loss).and_then(|()| finite::check(self.isa, grads)) {
-                Err(_) if self.non_finite == NonFinite::Skip => return Ok(Checked::Skip),
+                Err(problem) if self.non_finite == NonFinite::Skip => {
+                    return Ok(Checked::Skip(problem));
+                }
                 check => check?,
             }
         }
@@ -61,6 +70,21 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             return Ok(Checked::Nothing);
         }
         Ok(Checked::Step(matched))
+    }
+
+    /// Every parameter of the step must stand where training goes on.
+    fn check_points(&self, matched: &Match, params: &Manifest) -> Result<()> {
+        let elsewhere = |name: &str| {
+            let mut known = self.tracked.iter().filter(|known| known.at == Mode::Eval);
+            known.any(|known| known.name == name)
+        };
+        let names = matched.pairs.iter().map(|&(param, ..)| params.name(param));
+        match names.into_iter().find(|name| elsewhere(name)) {
+            Some(name) => {
+                Err(Error::LeftAtEvaluation { optimizer: self.name(), name: name.to_owned() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Inputs besides gradients: those that a method needs must be there, and what is there is read.

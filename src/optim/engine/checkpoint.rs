@@ -2,10 +2,13 @@
 
 use super::core::Engine;
 use super::group::Group;
-use super::plan::{Plan, Tracked};
+use super::names::WITHOUT_STATE;
+use super::plan::Plan;
+use super::tracked::Tracked;
 use crate::error::{Result, check_shape};
 use crate::numeric::Element;
 use crate::optim::method::{Mode, SavedShared, SharedState, TensorMethod, TensorState};
+use crate::optim::report::StepOutcome;
 use crate::state::{
     Lookup, Record, Scalar, StateBytes, StateDict, load_options, numel_fits, parse_shape, problem,
     saved_option,
@@ -43,12 +46,22 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             record.count("step", tracked.t);
             record.scalar("group", Scalar::Int(tracked.group as i64));
             record.scalar("shape", Scalar::Text(shape.join(",")));
+            if tracked.at != self.mode {
+                record.scalar("train_mode", Scalar::Bool(tracked.at == Mode::Train));
+            }
             match self.groups.get(tracked.group) {
                 Some(group) => group.method.save_state(&tracked.state, &tracked.shape, &mut record),
                 None => tracked.state.save(&tracked.shape, &mut record),
             }
         }
         self.shared.save("", &mut dict);
+        let without_state = self.without_state();
+        if !without_state.is_empty() {
+            dict.scalars.insert(WITHOUT_STATE.into(), Scalar::Text(without_state.join("\n")));
+        }
+        if self.interrupted {
+            dict.scalars.insert(INTERRUPTED.into(), Scalar::Bool(true));
+        }
         if self.has_eval_mode() {
             dict.scalars.insert("train_mode".into(), Scalar::Bool(self.mode == Mode::Train));
         }
@@ -58,6 +71,12 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     /// Takes a saved state over; after an error nothing has changed.
     pub fn load(&mut self, dict: &StateDict) -> Result<()> {
         dict.check_header(self.name())?;
+        if dict.scalars.contains_key(INTERRUPTED) {
+            return Err(problem(
+                INTERRUPTED,
+                "the state was saved after a panic in the middle of a step",
+            ));
+        }
         let used = RefCell::new(BTreeSet::new());
         let mut groups = self.groups.clone();
         check_group_count(dict, groups.len())?;
@@ -75,35 +94,50 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 }
             }
         }
-        let mut tracked = Vec::new();
-        for name in parameter_names(dict) {
-            let lookup = Lookup::new(format!("state.{name}"), dict, &used);
-            tracked.push(load_tracked(self, &groups, name, &lookup)?);
-        }
-        let methods = |group: usize| groups.get(group).map(|group| &group.method);
-        let saved = SavedShared { dict, used: &used, prefix: "" };
-        let shared = M::Shared::load(&methods, saved, &self.storage)?;
         let mode = match (self.has_eval_mode(), dict.scalars.get("train_mode")) {
             (true, Some(Scalar::Bool(train))) => {
                 used.borrow_mut().insert("train_mode".into());
-                if *train { Mode::Train } else { Mode::Eval }
+                mode_of(*train)
             }
             (true, _) => return Err(problem("train_mode", "is missing")),
             (false, _) => Mode::Train,
         };
+        let mut tracked = Vec::new();
+        for name in parameter_names(dict) {
+            let lookup = Lookup::new(format!("state.{name}"), dict, &used);
+            let at = lookup.scalar("train_mode").filter(|_| self.has_eval_mode());
+            let at = at.and_then(Scalar::as_bool).map_or(mode, mode_of);
+            tracked.push(Tracked { at, ..load_tracked(self, &groups, name, &lookup)? });
+        }
+        let methods = |group: usize| groups.get(group).map(|group| &group.method);
+        let saved = SavedShared { dict, used: &used, prefix: "" };
+        let shared = M::Shared::load(&methods, saved, &self.storage)?;
+        let without_state = dict.scalars.get(WITHOUT_STATE).and_then(Scalar::as_text);
+        used.borrow_mut().extend(without_state.is_some().then(|| WITHOUT_STATE.to_owned()));
         let used = used.into_inner();
         let mut keys = dict.scalars.keys().chain(dict.tensors.keys());
         if let Some(unknown) = keys.find(|key| !used.contains(*key)) {
             return Err(problem(unknown, format!("is unknown to {}", self.name())));
         }
         // everything fits
+        let names = without_state.into_iter().flat_map(str::lines).map(str::to_owned).collect();
+        self.names.loaded = (!tracked.is_empty()).then_some(names);
         self.groups = groups;
         self.tracked = tracked;
         self.shared = shared;
         self.mode = mode;
+        self.interrupted = false;
+        self.outcome = StepOutcome::default();
         self.plan = Plan { stale: true, ..Plan::default() };
         Ok(())
     }
+}
+
+/// Key of a state that was saved in the middle of a step.
+const INTERRUPTED: &str = "interrupted";
+
+fn mode_of(train: bool) -> Mode {
+    if train { Mode::Train } else { Mode::Eval }
 }
 
 fn check_group_count(dict: &StateDict, expected: usize) -> Result<()> {

@@ -2,13 +2,16 @@
 
 use super::buffers::Buffers;
 use super::group::Group;
-use super::plan::{Plan, Tracked};
+use super::names::Names;
+use super::plan::Plan;
+use super::tracked::Tracked;
 use crate::error::{Error, Result};
 use crate::hyper::{self, Range};
 use crate::kernel::Isa;
 use crate::numeric::Element;
 use crate::optim::method::{Mode, TensorMethod};
 use crate::optim::optimizer::NonFinite;
+use crate::optim::report::StepOutcome;
 use crate::params::Select;
 use crate::state::Storage;
 
@@ -22,6 +25,13 @@ pub(in crate::optim) struct Engine<M: TensorMethod<T>, T: Element> {
     pub plan: Plan,
     pub non_finite: NonFinite,
     pub skipped: u64,
+    pub names: Names,
+    /// A panic has ended a step half way.
+    pub interrupted: bool,
+    /// What became of the last step.
+    pub outcome: StepOutcome,
+    /// Norm of the last step's gradients, if it was measured.
+    pub gradient_norm: Option<f64>,
     pub isa: Isa,
     pub buffers: Buffers<M, T>,
 }
@@ -37,6 +47,10 @@ impl<M: TensorMethod<T>, T: Element> Clone for Engine<M, T> {
             plan: self.plan.clone(),
             non_finite: self.non_finite,
             skipped: self.skipped,
+            names: self.names.clone(),
+            interrupted: self.interrupted,
+            outcome: self.outcome.clone(),
+            gradient_norm: self.gradient_norm,
             isa: self.isa,
             // memory for one step: nothing in it outlives a step
             buffers: Buffers::default(),
@@ -67,6 +81,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             plan: Plan::default(),
             non_finite: NonFinite::default(),
             skipped: 0,
+            names: Names::default(),
+            interrupted: false,
+            outcome: StepOutcome::default(),
+            gradient_norm: None,
             isa: Isa::detect(),
             buffers: Buffers::default(),
         }
@@ -96,10 +114,24 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.groups.first().is_some_and(|group| group.method.has_eval_mode())
     }
 
-    /// Adds a group whose options have been checked.
-    pub fn add_group(&mut self, select: Select, method: M) {
+    /// Adds a group whose options have been checked; its method knows nothing yet, or what all groups know if
+    /// that is `common`.
+    ///
+    /// State of parameters that move to the group must fit its options.
+    pub fn add_group(&mut self, select: Select, mut method: M, common: bool) -> Result<()> {
+        for known in self.tracked.iter().filter(|known| select.matches(&known.name, &known.shape)) {
+            let own = self.groups.get(known.group);
+            if own.is_some_and(|own| !own.method.keeps_layout(&method)) {
+                let (optimizer, name) = (self.name(), known.name.clone());
+                return Err(Error::StateLayout { optimizer, name });
+            }
+        }
+        if let Some(first) = self.groups.first().filter(|_| common) {
+            method.set_group_state(first.method.group_state());
+        }
         self.groups.push(Group::new(select, method));
         self.plan.stale = true;
+        Ok(())
     }
 
     /// Changes how state is stored, as long as there is none.

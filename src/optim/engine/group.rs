@@ -1,5 +1,6 @@
 //! Parameter groups: a selector and a complete configuration each.
 
+use super::tracked::Tracked;
 use crate::error::{Error, Result};
 use crate::params::{Manifest, Select};
 
@@ -21,11 +22,19 @@ pub(in crate::optim) fn group_of<M>(groups: &[Group<M>], name: &str, shape: &[us
     groups.iter().rposition(|group| group.select.matches(name, shape)).unwrap_or(0)
 }
 
-/// Every group but the default one must select something.
-pub(in crate::optim) fn check_groups<M>(groups: &[Group<M>], params: &Manifest) -> Result<()> {
+/// Every group but the default one must select something, of the tree or of what was in a tree before.
+pub(in crate::optim) fn check_groups<M, S>(
+    groups: &[Group<M>],
+    params: &Manifest,
+    tracked: &[Tracked<S>],
+) -> Result<()> {
     for (index, group) in groups.iter().enumerate().skip(1) {
         let mut leaves = 0..params.len();
-        if !leaves.any(|leaf| group.select.matches(params.name(leaf), params.shape(leaf))) {
+        let known = |known: &Tracked<S>| group.select.matches(&known.name, &known.shape);
+        if !group.select.is_optional()
+            && !leaves.any(|leaf| group.select.matches(params.name(leaf), params.shape(leaf)))
+            && !tracked.iter().any(known)
+        {
             let select = group.select.label().to_owned();
             return Err(Error::EmptyGroup { group: index, select });
         }

@@ -7,10 +7,13 @@ mod closure;
 mod core;
 mod finite;
 mod group;
+mod names;
 mod optim;
 mod passes;
 mod plan;
 mod step;
+mod switch;
+mod tracked;
 
 pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem, step_once};
 pub use optim::Optim;

@@ -6,8 +6,9 @@ use crate::error::Result;
 use crate::hyper::{Hyperparameters, Range};
 use crate::kernel::Isa;
 use crate::numeric::Element;
-use crate::optim::method::{MethodFor, Mode, TensorMethod};
+use crate::optim::method::{GroupState, MethodFor, Mode, TensorMethod};
 use crate::optim::optimizer::{NonFinite, Optimizer};
+use crate::optim::report::StepReport;
 use crate::params::{Gradients, Parameters, Select};
 use crate::quant::{Precision, StatePolicy};
 use crate::state::{Rounding, StateBytes, StateDict, Storage};
@@ -63,11 +64,13 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
         Ok(self)
     }
 
-    /// As [`Optim::with_group`], also while training. Parameters that move to the new group keep
-    /// their state.
+    /// As [`Optim::with_group`], also while training. Parameters that move to the new group keep their state, and
+    /// the group goes on with what the group of its first parameter remembers (Schedule-Free's weights, Prodigy's
+    /// estimate): a new group with the same options changes nothing.
     ///
     /// # Errors
-    /// As [`Optim::with_group`]; then there is no new group.
+    /// As [`Optim::with_group`]; [`Error::StateLayout`](crate::Error::StateLayout) names a parameter whose state the
+    /// new options would lay out in another way. Then there is no new group.
     pub fn add_group(&mut self, select: Select, change: impl FnOnce(&mut M::Config)) -> Result<()> {
         // group 0 always exists
         let Some(mut config) = self.config(0).cloned() else {
@@ -75,8 +78,7 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
         };
         change(&mut config);
         config.validate()?;
-        self.engine.add_group(select, M::new(config).into_engine());
-        Ok(())
+        self.engine.add_group(select, M::new(config).into_engine(), M::GroupState::COMMON)
     }
 
     /// Stores every state slot in `precision`, for tensors large enough; see [`StatePolicy`].
@@ -136,6 +138,35 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
     /// are the same; for measurements and tests.
     pub fn with_isa(mut self, isa: Isa) -> Self {
         self.engine.isa = isa;
+        self
+    }
+
+    /// Whether every parameter of the tree must have a gradient in every step. Off at first, as in PyTorch: then
+    /// parameters without a gradient stay as they are, and [`last_step`](Optimizer::last_step) names them.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::prelude::*;
+    /// use ndarray::{Array1, array};
+    ///
+    /// let mut opt = AdamW::default().build()?.require_all_gradients(true);
+    /// let mut model = (array![1.0f32], array![1.0f32]);
+    /// let grads = (array![1.0f32], None::<Array1<f32>>);
+    /// let error = opt.step(&mut model, &grads).unwrap_err();
+    /// assert!(matches!(error, eigenstep::Error::MissingGradients { names } if names == ["1"]));
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    pub fn require_all_gradients(mut self, require: bool) -> Self {
+        self.engine.names.all_gradients = require;
+        self.engine.plan.stale = true;
+        self
+    }
+
+    /// Whether the first step after [`load_state_dict`](Optimizer::load_state_dict) must bring the parameters that
+    /// the state was saved with. At first it must: a name that is missing or new is an error, because its state
+    /// would be lost in silence. With `false`, state of names that are missing is kept, and new names begin anew.
+    pub fn with_strict_names(mut self, strict: bool) -> Self {
+        self.engine.names.lenient = !strict;
         self
     }
 
@@ -212,6 +243,22 @@ impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
 
     fn reads_curvature(&self) -> bool {
         self.engine.groups.iter().any(|group| group.method.uses_curvature())
+    }
+
+    fn last_step(&self) -> StepReport {
+        self.engine.report()
+    }
+
+    fn parameters_with_state(&self) -> Vec<String> {
+        self.engine.tracked.iter().map(|tracked| tracked.name.clone()).collect()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        self.engine.rename(from, to)
+    }
+
+    fn forget(&mut self, name: &str) -> Result<()> {
+        self.engine.forget(name)
     }
 
     fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {

@@ -2,29 +2,10 @@
 //! while they stay the same.
 
 use super::group::{Group, check_groups, group_of};
+use super::tracked::Tracked;
 use crate::error::{Error, Result, check_shape};
-use crate::numeric::random::name_key;
 use crate::params::Manifest;
 use std::collections::BTreeMap;
-
-/// A parameter that the optimizer has seen a gradient of.
-#[derive(Clone, Debug)]
-pub(in crate::optim) struct Tracked<S> {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub group: usize,
-    /// Number of steps so far.
-    pub t: u64,
-    /// Keys streams of random numbers.
-    pub key: u64,
-    pub state: S,
-}
-
-impl<S> Tracked<S> {
-    pub fn new(name: &str, shape: &[usize], group: usize, state: S) -> Self {
-        Self { name: name.into(), shape: shape.into(), group, t: 0, key: name_key(name), state }
-    }
-}
 
 /// A parameter leaf, its gradient leaf and its state.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,6 +24,8 @@ pub(in crate::optim) struct Plan {
     pub curvature: Manifest,
     /// In the order of the parameter leaves.
     pub pairs: Vec<Pair>,
+    /// Group of every parameter leaf.
+    pub groups: Vec<usize>,
     /// The groups have changed since.
     pub stale: bool,
 }
@@ -98,7 +81,7 @@ pub(in crate::optim) fn match_trees<M, S>(
             check_shape(&known.name, &known.shape, params.shape(leaf))?;
         }
     }
-    check_groups(groups, params)?;
+    check_groups(groups, params, tracked)?;
     let groups = (0..params.len())
         .map(|leaf| group_of(groups, params.name(leaf), params.shape(leaf)))
         .collect();

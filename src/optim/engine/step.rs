@@ -2,16 +2,16 @@
 
 use super::check::{Checked, leaves_of};
 use super::core::Engine;
-use super::passes::{PassBuffers, Passes, TensorTask};
-use super::plan::{Match, Pair, Tracked, by_name};
-use crate::error::{Error, Result, check_shape};
+use super::passes::{Passes, TensorTask};
+use super::plan::{Match, Pair};
+use super::tracked::Tracked;
+use crate::error::Result;
 use crate::numeric::Element;
-use crate::optim::method::{
-    GradEntry, GradSlice, GradSource, Mode, SharedState, Stage, TensorMethod,
-};
+use crate::optim::method::{GradEntry, GradSlice, GradSource, SharedState, TensorMethod};
+use crate::optim::report::StepOutcome;
 use crate::params::{
-    GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest, ParamBuffers, ParamLeaf,
-    ParamVisitor, Parameters, recycle,
+    GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest, ParamLeaf, ParamVisitor,
+    Parameters, recycle,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
@@ -30,7 +30,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     ) -> Result<bool> {
         let checked = self
             .with_leaves(params, grads, |engine, params, grads| engine.check_leaves(params, grads));
-        Ok(!matches!(checked?, Checked::Skip))
+        Ok(!matches!(checked?, Checked::Skip(_)))
     }
 
     /// Collects the leaves of both trees for `f`, in memory that is kept from step to step.
@@ -60,14 +60,19 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     ) -> Result<()> {
         // whatever can fail comes first ...
         let matched = match self.check_leaves(params, grads)? {
-            Checked::Skip => {
+            Checked::Skip(problem) => {
                 self.skipped += 1;
+                self.outcome = StepOutcome::Skipped { reason: problem.to_string() };
                 return Ok(());
             }
-            Checked::Nothing => return Ok(()),
+            Checked::Nothing => {
+                self.outcome = StepOutcome::NoGradients;
+                return Ok(());
+            }
             Checked::Step(matched) => matched,
         };
-        // ... and from here on nothing does
+        // ... and from here on nothing does, unless code of the user panics
+        self.interrupted = true;
         let mut flat = recycle(take(&mut self.buffers.flat));
         let mut copies = take(&mut self.buffers.param_copies);
         flatten(&mut params.leaves, &mut copies, &mut flat);
@@ -76,12 +81,17 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             self.plan.params.clone_from(&params.manifest);
             self.plan.grads.clone_from(&grads.manifest);
             self.plan.curvature.clone_from(&grads.curvature_manifest);
+            self.plan.groups = matched.groups;
             self.plan.stale = false;
+            self.names.loaded = None;
         }
         self.execute(&mut flat, grads);
         self.buffers.flat = recycle(flat);
         write_back(&mut params.leaves, &copies);
         self.buffers.param_copies = copies;
+        self.interrupted = false;
+        self.outcome = StepOutcome::Stepped;
+        self.gradient_norm = grads.norm;
         Ok(())
     }
 
@@ -93,11 +103,14 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             (0..params.len()).map(|leaf| (params.name(leaf), leaf)).collect();
         let known: BTreeSet<String> =
             self.tracked.iter().map(|tracked| tracked.name.clone()).collect();
+        let mut moved = Vec::new();
         for tracked in &mut self.tracked {
             if let Some(&leaf) = leaves.get(tracked.name.as_str()) {
+                moved.push((tracked.group, group_of(leaf)));
                 tracked.group = group_of(leaf);
             }
         }
+        self.inherit(&moved);
         for &(leaf, ..) in &matched.pairs {
             let (name, shape, group) = (params.name(leaf), params.shape(leaf), group_of(leaf));
             let method = self.groups.get(group).map(|group| &group.method);
@@ -125,6 +138,22 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             Some(Pair { param, grad, tracked, curvature })
         });
         self.plan.pairs = pairs.collect();
+    }
+
+    /// A group whose first parameters come from other groups goes on with what the group of the first one
+    /// remembers; `moved` has the old and the new group of every parameter.
+    fn inherit(&mut self, moved: &[(usize, usize)]) {
+        let occupied: BTreeSet<usize> = moved.iter().map(|&(from, _)| from).collect();
+        let mut heirs = BTreeMap::new();
+        for &(from, to) in moved.iter().filter(|(_, to)| !occupied.contains(to)) {
+            heirs.entry(to).or_insert(from);
+        }
+        for (to, from) in heirs {
+            let from = self.groups.get(from).map(|group| group.method.clone());
+            if let (Some(from), Some(to)) = (from, self.groups.get_mut(to)) {
+                to.method.set_group_state(from.group_state());
+            }
+        }
     }
 
     /// Updates every parameter of the plan.
@@ -177,45 +206,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.buffers.passes = passes.buffers;
         self.buffers.work = recycle(work);
     }
-
-    /// Moves the parameters to the other point.
-    pub fn switch(&mut self, to: Mode, params: &mut dyn Parameters<T>) -> Result<()> {
-        if !self.has_eval_mode() || self.mode == to {
-            return Ok(());
-        }
-        let mut visitor = ParamVisitor::new(ParamBuffers::default(), Manifest::default());
-        visitor.collect(params)?;
-        let leaves = by_name(&visitor.manifest)?;
-        for known in &self.tracked {
-            let Some(&leaf) = leaves.get(known.name.as_str()) else {
-                return Err(Error::MissingParameter { name: known.name.clone() });
-            };
-            check_shape(&known.name, &known.shape, visitor.manifest.shape(leaf))?;
-        }
-        let (mut copies, mut flat) = (Vec::new(), Vec::new());
-        flatten(&mut visitor.leaves, &mut copies, &mut flat);
-        let mut data: Vec<_> = flat.iter_mut().map(Some).collect();
-        let nothing = GradSlice::plain(GradSource::Dense(&[]));
-        let mut work = Vec::new();
-        for tracked in &mut self.tracked {
-            let leaf = leaves.get(tracked.name.as_str());
-            if let Some(data) = leaf.and_then(|&leaf| data.get_mut(leaf)?.take()) {
-                work.push(TensorTask::new(tracked, data, nothing, None));
-            }
-        }
-        let mut passes =
-            Passes { storage: &self.storage, isa: self.isa, buffers: PassBuffers::default() };
-        passes.run(Stage::Switch(to), &self.groups, &mut work);
-        drop((work, data));
-        drop(flat);
-        write_back(&mut visitor.leaves, &copies);
-        self.mode = to;
-        Ok(())
-    }
 }
 
 /// The leaves as row-major slices; strided ones as copies in `copies`, one place per leaf.
-fn flatten<'f, T: Element>(
+pub(super) fn flatten<'f, T: Element>(
     leaves: &'f mut [ParamLeaf<'_, T>],
     copies: &'f mut Vec<Vec<T>>,
     flat: &mut Vec<&'f mut [T]>,
@@ -232,7 +226,7 @@ fn flatten<'f, T: Element>(
 }
 
 /// Writes the copies back into the strided leaves.
-fn write_back<T: Element>(leaves: &mut [ParamLeaf<'_, T>], copies: &[Vec<T>]) {
+pub(super) fn write_back<T: Element>(leaves: &mut [ParamLeaf<'_, T>], copies: &[Vec<T>]) {
     for (leaf, copy) in leaves.iter_mut().zip(copies) {
         if let ParamLeaf::Strided(view) = leaf {
             view.iter_mut().zip(copy).for_each(|(p, &x)| *p = x);

@@ -88,6 +88,11 @@ pub trait SharedState<M, T: Element>: Clone + Debug + Default + Send + 'static {
         None
     }
 
+    /// The parameter `from` is called `to` from now on; empty: it is gone.
+    fn rename(&mut self, from: &str, to: &str) {
+        let _ = (from, to);
+    }
+
     /// Adds the bytes held, slot by slot.
     fn count(&self, bytes: &mut StateBytes) {
         let _ = bytes;

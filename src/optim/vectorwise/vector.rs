@@ -93,7 +93,9 @@ pub trait VectorMemory: Clone + Debug + Send + Sync + 'static {
 /// p, s ← inner(p, u, s)              u instead of the gradient; with its own lr, decay and rounding
 /// ```
 /// The vector consists of the parameters that the tree has at the first step. A parameter without a
-/// gradient has a gradient of 0 in the vector, and does not move.
+/// gradient, or one that is left out of the tree, has a gradient of 0 in the vector, and does not move.
+/// Parameters that join the tree later form a vector of their own. A parameter that moves to a new group
+/// stays in its vector, whose options are those of the group of its first parameter.
 pub trait VectorMethod: Hyperparameters {
     /// The inner optimizer: a rule or another method, as the engine runs it.
     type Inner: Clone + Debug + Send + Sync + 'static;

@@ -10,7 +10,7 @@ use crate::optim::method::{
     SharedState, TensorMethod,
 };
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateDict, Storage};
-use crate::tree::Layout;
+use crate::tree::{Layout, Segment};
 use std::collections::BTreeMap;
 
 /// Memories of vectors that consist of several tensors, and those of the inner method.
@@ -42,40 +42,46 @@ struct Vector<R: Real> {
 impl<R: Real> Vector<R> {
     fn new(group: Option<usize>, layout: Layout, memory: AnyMemory<R>) -> Self {
         let places = layout.segments().iter().enumerate();
+        let places = places.filter(|(_, segment)| !segment.name.is_empty());
         let places = places.map(|(place, segment)| (segment.name.clone(), place)).collect();
         Self { group, t: 0, layout, places, memory, parts: Vec::new() }
     }
 
-    fn holds(&self, group: usize) -> bool {
-        self.group.is_none_or(|own| own == group)
+    /// The segment of a parameter; `None`: it is not in this vector.
+    fn segment(&self, name: &str) -> Option<&Segment> {
+        self.layout.segments().get(*self.places.get(name)?)
     }
 
-    /// Checks that the leaves are those of the first step.
-    fn check(&self, optimizer: &'static str, leaves: &[ParamInfo<'_>]) -> Result<()> {
-        let mut found = 0;
-        for leaf in leaves.iter().filter(|leaf| self.holds(leaf.group)) {
-            let place = self.places.get(leaf.name);
-            let Some(segment) = place.and_then(|&place| self.layout.segments().get(place)) else {
-                return Err(Error::AddedParameter { optimizer, name: leaf.name.to_owned() });
-            };
-            check_shape(leaf.name, &segment.shape, leaf.shape)?;
-            found += 1;
+    /// Follows its first parameter into another group; the tree may lack some parameters, or all.
+    fn follow(&mut self, leaves: &[ParamInfo<'_>]) {
+        let first = |(name, place): (&String, &usize)| {
+            Some((*place, leaves.iter().find(|leaf| leaf.name == name)?.group))
+        };
+        let first = self.places.iter().filter_map(first).min();
+        if let (Some(group), Some((_, new))) = (&mut self.group, first) {
+            *group = new;
         }
-        if found == self.places.len() {
-            return Ok(());
+    }
+
+    /// The parameter `from` is called `to` from now on; empty: it is gone, and its part stays without a gradient.
+    fn rename(&mut self, from: &str, to: &str) {
+        let Some(place) = self.places.remove(from) else { return };
+        if !to.is_empty() {
+            self.places.insert(to.to_owned(), place);
         }
-        let missing = self.layout.segments().iter().find(|segment| {
-            !leaves.iter().any(|leaf| leaf.name == segment.name && self.holds(leaf.group))
-        });
-        let name = missing.map(|segment| segment.name.clone()).unwrap_or_default();
-        Err(Error::MissingParameter { name })
+        self.layout = self.layout.renamed(place, to);
     }
 }
 
-/// The vectors that a tree has, by group.
-fn layouts(scope: Scope, leaves: &[ParamInfo<'_>]) -> BTreeMap<Option<usize>, Layout> {
+/// The vectors that parameters form which are in none yet, by group.
+fn new_layouts<R: Real>(
+    scope: Scope,
+    leaves: &[ParamInfo<'_>],
+    vectors: &[Vector<R>],
+) -> BTreeMap<Option<usize>, Layout> {
     let mut layouts: BTreeMap<_, Layout> = BTreeMap::new();
-    for leaf in leaves {
+    let known = |leaf: &&ParamInfo<'_>| !vectors.iter().any(|v| v.segment(leaf.name).is_some());
+    for leaf in leaves.iter().filter(known) {
         let group = match scope {
             Scope::Model => None,
             Scope::Group => Some(leaf.group),
@@ -147,21 +153,18 @@ impl<T: Element, I: TensorMethod<T>> SharedState<AnyVector<T, I>, T>
                 None => Ok(()),
             });
         }
-        for (group, layout) in layouts(first.scope(), leaves) {
-            match self.vectors.iter().find(|vector| vector.group == group) {
-                Some(vector) => vector.check(first.name(), leaves)?,
-                None if self.vectors.is_empty() || group.is_some() => {
-                    let method = methods(group.unwrap_or(0)).map_or(first, AnyVector::get);
-                    method.check_layout(&layout)?;
-                }
-                None => {}
+        for leaf in leaves {
+            if let Some(segment) = self.vectors.iter().find_map(|vector| vector.segment(leaf.name))
+            {
+                check_shape(leaf.name, &segment.shape, leaf.shape)?;
             }
         }
-        // a group that has lost all of its parameters
-        let mut others = self.vectors.iter().filter(|vector| {
-            !vector.places.is_empty() && !leaves.iter().any(|leaf| vector.holds(leaf.group))
-        });
-        others.try_for_each(|vector| vector.check(first.name(), leaves))
+        new_layouts(first.scope(), leaves, &self.vectors).into_iter().try_for_each(
+            |(group, layout)| {
+                let method = methods(group.unwrap_or(0)).map_or(first, AnyVector::get);
+                method.check_layout(&layout)
+            },
+        )
     }
 
     fn check_state(&self, methods: Methods<'_, AnyVector<T, I>>) -> Result<()> {
@@ -185,10 +188,8 @@ impl<T: Element, I: TensorMethod<T>> SharedState<AnyVector<T, I>, T>
     ) {
         let Some(first) = methods(0).map(AnyVector::get) else { return };
         self.inner.adopt(&|group| methods(group).map(|method| &method.inner), leaves, storage);
-        for (group, layout) in layouts(first.scope(), leaves) {
-            if self.vectors.iter().any(|vector| vector.group == group) {
-                continue;
-            }
+        self.vectors.iter_mut().for_each(|vector| vector.follow(leaves));
+        for (group, layout) in new_layouts(first.scope(), leaves, &self.vectors) {
             let method = methods(group.unwrap_or(0)).map_or(first, AnyVector::get);
             let memory = method.init(&layout);
             self.vectors.push(Vector::new(group, layout, memory));
@@ -223,6 +224,12 @@ impl<T: Element, I: TensorMethod<T>> SharedState<AnyVector<T, I>, T>
 
     fn direction(&self, name: &str) -> Option<GradSource<'_, T>> {
         self.inner.direction(name).or_else(|| direction_of(&self.vectors, name))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        self.vectors.iter_mut().for_each(|vector| vector.rename(from, to));
+        self.vectors.retain(|vector| !vector.places.is_empty());
+        self.inner.rename(from, to);
     }
 
     fn count(&self, bytes: &mut StateBytes) {
@@ -262,10 +269,9 @@ fn direction_of<'v, T: Element>(
     vectors: &'v [Vector<T::Compute>],
     name: &str,
 ) -> Option<GradSource<'v, T>> {
-    vectors.iter().find_map(|vector| {
-        let segment = vector.layout.segments().get(*vector.places.get(name)?)?;
-        Some(GradSource::Computed(&vector.memory, segment.offset))
-    })
+    vectors
+        .iter()
+        .find_map(|vector| Some(GradSource::Computed(&vector.memory, vector.segment(name)?.offset)))
 }
 
 impl<R: Real> Vector<R> {

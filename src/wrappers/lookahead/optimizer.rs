@@ -6,7 +6,7 @@ use super::slow::Slow;
 use crate::error::{Error, Result};
 use crate::hyper::{Hyperparameters, Range, set_option};
 use crate::numeric::Element;
-use crate::optim::{ClosureOptimizer, Mode, Optimizer, Problem, step_once};
+use crate::optim::{ClosureOptimizer, Mode, Optimizer, Problem, StepReport, step_once};
 use crate::params::{Gradients, Parameters};
 use crate::state::{StateBytes, StateDict};
 use crate::tree::{Snapshot, TreeVec, copy};
@@ -140,8 +140,9 @@ impl<O: Optimizer<T>, T: Element> Lookahead<O, T> {
 
     /// Makes places for groups that were added to the inner optimizer.
     fn match_groups(&mut self) {
-        let options = self.own.groups.first().map(|group| group.options).unwrap_or_default();
-        let new = Group { options, steps: 0 };
+        // a group that is added in mid-run goes on with the others
+        let new = self.own.groups.first().cloned();
+        let new = new.unwrap_or(Group { options: LookaheadOptions::default(), steps: 0 });
         self.own.groups.resize(self.inner.num_groups(), new);
     }
 
@@ -275,6 +276,29 @@ impl<O: Optimizer<T>, T: Element> Optimizer<T> for Lookahead<O, T> {
         self.inner.reads_curvature()
     }
 
+    fn last_step(&self) -> StepReport {
+        self.inner.last_step()
+    }
+
+    fn parameters_with_state(&self) -> Vec<String> {
+        self.inner.parameters_with_state()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        self.check_mode()?;
+        self.inner.rename(from, to)?;
+        self.own.slow.rename(from, to);
+        Ok(())
+    }
+
+    fn forget(&mut self, name: &str) -> Result<()> {
+        self.check_mode()?;
+        let slow = self.own.slow.without(name)?;
+        self.inner.forget(name)?;
+        self.own.slow = slow;
+        Ok(())
+    }
+
     fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
         self.inner.visit_slot(slot, visitor);
     }
@@ -326,13 +350,11 @@ impl<O: Optimizer<T>, T: Element> Optimizer<T> for Lookahead<O, T> {
         if self.own.fast.is_none() {
             let slow = &self.own.slow.weights;
             let mut fast = select(params, |name, _| slow.layout().get(name).is_some())?;
-            let names: BTreeSet<&str> = fast.names().collect();
-            let mut segments = slow.layout().segments().iter();
-            if let Some(missing) = segments.find(|slow| !names.contains(slow.name.as_str())) {
-                return Err(Error::MissingParameter { name: missing.name.clone() });
-            }
+            let names: BTreeSet<String> = fast.names().map(str::to_owned).collect();
             let snapshot = Snapshot::take(&mut fast)?;
-            copy(slow, &mut fast)?;
+            // parameters that have left the tree stay as they are
+            let slow = &mut self.own.slow.weights;
+            copy(&mut select(slow, |name, _| names.contains(name))?, &mut fast)?;
             self.own.fast = Some(snapshot);
         }
         Ok(())

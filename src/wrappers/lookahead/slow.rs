@@ -11,6 +11,7 @@ use crate::wrappers::exact::{exact, set_exact};
 use crate::wrappers::leaves::{select, with_names};
 use crate::wrappers::mix::joined;
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 
 /// Slots that hold a momentum.
 pub(super) const MOMENTA: [&str; 3] = ["momentum_buffer", "exp_avg", "momentum"];
@@ -29,6 +30,26 @@ impl<R: Real> Slow<R> {
     /// These slow weights, before they have met any tree.
     pub fn new(weights: TreeVec<R>, momenta: BTreeMap<(String, &'static str), Vec<R>>) -> Self {
         Self { weights, momenta, seen: Default::default() }
+    }
+
+    /// The slow weight of `from` is that of `to` from now on.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        self.weights.rename(from, to);
+        let momenta = take(&mut self.momenta).into_iter();
+        let named = |((name, slot), momentum): ((String, _), _)| {
+            ((if name == from { to.to_owned() } else { name }, slot), momentum)
+        };
+        self.momenta = momenta.map(named).collect();
+        self.seen = Default::default();
+    }
+
+    /// The same without the slow weight of a parameter.
+    pub fn without(&mut self, name: &str) -> Result<Self> {
+        let mut weights = self.weights.clone();
+        let weights = TreeVec::of(&mut select(&mut weights, |other, _| other != name)?)?;
+        let momenta = self.momenta.iter().filter(|((other, _), _)| other != name);
+        let momenta = momenta.map(|(key, momentum)| (key.clone(), momentum.clone())).collect();
+        Ok(Self::new(weights, momenta))
     }
 
     /// Bytes held.

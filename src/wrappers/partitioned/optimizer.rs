@@ -5,7 +5,9 @@ use super::part::Part;
 use crate::error::{Error, Result};
 use crate::hyper::Range;
 use crate::numeric::Element;
-use crate::optim::{ClosureOptimizer, Mode, Optimizer, Problem, step_once};
+use crate::optim::{
+    ClosureOptimizer, Mode, Optimizer, Problem, StepOutcome, StepReport, step_once,
+};
 use crate::params::{
     GradBuffers, GradVisitor, Gradients, Manifest, ParamBuffers, ParamVisitor, Parameters, Select,
 };
@@ -75,6 +77,8 @@ pub struct Partitioned<T: Element> {
     parts: Vec<Part<T>>,
     plan: Plan,
     skipped: u64,
+    /// The last step was left out.
+    left_out: bool,
 }
 
 /// Parts of the parameters of the last tree.
@@ -99,8 +103,9 @@ impl<T: Element> std::fmt::Debug for Partitioned<T> {
 impl<T: Element> Partitioned<T> {
     /// One part that holds every parameter.
     pub fn new(optimizer: impl Optimizer<T> + 'static) -> Self {
-        let part = Part { select: Select::all(), optimizer: Some(Box::new(optimizer)) };
-        Self { parts: vec![part], plan: Plan::default(), skipped: 0 }
+        let optimizer: Box<dyn Optimizer<T>> = Box::new(optimizer);
+        let part = Part { select: Select::all(), optimizer: Some(optimizer), seen: false };
+        Self { parts: vec![part], plan: Plan::default(), skipped: 0, left_out: false }
     }
 
     /// Parameters that `select` matches get `optimizer`.
@@ -114,7 +119,7 @@ impl<T: Element> Partitioned<T> {
     }
 
     fn push(mut self, select: Select, optimizer: Option<Box<dyn Optimizer<T>>>) -> Self {
-        self.parts.push(Part { select, optimizer });
+        self.parts.push(Part { select, optimizer, seen: false });
         self.plan = Plan::default();
         self
     }
@@ -132,6 +137,22 @@ impl<T: Element> Partitioned<T> {
     /// Number of steps that were left out for a gradient or a loss that was not finite.
     pub fn skipped_steps(&self) -> u64 {
         self.skipped
+    }
+
+    /// The optimizer that keeps state of a parameter.
+    fn with_state(&mut self, name: &str) -> Result<&mut dyn Optimizer<T>> {
+        let known = self.parameters_with_state();
+        let keeps = |part: &&mut Part<T>| {
+            let names = part.optimizer.as_ref().map(|part| part.parameters_with_state());
+            names.is_some_and(|names| names.iter().any(|known| known == name))
+        };
+        match self.parts.iter_mut().find(keeps).and_then(|part| part.optimizer.as_mut()) {
+            Some(optimizer) => Ok(&mut **optimizer),
+            None => {
+                let optimizer = checkpoint::NAME;
+                Err(Error::UnknownParameter { optimizer, name: name.to_owned(), known })
+            }
+        }
     }
 
     /// The part that a parameter of this name and shape belongs to.
@@ -161,12 +182,13 @@ impl<T: Element> Partitioned<T> {
                 return Err(Error::DuplicateName { name: name.to_owned() });
             }
         }
-        for (part, Part { select, .. }) in self.parts.iter().enumerate() {
+        for (index, part) in self.parts.iter().enumerate() {
             // an empty model has nothing for the first part either
-            if !parts.contains(&part) && (part > 0 || params.len() > 0) {
+            let needed = index > 0 || params.len() > 0;
+            if needed && !parts.contains(&index) && !part.may_be_empty() {
                 let first = "what no other part selects";
-                let select = if part == 0 { first } else { select.label() }.to_owned();
-                return Err(Error::EmptyPart { part, select });
+                let select = if index == 0 { first } else { part.select.label() }.to_owned();
+                return Err(Error::EmptyPart { part: index, select });
             }
         }
         Ok(Plan { params: params.clone(), parts, by_name })
@@ -178,6 +200,11 @@ impl<T: Element> Partitioned<T> {
         visitor.collect(params)?;
         if visitor.manifest != self.plan.params || self.plan.parts.is_empty() {
             self.plan = self.plan(&visitor.manifest)?;
+            for &part in &self.plan.parts {
+                if let Some(part) = self.parts.get_mut(part) {
+                    part.seen = true;
+                }
+            }
         }
         Ok(split_params(visitor, self.parts.len(), |leaf| self.plan.parts.get(leaf).copied()))
     }
@@ -276,8 +303,10 @@ impl<T: Element> Optimizer<T> for Partitioned<T> {
         let mut grads = self.split_grads(grads)?;
         if !self.check_parts(&mut params, &grads)? {
             self.skipped += 1;
+            self.left_out = true;
             return Ok(());
         }
+        self.left_out = false;
         for ((part, params), grads) in self.parts.iter_mut().zip(&mut params).zip(&mut grads) {
             if let Some(optimizer) = &mut part.optimizer {
                 grads.finite = true;
@@ -343,6 +372,40 @@ impl<T: Element> Optimizer<T> for Partitioned<T> {
     fn mode(&self) -> Mode {
         let mut parts = self.parts.iter().filter_map(|part| part.optimizer.as_ref());
         if parts.any(|part| part.mode() == Mode::Eval) { Mode::Eval } else { Mode::Train }
+    }
+
+    fn last_step(&self) -> StepReport {
+        if self.left_out {
+            let reason = "a gradient or a loss of one part is not finite".to_owned();
+            return StepReport {
+                outcome: StepOutcome::Skipped { reason },
+                ..StepReport::default()
+            };
+        }
+        let (mut report, mut group) = (StepReport::default(), 0);
+        for part in &self.parts {
+            if let Some(optimizer) = &part.optimizer {
+                report.join(optimizer.last_step(), group);
+            }
+            group += part.num_groups();
+        }
+        report
+    }
+
+    fn parameters_with_state(&self) -> Vec<String> {
+        let parts = self.parts.iter().filter_map(|part| part.optimizer.as_ref());
+        parts.flat_map(|part| part.parameters_with_state()).collect()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        if from != to && self.parameters_with_state().iter().any(|name| name == to) {
+            return Err(Error::DuplicateName { name: to.to_owned() });
+        }
+        self.with_state(from)?.rename(from, to)
+    }
+
+    fn forget(&mut self, name: &str) -> Result<()> {
+        self.with_state(name)?.forget(name)
     }
 
     fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {

@@ -1,0 +1,52 @@
+//! The two points of methods that train at one and evaluate at another.
+
+use super::core::Engine;
+use super::passes::{PassBuffers, Passes, TensorTask};
+use super::plan::by_name;
+use super::step::{flatten, write_back};
+use crate::error::{Error, Result, check_shape};
+use crate::numeric::Element;
+use crate::optim::method::{GradSlice, GradSource, Mode, Stage, TensorMethod};
+use crate::params::{Manifest, ParamBuffers, ParamVisitor, Parameters};
+
+impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
+    /// Moves the parameters to one of the two points; those that are not in the tree stay where they are.
+    pub fn switch(&mut self, to: Mode, params: &mut dyn Parameters<T>) -> Result<()> {
+        if self.interrupted {
+            return Err(Error::Interrupted { optimizer: self.name() });
+        }
+        if !self.has_eval_mode() {
+            return Ok(());
+        }
+        let mut visitor = ParamVisitor::new(ParamBuffers::default(), Manifest::default());
+        visitor.collect(params)?;
+        let leaves = by_name(&visitor.manifest)?;
+        for known in &self.tracked {
+            if let Some(&leaf) = leaves.get(known.name.as_str()) {
+                check_shape(&known.name, &known.shape, visitor.manifest.shape(leaf))?;
+            }
+        }
+        let (mut copies, mut flat) = (Vec::new(), Vec::new());
+        flatten(&mut visitor.leaves, &mut copies, &mut flat);
+        let mut data: Vec<_> = flat.iter_mut().map(Some).collect();
+        let nothing = GradSlice::plain(GradSource::Dense(&[]));
+        let mut work = Vec::new();
+        for tracked in self.tracked.iter_mut().filter(|tracked| tracked.at != to) {
+            let leaf = leaves.get(tracked.name.as_str());
+            if let Some(data) = leaf.and_then(|&leaf| data.get_mut(leaf)?.take()) {
+                tracked.at = to;
+                work.push(TensorTask::new(tracked, data, nothing, None));
+            }
+        }
+        let mut passes =
+            Passes { storage: &self.storage, isa: self.isa, buffers: PassBuffers::default() };
+        passes.run(Stage::Switch(to), &self.groups, &mut work);
+        drop((work, data));
+        drop(flat);
+        write_back(&mut visitor.leaves, &copies);
+        self.mode = to;
+        // what was left out stands elsewhere, which a step has to notice
+        self.plan.stale |= self.tracked.iter().any(|tracked| tracked.at != to);
+        Ok(())
+    }
+}
