@@ -63,7 +63,9 @@ fn groups() {
     let opt = Sgd::default().build::<f32>().unwrap();
     let mut opt = opt.with_group(Select::name("*.bais"), |_| {}).unwrap();
     let step = opt.step(&mut tree(&["fc.bias"]), &tree(&["fc.bias"]));
-    says(step, "parameter group 1 (`*.bais`) matches no parameter");
+    let text = "parameter group 1 (`*.bais`) matches no parameter; if all of its parameters are frozen and left \
+                out of the tree, mark the selector with `may_be_empty`";
+    says(step, text);
     let opt = Prodigy::default().build::<f32>().unwrap();
     let mut opt = opt.with_group(Select::name("a"), |group| group.lr = 0.5).unwrap();
     let step = opt.step(&mut tree(&["a"]), &tree(&["a"]));

@@ -376,7 +376,11 @@ fn a_part_without_a_parameter_is_named() {
     let grouped = AdamW::default().build().unwrap().with_group(Select::ndim(3..), |_| {}).unwrap();
     let parts = Partitioned::new(sgd).with(Select::ndim(2..), grouped);
     assert_eq!(parts.num_groups(), 3);
-    says(parts, "parameter group 2 (`ndim 3..`) matches no parameter");
+    says(
+        parts,
+        "parameter group 2 (`ndim 3..`) matches no parameter; if all of its parameters are frozen and left out of the \
+         tree, mark the selector with `may_be_empty`",
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::core::Engine;
 use super::passes::{PassBuffers, Passes, TensorTask};
 use super::plan::by_name;
 use super::step::{flatten, write_back};
+use super::tracked::Tracked;
 use crate::error::{Error, Result, check_shape};
 use crate::numeric::Element;
 use crate::optim::method::{GradSlice, GradSource, Mode, Stage, TensorMethod};
@@ -25,6 +26,13 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             if let Some(&leaf) = leaves.get(known.name.as_str()) {
                 check_shape(&known.name, &known.shape, visitor.manifest.shape(leaf))?;
             }
+        }
+        // a tree in which nothing is known is another model's
+        let strange = |known: &Tracked<_>| !leaves.contains_key(known.name.as_str());
+        if let Some(known) = self.tracked.first().filter(|_| !leaves.is_empty())
+            && self.tracked.iter().all(strange)
+        {
+            return Err(Error::MissingParameter { name: known.name.clone() });
         }
         let (mut copies, mut flat) = (Vec::new(), Vec::new());
         flatten(&mut visitor.leaves, &mut copies, &mut flat);
