@@ -165,9 +165,25 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
     }
 
     /// Learns from the losses of the step. [`Directions::update`] is called after that.
-    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`](crate::Error::NonFinite) for something that would be remembered and is not finite.
+    /// [`Directions::undo`] follows then.
+    fn observe(
+        &mut self,
+        context: &StepContext<'_, R>,
+        derivatives: &DirectionalDerivatives,
+    ) -> Result<()> {
         let _ = (context, derivatives);
+        Ok(())
     }
+
+    /// Takes back what [`Directions::begin`] and [`Directions::observe`] of the last step have changed, as far
+    /// as it is remembered from step to step: the step has failed. It can follow either of them, and is called
+    /// at most once per step. A step that was the first is taken back by new directions instead.
+    ///
+    /// Directions that remember nothing have nothing to do here.
+    fn undo(&mut self) {}
 
     /// Writes a piece of a tensor's estimate, without the factor `a`, and returns `true` if the estimate is
     /// not the weighted sum of the step's directions. Returns `false` otherwise. `key` is that of the

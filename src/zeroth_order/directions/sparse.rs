@@ -247,8 +247,16 @@ impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
         self.inner.needs_centre()
     }
 
-    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
-        self.inner.observe(context, derivatives);
+    fn observe(
+        &mut self,
+        context: &StepContext<'_, R>,
+        derivatives: &DirectionalDerivatives,
+    ) -> Result<()> {
+        self.inner.observe(context, derivatives)
+    }
+
+    fn undo(&mut self) {
+        self.inner.undo();
     }
 
     fn bound(&self) -> Option<f64> {

@@ -13,6 +13,8 @@ use crate::zeroth_order::estimator::{Noise, Slices};
 pub(super) struct DirectionalEstimate<R: Real, S: DirectionSampler> {
     pub directions: S::Directions<R>,
     pub noise: Box<dyn Noise<R>>,
+    /// Whether the directions have begun the step.
+    pub begun: bool,
     pub step: u64,
     pub queries: u32,
     pub derivatives: DirectionalDerivatives,
