@@ -80,16 +80,19 @@ impl NormGuard {
     /// Steps the optimizer, unless the gradients are too large; returns whether it did.
     ///
     /// # Errors
-    /// The optimizer's. A step that fails still counts in the running mean.
+    /// The optimizer's. The guard is as it was then, too.
     pub fn step<T: Element, O: Optimizer<T> + ?Sized>(
         &mut self,
         opt: &mut O,
         params: &mut dyn Parameters<T>,
         grads: &dyn Gradients<T>,
     ) -> Result<bool> {
-        let accepted = self.accepts(total_norm(grads, 2.0)?);
-        if accepted {
-            opt.step(params, grads)?;
+        let norm = total_norm(grads, 2.0)?;
+        let before = self.clone();
+        let accepted = self.accepts(norm);
+        if accepted && let Err(error) = opt.step(params, grads) {
+            *self = before;
+            return Err(error);
         }
         Ok(accepted)
     }

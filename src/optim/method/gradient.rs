@@ -34,7 +34,7 @@ pub enum GradSource<'u, T: Element> {
 
 /// A vector that is computed piece by piece where it is used, and so needs no memory.
 pub trait Direction<R>: Debug + Sync {
-    /// Writes the elements `offset .. offset + out.len()`.
+    /// Writes the elements `offset .. offset + out.len()`. They are 0 before.
     fn compute(&self, offset: usize, out: &mut [R]);
 }
 
@@ -67,7 +67,11 @@ impl<T: Element> GradSlice<'_, T> {
                     *x = u;
                 }
             }
-            GradSource::Computed(direction, base) => direction.compute(base + offset, out),
+            GradSource::Computed(direction, base) => {
+                // lent memory: what the method leaves out must not be what another one has left
+                out.fill(T::Compute::default());
+                direction.compute(base + offset, out);
+            }
             GradSource::Rows(rows) => load_rows(rows, offset, out),
             GradSource::Generated(generator) => load_generated(generator, offset, out),
         }

@@ -106,6 +106,10 @@ impl<R: Real> Directions<R> for HizooDirections<R> {
         Ok(())
     }
 
+    fn writes_all(&self) -> bool {
+        true
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         key.noise.normal(&key.stream(Purpose::Direction), offset, out);
         let h = self.hessian.get(key.tensor).and_then(|h| h.get(offset..)).unwrap_or_default();

@@ -160,6 +160,10 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         Ok(())
     }
 
+    fn writes_all(&self) -> bool {
+        true
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         let Some((Factors { right, .. }, view)) =
             self.tensors.get(key.tensor).and_then(|f| Some((f, f.view?)))

@@ -117,6 +117,10 @@ impl<R: Real> Directions<R> for ReplayedDirections {
         self.inner.begin(context)
     }
 
+    fn writes_all(&self) -> bool {
+        true
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         self.inner.probe(key, offset, out);
     }

@@ -145,7 +145,8 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Writes the elements `offset .. offset + out.len()` of `u`, the direction of the perturbation.
+    /// Writes the elements `offset .. offset + out.len()` of `u`, the direction of the perturbation. They are 0
+    /// before; what is not written stays so.
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]);
 
     /// Writes the same elements of `v`, the direction that enters the estimate.
@@ -190,6 +191,12 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
     /// first direction of the step.
     fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
         let _ = (key, offset, out);
+        false
+    }
+
+    /// Whether every element is written whatever is there before, so that none has to be set to 0 first.
+    #[doc(hidden)]
+    fn writes_all(&self) -> bool {
         false
     }
 

@@ -216,6 +216,10 @@ impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
         self.inner.begin(context)
     }
 
+    fn writes_all(&self) -> bool {
+        self.inner.writes_all()
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         self.inner.probe(key, offset, out);
         self.hide(key, offset, out);

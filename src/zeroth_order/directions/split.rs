@@ -132,6 +132,10 @@ impl<R: Real, A: Directions<R>, B: Directions<R>> Directions<R> for SplitDirecti
         self.others.begin(&StepContext { layout: &self.rest, ..*context })
     }
 
+    fn writes_all(&self) -> bool {
+        self.sampler.writes_all() && self.others.writes_all()
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         match self.is_selected(key.tensor) {
             true => self.sampler.probe(key, offset, out),

@@ -28,6 +28,7 @@ pub use work_split::work_split;
 pub(super) use backup::Backup;
 pub(super) use conservative::choose;
 pub(super) use estimate::Slices;
+pub(super) use noise::Cleared;
 pub(super) use saved::{ESTIMATOR, Saved};
 pub(super) use snapshot::ParamSnapshot;
 pub(super) use state::{EstimatorState, Stage};

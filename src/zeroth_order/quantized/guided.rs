@@ -81,6 +81,10 @@ impl<R: Real> Directions<R> for GuidedDirections<R> {
         Ok(())
     }
 
+    fn writes_all(&self) -> bool {
+        true
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         let stream = key.stream(Purpose::Direction);
         match self.sampler.noise {

@@ -14,8 +14,8 @@ use crate::zeroth_order::directions::{
     DirectionSampler, DirectionalDerivatives, Directions, StepContext,
 };
 use crate::zeroth_order::estimator::{
-    Core, ESTIMATOR, Estimate, Estimator, EstimatorState, FiniteDifference, FitnessShaping, Noise,
-    ParamSnapshot, Philox, Purpose, RngStream, Saved, Stage,
+    Cleared, Core, ESTIMATOR, Estimate, Estimator, EstimatorState, FiniteDifference,
+    FitnessShaping, Noise, ParamSnapshot, Philox, Purpose, RngStream, Saved, Stage,
 };
 use num_traits::Float;
 use std::borrow::Cow;
@@ -75,7 +75,7 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
 
     /// Replaces Philox by another source of random numbers, for tests that supply the numbers.
     pub fn with_noise(mut self, noise: impl Noise<T::Compute> + 'static) -> Self {
-        self.estimate.noise = Box::new(noise);
+        self.estimate.noise = Box::new(Cleared(noise));
         self
     }
 
@@ -442,11 +442,7 @@ impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
             let step = T::Compute::of(sign * self.estimate.derivatives.epsilon(tensor));
             // the direction has its own memory, in the cache: the parameters are written only once
             with_scratch(out.len(), |direction| {
-                self.estimate.directions.probe(
-                    &self.estimate.key(query, tensor),
-                    offset,
-                    direction,
-                );
+                self.estimate.probe(tensor, query, offset, direction);
                 isa.run(Perturb { before, step, direction, out });
             });
         })
