@@ -18,11 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// ```text
 /// u = z/√h                                                        z ~ N(0, I), h = 1 at first
 /// Δ = f(p + εu) + f(p − εu) − 2f(p)
-/// h ← (1 − α)h + α·|Δ|/(2ε²)·h⊙z²                centered: α·Δ/(2ε²)·h⊙(z² − 1), at least 1e-12
+/// h ← (1 − α)h + α·|Δ|/(2ε²)·h⊙z²                centered: α·Δ/(2ε²)·h⊙(z² − 1)
 /// v = z/√h                                                        with the new h
 /// ```
-/// With several directions the terms are averaged. On a quadratic at h = 1, the mean of the published
-/// term is `H_jj + ½ tr H`; the mean of the centered term is `H_jj`. Second differences at ε = 1e-3 need
+/// h stays between 1e-12 and the largest number of its type. With several directions the terms are averaged.
+/// On a quadratic at h = 1, the mean of the published term is `H_jj + ½ tr H`; the mean of the centered term is `H_jj`. Second differences at ε = 1e-3 need
 /// losses in `f64`.
 ///
 /// | field | default | source of the default |
@@ -210,10 +210,9 @@ fn learn<R: Real>(
     let mut finite = true;
     for (h, term) in h.iter_mut().zip(terms) {
         let old = h.widen();
-        // not `max` alone, which would swallow a NaN
         let new = (1.0 - alpha) * old + alpha * term * old;
-        *h = R::of(if new < FLOOR { FLOOR } else { new });
-        finite &= h.is_finite();
+        finite &= new.is_finite();
+        *h = R::of(new.clamp(FLOOR, R::max_value().widen()));
     }
     finite
 }

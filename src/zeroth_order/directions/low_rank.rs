@@ -268,7 +268,9 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
             let view = View::of(segment, rank);
             let len = view.map_or(segment.numel(), |view| view.rows * rank);
             let name = format!("momentum.{tensor}");
-            let average: Vec<R> = lookup.values(&name, &[len])?;
+            // a tensor that never took part has none yet
+            let begun = lookup.tensor(&name).is_none_or(|tensor| tensor.shape != [0]);
+            let average: Vec<R> = lookup.values(&name, &[if begun { len } else { 0 }])?;
             if !average.iter().all(|x| x.is_finite()) {
                 return Err(lookup.problem(&name, "holds something that is not finite"));
             }
