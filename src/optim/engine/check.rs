@@ -34,7 +34,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             && self.plan.curvature == grads.curvature_manifest;
         let trees = (&params.manifest, &grads.manifest, &grads.curvature_manifest);
         let matched = (self.plan.stale || !same)
-            .then(|| match_trees(trees, &self.groups, &self.tracked))
+            .then(|| match_trees(trees, &self.groups, (&self.tracked, &self.growth)))
             .transpose()?;
         if let Some((first, others)) = self.groups.split_first() {
             others.iter().try_for_each(|group| group.method.check_group(&first.method))?;

@@ -2,7 +2,8 @@
 
 use super::core::Engine;
 use super::group::Group;
-use super::plan::{Plan, Tracked};
+use super::plan::Plan;
+use super::tracked::{Tracked, parse_label};
 use crate::error::{Result, check_shape};
 use crate::numeric::Element;
 use crate::optim::method::{Mode, SavedShared, SharedState, TensorMethod, TensorState};
@@ -38,7 +39,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             });
         }
         for tracked in &self.tracked {
-            let mut record = Record::new(format!("state.{}", tracked.name), &mut dict);
+            let mut record = Record::new(format!("state.{}", tracked.label()), &mut dict);
             let shape: Vec<String> = tracked.shape.iter().map(usize::to_string).collect();
             record.count("step", tracked.t);
             record.scalar("group", Scalar::Int(tracked.group as i64));
@@ -80,6 +81,8 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             let lookup = Lookup::new(format!("state.{name}"), dict, &used);
             tracked.push(load_tracked(self, &groups, name, &lookup)?);
         }
+        // rows that were added follow their parameter
+        tracked.sort_by(|a, b| (&a.name, a.row).cmp(&(&b.name, b.row)));
         let methods = |group: usize| groups.get(group).map(|group| &group.method);
         let saved = SavedShared { dict, used: &used, prefix: "" };
         let shared = M::Shared::load(&methods, saved, &self.storage)?;
@@ -102,6 +105,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.shared = shared;
         self.mode = mode;
         self.plan = Plan { stale: true, ..Plan::default() };
+        self.growth.clear();
         Ok(())
     }
 }
@@ -170,9 +174,11 @@ fn load_tracked<M: TensorMethod<T>, T: Element>(
         None => lookup.slot_shape().filter(|shape| numel_fits(shape)),
     };
     let shape = shape.ok_or_else(|| lookup.problem("shape", "is missing or no list of sizes"))?;
-    if let Some(known) = engine.tracked.iter().find(|tracked| tracked.name == name) {
+    let (leaf, row) = parse_label(name);
+    let same = |tracked: &&Tracked<_>| tracked.name == leaf && tracked.row == row;
+    if let Some(known) = engine.tracked.iter().find(same) {
         check_shape(name, &known.shape, &shape)?;
     }
     let state = method.load(&shape, &engine.storage, lookup)?;
-    Ok(Tracked { t, ..Tracked::new(name, &shape, group, state) })
+    Ok(Tracked { t, ..Tracked::new((leaf, row), &shape, group, state) })
 }

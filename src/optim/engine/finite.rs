@@ -105,7 +105,7 @@ fn first_non_finite<T: Element>(name: &str, gradient: &GradientLeaf<'_, T>) -> E
         GradientKind::Strided(view) => view.iter().copied().map(scaled).enumerate().find(bad),
         GradientKind::Rows(rows) => {
             let source = GradSource::Rows(rows);
-            let dense = GradSlice { scale: gradient.scale, bound: f64::INFINITY, source };
+            let dense = GradSlice { scale: gradient.scale, bound: f64::INFINITY, start: 0, source };
             let numel: usize = rows.shape().iter().product();
             let mut block = [T::Compute::of(0.0); 256];
             (0..numel).step_by(block.len()).find_map(|offset| {

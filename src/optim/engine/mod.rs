@@ -7,10 +7,13 @@ mod closure;
 mod core;
 mod finite;
 mod group;
+mod grow;
+mod grown;
 mod optim;
 mod passes;
 mod plan;
 mod step;
+mod tracked;
 
 pub use closure::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Problem};
 pub use optim::Optim;

@@ -214,6 +214,10 @@ impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
         self.engine.visit_slot(slot, visitor);
     }
 
+    fn grow_rows(&mut self, name: &str, rows: usize) -> Result<()> {
+        self.engine.grow_rows(name, rows)
+    }
+
     fn state_bytes(&self) -> StateBytes {
         self.engine.state_bytes()
     }

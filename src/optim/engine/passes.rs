@@ -1,7 +1,7 @@
 //! Passes over all tensors: they are cut into units, one flat list of work, and the list is run.
 
 use super::group::Group;
-use super::plan::Tracked;
+use super::tracked::Tracked;
 use crate::kernel::{Isa, Sums, parallel};
 use crate::numeric::Element;
 use crate::optim::method::{
@@ -36,7 +36,7 @@ impl<'j, T: Element, S> TensorTask<'j, T, S> {
         grad: GradSlice<'j, T>,
         curvature: Option<GradSlice<'j, T>>,
     ) -> Self {
-        let Tracked { name, group, t, key, shape, state } = tracked;
+        let Tracked { name, group, t, key, shape, state, .. } = tracked;
         Self { name, group: *group, t: *t, key: *key, shape, data, grad, curvature, state }
     }
 }

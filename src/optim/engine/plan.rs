@@ -2,29 +2,11 @@
 //! while they stay the same.
 
 use super::group::{Group, check_groups, group_of};
+use super::grown::{Growth, check_rows};
+use super::tracked::Tracked;
 use crate::error::{Error, Result, check_shape};
-use crate::numeric::random::name_key;
 use crate::params::Manifest;
 use std::collections::BTreeMap;
-
-/// A parameter that the optimizer has seen a gradient of.
-#[derive(Clone, Debug)]
-pub(in crate::optim) struct Tracked<S> {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub group: usize,
-    /// Number of steps so far.
-    pub t: u64,
-    /// Keys streams of random numbers.
-    pub key: u64,
-    pub state: S,
-}
-
-impl<S> Tracked<S> {
-    pub fn new(name: &str, shape: &[usize], group: usize, state: S) -> Self {
-        Self { name: name.into(), shape: shape.into(), group, t: 0, key: name_key(name), state }
-    }
-}
 
 /// A parameter leaf, its gradient leaf and its state.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +54,7 @@ pub(in crate::optim) fn by_name(manifest: &Manifest) -> Result<BTreeMap<&str, us
 pub(in crate::optim) fn match_trees<M, S>(
     (params, grads, curvature): (&Manifest, &Manifest, &Manifest),
     groups: &[Group<M>],
-    tracked: &[Tracked<S>],
+    (tracked, growth): (&[Tracked<S>], &Growth),
 ) -> Result<Match> {
     let param_leaves = by_name(params)?;
     let grad_leaves = by_name(grads)?;
@@ -93,11 +75,8 @@ pub(in crate::optim) fn match_trees<M, S>(
         pairs.push((param, grad, curvature_leaves.get(name).copied()));
     }
     pairs.sort_unstable();
-    for known in tracked {
-        if let Some(&leaf) = param_leaves.get(known.name.as_str()) {
-            check_shape(&known.name, &known.shape, params.shape(leaf))?;
-        }
-    }
+    let shape_of = |name: &str| param_leaves.get(name).map(|&leaf| params.shape(leaf));
+    check_rows(tracked, growth, &shape_of)?;
     check_groups(groups, params)?;
     let groups = (0..params.len())
         .map(|leaf| group_of(groups, params.name(leaf), params.shape(leaf)))

@@ -12,6 +12,8 @@ pub struct GradSlice<'u, T: Element> {
     pub scale: f64,
     /// Elements are clamped to `[-bound, bound]` after scaling; infinite for no clamp.
     pub bound: f64,
+    /// The element of the source that is the first one here.
+    pub start: usize,
     /// The elements.
     pub source: GradSource<'u, T>,
 }
@@ -41,7 +43,12 @@ pub trait Direction<R>: Debug + Sync {
 impl<'u, T: Element> GradSlice<'u, T> {
     /// The elements as they are.
     pub(in crate::optim) fn plain(source: GradSource<'u, T>) -> Self {
-        Self { scale: 1.0, bound: f64::INFINITY, source }
+        Self { scale: 1.0, bound: f64::INFINITY, start: 0, source }
+    }
+
+    /// The elements from `start` on.
+    pub(in crate::optim) fn from(self, start: usize) -> Self {
+        Self { start: self.start + start, ..self }
     }
 }
 
@@ -49,6 +56,7 @@ impl<T: Element> GradSlice<'_, T> {
     /// The unscaled elements `offset .. offset + len`, if they can be read in place.
     #[inline]
     pub fn in_place(&self, offset: usize, len: usize) -> Option<&[T::Compute]> {
+        let offset = self.start + offset;
         match self.source {
             GradSource::Dense(g) if self.bound == f64::INFINITY => {
                 T::as_compute(g)?.get(offset..offset + len)
@@ -60,6 +68,7 @@ impl<T: Element> GradSlice<'_, T> {
 
     /// Writes the elements `offset .. offset + out.len()`, scaled and clamped.
     pub fn load(&self, offset: usize, out: &mut [T::Compute]) {
+        let offset = self.start + offset;
         match self.source {
             GradSource::Dense(g) => load_slice(g, offset, out),
             GradSource::Direction(u) => {
