@@ -13,7 +13,7 @@ use eigenstep::optim::Optimizer;
 use eigenstep::params::{
     Generate, GradVisitor, Gradients, ParamVisitor, Parameters, RowGradient, Scaled,
 };
-use eigenstep::prelude::{AdamW, Precision, ScheduleFreeAdamW, Sgd, StateDict};
+use eigenstep::prelude::{AdamW, Precision, Rule, ScheduleFreeAdamW, Sgd, StateDict};
 use eigenstep::quant::StatePolicy;
 use eigenstep::{Error, Result};
 use model::*;

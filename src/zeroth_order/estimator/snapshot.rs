@@ -150,7 +150,8 @@ impl<T: Element> ParamSnapshot<T> {
     pub fn load(&self, lookup: &Lookup<'_>) -> Result<Layout> {
         let (known, layout) = (self.layout.segments(), Layout::load(lookup)?);
         // a state from before the first step knows no tensors
-        if known.is_empty() || layout.segments().is_empty() {
+        let unknown = layout.segments().is_empty() && lookup.scalar("0.shape").is_none();
+        if known.is_empty() || unknown {
             return Ok(layout);
         }
         for (i, found) in layout.segments().iter().enumerate() {

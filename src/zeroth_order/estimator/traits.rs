@@ -137,11 +137,16 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     /// plans the same step again.
     ///
     /// # Errors
-    /// Refuses a tree whose leaves are not those of the first step, and numbers of steps, queries or
+    /// No step is planned then. Refuses a tree whose leaves are not those of the first step, and numbers of steps, queries or
     /// elements for which random numbers would repeat.
     fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize> {
-        self.cancel();
-        let first = self.segments().is_empty();
+        let state = self.state();
+        let again = state.stage == Stage::Asked;
+        // asked again, a first step has the tree of the first question
+        let first = if again { state.first } else { self.segments().is_empty() };
+        if again {
+            self.take_back(first);
+        }
         let planned = catch_unwind(AssertUnwindSafe(|| self.plan(params)));
         let state = self.state_mut();
         (state.stage, state.first) = (Stage::Asked, first);
