@@ -1,7 +1,7 @@
 //! Everything that estimates from losses, in all forms of a step, and the ways in which a step can fail.
 
 use eigenstep::optim::Optimizer;
-use eigenstep::params::{Gradients, ParamVisitor, Parameters};
+use eigenstep::params::{Gradients, Parameters};
 use eigenstep::prelude::*;
 use eigenstep::state::{StateBytes, StateDict};
 use eigenstep::zeroth_order::{
@@ -12,7 +12,6 @@ use eigenstep::zeroth_order::{
 };
 use eigenstep::{Error, Result};
 use ndarray::{Array1, Array2};
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A matrix and a vector.
