@@ -128,6 +128,29 @@ pub enum Error {
         /// The shape met.
         found: Vec<usize>,
     },
+    /// A parameter has more rows than at the last step, and nobody said so.
+    #[error(
+        "parameter `{name}`: its state has shape {expected:?}, the parameter {found:?}; if rows were added, call `grow_rows(\"{name}\", {})` before the step, which keeps the state of the old ones",
+        found.first().copied().unwrap_or(0)
+    )]
+    AddedRows {
+        /// Path of the parameter.
+        name: String,
+        /// The shape of the state.
+        expected: Vec<usize>,
+        /// The parameter's shape.
+        found: Vec<usize>,
+    },
+    /// The method cannot go on with a parameter that has more rows.
+    #[error("{optimizer} cannot go on with more rows of `{name}`: {problem}")]
+    CannotGrow {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+        /// Path of the parameter.
+        name: String,
+        /// Why not.
+        problem: &'static str,
+    },
     /// A flat buffer does not have the length its shape asks for.
     #[error("`{name}`: shape {shape:?} needs {expected} elements, the buffer has {found}")]
     LengthMismatch {

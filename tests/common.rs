@@ -46,6 +46,7 @@ macro_rules! promises {
             views::absent_gradients_change_nothing,
             views::zero_gradients_are_steps,
             views::generated_is_dense,
+            views::what_is_not_generated_is_zero,
             views::rows_are_dense,
             views::scaled_and_clamped_are_explicit,
             views::a_boxed_optimizer_is_the_optimizer,

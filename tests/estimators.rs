@@ -12,6 +12,8 @@ mod compositions;
 mod contract;
 #[path = "estimators/evaluation.rs"]
 mod evaluation;
+#[path = "estimators/failures.rs"]
+mod failures;
 #[path = "estimators/grids.rs"]
 mod grids;
 #[path = "estimators/integers.rs"]
@@ -24,6 +26,8 @@ mod resume;
 mod samplers;
 #[path = "estimators/statistics.rs"]
 mod statistics;
+#[path = "estimators/subjects.rs"]
+mod subjects;
 #[path = "support/threads.rs"]
 mod threads;
 

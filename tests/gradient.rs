@@ -10,7 +10,9 @@ mod threads;
 mod cases;
 
 use eigenstep::Error;
+use eigenstep::first_order::Sgd;
 use eigenstep::gradient::*;
+use eigenstep::optim::{Optimizer, Rule};
 use eigenstep::params::{Generate, GradVisitor, Gradients, RowGradient, Scaled};
 use ndarray::{Array1, Array2, ArrayD, Axis, array, s};
 use proptest::prelude::*;
@@ -394,11 +396,31 @@ impl Gradients<f32> for Panics {
     }
 }
 
+/// A gradient that is asked for its elements, and panics or writes none of them.
+struct Rude {
+    panics: bool,
+}
+
+impl eigenstep::params::Generate<f64> for Rude {
+    fn shape(&self) -> &[usize] {
+        &[3000]
+    }
+    fn fill(&self, offset: usize, _: &mut [f64]) {
+        assert!(!self.panics || offset == 0, "as it should");
+    }
+}
+
+impl Gradients<f64> for Rude {
+    fn visit<'a>(&'a self, visitor: &mut eigenstep::params::GradVisitor<'a, f64>) {
+        visitor.generated(self);
+    }
+}
+
 /// A panic of the user's code before anything is written changes nothing; one in the middle is noticed by every
 /// later call, until a saved state is loaded.
 #[test]
 fn panics_in_the_middle_of_a_step_are_remembered() {
-    use eigenstep::prelude::{Adam, Optimizer, Rule};
+    use eigenstep::prelude::Adam;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     let build = || Adam { lr: 0.1, ..Adam::default() }.build::<f32>().unwrap();
     let mut opt = build();
@@ -436,4 +458,41 @@ fn panics_in_the_middle_of_a_step_are_remembered() {
     opt.step(&mut w, &good).unwrap();
     twin.step(&mut copy, &good).unwrap();
     assert_eq!(w, copy);
+}
+
+/// Half a gradient is neither added to nor stepped with.
+#[test]
+fn a_sum_that_a_panic_has_torn_says_so() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let mut sum = Accumulator::<f64>::new();
+    let dense = ndarray::Array1::from_elem(3000, 1.0);
+    sum.add(&dense).unwrap();
+    let before = eigenstep::gradient::materialize(&sum).unwrap();
+    // what is not written is 0
+    sum.add(&Rude { panics: false }).unwrap();
+    assert_eq!(eigenstep::gradient::materialize(&sum).unwrap(), before);
+    let torn = catch_unwind(AssertUnwindSafe(|| sum.add(&Rude { panics: true })));
+    assert!(torn.is_err());
+    let torn = |error| matches!(error, Error::OutOfOrder { what: "Accumulator", .. });
+    assert!(torn(sum.add(&dense).unwrap_err()));
+    let mut w = ndarray::Array1::zeros(3000);
+    let mut sgd = Sgd { lr: 1.0, ..Sgd::default() }.build::<f64>().unwrap();
+    assert!(torn(sgd.step(&mut w, &sum.mean()).unwrap_err()));
+    assert!(torn(eigenstep::gradient::materialize(&sum).unwrap_err()));
+    sum.reset();
+    sum.add(&dense).unwrap();
+    sgd.step(&mut w, &sum.mean()).unwrap();
+    assert!(w.iter().all(|&x| x == -1.0));
+}
+
+/// An optimizer that refuses leaves the guard as it was, too.
+#[test]
+fn a_guard_forgets_a_step_that_failed() {
+    let mut guard = NormGuard::new(NormLimit::default()).unwrap();
+    let mut sgd = Sgd::default().build::<f64>().unwrap();
+    let mut w = array![1.0];
+    guard.step(&mut sgd, &mut w, &array![2.0]).unwrap();
+    let before = guard.clone();
+    assert!(guard.step(&mut sgd, &mut w, &array![3.0, 4.0]).is_err());
+    assert_eq!(guard, before);
 }

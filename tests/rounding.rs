@@ -8,6 +8,8 @@ use eigenstep_instances as _;
 
 #[path = "common/model.rs"]
 mod model;
+#[path = "rounding/moves.rs"]
+mod moves;
 #[path = "support/threads.rs"]
 mod threads;
 

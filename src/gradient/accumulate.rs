@@ -38,6 +38,8 @@ pub struct Accumulator<T: Element> {
     sums: BTreeMap<String, Sum<T>>,
     weight: f64,
     count: u64,
+    /// A gradient panicked while it was added: the sums hold a part of it.
+    torn: bool,
 }
 
 /// The sum of one tensor's gradients. After a reset it is absent, but keeps its memory.
@@ -71,6 +73,10 @@ impl<T: Element> Generate<T> for Wide<T> {
             *out = T::store(x);
         }
     }
+
+    fn writes_all(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Element> Sum<T> {
@@ -103,7 +109,7 @@ impl<T: Element> Gradients<T> for Sum<T> {
 
 impl<T: Element> Default for Accumulator<T> {
     fn default() -> Self {
-        Self { sums: BTreeMap::new(), weight: 0.0, count: 0 }
+        Self { sums: BTreeMap::new(), weight: 0.0, count: 0, torn: false }
     }
 }
 
@@ -117,7 +123,9 @@ impl<T: Element> Accumulator<T> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if a gradient has another shape than before;
-    /// [`Error::DuplicateName`], [`Error::LengthMismatch`]. Then nothing has changed.
+    /// [`Error::DuplicateName`], [`Error::LengthMismatch`]. Then nothing has changed. [`Error::OutOfOrder`] after
+    /// a gradient that is computed on demand has panicked while it was added: a part of it is in the sum, which
+    /// can neither grow nor be stepped with until [`Accumulator::reset`].
     pub fn add<G: Gradients<T> + ?Sized>(&mut self, grads: &G) -> Result<()> {
         self.add_weighted(grads, 1.0)
     }
@@ -135,7 +143,12 @@ impl<T: Element> Accumulator<T> {
 
     /// Apart from [`Accumulator::add_weighted`], so that it is compiled once and not for every tree.
     fn add_tree(&mut self, tree: &GradVisitor<'_, T>, weight: f64) -> Result<()> {
+        if self.torn {
+            return Err(torn());
+        }
         self.check(&tree.manifest)?;
+        // a panic leaves it so
+        self.torn = true;
         let (isa, weight_in_t) = (Isa::detect(), T::Compute::of(weight));
         for (i, leaf) in tree.leaves.iter().enumerate() {
             let (name, shape) = (tree.manifest.name(i), tree.manifest.shape(i));
@@ -152,6 +165,7 @@ impl<T: Element> Accumulator<T> {
         }
         self.weight += weight;
         self.count += 1;
+        self.torn = false;
         Ok(())
     }
 
@@ -188,17 +202,26 @@ impl<T: Element> Accumulator<T> {
     /// Empties the sum, and keeps its memory. Call it after the step.
     pub fn reset(&mut self) {
         self.sums.values_mut().for_each(|sum| sum.present = false);
-        (self.weight, self.count) = (0.0, 0);
+        (self.weight, self.count, self.torn) = (0.0, 0, false);
     }
 }
 
 /// The sum itself; for the average see [`Accumulator::mean`].
 impl<T: Element> Gradients<T> for Accumulator<T> {
     fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
+        if self.torn {
+            return visitor.refuse(torn());
+        }
         for (name, sum) in self.sums.iter().filter(|(_, sum)| sum.present) {
             visitor.child(name, sum);
         }
     }
+}
+
+/// The error for a sum that holds a part of a gradient.
+fn torn() -> Error {
+    let problem = "a gradient panicked while it was added; call `reset` and begin the batch anew";
+    Error::OutOfOrder { what: "Accumulator", problem }
 }
 
 /// `sums += weight·xs`.

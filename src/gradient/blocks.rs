@@ -3,8 +3,10 @@
 
 use crate::error::Result;
 use crate::numeric::Element;
-use crate::params::RowGradient;
-use crate::params::{GradBuffers, GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest};
+use crate::params::{
+    GradBuffers, GradVisitor, GradientKind, GradientLeaf, Gradients, Manifest, RowGradient,
+    generate,
+};
 use std::ops::Range;
 
 /// Elements per block: small enough for the first-level cache, a multiple of the lanes of a sum.
@@ -53,7 +55,7 @@ pub(super) fn visit<T: Element>(
             for start in range.clone().step_by(BLOCK) {
                 let len = BLOCK.min(range.end - start);
                 let raw = raw.get_mut(..len).unwrap_or_default();
-                generator.fill(start, raw);
+                generate(*generator, start, raw);
                 copied(leaf, start, raw.iter().copied(), &mut visit);
             }
         }

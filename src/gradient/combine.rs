@@ -193,4 +193,8 @@ impl<T: Element> Generate<T> for Combination<'_, T> {
                 .for_each(|(out, &mut sum)| *out = T::store(T::Compute::of(sum)));
         }
     }
+
+    fn writes_all(&self) -> bool {
+        true
+    }
 }

@@ -92,6 +92,10 @@ impl<T: Element, M: Map<T::Compute>> Generate<T> for Mapped<'_, T, M> {
             out.iter_mut().zip(block).for_each(|(out, &mut x)| *out = T::store(x));
         }
     }
+
+    fn writes_all(&self) -> bool {
+        true
+    }
 }
 
 /// A function of every row: rows are the indices of the first dimension.

@@ -162,6 +162,42 @@ pub trait Optimizer<T: Element>: Send {
         Err(unknown_parameter(self.name(), name, []))
     }
 
+    /// Announces that the parameter `name` has `rows` rows (indices of its first dimension) from the next step
+    /// on: a larger vocabulary. The state of the old rows stays as it is, to the bit, in any precision. The new
+    /// rows begin like a parameter of their own: with the state and the count of steps of a first step, so that
+    /// bias corrections fit, and a matrix or a mean over rows and columns of their own where the method has
+    /// such. State dicts hold them as `{name}[{first row}..]`.
+    ///
+    /// # Errors
+    /// [`Error::MissingParameter`](crate::Error::MissingParameter) if there is no state of this name;
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for fewer rows, or a parameter without rows;
+    /// [`Error::CannotGrow`](crate::Error::CannotGrow) from methods that remember several parameters as one
+    /// vector, and from what is around other optimizers.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::prelude::*;
+    /// use ndarray::{Array2, Axis, concatenate};
+    ///
+    /// let mut embedding = Array2::<f32>::ones((3, 2));
+    /// let mut opt = AdamW { lr: 0.1, weight_decay: 0.0, ..AdamW::default() }.build()?;
+    /// opt.step(&mut embedding, &Array2::ones((3, 2)))?;
+    ///
+    /// // two words more
+    /// embedding = concatenate![Axis(0), embedding, Array2::ones((2, 2))];
+    /// opt.grow_rows("param", 5)?;
+    /// opt.step(&mut embedding, &Array2::ones((5, 2)))?;
+    /// // a first step of Adam is as long as the learning rate
+    /// assert!((embedding[[4, 0]] - 0.9).abs() < 1e-6 && (embedding[[0, 0]] - 0.8).abs() < 1e-6);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    fn grow_rows(&mut self, name: &str, rows: usize) -> Result<()> {
+        let _ = rows;
+        let problem = "what is around another optimizer keeps its own copies";
+        let (optimizer, name) = (self.name(), name.to_owned());
+        Err(Error::CannotGrow { optimizer, name, problem })
+    }
+
     /// Bytes held per state slot.
     fn state_bytes(&self) -> StateBytes;
 
@@ -255,6 +291,10 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     }
     fn forget(&mut self, name: &str) -> Result<()> {
         (**self).forget(name)
+    }
+
+    fn grow_rows(&mut self, name: &str, rows: usize) -> Result<()> {
+        (**self).grow_rows(name, rows)
     }
     fn state_bytes(&self) -> StateBytes {
         (**self).state_bytes()

@@ -1,7 +1,7 @@
 //! Gradients in their forms: dense, a few rows, generated.
 
 use crate::error::{Error, Result};
-use crate::numeric::Real;
+use crate::numeric::{Element, Real};
 use ndarray::{Array2, ArrayViewD};
 
 /// A gradient that is never held in memory: the update asks for it chunk by chunk.
@@ -41,13 +41,28 @@ use ndarray::{Array2, ArrayViewD};
 pub trait Generate<T>: Send + Sync {
     /// Shape of the gradient.
     fn shape(&self) -> &[usize];
-    /// Writes the elements `offset .. offset + out.len()`, counted row-major.
+    /// Writes the elements `offset .. offset + out.len()`, counted row-major. They are 0 before; what is not
+    /// written stays so.
     fn fill(&self, offset: usize, out: &mut [T]);
     /// `true` if every element is known to be finite; then the step does not generate the gradient
     /// a second time to check.
     fn is_known_finite(&self) -> bool {
         false
     }
+    /// `true` if `fill` writes every element whatever is there before, so that none has to be set to 0 first.
+    #[doc(hidden)]
+    fn writes_all(&self) -> bool {
+        false
+    }
+}
+
+/// [`Generate::fill`] into memory of any content. All that asks a generator for elements asks here: memory is
+/// lent from one step to the next, and what a generator leaves out must not be what another one has left.
+pub(crate) fn generate<T: Element>(generator: &dyn Generate<T>, offset: usize, out: &mut [T]) {
+    if !generator.writes_all() {
+        out.fill(T::default());
+    }
+    generator.fill(offset, out);
 }
 
 impl<T> std::fmt::Debug for dyn Generate<T> + '_ {

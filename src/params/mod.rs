@@ -92,6 +92,6 @@ pub use views::{Clamped, Scaled};
 pub use visitor::{GradVisitor, Gradients, ParamVisitor, Parameters};
 
 pub(crate) use edits::{Elements, LeafEdit};
-pub(crate) use gradient::{GradientKind, GradientLeaf, scale_and_clamp};
+pub(crate) use gradient::{GradientKind, GradientLeaf, generate, scale_and_clamp};
 pub(crate) use manifest::{Manifest, recycle};
 pub(crate) use visitor::{GradBuffers, ParamBuffers, ParamLeaf};

@@ -184,6 +184,11 @@ impl<'a, T: 'static> GradVisitor<'a, T> {
         self.problem.take().map_or(Ok(()), Err)
     }
 
+    /// Makes whatever reads the tree fail with this error.
+    pub(crate) fn refuse(&mut self, problem: Error) {
+        self.problem.get_or_insert(problem);
+    }
+
     pub(crate) fn into_buffers(self) -> (GradBuffers<T>, Manifest) {
         let buffers = GradBuffers {
             path: self.path,

@@ -2,7 +2,6 @@
 
 use super::bytes::StateBytes;
 use super::dict::StateTensor;
-use super::floats::read_floats;
 use super::kind::Factors;
 use super::record::{Lookup, Record};
 use crate::error::Result;
@@ -184,7 +183,7 @@ impl<R: Real> FactorBuffer<R> {
         let (row_shape, column_shape) = Self::shapes(shape);
         let read = |name: &str, shape: &[usize]| {
             let tensor = lookup.tensor(name).ok_or_else(|| lookup.problem(name, "is missing"))?;
-            let values: Vec<R> = read_floats(tensor, shape, name, lookup)?;
+            let values: Vec<R> = lookup.floats(tensor, shape, name)?;
             match values.iter().any(|x| *x < R::zero()) {
                 true => Err(lookup.problem(name, "has a negative element")),
                 false => Ok(values),

@@ -1,6 +1,7 @@
 //! The part of a state dict that belongs to one key prefix, for writing and for reading.
 
 use super::dict::{Dtype, Scalar, StateDict, StateTensor, problem};
+use super::floats::floats;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use std::cell::RefCell;
@@ -146,14 +147,40 @@ impl<'d> Lookup<'d> {
         }
     }
 
-    /// The elements of the tensor `{prefix}.{name}`, which must be of type `T` and of this shape.
+    /// The elements of the tensor `{prefix}.{name}`, which must be of this shape. Another floating-point type than
+    /// `T` is converted: each number to the nearest one that `T` has.
     ///
     /// # Errors
-    /// [`Error::StateDict`] if it is missing or something else.
+    /// [`Error::StateDict`] if it is missing or something else, or if a number is beyond the range of `T`.
     pub fn values<T: Element>(&self, name: &str, shape: &[usize]) -> Result<Vec<T>> {
-        let tensor = self.typed(name, Dtype::of::<T>())?;
+        let tensor = self.tensor(name).ok_or_else(|| self.problem(name, "is missing"))?;
+        self.floats(tensor, shape, name)
+    }
+
+    /// The elements of `tensor`, which is called `name`; see [`Lookup::values`].
+    pub(super) fn floats<T: Element>(
+        &self,
+        tensor: &StateTensor,
+        shape: &[usize],
+        name: &str,
+    ) -> Result<Vec<T>> {
         check_tensor(tensor, shape, name, self)?;
-        Ok(T::read_le(&tensor.bytes))
+        floats(tensor).map_err(|text| self.problem(name, text))
+    }
+
+    /// The elements of the tensor `{prefix}.{name}` if there is one and it is of type `T`; `None` otherwise.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`] if it has another shape.
+    pub(crate) fn values_of_type<T: Element>(
+        &self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Option<Vec<T>>> {
+        match self.tensor(name) {
+            Some(tensor) if tensor.dtype == Dtype::of::<T>() => self.values(name, shape).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// A list of numbers, however long.

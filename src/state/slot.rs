@@ -4,7 +4,6 @@ use super::bytes::StateBytes;
 use super::chunk::{Rank1Chunk, SlotChunk, SlotCursor};
 use super::dict::{Dtype, Scalar, StateTensor};
 use super::factors::FactorBuffer;
-use super::floats::read_floats;
 use super::kind::{Factors, SlotInit, SlotKind};
 use super::record::{Lookup, Record, check_tensor};
 use super::storage::Storage;
@@ -322,7 +321,7 @@ impl<R: Real> SlotBuffer<R> {
             let (words, _) = tensor.bytes.as_chunks();
             return Ok(Some(Self::Bf16(words.iter().map(|&w| u16::from_le_bytes(w)).collect())));
         }
-        let values: Vec<R> = read_floats(tensor, shape, slot.name, lookup)?;
+        let values: Vec<R> = lookup.floats(tensor, shape, slot.name)?;
         Ok(Some(match format {
             SlotFormat::Full if slot.stride > 1 => {
                 Self::Strided { stride: slot.stride, values: values.as_slice().into() }
@@ -360,7 +359,7 @@ impl<R: Real> SlotBuffer<R> {
             SlotFormat::Full | SlotFormat::Bf16 => (0, 0),
         };
         check_tensor(codes, &[codes_len], &codes_key, lookup)?;
-        let scales: Vec<R> = read_floats(scales, &[scales_len], &scales_key, lookup)?;
+        let scales: Vec<R> = lookup.floats(scales, &[scales_len], &scales_key)?;
         if scales.iter().any(|scale| *scale < R::zero()) {
             return Err(lookup.problem(&scales_key, "a scale is negative"));
         }

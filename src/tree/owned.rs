@@ -236,6 +236,10 @@ impl<T: Element> Generate<T> for RoundedLeaf<'_, T> {
             *to = T::store(from);
         }
     }
+
+    fn writes_all(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Element> Gradients<T> for RoundedLeaf<'_, T> {

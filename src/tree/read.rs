@@ -2,7 +2,7 @@
 
 use super::strided;
 use crate::numeric::{Element, Real};
-use crate::params::{Generate, GradientKind, GradientLeaf, ParamLeaf, RowGradient};
+use crate::params::{Generate, GradientKind, GradientLeaf, ParamLeaf, RowGradient, generate};
 
 /// A leaf that any thread can read, from any place on.
 pub(crate) trait ReadLeaf<R>: Sync {
@@ -82,12 +82,12 @@ pub(crate) fn load_generated<T: Element>(
     out: &mut [T::Compute],
 ) {
     if let Some(out) = T::from_compute_mut(out) {
-        return generator.fill(offset, out);
+        return generate(generator, offset, out);
     }
     let mut block = [T::default(); 256];
     for (part, out) in out.chunks_mut(block.len()).enumerate() {
         let block = block.get_mut(..out.len()).unwrap_or_default();
-        generator.fill(offset + part * 256, block);
+        generate(generator, offset + part * 256, block);
         out.iter_mut().zip(block).for_each(|(to, from)| *to = from.load());
     }
 }

@@ -108,6 +108,54 @@ pub fn generated_is_dense<U: Subject>() {
     });
 }
 
+/// A gradient that is asked for its elements and writes none.
+struct Silent(Vec<usize>);
+
+impl Generate<f32> for Silent {
+    fn shape(&self) -> &[usize] {
+        &self.0
+    }
+    fn fill(&self, _: usize, _: &mut [f32]) {}
+}
+impl Gradients<f32> for Silent {
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, f32>) {
+        visitor.generated(self);
+    }
+}
+
+/// What a generator does not write is 0, not what the step before has left in lent memory.
+pub fn what_is_not_generated_is_zero<U: Subject>() {
+    let zeros = |leaf: &Leaf<f32>| Leaf { values: vec![0.0; leaf.values.len()], ..leaf.clone() };
+    same::<U, _, _>(
+        &[&[5_001], &[30, 5], &[]],
+        |step, params| match step {
+            1 => params.iter().map(zeros).collect(),
+            _ => gradients(step, params),
+        },
+        |step, params| {
+            let chunked = |leaf| Err(Chunked(leaf));
+            match step {
+                1 => params.iter().map(|leaf| Ok(Silent(leaf.shape.clone()))).collect::<Vec<_>>(),
+                _ => gradients(step, params).into_iter().map(chunked).collect(),
+            }
+            .into_iter()
+            .map(Either)
+            .collect::<Vec<_>>()
+        },
+    );
+}
+
+struct Either(Result<Silent, Chunked>);
+
+impl Gradients<f32> for Either {
+    fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, f32>) {
+        match &self.0 {
+            Ok(silent) => silent.visit(visitor),
+            Err(chunked) => chunked.visit(visitor),
+        }
+    }
+}
+
 /// Some rows, given out of order and one of them twice.
 fn rows(step: u64, leaf: &Leaf<f32>) -> RowGradient<f32> {
     let width: usize = leaf.shape[1..].iter().product();

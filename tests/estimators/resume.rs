@@ -244,7 +244,7 @@ fn dicts_that_do_not_fit_change_nothing() {
     }
     for tensor in [
         StateTensor::new(&[6], &[1.0f64; 6]),
-        StateTensor::new(&[7], &[1.0f32; 7]),
+        StateTensor::codes(&[1; 7]),
         StateTensor { bytes: vec![0; 3], ..StateTensor::new(&[7], &[1.0f64; 7]) },
     ] {
         refused(&mut hizoo, key, &changed(&dict, |d| drop(d.tensors.insert(key.into(), tensor))));

@@ -64,4 +64,8 @@ impl<T: Element> Generate<T> for Direction<T> {
         let values = self.values.get(offset..).unwrap_or_default();
         out.iter_mut().zip(values).for_each(|(out, &x)| *out = x);
     }
+
+    fn writes_all(&self) -> bool {
+        true
+    }
 }

@@ -263,7 +263,7 @@ pub(in crate::optim) fn split<'u, T: Element>(
     });
     let mut cursors: [Option<_>; MAX_SLOTS] = std::array::from_fn(|_| cursors.next().flatten());
     let mut rounding = match &mut state.rounding {
-        RoundingBuffer::None => match info.storage.rounding {
+        RoundingBuffer::None | RoundingBuffer::Pending => match info.storage.rounding {
             Rounding::Stochastic { seed } => ParamRounding::Stochastic { seed, key: info.key },
             _ => ParamRounding::None,
         },

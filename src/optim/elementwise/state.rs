@@ -23,6 +23,8 @@ pub struct ElementState<T: Element> {
 #[derive(Clone, Debug)]
 pub(super) enum RoundingBuffer<T: Element> {
     None,
+    /// A state dict had nothing: the next step makes it from the parameter.
+    Pending,
     Kahan(Vec<T>),
     /// The exact parameter, and what it was last rounded to.
     Master(Vec<T::Compute>),
@@ -40,11 +42,15 @@ impl<T: Element> RoundingBuffer<T> {
         }
     }
 
-    fn load(self, shape: &[usize], lookup: &Lookup<'_>) -> Result<Self> {
-        Ok(match self {
-            Self::None => Self::None,
-            Self::Kahan(_) => Self::Kahan(lookup.values("kahan", shape)?),
-            Self::Master(_) => Self::Master(lookup.values("master", shape)?),
+    /// What a state dict has of it. What it has and is not kept here is dropped: it may come from parameters of
+    /// another type, or from another rounding. An error of rounding belongs to parameters of its own type.
+    fn load(rounding: Rounding, shape: &[usize], lookup: &Lookup<'_>) -> Result<Self> {
+        let kahan = lookup.values_of_type("kahan", shape)?;
+        let master = lookup.tensor("master").map(|_| lookup.values("master", shape)).transpose()?;
+        Ok(match Self::new(&[], rounding) {
+            Self::Kahan(_) => kahan.map_or(Self::Pending, Self::Kahan),
+            Self::Master(_) => master.map_or(Self::Pending, Self::Master),
+            Self::None | Self::Pending => Self::None,
         })
     }
 }
@@ -64,7 +70,7 @@ impl<T: Element> TensorState for ElementState<T> {
             bytes.add(name, size_of_val(number));
         }
         match &self.rounding {
-            RoundingBuffer::None => {}
+            RoundingBuffer::None | RoundingBuffer::Pending => {}
             RoundingBuffer::Kahan(kahan) => bytes.add("kahan", size_of_val(kahan.as_slice())),
             RoundingBuffer::Master(master) => bytes.add("master", size_of_val(master.as_slice())),
         }
@@ -80,7 +86,7 @@ impl<T: Element> TensorState for ElementState<T> {
             record.scalar(name, Scalar::Float(*number));
         }
         match &self.rounding {
-            RoundingBuffer::None => {}
+            RoundingBuffer::None | RoundingBuffer::Pending => {}
             RoundingBuffer::Kahan(kahan) => record.tensor("kahan", StateTensor::new(shape, kahan)),
             RoundingBuffer::Master(master) => {
                 record.tensor("master", StateTensor::new(shape, master));
@@ -124,7 +130,7 @@ impl<T: Element> ElementState<T> {
         state
     }
 
-    /// Adds the slots that an option switched on after the first step.
+    /// Adds the slots that an option switched on after the first step, and what a state dict lacked.
     pub(in crate::optim) fn extend(
         &mut self,
         rule: &dyn ErasedRule<T::Compute>,
@@ -137,6 +143,9 @@ impl<T: Element> ElementState<T> {
                 let slot = slot_shape(rule, index, *slot, shape);
                 *buffer = Some(SlotBuffer::new(&slot, param, storage));
             }
+        }
+        if matches!(self.rounding, RoundingBuffer::Pending) {
+            self.rounding = RoundingBuffer::new(param, storage.rounding);
         }
     }
 
@@ -164,7 +173,7 @@ impl<T: Element> ElementState<T> {
             }
             slots.push(buffer);
         }
-        let rounding = RoundingBuffer::new(&[], storage.rounding).load(shape, lookup)?;
+        let rounding = RoundingBuffer::load(storage.rounding, shape, lookup)?;
         let names = rule.tensor_slots();
         let number = |(name, _): &(&'static str, f64)| {
             let number = lookup.scalar(name).and_then(Scalar::as_f64);

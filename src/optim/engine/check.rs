@@ -37,7 +37,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             && self.plan.curvature == grads.curvature_manifest;
         let trees = (&params.manifest, &grads.manifest, &grads.curvature_manifest);
         let matched = (self.plan.stale || !same)
-            .then(|| match_trees(trees, &self.groups, &self.tracked))
+            .then(|| match_trees(trees, &self.groups, (&self.tracked, &self.growth)))
             .transpose()?;
         if let Some(matched) = &matched {
             self.check_names(matched, &params.manifest, &grads.manifest)?;

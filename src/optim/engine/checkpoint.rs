@@ -4,7 +4,7 @@ use super::core::Engine;
 use super::group::Group;
 use super::names::WITHOUT_STATE;
 use super::plan::Plan;
-use super::tracked::Tracked;
+use super::tracked::{Tracked, parse_label};
 use crate::error::{Result, check_shape};
 use crate::numeric::Element;
 use crate::optim::method::{Mode, SavedShared, SharedState, TensorMethod, TensorState};
@@ -41,7 +41,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             });
         }
         for tracked in &self.tracked {
-            let mut record = Record::new(format!("state.{}", tracked.name), &mut dict);
+            let mut record = Record::new(format!("state.{}", tracked.label()), &mut dict);
             let shape: Vec<String> = tracked.shape.iter().map(usize::to_string).collect();
             record.count("step", tracked.t);
             record.scalar("group", Scalar::Int(tracked.group as i64));
@@ -94,14 +94,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 }
             }
         }
-        let mode = match (self.has_eval_mode(), dict.scalars.get("train_mode")) {
-            (true, Some(Scalar::Bool(train))) => {
-                used.borrow_mut().insert("train_mode".into());
-                mode_of(*train)
-            }
-            (true, _) => return Err(problem("train_mode", "is missing")),
-            (false, _) => Mode::Train,
-        };
+        let mode = self.load_mode(dict, &used)?;
         let mut tracked = Vec::new();
         for name in parameter_names(dict) {
             let lookup = Lookup::new(format!("state.{name}"), dict, &used);
@@ -129,7 +122,20 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.interrupted = false;
         self.outcome = StepOutcome::default();
         self.plan = Plan { stale: true, ..Plan::default() };
+        self.growth.clear();
         Ok(())
+    }
+}
+
+impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
+    /// The point at which the parameters stand.
+    fn load_mode(&self, dict: &StateDict, used: &RefCell<BTreeSet<String>>) -> Result<Mode> {
+        if !self.has_eval_mode() {
+            return Ok(Mode::Train);
+        }
+        let train = dict.scalars.get("train_mode").and_then(Scalar::as_bool);
+        used.borrow_mut().insert("train_mode".into());
+        train.map(mode_of).ok_or_else(|| problem("train_mode", "is missing"))
     }
 }
 
@@ -204,9 +210,11 @@ fn load_tracked<M: TensorMethod<T>, T: Element>(
         None => lookup.slot_shape().filter(|shape| numel_fits(shape)),
     };
     let shape = shape.ok_or_else(|| lookup.problem("shape", "is missing or no list of sizes"))?;
-    if let Some(known) = engine.tracked.iter().find(|tracked| tracked.name == name) {
+    let (leaf, row) = parse_label(name);
+    let same = |tracked: &&Tracked<_>| tracked.name == leaf && tracked.row == row;
+    if let Some(known) = engine.tracked.iter().find(same) {
         check_shape(name, &known.shape, &shape)?;
     }
     let state = method.load(&shape, &engine.storage, lookup)?;
-    Ok(Tracked { t, ..Tracked::new(name, &shape, group, state) })
+    Ok(Tracked { t, ..Tracked::new((leaf, row), &shape, group, state) })
 }

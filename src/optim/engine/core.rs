@@ -2,7 +2,8 @@
 
 use super::buffers::Buffers;
 use super::group::Group;
-use super::names::Names;
+use super::grown::Growth;
+use super::name_policy::Names;
 use super::plan::Plan;
 use super::tracked::Tracked;
 use crate::error::{Error, Result};
@@ -23,6 +24,8 @@ pub(in crate::optim) struct Engine<M: TensorMethod<T>, T: Element> {
     pub storage: Storage,
     pub mode: Mode,
     pub plan: Plan,
+    /// Rows that were announced and have no state yet.
+    pub growth: Growth,
     pub non_finite: NonFinite,
     pub skipped: u64,
     pub names: Names,
@@ -45,6 +48,7 @@ impl<M: TensorMethod<T>, T: Element> Clone for Engine<M, T> {
             storage: self.storage.clone(),
             mode: self.mode,
             plan: self.plan.clone(),
+            growth: self.growth.clone(),
             non_finite: self.non_finite,
             skipped: self.skipped,
             names: self.names.clone(),
@@ -79,6 +83,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             storage: Storage::default(),
             mode: Mode::Train,
             plan: Plan::default(),
+            growth: Growth::default(),
             non_finite: NonFinite::default(),
             skipped: 0,
             names: Names::default(),
@@ -159,8 +164,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
 
     /// Shows a slot of every parameter that has it.
     pub fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
-        for Tracked { name, shape, state, .. } in &mut self.tracked {
-            M::visit_slot(state, slot, shape, &mut |values| visitor(name, values));
+        for tracked in &mut self.tracked {
+            let label = tracked.label();
+            let Tracked { shape, state, .. } = tracked;
+            M::visit_slot(state, slot, shape, &mut |values| visitor(&label, values));
         }
     }
 

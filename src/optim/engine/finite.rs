@@ -5,7 +5,7 @@ use crate::kernel::finite::max_magnitude;
 use crate::kernel::{Isa, parallel};
 use crate::numeric::{Element, Real};
 use crate::optim::method::{GradSlice, GradSource};
-use crate::params::{Generate, GradVisitor, GradientKind, GradientLeaf};
+use crate::params::{Generate, GradVisitor, GradientKind, GradientLeaf, generate};
 use num_traits::Float;
 
 /// Elements per piece of the check.
@@ -85,7 +85,7 @@ fn generated_is_finite<T: Element>(
     let mut block = [T::default(); 256];
     (0..numel).step_by(block.len()).all(|offset| {
         let block = block.get_mut(..256.min(numel - offset)).unwrap_or_default();
-        generator.fill(offset, block);
+        generate(generator, offset, block);
         block.iter().all(|x| finite(x.load()))
     })
 }
@@ -105,7 +105,7 @@ fn first_non_finite<T: Element>(name: &str, gradient: &GradientLeaf<'_, T>) -> E
         GradientKind::Strided(view) => view.iter().copied().map(scaled).enumerate().find(bad),
         GradientKind::Rows(rows) => {
             let source = GradSource::Rows(rows);
-            let dense = GradSlice { scale: gradient.scale, bound: f64::INFINITY, source };
+            let dense = GradSlice { scale: gradient.scale, bound: f64::INFINITY, start: 0, source };
             let numel: usize = rows.shape().iter().product();
             let mut block = [T::Compute::of(0.0); 256];
             (0..numel).step_by(block.len()).find_map(|offset| {
@@ -118,7 +118,7 @@ fn first_non_finite<T: Element>(name: &str, gradient: &GradientLeaf<'_, T>) -> E
             let numel: usize = generator.shape().iter().product();
             let mut element = [T::default()];
             let mut value = |index| {
-                generator.fill(index, &mut element);
+                generate(*generator, index, &mut element);
                 element.map(scaled).into_iter().next().map(|value| (index, value))
             };
             (0..numel).filter_map(&mut value).find(bad)

@@ -10,17 +10,6 @@ use crate::optim::report::{StepOutcome, StepReport};
 use crate::params::Manifest;
 use std::collections::BTreeSet;
 
-/// What names are asked for.
-#[derive(Clone, Debug, Default)]
-pub(in crate::optim) struct Names {
-    /// Every parameter must have a gradient.
-    pub all_gradients: bool,
-    /// Names need not be those of the saved state.
-    pub lenient: bool,
-    /// State was loaded and has not met a tree; the names that had no state when it was saved.
-    pub loaded: Option<BTreeSet<String>>,
-}
-
 /// Key of the names without state in a state dict.
 pub(super) const WITHOUT_STATE: &str = "parameters.without_state";
 
@@ -82,9 +71,15 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         if from != to && self.tracked.iter().any(|known| known.name == to) {
             return Err(Error::DuplicateName { name: to.to_owned() });
         }
-        let known = self.tracked.iter_mut().find(|known| known.name == from);
-        let Some(known) = known else { return Err(self.unknown(from)) };
-        known.rename(to);
+        if !self.tracked.iter().any(|known| known.name == from) {
+            return Err(self.unknown(from));
+        }
+        for known in self.tracked.iter_mut().filter(|known| known.name == from) {
+            known.rename(to);
+        }
+        if let Some(rows) = self.growth.remove(from) {
+            self.growth.insert(to.to_owned(), rows);
+        }
         self.shared.rename(from, to);
         self.plan.stale = true;
         Ok(())
@@ -92,10 +87,11 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
 
     /// Drops the state of a parameter.
     pub fn forget(&mut self, name: &str) -> Result<()> {
-        let Some(place) = self.tracked.iter().position(|known| known.name == name) else {
+        if !self.tracked.iter().any(|known| known.name == name) {
             return Err(self.unknown(name));
-        };
-        self.tracked.remove(place);
+        }
+        self.tracked.retain(|known| known.name != name);
+        self.growth.remove(name);
         // a vector of several tensors keeps its length: the part has no gradient any more, and no name
         self.shared.rename(name, "");
         self.plan.stale = true;
@@ -104,17 +100,5 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
 
     fn unknown(&self, name: &str) -> Error {
         unknown_parameter(self.name(), name, self.tracked.iter().map(|known| known.name.as_str()))
-    }
-}
-
-impl Names {
-    fn check_gradients(&self, matched: &Match, params: &Manifest) -> Result<()> {
-        if !self.all_gradients {
-            return Ok(());
-        }
-        let with: BTreeSet<usize> = matched.pairs.iter().map(|&(param, ..)| param).collect();
-        let without = (0..params.len()).filter(|leaf| !with.contains(leaf));
-        let names: Vec<String> = without.map(|leaf| params.name(leaf).to_owned()).collect();
-        if names.is_empty() { Ok(()) } else { Err(Error::MissingGradients { names }) }
     }
 }

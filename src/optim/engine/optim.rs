@@ -250,7 +250,8 @@ impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
     }
 
     fn parameters_with_state(&self) -> Vec<String> {
-        self.engine.tracked.iter().map(|tracked| tracked.name.clone()).collect()
+        let tracked = self.engine.tracked.iter().filter(|tracked| tracked.row == 0);
+        tracked.map(|tracked| tracked.name.clone()).collect()
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<()> {
@@ -263,6 +264,10 @@ impl<M: MethodFor<T>, T: Element> Optimizer<T> for Optim<M, T> {
 
     fn visit_slot(&mut self, slot: &str, visitor: &mut dyn FnMut(&str, &mut [T::Compute])) {
         self.engine.visit_slot(slot, visitor);
+    }
+
+    fn grow_rows(&mut self, name: &str, rows: usize) -> Result<()> {
+        self.engine.grow_rows(name, rows)
     }
 
     fn state_bytes(&self) -> StateBytes {

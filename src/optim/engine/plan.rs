@@ -2,6 +2,7 @@
 //! while they stay the same.
 
 use super::group::{Group, check_groups, group_of};
+use super::grown::{Growth, check_rows};
 use super::tracked::Tracked;
 use crate::error::{Error, Result, check_shape};
 use crate::params::Manifest;
@@ -55,7 +56,7 @@ pub(in crate::optim) fn by_name(manifest: &Manifest) -> Result<BTreeMap<&str, us
 pub(in crate::optim) fn match_trees<M, S>(
     (params, grads, curvature): (&Manifest, &Manifest, &Manifest),
     groups: &[Group<M>],
-    tracked: &[Tracked<S>],
+    (tracked, growth): (&[Tracked<S>], &Growth),
 ) -> Result<Match> {
     let param_leaves = by_name(params)?;
     let grad_leaves = by_name(grads)?;
@@ -76,11 +77,8 @@ pub(in crate::optim) fn match_trees<M, S>(
         pairs.push((param, grad, curvature_leaves.get(name).copied()));
     }
     pairs.sort_unstable();
-    for known in tracked {
-        if let Some(&leaf) = param_leaves.get(known.name.as_str()) {
-            check_shape(&known.name, &known.shape, params.shape(leaf))?;
-        }
-    }
+    let shape_of = |name: &str| param_leaves.get(name).map(|&leaf| params.shape(leaf));
+    check_rows(tracked, growth, &shape_of)?;
     check_groups(groups, params, tracked)?;
     let groups = (0..params.len())
         .map(|leaf| group_of(groups, params.name(leaf), params.shape(leaf)))

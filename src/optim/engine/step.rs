@@ -114,11 +114,12 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         for &(leaf, ..) in &matched.pairs {
             let (name, shape, group) = (params.name(leaf), params.shape(leaf), group_of(leaf));
             let method = self.groups.get(group).map(|group| &group.method);
-            if let (Some(method), Some(data), false) =
-                (method, flat.get(leaf), known.contains(name))
-            {
+            let Some(data) = flat.get(leaf) else { continue };
+            if known.contains(name) {
+                self.adopt_rows(name, group, data);
+            } else if let Some(method) = method {
                 let state = method.init(shape, data, &self.storage);
-                self.tracked.push(Tracked::new(name, shape, group, state));
+                self.tracked.push(Tracked::new((name, 0), shape, group, state));
             }
         }
         if M::Shared::SOME {
@@ -126,18 +127,17 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             self.shared.adopt(&methods, &leaves_of(matched, params), &self.storage);
         }
         let place = |name: &str| leaves.get(name).copied().unwrap_or(usize::MAX);
-        self.tracked.sort_by_key(|tracked| place(&tracked.name));
-        let tracked: BTreeMap<&str, usize> = self
-            .tracked
-            .iter()
-            .enumerate()
-            .map(|(i, tracked)| (tracked.name.as_str(), i))
-            .collect();
-        let pairs = matched.pairs.iter().filter_map(|&(param, grad, curvature)| {
-            let tracked = *tracked.get(params.name(param))?;
-            Some(Pair { param, grad, tracked, curvature })
-        });
-        self.plan.pairs = pairs.collect();
+        self.tracked.sort_by_key(|tracked| (place(&tracked.name), tracked.row));
+        // pairs ascend by leaf, as the states do
+        let mut pairs = matched.pairs.iter().peekable();
+        self.plan.pairs.clear();
+        for (number, tracked) in self.tracked.iter().enumerate() {
+            let leaf = place(&tracked.name);
+            while pairs.next_if(|(param, ..)| *param < leaf).is_some() {}
+            if let Some(&&(param, grad, curvature)) = pairs.peek().filter(|pair| pair.0 == leaf) {
+                self.plan.pairs.push(Pair { param, grad, tracked: number, curvature });
+            }
+        }
     }
 
     /// A group whose first parameters come from other groups goes on with what the group of the first one
@@ -163,24 +163,33 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         let mut work: Vec<TensorTask<'_, T, M::State>> = recycle(take(&mut self.buffers.work));
         let mut leaves = flat.iter_mut().enumerate();
         let mut tracked = self.tracked.iter_mut().enumerate();
+        // the leaf at hand: the rows of it that are still to come, and how many elements came before
+        let mut current: (usize, &mut [T], usize) = (usize::MAX, &mut [], 0);
         for pair in &self.plan.pairs {
             // pairs ascend in both, so that one walk over each finds them all
-            let data = leaves.find(|(leaf, _)| *leaf == pair.param);
+            if current.0 != pair.param {
+                let Some((leaf, data)) = leaves.find(|(leaf, _)| *leaf == pair.param) else {
+                    continue;
+                };
+                current = (leaf, data, 0);
+            }
             let tracked = tracked.find(|(index, _)| *index == pair.tracked);
             let grad = grads.leaves.get(pair.grad).zip(self.buffers.grad_copies.get(pair.grad));
-            let (Some((_, data)), Some((_, tracked)), Some((leaf, copy))) = (data, tracked, grad)
-            else {
-                continue;
-            };
+            let (Some((_, tracked)), Some((leaf, copy))) = (tracked, grad) else { continue };
+            let (rest, start) = (take(&mut current.1), current.2);
+            let (data, rest) = rest.split_at_mut(tracked.numel().min(rest.len()));
+            (current.1, current.2) = (rest, start + data.len());
             tracked.t += 1;
             if let Some(group) = self.groups.get(tracked.group) {
                 group.method.extend(&mut tracked.state, &tracked.shape, data, &self.storage);
             }
             let curvature = pair.curvature.and_then(|curvature| {
                 let leaf = grads.curvature.get(curvature)?;
-                Some(grad_slice(leaf, self.buffers.curvature_copies.get(curvature)?))
+                let copy = self.buffers.curvature_copies.get(curvature)?;
+                Some(grad_slice(leaf, copy).from(start))
             });
-            work.push(TensorTask::new(tracked, data, grad_slice(leaf, copy), curvature));
+            let grad = grad_slice(leaf, copy).from(start);
+            work.push(TensorTask::new(tracked, data, grad, curvature));
         }
         for group in &mut self.groups {
             group.method.begin(grads.loss);
@@ -252,5 +261,5 @@ fn grad_slice<'g, T: Element>(leaf: &'g GradientLeaf<'_, T>, copy: &'g [T]) -> G
         GradientKind::Rows(rows) => GradSource::Rows(rows),
         GradientKind::Generated(generator) => GradSource::Generated(generator),
     };
-    GradSlice { scale: leaf.scale, bound: leaf.bound, source }
+    GradSlice { scale: leaf.scale, bound: leaf.bound, start: 0, source }
 }

@@ -1,14 +1,16 @@
 //! The two points of methods that train at one and evaluate at another.
 
 use super::core::Engine;
+use super::grown::{Growth, check_rows};
 use super::passes::{PassBuffers, Passes, TensorTask};
 use super::plan::by_name;
 use super::step::{flatten, write_back};
 use super::tracked::Tracked;
-use crate::error::{Error, Result, check_shape};
+use crate::error::{Error, Result};
 use crate::numeric::Element;
 use crate::optim::method::{GradSlice, GradSource, Mode, Stage, TensorMethod};
 use crate::params::{Manifest, ParamBuffers, ParamVisitor, Parameters};
+use std::mem::take;
 
 impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     /// Moves the parameters to one of the two points; those that are not in the tree stay where they are.
@@ -22,11 +24,8 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         let mut visitor = ParamVisitor::new(ParamBuffers::default(), Manifest::default());
         visitor.collect(params)?;
         let leaves = by_name(&visitor.manifest)?;
-        for known in &self.tracked {
-            if let Some(&leaf) = leaves.get(known.name.as_str()) {
-                check_shape(&known.name, &known.shape, visitor.manifest.shape(leaf))?;
-            }
-        }
+        let shape_of = |name: &str| leaves.get(name).map(|&leaf| visitor.manifest.shape(leaf));
+        check_rows(&self.tracked, &Growth::new(), &shape_of)?;
         // a tree in which nothing is known is another model's
         let strange = |known: &Tracked<_>| !leaves.contains_key(known.name.as_str());
         if let Some(known) = self.tracked.first().filter(|_| !leaves.is_empty())
@@ -36,14 +35,18 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         }
         let (mut copies, mut flat) = (Vec::new(), Vec::new());
         flatten(&mut visitor.leaves, &mut copies, &mut flat);
-        let mut data: Vec<_> = flat.iter_mut().map(Some).collect();
+        let mut data: Vec<&mut [T]> = flat.iter_mut().map(|data| &mut **data).collect();
         let nothing = GradSlice::plain(GradSource::Dense(&[]));
         let mut work = Vec::new();
-        for tracked in self.tracked.iter_mut().filter(|tracked| tracked.at != to) {
+        for tracked in &mut self.tracked {
             let leaf = leaves.get(tracked.name.as_str());
-            if let Some(data) = leaf.and_then(|&leaf| data.get_mut(leaf)?.take()) {
+            let Some(data) = leaf.and_then(|&leaf| data.get_mut(leaf)) else { continue };
+            let rest = take(data);
+            let (own, rest) = rest.split_at_mut(tracked.numel().min(rest.len()));
+            *data = rest;
+            if tracked.at != to {
                 tracked.at = to;
-                work.push(TensorTask::new(tracked, data, nothing, None));
+                work.push(TensorTask::new(tracked, own, nothing, None));
             }
         }
         let mut passes =

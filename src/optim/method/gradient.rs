@@ -12,6 +12,8 @@ pub struct GradSlice<'u, T: Element> {
     pub scale: f64,
     /// Elements are clamped to `[-bound, bound]` after scaling; infinite for no clamp.
     pub bound: f64,
+    /// The element of the source that is the first one here.
+    pub start: usize,
     /// The elements.
     pub source: GradSource<'u, T>,
 }
@@ -34,14 +36,19 @@ pub enum GradSource<'u, T: Element> {
 
 /// A vector that is computed piece by piece where it is used, and so needs no memory.
 pub trait Direction<R>: Debug + Sync {
-    /// Writes the elements `offset .. offset + out.len()`.
+    /// Writes the elements `offset .. offset + out.len()`. They are 0 before.
     fn compute(&self, offset: usize, out: &mut [R]);
 }
 
 impl<'u, T: Element> GradSlice<'u, T> {
     /// The elements as they are.
     pub(in crate::optim) fn plain(source: GradSource<'u, T>) -> Self {
-        Self { scale: 1.0, bound: f64::INFINITY, source }
+        Self { scale: 1.0, bound: f64::INFINITY, start: 0, source }
+    }
+
+    /// The elements from `start` on.
+    pub(in crate::optim) fn from(self, start: usize) -> Self {
+        Self { start: self.start + start, ..self }
     }
 }
 
@@ -49,6 +56,7 @@ impl<T: Element> GradSlice<'_, T> {
     /// The unscaled elements `offset .. offset + len`, if they can be read in place.
     #[inline]
     pub fn in_place(&self, offset: usize, len: usize) -> Option<&[T::Compute]> {
+        let offset = self.start + offset;
         match self.source {
             GradSource::Dense(g) if self.bound == f64::INFINITY => {
                 T::as_compute(g)?.get(offset..offset + len)
@@ -60,6 +68,7 @@ impl<T: Element> GradSlice<'_, T> {
 
     /// Writes the elements `offset .. offset + out.len()`, scaled and clamped.
     pub fn load(&self, offset: usize, out: &mut [T::Compute]) {
+        let offset = self.start + offset;
         match self.source {
             GradSource::Dense(g) => load_slice(g, offset, out),
             GradSource::Direction(u) => {
@@ -67,7 +76,11 @@ impl<T: Element> GradSlice<'_, T> {
                     *x = u;
                 }
             }
-            GradSource::Computed(direction, base) => direction.compute(base + offset, out),
+            GradSource::Computed(direction, base) => {
+                // lent memory: what the method leaves out must not be what another one has left
+                out.fill(T::Compute::default());
+                direction.compute(base + offset, out);
+            }
             GradSource::Rows(rows) => load_rows(rows, offset, out),
             GradSource::Generated(generator) => load_generated(generator, offset, out),
         }

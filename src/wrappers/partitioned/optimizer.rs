@@ -414,6 +414,14 @@ impl<T: Element> Optimizer<T> for Partitioned<T> {
         }
     }
 
+    fn grow_rows(&mut self, name: &str, rows: usize) -> Result<()> {
+        let unknown = Err(Error::MissingParameter { name: name.to_owned() });
+        let parts = self.parts.iter_mut().filter_map(|part| part.optimizer.as_mut());
+        let mut answers = parts.map(|part| part.grow_rows(name, rows));
+        let known = answers.find(|answer| !matches!(answer, Err(Error::MissingParameter { .. })));
+        known.unwrap_or(unknown)
+    }
+
     fn state_bytes(&self) -> StateBytes {
         let mut bytes = StateBytes::default();
         for part in self.parts.iter().filter_map(|part| part.optimizer.as_ref()) {

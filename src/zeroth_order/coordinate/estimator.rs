@@ -2,7 +2,7 @@
 
 use super::active::ActiveSet;
 use super::config::Coordinate;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
 use crate::numeric::{Element, Real};
 use crate::optim::{IntoLoss, NonFinite};
@@ -11,7 +11,9 @@ use crate::state::{Record, Scalar, StateBytes, StateDict};
 use crate::zeroth_order::estimator::{
     Core, ESTIMATOR, Estimate, Estimator, EstimatorState, FiniteDifference, Saved, Slices,
 };
+use num_traits::Float;
 use std::collections::BTreeMap;
+use std::mem::take;
 
 const NAME: &str = <Coordinate as Hyperparameters>::NAME;
 
@@ -194,6 +196,36 @@ impl<T: Element> CoordinateEstimator<T> {
         })
     }
 
+    /// Computes the derivative of every active coordinate. Returns the loss at the unperturbed parameters.
+    fn set_slopes(&mut self, losses: &[f64]) -> Result<Option<f64>> {
+        let Coordinate { epsilon, difference, non_finite, .. } = self.config;
+        let (centre, along, width, divisor) = match (difference, losses.split_first()) {
+            (FiniteDifference::Forward, Some((centre, along))) => {
+                (Some(*centre), along, 1, epsilon)
+            }
+            _ => (None, losses, 2, 2.0 * epsilon),
+        };
+        let slopes = along.chunks_exact(width).map(|losses| match (losses, centre) {
+            (&[plus, minus], _) => (plus - minus) / divisor,
+            (&[plus], Some(centre)) => (plus - centre) / divisor,
+            _ => 0.0,
+        });
+        let most = <T::Compute as Float>::max_value().widen();
+        let counts = |slope: f64| slope.abs() <= most || non_finite == NonFinite::Propagate;
+        if let Some(value) = slopes.clone().find(|&slope| !counts(slope))
+            && non_finite == NonFinite::Error
+        {
+            return Err(Error::NonFinite { what: "the derivative of a coordinate", value });
+        }
+        self.partials.values.clear();
+        self.partials
+            .values
+            .extend(slopes.clone().map(|slope| if counts(slope) { slope } else { 0.0 }));
+        self.state.draft.coefficients.clone_from(&self.partials.values);
+        self.state.draft.skipped = !slopes.into_iter().any(counts);
+        Ok(centre)
+    }
+
     fn probe(&self, probe: usize) -> Probe {
         match (self.config.difference, probe.checked_sub(1)) {
             (FiniteDifference::Forward, None) => Probe::Centre,
@@ -246,33 +278,23 @@ impl<T: Element> Core<T> for CoordinateEstimator<T> {
         snapshot.for_each(NAME, params, &partials.coordinates, |_, x| saved.push(*x))
     }
 
-    fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T> {
-        let epsilon = self.config.epsilon;
-        let (centre, along, width, divisor) = match (self.config.difference, losses.split_first()) {
-            (FiniteDifference::Forward, Some((centre, along))) => {
-                (Some(*centre), along, 1, epsilon)
-            }
-            _ => (None, &*losses, 2, 2.0 * epsilon),
-        };
-        let propagate = self.config.non_finite == NonFinite::Propagate;
-        let mut usable = 0;
-        let slope = |losses: &[f64]| {
-            let difference = match (losses, centre) {
-                (&[plus, minus], _) => plus - minus,
-                (&[plus], Some(centre)) => plus - centre,
-                _ => 0.0,
-            };
-            let counts = difference.is_finite() || propagate;
-            usable += usize::from(counts);
-            if counts { difference / divisor } else { 0.0 }
-        };
-        self.partials.values.clear();
-        self.partials.values.extend(along.chunks_exact(width).map(slope));
-        let report = &mut self.state.report;
-        report.coefficients.clone_from(&self.partials.values);
-        report.skipped = usable == 0;
-        self.state.end_step(losses, centre);
+    fn conclude(&mut self) -> Result<()> {
+        let losses = take(&mut self.state.losses);
+        let concluded = self.set_slopes(&losses);
+        self.state.losses = losses;
+        let centre = concluded?;
+        self.state.end_step(centre);
+        Ok(())
+    }
+
+    fn estimated(&self) -> Estimate<'_, T> {
         self.state.estimate(&self.partials)
+    }
+
+    fn take_back(&mut self, first: bool) {
+        if first {
+            self.partials.coordinates.clear();
+        }
     }
 }
 

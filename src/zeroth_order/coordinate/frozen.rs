@@ -39,9 +39,8 @@ impl<T: Element, O: Optimizer<T>> ZerothOrder<T, CoordinateEstimator<T>, O> {
         let name = self.estimator.name();
         let mut snapshot = ParamSnapshot::<T>::new(name)?;
         snapshot.read(name, model, true)?;
-        let estimate = self.estimator.estimate(model, loss)?;
-        self.optimizer.step(model, &estimate)?;
-        drop(estimate);
+        self.estimator.estimate(model, loss)?;
+        self.apply(model)?;
         let mut moved = Vec::new();
         let active = self.estimator.active();
         snapshot.for_each(name, model, active, |_, x| moved.push(*x))?;

@@ -6,7 +6,7 @@ use crate::numeric::{Element, Real};
 use crate::optim::IntoLoss;
 use crate::params::{Parameters, Select};
 use crate::zeroth_order::directions::DirectionSampler;
-use crate::zeroth_order::estimator::{Estimator, ParamSnapshot};
+use crate::zeroth_order::estimator::{Backup, Estimator, ParamSnapshot};
 use crate::zeroth_order::spsa::SpsaEstimator;
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
@@ -70,10 +70,11 @@ pub struct Scores {
 
 impl Grasp {
     /// The scores of the weights that `scored` selects. Other parameters are neither perturbed nor scored.
-    /// Afterwards all parameters of the estimator are active.
+    /// Afterwards the parameters are active that were so before.
     ///
     /// # Errors
-    /// Those of [`Estimator::estimate`]. The parameters are unchanged in any case.
+    /// Those of [`Estimator::estimate`]; [`Error::OutOfOrder`] between [`ask`](Estimator::ask) and
+    /// [`tell`](Estimator::tell). The parameters are unchanged in any case, and the estimator after an error, too.
     pub fn scores<T, S, M, V>(
         self,
         estimator: &mut SpsaEstimator<T, S>,
@@ -87,14 +88,18 @@ impl Grasp {
         M: Parameters<T>,
         V: IntoLoss,
     {
+        let before = Backup::of(estimator, "Grasp::scores")?;
         let mut snapshot = ParamSnapshot::<T>::new("Grasp")?;
         snapshot.read("Grasp", model, true)?;
-        estimator.set_active(Some(scored));
+        let active = estimator.replace_active(Some(scored));
         // after a panic, too, the parameters are restored
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             self.two_estimates(estimator, &snapshot, model, &mut loss)
         }));
-        estimator.set_active(None);
+        estimator.set_active(active);
+        if !matches!(outcome, Ok(Ok(_))) {
+            before.restore(estimator)?;
+        }
         snapshot.restore("Grasp", model)?;
         let (first, second) = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         let epsilon = estimator.config().epsilon;

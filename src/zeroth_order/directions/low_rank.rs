@@ -4,7 +4,7 @@ use super::sampler::{
     DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext,
 };
 use super::thin::{View, transposed};
-use crate::error::Result;
+use crate::error::{Result, check_finite};
 use crate::hyperparameters;
 use crate::numeric::Real;
 use crate::optim::Layout;
@@ -33,7 +33,8 @@ use crate::zeroth_order::estimator::Purpose;
 /// | `momentum` β | 0: LOZO; above 0: LOZO-M | – |
 ///
 /// State per m × n matrix: V with `r·n` numbers, which are drawn again after loading, and with momentum N
-/// with `r·m` numbers. State of other tensors: with momentum, one number per element.
+/// with `r·m` numbers. State of other tensors: with momentum, one number per element. Momentum is held twice: a
+/// step that fails returns to the one before it.
 ///
 /// # Examples
 /// ```
@@ -88,7 +89,7 @@ impl DirectionSampler for Lozo {
     type Directions<R: Real> = LozoDirections<R>;
 
     fn directions<R: Real>(&self) -> LozoDirections<R> {
-        LozoDirections { config: *self, epoch: None, tensors: Vec::new() }
+        LozoDirections { config: *self, epoch: None, tensors: Vec::new(), before: None }
     }
 }
 
@@ -101,6 +102,8 @@ struct Factors<R> {
     right: Vec<R>,
     /// N, m × r, or the average of plain directions. Empty without momentum and before the first step.
     average: Vec<R>,
+    /// The same before the step, if the step has changed it.
+    before: Vec<R>,
 }
 
 /// The directions of [`Lozo`].
@@ -110,45 +113,24 @@ pub struct LozoDirections<R> {
     /// The step at which the right factors were drawn.
     epoch: Option<u64>,
     tensors: Vec<Factors<R>>,
+    /// The epoch before the step, if the step has changed epoch or averages.
+    before: Option<Option<u64>>,
 }
 
 impl<R: Real> LozoDirections<R> {
-    fn draw_right(
-        &self,
-        context: &StepContext<'_, R>,
-        epoch: u64,
-        tensor: usize,
-        view: View,
-    ) -> Vec<R> {
-        let key = DirectionKey { noise: context.noise, step: epoch, query: 0, tensor };
-        let mut right = vec![R::zero(); view.columns * self.config.rank];
-        context.noise.normal(&key.stream(Purpose::RightFactor), 0, &mut right);
-        transposed(&right, self.config.rank)
-    }
-
-    /// `N ← N·(VᵀV′)/n`.
-    fn change_basis(&self, factors: &mut Factors<R>, new: &[R], n: usize) {
-        let rank = self.config.rank;
-        let mixed: Vec<R> = (0..rank * rank)
-            .map(|i| {
-                // columns of the factors are rows here
-                let old = factors.right.iter().skip(i / rank * n).take(n);
-                let new = new.iter().skip(i % rank * n).take(n);
-                R::of(old.zip(new).map(|(a, b)| a.widen() * b.widen()).sum::<f64>() / n as f64)
-            })
-            .collect();
-        for row in factors.average.chunks_exact_mut(rank) {
-            let old = row.to_vec();
-            for (j, x) in row.iter_mut().enumerate() {
-                let column = mixed.iter().skip(j).step_by(rank);
-                *x = old.iter().zip(column).map(|(&a, &b)| a * b).sum();
-            }
+    /// Keeps epoch and averages, so that [`Directions::undo`] can return to them.
+    fn keep(&mut self) {
+        if self.before.is_none() {
+            self.before = Some(self.epoch);
+            self.tensors.iter_mut().for_each(|f| f.before.clone_from(&f.average));
         }
     }
 }
 
 impl<R: Real> Directions<R> for LozoDirections<R> {
     fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        self.before = None;
+        let rank = self.config.rank;
         let epoch = context.step - context.step % self.config.interval;
         let segments = context.layout.segments();
         // right factors are missing after loading
@@ -156,27 +138,30 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         if self.epoch == Some(epoch) && self.tensors.len() == segments.len() && drawn {
             return Ok(());
         }
-        let mut old = std::mem::take(&mut self.tensors).into_iter();
-        for (tensor, segment) in segments.iter().enumerate() {
-            let view = View::of(segment, self.config.rank);
-            let mut factors =
-                old.next().unwrap_or(Factors { view, right: Vec::new(), average: Vec::new() });
-            if let Some(view) = view {
-                let right = self.draw_right(context, epoch, tensor, view);
-                if let Some(before) = self.epoch.filter(|_| !factors.average.is_empty()) {
-                    if factors.right.is_empty() {
-                        factors.right = self.draw_right(context, before, tensor, view);
-                    }
-                    if before != epoch {
-                        self.change_basis(&mut factors, &right, view.columns);
-                    }
+        self.keep();
+        if self.tensors.len() != segments.len() {
+            self.tensors = segments.iter().map(|s| Factors::new(View::of(s, rank))).collect();
+        }
+        for (tensor, factors) in self.tensors.iter_mut().enumerate() {
+            let Some(view) = factors.view else { continue };
+            let draw = |epoch| draw_right(context, epoch, tensor, (view, rank));
+            let right = draw(epoch);
+            if let Some(before) = self.epoch.filter(|_| !factors.average.is_empty()) {
+                if factors.right.is_empty() {
+                    factors.right = draw(before);
                 }
-                factors.right = right;
+                if before != epoch {
+                    factors.change_basis(&right, view.columns, rank);
+                }
             }
-            self.tensors.push(factors);
+            factors.right = right;
         }
         self.epoch = Some(epoch);
         Ok(())
+    }
+
+    fn writes_all(&self) -> bool {
+        true
     }
 
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
@@ -198,11 +183,16 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
         if scaled { 1.0 / self.config.rank as f64 } else { 1.0 }
     }
 
-    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
+    fn observe(
+        &mut self,
+        context: &StepContext<'_, R>,
+        derivatives: &DirectionalDerivatives,
+    ) -> Result<()> {
         let Lozo { rank, momentum, .. } = self.config;
         if momentum == 0.0 {
-            return;
+            return Ok(());
         }
+        self.keep();
         let tensors = self.tensors.iter_mut().zip(context.layout.segments());
         for (tensor, (factors, segment)) in tensors.enumerate() {
             if !derivatives.takes_part(tensor) {
@@ -228,7 +218,21 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
                     *average = R::of(momentum * average.widen() + (1.0 - momentum) * x);
                 }
             }
+            check_finite("an average of directions", &factors.average)?;
         }
+        Ok(())
+    }
+
+    fn undo(&mut self) {
+        let Some(epoch) = self.before.take() else { return };
+        for factors in &mut self.tensors {
+            std::mem::swap(&mut factors.average, &mut factors.before);
+            if epoch != self.epoch {
+                // drawn again from the epoch
+                factors.right.clear();
+            }
+        }
+        self.epoch = epoch;
     }
 
     fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
@@ -239,7 +243,7 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
     fn count(&self, bytes: &mut StateBytes) {
         for factors in &self.tensors {
             bytes.add("right", size_of_val(&*factors.right));
-            bytes.add("momentum", size_of_val(&*factors.average));
+            bytes.add("momentum", size_of_val(&*factors.average) + size_of_val(&*factors.before));
         }
     }
 
@@ -257,18 +261,20 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
 
     fn load(&mut self, layout: &Layout, lookup: &Lookup<'_>) -> Result<()> {
         let Lozo { rank, momentum, .. } = self.config;
-        (self.epoch, self.tensors) = (None, Vec::new());
+        (self.epoch, self.tensors, self.before) = (None, Vec::new(), None);
         let Some(epoch) = lookup.scalar("epoch").filter(|_| momentum > 0.0) else { return Ok(()) };
         let epoch = epoch.as_u64().ok_or_else(|| lookup.problem("epoch", "is not a step"))?;
         for (tensor, segment) in layout.segments().iter().enumerate() {
             let view = View::of(segment, rank);
             let len = view.map_or(segment.numel(), |view| view.rows * rank);
             let name = format!("momentum.{tensor}");
-            let average: Vec<R> = lookup.values(&name, &[len])?;
+            // a tensor that never took part has none yet
+            let begun = lookup.tensor(&name).is_none_or(|tensor| tensor.shape != [0]);
+            let average: Vec<R> = lookup.values(&name, &[if begun { len } else { 0 }])?;
             if !average.iter().all(|x| x.is_finite()) {
                 return Err(lookup.problem(&name, "holds something that is not finite"));
             }
-            self.tensors.push(Factors { view, right: Vec::new(), average });
+            self.tensors.push(Factors { average, ..Factors::new(view) });
         }
         // the right factors to which the averages belong are drawn again from this
         self.epoch = Some(epoch);
@@ -276,7 +282,44 @@ impl<R: Real> Directions<R> for LozoDirections<R> {
     }
 }
 
+/// `Vᵀ` of an epoch.
+fn draw_right<R: Real>(
+    context: &StepContext<'_, R>,
+    epoch: u64,
+    tensor: usize,
+    (view, rank): (View, usize),
+) -> Vec<R> {
+    let key = DirectionKey { noise: context.noise, step: epoch, query: 0, tensor };
+    let mut right = vec![R::zero(); view.columns * rank];
+    context.noise.normal(&key.stream(Purpose::RightFactor), 0, &mut right);
+    transposed(&right, rank)
+}
+
 impl<R: Real> Factors<R> {
+    /// Before the first step.
+    fn new(view: Option<View>) -> Self {
+        Self { view, right: Vec::new(), average: Vec::new(), before: Vec::new() }
+    }
+
+    /// `N ← N·(VᵀV′)/n`.
+    fn change_basis(&mut self, new: &[R], n: usize, rank: usize) {
+        let mixed: Vec<R> = (0..rank * rank)
+            .map(|i| {
+                // columns of the factors are rows here
+                let old = self.right.iter().skip(i / rank * n).take(n);
+                let new = new.iter().skip(i % rank * n).take(n);
+                R::of(old.zip(new).map(|(a, b)| a.widen() * b.widen()).sum::<f64>() / n as f64)
+            })
+            .collect();
+        for row in self.average.chunks_exact_mut(rank) {
+            let old = row.to_vec();
+            for (j, x) in row.iter_mut().enumerate() {
+                let column = mixed.iter().skip(j).step_by(rank);
+                *x = old.iter().zip(column).map(|(&a, &b)| a * b).sum();
+            }
+        }
+    }
+
     /// The elements `offset .. offset + out.len()` of `N·Vᵀ`, or of the average.
     fn estimate(&self, offset: usize, out: &mut [R]) {
         let Some(view) = self.view else {

@@ -152,6 +152,10 @@ impl<R: Real> Directions<R> for RandomDirections {
         Ok(())
     }
 
+    fn writes_all(&self) -> bool {
+        true
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         self.sampler.draw(key, offset, out);
         if let Some(inverse) = self.inverse(key.tensor, key.query) {

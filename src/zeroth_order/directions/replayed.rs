@@ -4,7 +4,7 @@ use super::random::{Random, RandomDirections};
 use super::sampler::{
     DirectionKey, DirectionSampler, DirectionalDerivatives, Directions, StepContext,
 };
-use crate::error::Result;
+use crate::error::{Result, check_finite};
 use crate::hyperparameters;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
@@ -83,6 +83,8 @@ impl DirectionSampler for ReplayedMomentum {
             config: *self,
             inner: self.sampler.directions::<R>(),
             past: VecDeque::new(),
+            dropped: Vec::new(),
+            observed: false,
         }
     }
 }
@@ -94,6 +96,10 @@ pub struct ReplayedDirections {
     inner: RandomDirections,
     /// The newest first.
     past: VecDeque<Past>,
+    /// What the last step has dropped from the end of `past`. The next step uses its memory.
+    dropped: Vec<Past>,
+    /// Whether the step has learnt: the newest of `past` is its own.
+    observed: bool,
 }
 
 /// All that an estimate is made of, except random numbers.
@@ -107,24 +113,25 @@ struct Past {
 
 impl<R: Real> Directions<R> for ReplayedDirections {
     fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        self.observed = false;
         self.inner.begin(context)
+    }
+
+    fn writes_all(&self) -> bool {
+        true
     }
 
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         self.inner.probe(key, offset, out);
     }
 
-    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
+    fn observe(
+        &mut self,
+        context: &StepContext<'_, R>,
+        derivatives: &DirectionalDerivatives,
+    ) -> Result<()> {
         let ReplayedMomentum { momentum, floor, .. } = self.config;
-        // keep steps whose weight reaches the floor; reuse the memory of the oldest
-        let mut kept = 1;
-        let mut power = momentum;
-        while kept <= self.past.len() && power >= floor {
-            (kept, power) = (kept + 1, power * momentum);
-        }
-        let mut newest =
-            if kept <= self.past.len() { self.past.pop_back() } else { None }.unwrap_or_default();
-        self.past.truncate(kept - 1);
+        let mut newest = self.dropped.pop().unwrap_or_default();
         (newest.step, newest.queries) = (context.step, context.queries as usize);
         newest.weights.clear();
         for tensor in 0..context.layout.segments().len() {
@@ -135,7 +142,25 @@ impl<R: Real> Directions<R> for ReplayedDirections {
                 counts * scale * length * derivatives.weight(tensor, query as usize)
             }));
         }
+        check_finite("a derivative to remember", &newest.weights)?;
+        // keep steps whose weight reaches the floor
+        let mut kept = 1;
+        let mut power = momentum;
+        while kept <= self.past.len() && power >= floor {
+            (kept, power) = (kept + 1, power * momentum);
+        }
+        self.dropped.clear();
+        self.dropped.extend(self.past.drain(kept - 1..));
         self.past.push_front(newest);
+        self.observed = true;
+        Ok(())
+    }
+
+    fn undo(&mut self) {
+        if std::mem::take(&mut self.observed) {
+            self.past.pop_front();
+            self.past.extend(self.dropped.drain(..));
+        }
     }
 
     fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
@@ -182,6 +207,7 @@ impl<R: Real> Directions<R> for ReplayedDirections {
 
     fn load(&mut self, layout: &Layout, lookup: &Lookup<'_>) -> Result<()> {
         self.past.clear();
+        (self.dropped, self.observed) = (Vec::new(), false);
         for age in 0.. {
             let name = format!("past.{age}");
             let Some(tensor) = lookup.tensor(&name) else { break };
@@ -193,7 +219,10 @@ impl<R: Real> Directions<R> for ReplayedDirections {
                 let text = "does not have a row per tensor and a column per direction";
                 return Err(lookup.problem(&name, text));
             }
-            let weights = lookup.values(&name, &[tensors, queries])?;
+            let weights: Vec<f64> = lookup.values(&name, &[tensors, queries])?;
+            if !weights.iter().all(|x| x.is_finite()) {
+                return Err(lookup.problem(&name, "holds something that is not finite"));
+            }
             let key = format!("past.{age}.step");
             let step = lookup.scalar(&key).and_then(Scalar::as_u64).filter(|step| step >> 32 == 0);
             let step = step.ok_or_else(|| lookup.problem(&key, "is not a step"))?;

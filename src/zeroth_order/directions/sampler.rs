@@ -145,7 +145,8 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Writes the elements `offset .. offset + out.len()` of `u`, the direction of the perturbation.
+    /// Writes the elements `offset .. offset + out.len()` of `u`, the direction of the perturbation. They are 0
+    /// before; what is not written stays so.
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]);
 
     /// Writes the same elements of `v`, the direction that enters the estimate.
@@ -165,15 +166,37 @@ pub trait Directions<R: Real>: Debug + Send + Sync + 'static {
     }
 
     /// Learns from the losses of the step. [`Directions::update`] is called after that.
-    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`](crate::Error::NonFinite) for something that would be remembered and is not finite.
+    /// [`Directions::undo`] follows then.
+    fn observe(
+        &mut self,
+        context: &StepContext<'_, R>,
+        derivatives: &DirectionalDerivatives,
+    ) -> Result<()> {
         let _ = (context, derivatives);
+        Ok(())
     }
+
+    /// Takes back what [`Directions::begin`] and [`Directions::observe`] of the last step have changed, as far
+    /// as it is remembered from step to step: the step has failed. It can follow either of them, and is called
+    /// at most once per step. A step that was the first is taken back by new directions instead.
+    ///
+    /// Directions that remember nothing have nothing to do here.
+    fn undo(&mut self) {}
 
     /// Writes a piece of a tensor's estimate, without the factor `a`, and returns `true` if the estimate is
     /// not the weighted sum of the step's directions. Returns `false` otherwise. `key` is that of the
     /// first direction of the step.
     fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {
         let _ = (key, offset, out);
+        false
+    }
+
+    /// Whether every element is written whatever is there before, so that none has to be set to 0 first.
+    #[doc(hidden)]
+    fn writes_all(&self) -> bool {
         false
     }
 

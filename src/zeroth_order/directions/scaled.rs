@@ -145,6 +145,10 @@ impl<R: Real, D: Directions<R>> Directions<R> for ScaledDirections<D> {
         self.inner.begin(context)
     }
 
+    fn writes_all(&self) -> bool {
+        self.inner.writes_all()
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         self.inner.probe(key, offset, out);
         let scale = R::of(self.of(key.tensor));
@@ -166,8 +170,16 @@ impl<R: Real, D: Directions<R>> Directions<R> for ScaledDirections<D> {
         self.inner.needs_centre()
     }
 
-    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
-        self.inner.observe(context, derivatives);
+    fn observe(
+        &mut self,
+        context: &StepContext<'_, R>,
+        derivatives: &DirectionalDerivatives,
+    ) -> Result<()> {
+        self.inner.observe(context, derivatives)
+    }
+
+    fn undo(&mut self) {
+        self.inner.undo();
     }
 
     fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {

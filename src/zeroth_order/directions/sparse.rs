@@ -216,6 +216,10 @@ impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
         self.inner.begin(context)
     }
 
+    fn writes_all(&self) -> bool {
+        self.inner.writes_all()
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         self.inner.probe(key, offset, out);
         self.hide(key, offset, out);
@@ -247,8 +251,16 @@ impl<R: Real, D: Directions<R>> Directions<R> for SparseDirections<D> {
         self.inner.needs_centre()
     }
 
-    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
-        self.inner.observe(context, derivatives);
+    fn observe(
+        &mut self,
+        context: &StepContext<'_, R>,
+        derivatives: &DirectionalDerivatives,
+    ) -> Result<()> {
+        self.inner.observe(context, derivatives)
+    }
+
+    fn undo(&mut self) {
+        self.inner.undo();
     }
 
     fn bound(&self) -> Option<f64> {

@@ -78,6 +78,7 @@ impl<A: DirectionSampler, B: DirectionSampler> DirectionSampler for Split<A, B> 
             select: self.select.clone(),
             sampler: self.sampler.directions(),
             others: self.others.directions(),
+            begun: [false; 2],
             selected: Vec::new(),
             own: Layout::new(),
             rest: Layout::new(),
@@ -91,6 +92,8 @@ pub struct SplitDirections<A, B> {
     select: Select,
     sampler: A,
     others: B,
+    /// Whether either sampler has begun the step.
+    begun: [bool; 2],
     /// Whether a tensor belongs to the first sampler.
     selected: Vec<bool>,
     /// All tensors as the first sampler sees them: those of the other have no elements.
@@ -115,6 +118,7 @@ impl<A, B> SplitDirections<A, B> {
 
 impl<R: Real, A: Directions<R>, B: Directions<R>> Directions<R> for SplitDirections<A, B> {
     fn begin(&mut self, context: &StepContext<'_, R>) -> Result<()> {
+        self.begun = [false; 2];
         if self.selected.len() != context.layout.segments().len() {
             self.divide(context.layout);
         }
@@ -122,8 +126,14 @@ impl<R: Real, A: Directions<R>, B: Directions<R>> Directions<R> for SplitDirecti
             let select = self.select.label().to_owned();
             return Err(Error::EmptyGroup { group: 0, select });
         }
+        self.begun = [true, false];
         self.sampler.begin(&StepContext { layout: &self.own, ..*context })?;
+        self.begun = [true, true];
         self.others.begin(&StepContext { layout: &self.rest, ..*context })
+    }
+
+    fn writes_all(&self) -> bool {
+        self.sampler.writes_all() && self.others.writes_all()
     }
 
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
@@ -151,9 +161,24 @@ impl<R: Real, A: Directions<R>, B: Directions<R>> Directions<R> for SplitDirecti
         self.sampler.needs_centre() || self.others.needs_centre()
     }
 
-    fn observe(&mut self, context: &StepContext<'_, R>, derivatives: &DirectionalDerivatives) {
-        self.sampler.observe(&StepContext { layout: &self.own, ..*context }, derivatives);
-        self.others.observe(&StepContext { layout: &self.rest, ..*context }, derivatives);
+    fn observe(
+        &mut self,
+        context: &StepContext<'_, R>,
+        derivatives: &DirectionalDerivatives,
+    ) -> Result<()> {
+        self.sampler.observe(&StepContext { layout: &self.own, ..*context }, derivatives)?;
+        self.others.observe(&StepContext { layout: &self.rest, ..*context }, derivatives)
+    }
+
+    fn undo(&mut self) {
+        // one that has not begun would take back the step before
+        let [sampler, others] = self.begun;
+        if sampler {
+            self.sampler.undo();
+        }
+        if others {
+            self.others.undo();
+        }
     }
 
     fn own_estimate(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) -> bool {

@@ -135,6 +135,10 @@ impl<R: Real> Directions<R> for SubZeroDirections<R> {
         Ok(())
     }
 
+    fn writes_all(&self) -> bool {
+        true
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         let plain = key.stream(Purpose::Direction);
         let Some(Some(Bases { view, left, right })) = self.tensors.get(key.tensor) else {

@@ -7,6 +7,7 @@ use crate::numeric::Element;
 use crate::optim::{IntoLoss, Optimizer};
 use crate::params::Parameters;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// An estimator and an optimizer with one call per step.
 ///
@@ -61,16 +62,30 @@ impl<T: Element, E: Estimator<T>, O: Optimizer<T>> ZerothOrder<T, E, O> {
     /// One step.
     ///
     /// # Errors
-    /// Those of [`Estimator::estimate`] and of [`Optimizer::step`]. The parameters are unchanged then,
-    /// bit for bit.
+    /// Those of [`Estimator::estimate`] and of [`Optimizer::step`]. Parameters, estimator and optimizer are
+    /// unchanged then, bit for bit: a step that failed has no part in the run.
     pub fn step<M, L>(&mut self, model: &mut M, loss: impl FnMut(&mut M) -> L) -> Result<&Report>
     where
         M: Parameters<T>,
         L: IntoLoss,
     {
-        let estimate = self.estimator.estimate(model, loss)?;
-        self.optimizer.step(model, &estimate)?;
-        Ok(estimate.report())
+        self.estimator.estimate(model, loss)?;
+        self.apply(model)?;
+        Ok(self.estimator.report())
+    }
+
+    /// Steps the optimizer with the last estimate, or takes the estimate back.
+    pub(in crate::zeroth_order) fn apply(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
+        let Self { estimator, optimizer, .. } = self;
+        let estimate = estimator.estimated();
+        // after a panic of the optimizer, too
+        let outcome = catch_unwind(AssertUnwindSafe(|| optimizer.step(params, &estimate)));
+        drop(estimate);
+        if !matches!(outcome, Ok(Ok(_))) {
+            estimator.undo();
+        }
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
+        Ok(())
     }
 
     /// One step whose probes are evaluated on several threads; see [`Estimator::estimate_parallel`].
@@ -87,8 +102,8 @@ impl<T: Element, E: Estimator<T>, O: Optimizer<T>> ZerothOrder<T, E, O> {
         M: Parameters<T> + Clone + Send + Sync,
         L: IntoLoss,
     {
-        let estimate = self.estimator.estimate_parallel(model, workers, loss)?;
-        self.optimizer.step(model, &estimate)?;
-        Ok(estimate.report())
+        self.estimator.estimate_parallel(model, workers, loss)?;
+        self.apply(model)?;
+        Ok(self.estimator.report())
     }
 }

@@ -171,6 +171,10 @@ impl<T: Element> Generate<T> for Leaf<'_, T> {
     fn is_known_finite(&self) -> bool {
         self.slices.is_finite(self.tensor)
     }
+
+    fn writes_all(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Element> Gradients<T> for Leaf<'_, T> {

@@ -1,11 +1,14 @@
 //! The losses of a run, from which the run can be replayed.
 
+use super::backup::Backup;
 use super::estimate::Report;
+use super::snapshot::ParamSnapshot;
 use super::traits::Estimator;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use crate::optim::Optimizer;
 use crate::params::Parameters;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// The losses and learning rates of a run. Together with the initial parameters, the seed and the
 /// configurations they determine the whole run: [`LossLog::replay`] gives the same parameters, bit for
@@ -70,13 +73,36 @@ impl LossLog {
         self.steps.is_empty()
     }
 
-    /// Takes all recorded steps again.
+    /// Takes all recorded steps again, or none of them: a copy of the parameters and the state dicts of estimator
+    /// and optimizer are kept meanwhile.
     ///
     /// # Errors
     /// [`Error::LossLog`] if the next step of the estimator is not the next one of the log, or if the
     /// optimizer has another number of groups; [`Error::LossCount`] if the estimator has another number
-    /// of probes; those of the estimator and of the optimizer.
+    /// of probes; [`Error::OutOfOrder`] between [`ask`](Estimator::ask) and [`tell`](Estimator::tell); those of
+    /// the estimator and of the optimizer. Parameters, estimator and optimizer are unchanged then, whichever
+    /// step has failed, and after a panic, too.
     pub fn replay<T: Element>(
+        &self,
+        estimator: &mut impl Estimator<T>,
+        optimizer: &mut dyn Optimizer<T>,
+        params: &mut dyn Parameters<T>,
+    ) -> Result<()> {
+        let name = estimator.name();
+        let mut snapshot = ParamSnapshot::<T>::new(name)?;
+        snapshot.read(name, params, true)?;
+        let before = (Backup::of(estimator, "LossLog::replay")?, optimizer.state_dict());
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| self.replay_all(estimator, optimizer, params)));
+        if !matches!(outcome, Ok(Ok(()))) {
+            snapshot.restore(name, params)?;
+            before.0.restore(estimator)?;
+            optimizer.load_state_dict(&before.1)?;
+        }
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    fn replay_all<T: Element>(
         &self,
         estimator: &mut impl Estimator<T>,
         optimizer: &mut dyn Optimizer<T>,

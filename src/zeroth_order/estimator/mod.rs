@@ -1,6 +1,7 @@
 //! What all estimators share: the trait, the estimate, random numbers, and the state that is kept from
 //! step to step.
 
+mod backup;
 mod conservative;
 mod driver;
 mod estimate;
@@ -24,9 +25,11 @@ pub use shaping::FitnessShaping;
 pub use traits::Estimator;
 pub use work_split::work_split;
 
+pub(super) use backup::Backup;
 pub(super) use conservative::choose;
 pub(super) use estimate::Slices;
+pub(super) use noise::Cleared;
 pub(super) use saved::{ESTIMATOR, Saved};
 pub(super) use snapshot::ParamSnapshot;
-pub(super) use state::EstimatorState;
+pub(super) use state::{EstimatorState, Stage};
 pub(super) use traits::Core;

@@ -46,7 +46,8 @@ pub struct RngStream {
 
 /// A source of random numbers, with one row of numbers for every [`RngStream`].
 ///
-/// Estimators use [`Philox`]. Tests that supply the numbers use another source.
+/// Estimators use [`Philox`]. Tests that supply the numbers use another source. Numbers that it does not write
+/// are 0.
 pub trait Noise<R>: Debug + Send + Sync {
     /// The standard normal numbers `offset .. offset + out.len()` of the stream.
     fn normal(&self, stream: &RngStream, offset: usize, out: &mut [R]);
@@ -54,6 +55,25 @@ pub trait Noise<R>: Debug + Send + Sync {
     fn rademacher(&self, stream: &RngStream, offset: usize, out: &mut [R]);
     /// Uniform numbers in `[0, 1)`.
     fn uniform(&self, stream: &RngStream, offset: usize, out: &mut [f64]);
+}
+
+/// A source from outside, which finds zeros in the memory that it is lent.
+#[derive(Debug)]
+pub(in crate::zeroth_order) struct Cleared<N>(pub N);
+
+impl<R: Real, N: Noise<R>> Noise<R> for Cleared<N> {
+    fn normal(&self, stream: &RngStream, offset: usize, out: &mut [R]) {
+        out.fill(R::zero());
+        self.0.normal(stream, offset, out);
+    }
+    fn rademacher(&self, stream: &RngStream, offset: usize, out: &mut [R]) {
+        out.fill(R::zero());
+        self.0.rademacher(stream, offset, out);
+    }
+    fn uniform(&self, stream: &RngStream, offset: usize, out: &mut [f64]) {
+        out.fill(0.0);
+        self.0.uniform(stream, offset, out);
+    }
 }
 
 /// The generator Philox4x32-10, keyed by a seed.

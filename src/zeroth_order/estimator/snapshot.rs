@@ -145,11 +145,13 @@ impl<T: Element> ParamSnapshot<T> {
         })
     }
 
-    /// Reads names and shapes that [`Layout::save`] wrote. If tensors are known already, they must be the
-    /// same.
+    /// Reads names and shapes that [`Layout::save`] wrote. If tensors are known already and saved, they must be
+    /// the same.
     pub fn load(&self, lookup: &Lookup<'_>) -> Result<Layout> {
         let (known, layout) = (self.layout.segments(), Layout::load(lookup)?);
-        if known.is_empty() {
+        // a state from before the first step knows no tensors
+        let unknown = layout.segments().is_empty() && lookup.scalar("0.shape").is_none();
+        if known.is_empty() || unknown {
             return Ok(layout);
         }
         for (i, found) in layout.segments().iter().enumerate() {

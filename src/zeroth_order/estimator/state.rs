@@ -7,7 +7,18 @@ use crate::error::{Error, Result};
 use crate::numeric::Element;
 use crate::optim::{Layout, NonFinite};
 use crate::state::{Record, Scalar, StateBytes, StateDict};
-use std::mem::replace;
+use std::mem::swap;
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::zeroth_order) enum Stage {
+    /// Before it; the last one can no longer be taken back.
+    Ready,
+    /// Planned: the losses have not been told yet.
+    Asked,
+    /// Over. It can be taken back.
+    Told,
+}
 
 /// The tensors, the step, the report, and memory that is reused, so that a steady loop allocates nothing.
 #[derive(Debug)]
@@ -15,9 +26,12 @@ pub struct EstimatorState<T: Element> {
     pub(in crate::zeroth_order) snapshot: ParamSnapshot<T>,
     /// The number of the next step.
     pub(in crate::zeroth_order) step: u64,
-    /// Whether `ask` was called and the losses have not been told yet.
-    pub(in crate::zeroth_order) asked: bool,
+    pub(in crate::zeroth_order) stage: Stage,
+    /// Whether the tensors were not known before the step.
+    pub(in crate::zeroth_order) first: bool,
     pub(in crate::zeroth_order) report: Report,
+    /// What becomes the report when the step ends. Afterwards it is the report of the step before.
+    pub(in crate::zeroth_order) draft: Report,
     /// A buffer for the losses of a step.
     pub(in crate::zeroth_order) losses: Vec<f64>,
     pool: LeafPool<T>,
@@ -28,8 +42,10 @@ impl<T: Element> EstimatorState<T> {
         Ok(Self {
             snapshot: ParamSnapshot::new(method)?,
             step: 0,
-            asked: false,
+            stage: Stage::Ready,
+            first: false,
             report: Report::default(),
+            draft: Report::default(),
             losses: Vec::new(),
             pool: LeafPool::default(),
         })
@@ -38,7 +54,10 @@ impl<T: Element> EstimatorState<T> {
     /// Refuses a call that is not allowed between `ask` and `tell`.
     pub(in crate::zeroth_order) fn refuse_if_asked(&self, what: &'static str) -> Result<()> {
         let problem = "the losses of the step that was asked for have to be told first";
-        if self.asked { Err(Error::OutOfOrder { what, problem }) } else { Ok(()) }
+        match self.stage {
+            Stage::Asked => Err(Error::OutOfOrder { what, problem }),
+            Stage::Ready | Stage::Told => Ok(()),
+        }
     }
 
     /// Refuses losses from which no estimate can be made.
@@ -50,7 +69,7 @@ impl<T: Element> EstimatorState<T> {
     ) -> Result<()> {
         let (found, bad) = (losses.len(), losses.iter().find(|loss| !loss.is_finite()));
         match (policy, bad) {
-            _ if !self.asked => {
+            _ if self.stage != Stage::Asked => {
                 let problem = "the parameters have to be asked about first";
                 Err(Error::OutOfOrder { what: method, problem })
             }
@@ -60,15 +79,28 @@ impl<T: Element> EstimatorState<T> {
         }
     }
 
-    /// Ends the step and writes its losses into the report. `centre` is the loss at the unperturbed
+    /// Ends the step whose report, up to the losses, is the draft. `centre` is the loss at the unperturbed
     /// parameters, if it was evaluated.
-    pub(in crate::zeroth_order) fn end_step(&mut self, losses: Vec<f64>, centre: Option<f64>) {
-        let finite = losses.iter().filter(|loss| loss.is_finite());
-        self.report.loss =
+    pub(in crate::zeroth_order) fn end_step(&mut self, centre: Option<f64>) {
+        let finite = self.losses.iter().filter(|loss| loss.is_finite());
+        self.draft.loss =
             centre.unwrap_or_else(|| finite.clone().sum::<f64>() / finite.count().max(1) as f64);
-        self.losses = replace(&mut self.report.losses, losses);
-        self.report.step = self.step;
-        (self.asked, self.step) = (false, self.step + 1);
+        swap(&mut self.draft.losses, &mut self.losses);
+        self.draft.step = self.step;
+        swap(&mut self.report, &mut self.draft);
+        (self.stage, self.step) = (Stage::Told, self.step + 1);
+    }
+
+    /// Forgets the step that was asked for or told: step, report and tensors are as before it.
+    pub(in crate::zeroth_order) fn take_back(&mut self) {
+        if self.stage == Stage::Told {
+            swap(&mut self.report, &mut self.draft);
+            self.step -= 1;
+        }
+        if std::mem::take(&mut self.first) {
+            self.snapshot.layout = Layout::new();
+        }
+        self.stage = Stage::Ready;
     }
 
     /// The estimate of the step that has ended.
@@ -100,6 +132,7 @@ impl<T: Element> EstimatorState<T> {
 
     /// Continues at a saved step with its tensors.
     pub(in crate::zeroth_order) fn resume(&mut self, step: u64, layout: Layout) {
-        (self.snapshot.layout, self.step, self.asked) = (layout, step, false);
+        (self.snapshot.layout, self.step, self.stage) = (layout, step, Stage::Ready);
+        self.first = false;
     }
 }

@@ -1,11 +1,11 @@
 //! The trait of all estimators, with three ways to evaluate the probes of a step.
 
 use super::estimate::{Estimate, Report};
-use super::state::EstimatorState;
+use super::state::{EstimatorState, Stage};
 use super::work_split::work_split;
 use crate::error::Result;
 use crate::numeric::Element;
-use crate::optim::{IntoLoss, Layout, NonFinite, Segment};
+use crate::optim::{IntoLoss, NonFinite, Segment};
 use crate::params::Parameters;
 use crate::state::{StateBytes, StateDict};
 use std::fmt::Debug;
@@ -29,8 +29,15 @@ pub trait Core<T: Element> {
     /// Prepares the next step.
     fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()>;
 
-    /// Makes the estimate from losses that have been checked, and ends the step.
-    fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T>;
+    /// Makes the estimate from the losses of the state, which have been checked, and ends the step. After an
+    /// error the step is as it was planned.
+    fn conclude(&mut self) -> Result<()>;
+
+    /// The estimate of the step that has ended.
+    fn estimated(&self) -> Estimate<'_, T>;
+
+    /// Takes back what the last step has changed, apart from the state. `first`: no tensors were known before.
+    fn take_back(&mut self, first: bool);
 }
 
 /// Estimates a gradient from losses alone.
@@ -130,23 +137,64 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     /// plans the same step again.
     ///
     /// # Errors
-    /// Refuses a tree whose leaves are not those of the first step, and numbers of steps, queries or
+    /// No step is planned then. Refuses a tree whose leaves are not those of the first step, and numbers of steps, queries or
     /// elements for which random numbers would repeat.
     fn ask(&mut self, params: &mut dyn Parameters<T>) -> Result<usize> {
-        let first = self.segments().is_empty();
-        let planned = self.plan(params);
-        let state = self.state_mut();
-        state.asked = planned.is_ok();
-        if planned.is_err() && first {
-            // a first step that failed must not fix the tree
-            state.snapshot.layout = Layout::new();
+        let state = self.state();
+        let again = state.stage == Stage::Asked;
+        // asked again, a first step has the tree of the first question
+        let first = if again { state.first } else { self.segments().is_empty() };
+        if again {
+            self.take_back(first);
         }
-        planned.map(|()| self.num_probes())
+        let planned = catch_unwind(AssertUnwindSafe(|| self.plan(params)));
+        let state = self.state_mut();
+        (state.stage, state.first) = (Stage::Asked, first);
+        if !matches!(planned, Ok(Ok(()))) {
+            self.cancel();
+        }
+        planned.unwrap_or_else(|panic| resume_unwind(panic))?;
+        Ok(self.num_probes())
     }
 
-    /// Cancels the step that [`Estimator::ask`] planned.
+    /// Cancels the step that [`Estimator::ask`] planned: everything is as before it.
     fn cancel(&mut self) {
-        self.state_mut().asked = false;
+        if self.state().stage == Stage::Asked {
+            let first = self.state().first;
+            self.take_back(first);
+            self.state_mut().take_back();
+        }
+    }
+
+    /// Takes the last estimate back: step, report and what the directions have learnt are as before it, bit for
+    /// bit. For loops of one's own, when the optimizer has refused the estimate; [`ZerothOrder`] does so itself.
+    ///
+    /// Does nothing if there is no such estimate: before the first one, after a call of [`Estimator::ask`],
+    /// and a second time.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::zeroth_order::{Estimator, Lozo, Spsa};
+    /// use ndarray::array;
+    ///
+    /// let sampler = Lozo { rank: 1, momentum: 0.9, ..Lozo::default() };
+    /// let mut estimator = Spsa::with_sampler(sampler).build::<f32>()?;
+    /// let mut w = array![[1.0f32, 2.0], [3.0, 4.0]];
+    /// estimator.estimate(&mut w, |w| w.sum())?;
+    /// let before = estimator.state_dict();
+    /// estimator.estimate(&mut w, |w| w.sum())?;
+    /// estimator.undo();
+    /// assert_eq!(estimator.state_dict(), before);
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    ///
+    /// [`ZerothOrder`]: crate::zeroth_order::ZerothOrder
+    fn undo(&mut self) {
+        if self.state().stage == Stage::Told {
+            let first = self.state().first;
+            self.take_back(first);
+            self.state_mut().take_back();
+        }
     }
 
     /// Perturbs a copy of the parameters for the probe number `probe`. The copy must hold the parameters
@@ -163,20 +211,26 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
     /// # Errors
     /// [`Error::LossCount`](crate::Error::LossCount) if there are too few losses or too many;
     /// [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss) unless the estimator skips or propagates
-    /// them; [`Error::OutOfOrder`](crate::Error::OutOfOrder) without a call of [`Estimator::ask`] before.
-    /// The step has not ended then.
+    /// them, and [`Error::NonFinite`](crate::Error::NonFinite) for a derivative beyond the range of the
+    /// parameters' type; [`Error::OutOfOrder`](crate::Error::OutOfOrder) without a call of [`Estimator::ask`]
+    /// before. The step has not ended then: losses can be told again, or the step be cancelled.
     fn tell(&mut self, losses: &[f64]) -> Result<Estimate<'_, T>> {
-        check(self, losses)?;
-        let mut kept = take(&mut self.state_mut().losses);
+        let kept = &mut self.state_mut().losses;
         kept.clear();
         kept.extend_from_slice(losses);
-        Ok(self.conclude(kept))
+        let concluded = catch_unwind(AssertUnwindSafe(|| conclude(self)));
+        concluded.unwrap_or_else(|panic| {
+            self.cancel();
+            resume_unwind(panic)
+        })?;
+        Ok(self.estimated())
     }
 
     /// One step: the closure evaluates one probe after another, and the parameters are perturbed in place.
     ///
     /// # Errors
-    /// Those of the closure, of [`Estimator::ask`] and of [`Estimator::tell`]. The step has not ended then.
+    /// Those of the closure, of [`Estimator::ask`] and of [`Estimator::tell`]. Everything is as before the step
+    /// then, and after a panic of the closure, too.
     fn estimate<M, L>(
         &mut self,
         model: &mut M,
@@ -201,17 +255,8 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
         // after a panic, too, the parameters are restored
         let outcome = catch_unwind(AssertUnwindSafe(|| evaluate(model)));
         let restored = self.move_to_probe(held, None, model);
-        let evaluated = outcome.unwrap_or_else(|panic| {
-            self.cancel();
-            resume_unwind(panic)
-        });
-        let checked = evaluated.and(restored).and_then(|()| check(self, &losses));
-        if let Err(error) = checked {
-            self.state_mut().losses = losses;
-            self.cancel();
-            return Err(error);
-        }
-        Ok(self.conclude(losses))
+        self.state_mut().losses = losses;
+        end(self, outcome.map(|evaluated| evaluated.and(restored)))
     }
 
     /// One step whose probes are evaluated on one thread per entry of `workers`. Each entry is a copy of
@@ -252,7 +297,8 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
         first.clone_from(model);
         let probes = self.ask(first)?;
         let costs: Vec<u64> = (0..probes).map(|probe| self.cost(probe)).collect();
-        let split = work_split(&costs, workers.len())?;
+        // there is a worker
+        let split = work_split(&costs, workers.len()).unwrap_or_default();
         let (estimator, loss, split) = (&*self, &loss, &split);
         let evaluate = |worker: usize, copy: &mut M| -> Vec<Result<f64>> {
             if worker > 0 {
@@ -275,24 +321,34 @@ pub trait Estimator<T: Element>: Core<T> + Debug + Send + Sync {
             let parts: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
             parts.into_iter().collect()
         });
-        let parts = parts.unwrap_or_else(|panic| {
-            self.cancel();
-            resume_unwind(panic)
-        });
         // each worker evaluates consecutive probes, in ascending order
-        let losses = parts.into_iter().flatten().collect::<Result<Vec<f64>>>();
-        match losses.and_then(|losses| check(self, &losses).map(|()| losses)) {
-            Ok(losses) => Ok(self.conclude(losses)),
-            Err(error) => {
-                self.cancel();
-                Err(error)
-            }
-        }
+        let evaluated =
+            parts.map(|parts| parts.into_iter().flatten().collect::<Result<Vec<f64>>>());
+        let evaluated =
+            evaluated.map(|losses| losses.map(|losses| self.state_mut().losses = losses));
+        end(self, evaluated)
     }
 }
 
-/// Refuses losses from which no estimate can be made.
-fn check<T: Element>(estimator: &(impl Estimator<T> + ?Sized), losses: &[f64]) -> Result<()> {
+/// Checks the losses of the state and ends the step.
+fn conclude<T: Element>(estimator: &mut (impl Estimator<T> + ?Sized)) -> Result<()> {
     let terms = (estimator.non_finite(), estimator.num_probes());
-    estimator.state().check(estimator.name(), terms, losses)
+    let state = estimator.state();
+    state.check(estimator.name(), terms, &state.losses)?;
+    estimator.conclude()
+}
+
+/// Ends a step whose losses have been evaluated, or cancels it.
+fn end<'e, T: Element>(
+    estimator: &'e mut impl Estimator<T>,
+    evaluated: std::thread::Result<Result<()>>,
+) -> Result<Estimate<'e, T>> {
+    let outcome = evaluated.and_then(|evaluated| {
+        catch_unwind(AssertUnwindSafe(|| evaluated.and_then(|()| conclude(estimator))))
+    });
+    if !matches!(outcome, Ok(Ok(()))) {
+        estimator.cancel();
+    }
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
+    Ok(estimator.estimated())
 }

@@ -7,12 +7,13 @@ use crate::gradient::{materialize, total_norm};
 use crate::hyper::Hyperparameters;
 use crate::hyperparameters;
 use crate::numeric::{Element, Real};
-use crate::optim::{IntoLoss, NonFinite};
+use crate::optim::{IntoLoss, NonFinite, Segment};
 use crate::params::{Gradients, Parameters, Select};
-use crate::zeroth_order::estimator::{Estimate, Estimator};
+use crate::zeroth_order::estimator::{Core, Estimate, Estimator};
 use crate::zeroth_order::spsa::{Spsa, SpsaEstimator};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// FOGZO: the straight-through gradient of rounded weights gives the direction, losses give the derivative
 /// along it.
@@ -160,7 +161,7 @@ impl<T: Element> FogzoEstimator<T> {
     ///
     /// # Errors
     /// Refuses a gradient that is not finite or belongs to no parameter; those of
-    /// [`Estimator::estimate`]. The parameters are unchanged then, and the step has not ended.
+    /// [`Estimator::estimate`]. Everything is unchanged then.
     pub fn estimate<M, G, L>(
         &mut self,
         model: &mut M,
@@ -208,30 +209,33 @@ impl<T: Element> SpsaEstimator<T, Guided> {
             return Err(Error::NonFinite { what: "the norm of the given gradient", value: norm });
         }
         let given = materialize(given)?;
-        self.ensure_layout(model)?;
-        let guide = self.guide(beta, norm, given)?;
-        self.follow(guide);
-        self.estimate(model, loss)
-    }
-
-    /// Sets the given direction, and restricts probes to its tensors, from the next step on.
-    fn follow(&mut self, guide: Guide<T::Compute>) {
+        let guide = Guide::of(self.layout_of(model)?.segments(), (beta, norm), given)?;
+        // planned first: a step that is still asked for is cancelled before its directions are replaced
+        self.cancel();
         let Guide { beta, directions, names } = guide;
-        self.directions_mut().follow(beta, directions);
         let named = move |name: &str, _: &[usize]| names.iter().any(|known| known == name);
-        self.set_active(Some(Select::by("with a gradient", named)));
+        let active = self.replace_active(Some(Select::by("with a gradient", named)));
+        let before = self.directions_mut().follow(beta, directions);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.estimate(model, loss).map(drop)));
+        if !matches!(outcome, Ok(Ok(()))) {
+            self.set_active(active);
+            self.directions_mut().follow(before.0, before.1);
+        }
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
+        Ok(self.estimated())
     }
+}
 
+impl<R: Real> Guide<R> {
     /// The unit direction by tensor.
-    fn guide(
-        &self,
-        beta: f64,
-        norm: f64,
+    fn of<T: Element<Compute = R>>(
+        segments: &[Segment],
+        (beta, norm): (f64, f64),
         mut given: BTreeMap<String, ArrayD<T>>,
-    ) -> Result<Guide<T::Compute>> {
+    ) -> Result<Self> {
         let inverse = if norm < 1e-12 { 0.0 } else { 1.0 / norm };
         let mut guide = Guide { beta, directions: Vec::new(), names: Vec::new() };
-        for segment in self.segments() {
+        for segment in segments {
             let Some(gradient) = given.remove(&segment.name) else {
                 guide.directions.push(Vec::new());
                 continue;
@@ -240,7 +244,7 @@ impl<T: Element> SpsaEstimator<T, Guided> {
                 let (expected, found) = (segment.shape.clone(), gradient.shape().to_vec());
                 return Err(Error::ShapeMismatch { name: segment.name.clone(), expected, found });
             }
-            let unit = gradient.iter().map(|x| T::Compute::of(x.load().widen() * inverse));
+            let unit = gradient.iter().map(|x| R::of(x.load().widen() * inverse));
             guide.directions.push(if inverse == 0.0 { Vec::new() } else { unit.collect() });
             guide.names.push(segment.name.clone());
         }

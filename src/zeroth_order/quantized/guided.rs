@@ -8,6 +8,7 @@ use crate::numeric::Real;
 use crate::state::StateBytes;
 use crate::zeroth_order::directions::{DirectionKey, DirectionSampler, Directions, StepContext};
 use crate::zeroth_order::estimator::Purpose;
+use std::mem::replace;
 
 /// Random numbers of mean 0 and variance 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,16 +70,19 @@ pub struct GuidedDirections<R> {
 }
 
 impl<R: Real> GuidedDirections<R> {
-    /// Sets the share and the given direction, from the next step on.
-    pub(super) fn follow(&mut self, beta: f64, guide: Vec<Vec<R>>) {
-        self.sampler.beta = beta;
-        self.guide = guide;
+    /// Sets the share and the given direction, from the next step on. Returns those before.
+    pub(super) fn follow(&mut self, beta: f64, guide: Vec<Vec<R>>) -> (f64, Vec<Vec<R>>) {
+        (replace(&mut self.sampler.beta, beta), replace(&mut self.guide, guide))
     }
 }
 
 impl<R: Real> Directions<R> for GuidedDirections<R> {
     fn begin(&mut self, _context: &StepContext<'_, R>) -> Result<()> {
         Ok(())
+    }
+
+    fn writes_all(&self) -> bool {
+        true
     }
 
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {

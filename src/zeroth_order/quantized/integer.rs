@@ -179,7 +179,8 @@ impl IntegerQuzo {
         self.validate()?;
         let noise = Philox::new(self.seed);
         let report = Report::default();
-        Ok(IntegerQuzoOptimizer { config: self, noise, step: 0, report, fixed: Vec::new() })
+        let (losses, fixed) = (Vec::new(), Vec::new());
+        Ok(IntegerQuzoOptimizer { config: self, noise, step: 0, report, losses, fixed })
     }
 }
 
@@ -191,6 +192,8 @@ pub struct IntegerQuzoOptimizer {
     /// The number of the next step.
     step: u64,
     report: Report,
+    /// A buffer for the losses of a step.
+    losses: Vec<f64>,
     /// One bit per weight, set if it does not move, for every tensor; empty if all weights of the tensor
     /// move.
     fixed: Vec<Vec<u8>>,
@@ -202,6 +205,12 @@ const SAVED_NAME: &str = "QuzoLattice";
 /// Elements that one thread works on at a time. A multiple of 8, so that the bits of a piece begin at a
 /// byte.
 const PIECE: usize = 1 << 13;
+
+/// Half the difference of two losses, if it is finite.
+fn slope(pair: &[f64]) -> Option<f64> {
+    let &[plus, minus] = pair else { return None };
+    Some((plus - minus) / 2.0).filter(|slope| slope.is_finite())
+}
 
 impl IntegerQuzoOptimizer {
     /// The configuration.
@@ -228,14 +237,15 @@ impl IntegerQuzoOptimizer {
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`] names a code outside the format; those of the closure;
-    /// [`Error::NonFiniteLoss`]; [`Error::TooMany`]. The codes are unchanged then, and after a panic, too.
+    /// [`Error::NonFiniteLoss`]; [`Error::NonFinite`] for a derivative beyond the range of `f64`, unless it is
+    /// skipped; [`Error::TooMany`]. Everything is unchanged then, and after a panic, too.
     pub fn step<V: IntoLoss>(
         &mut self,
         tensors: &mut [IntTensor],
         mut loss: impl FnMut(&[IntTensor]) -> V,
     ) -> Result<QuzoReport<'_>> {
         self.check_tensors(tensors)?;
-        let mut losses = std::mem::take(&mut self.report.losses);
+        let mut losses = std::mem::take(&mut self.losses);
         losses.clear();
         // how often the perturbation `query` has been added
         let (mut query, mut held) = (0, 0);
@@ -254,19 +264,9 @@ impl IntegerQuzoOptimizer {
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| evaluate(tensors)));
         self.shift(tensors, query, -held);
-        let evaluated = outcome.unwrap_or_else(|panic| resume_unwind(panic));
-        let bad = losses.iter().find(|loss| !loss.is_finite()).copied();
-        let checked = match bad {
-            Some(loss) if self.config.non_finite == NonFinite::Error => {
-                Err(Error::NonFiniteLoss(loss))
-            }
-            _ => Ok(()),
-        };
-        if let Err(error) = evaluated.and(checked) {
-            self.report.losses = losses;
-            return Err(error);
-        }
-        let count = self.conclude(losses);
+        self.losses = losses;
+        outcome.unwrap_or_else(|panic| resume_unwind(panic)).and_then(|()| self.check_losses())?;
+        let count = self.conclude();
         let saturated = if self.report.skipped { 0 } else { self.update(tensors, count) };
         self.step += 1;
         Ok(QuzoReport { report: &self.report, saturated })
@@ -303,20 +303,34 @@ impl IntegerQuzoOptimizer {
         Ok(())
     }
 
+    /// Refuses losses from which no step can be made.
+    fn check_losses(&self) -> Result<()> {
+        if self.config.non_finite != NonFinite::Error {
+            return Ok(());
+        }
+        if let Some(loss) = self.losses.iter().find(|loss| !loss.is_finite()) {
+            return Err(Error::NonFiniteLoss(*loss));
+        }
+        match self.losses.chunks_exact(2).find(|pair| slope(pair).is_none()) {
+            Some(pair) => {
+                let value = pair.iter().rev().fold(0.0, |value, loss| loss - value);
+                Err(Error::NonFinite { what: "the derivative along a direction", value })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Writes the report, and returns how many directions count.
-    fn conclude(&mut self, losses: Vec<f64>) -> usize {
-        let slope = |pair: &[f64]| match *pair {
-            [plus, minus] if plus.is_finite() && minus.is_finite() => Some((plus - minus) / 2.0),
-            _ => None,
-        };
+    fn conclude(&mut self) -> usize {
+        let losses = std::mem::take(&mut self.losses);
         let slopes = losses.chunks_exact(2).map(slope);
         let count = slopes.clone().flatten().count();
         self.report.coefficients.clear();
         self.report.coefficients.extend(slopes.map(|slope| slope.unwrap_or(0.0)));
         let finite = losses.iter().filter(|loss| loss.is_finite());
         self.report.loss = finite.clone().sum::<f64>() / finite.count().max(1) as f64;
-        (self.report.losses, self.report.step, self.report.skipped) =
-            (losses, self.step, count == 0);
+        (self.report.step, self.report.skipped) = (self.step, count == 0);
+        self.losses = std::mem::replace(&mut self.report.losses, losses);
         count
     }
 

@@ -125,6 +125,10 @@ impl<R: Real> Directions<R> for QuantizedDirections {
         Ok(())
     }
 
+    fn writes_all(&self) -> bool {
+        true
+    }
+
     fn probe(&self, key: &DirectionKey<'_, R>, offset: usize, out: &mut [R]) {
         self.rounded(key, Purpose::FirstRounding, offset, out);
     }

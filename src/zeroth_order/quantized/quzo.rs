@@ -219,7 +219,7 @@ impl<T: Element> QuzoOptimizer<T> {
     ///
     /// # Errors
     /// [`Error::OutOfOrder`] if a tensor has no scale yet; those of the closure and of
-    /// [`Estimator::estimate`]. The weights are unchanged then.
+    /// [`Estimator::estimate`]. Everything is unchanged then.
     pub fn step<M, V>(
         &mut self,
         model: &mut M,
@@ -229,21 +229,26 @@ impl<T: Element> QuzoOptimizer<T> {
         M: Parameters<T>,
         V: IntoLoss,
     {
-        self.estimator.ensure_layout(model)?;
         let scale = |name: &String| {
             let problem = "the weights have to be quantized first";
             self.scales.get(name).copied().ok_or(Error::OutOfOrder { what: "Quzo::step", problem })
         };
-        let segments = self.estimator.segments().iter();
+        let layout = self.estimator.layout_of(model)?;
+        let segments = layout.segments().iter();
         let scales: Vec<f64> = segments.map(|s| scale(&s.name)).collect::<Result<_>>()?;
         let skipped = self.estimator.estimate(model, loss)?.report().skipped;
         let saturated = AtomicUsize::new(0);
         if !skipped {
-            self.estimator.rewrite(model, |tensor, offset, before, out| {
+            let written = self.estimator.rewrite(model, |tensor, offset, before, out| {
                 let scale = scales.get(tensor).copied().unwrap_or(0.0);
                 let count = self.update((tensor, scale), offset, before, out);
                 saturated.fetch_add(count, Ordering::Relaxed);
-            })?;
+            });
+            if written.is_err() {
+                // the closure has changed the tree
+                self.estimator.undo();
+            }
+            written?;
         }
         Ok(QuzoReport { report: self.estimator.report(), saturated: saturated.into_inner() })
     }

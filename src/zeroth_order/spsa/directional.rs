@@ -13,6 +13,8 @@ use crate::zeroth_order::estimator::{Noise, Slices};
 pub(super) struct DirectionalEstimate<R: Real, S: DirectionSampler> {
     pub directions: S::Directions<R>,
     pub noise: Box<dyn Noise<R>>,
+    /// Whether the directions have begun the step.
+    pub begun: bool,
     pub step: u64,
     pub queries: u32,
     pub derivatives: DirectionalDerivatives,
@@ -23,6 +25,24 @@ impl<R: Real, S: DirectionSampler> DirectionalEstimate<R, S> {
         DirectionKey { noise: &*self.noise, step: self.step, query, tensor }
     }
 
+    /// Writes a piece of the direction of a perturbation.
+    pub fn probe(&self, tensor: usize, query: u32, offset: usize, out: &mut [R]) {
+        self.directions.probe(&self.key(query, tensor), offset, self.cleared(out));
+    }
+
+    /// Writes a piece of a direction in the estimate.
+    fn update(&self, tensor: usize, query: u32, offset: usize, out: &mut [R]) {
+        self.directions.update(&self.key(query, tensor), offset, self.cleared(out));
+    }
+
+    /// Memory of any content as directions are promised to find it.
+    fn cleared<'o>(&self, out: &'o mut [R]) -> &'o mut [R] {
+        if !self.directions.writes_all() {
+            out.fill(R::zero());
+        }
+        out
+    }
+
     /// The weight of a direction in a tensor's estimate.
     fn weight(&self, tensor: usize, query: u32) -> f64 {
         self.directions.scale(tensor) * self.derivatives.weight(tensor, query as usize)
@@ -30,14 +50,14 @@ impl<R: Real, S: DirectionSampler> DirectionalEstimate<R, S> {
 
     /// Writes a piece of one direction's part of the estimate.
     pub fn contribution(&self, tensor: usize, query: u32, offset: usize, out: &mut [R]) {
-        self.directions.update(&self.key(query, tensor), offset, out);
+        self.update(tensor, query, offset, out);
         Isa::detect().run(Scale { factor: R::of(self.weight(tensor, query)), out });
     }
 }
 
 impl<R: Real, S: DirectionSampler> Slices<R> for DirectionalEstimate<R, S> {
     fn slice(&self, tensor: usize, offset: usize, out: &mut [R]) {
-        if self.directions.own_estimate(&self.key(0, tensor), offset, out) {
+        if self.directions.own_estimate(&self.key(0, tensor), offset, self.cleared(out)) {
             let factor = R::of(self.directions.scale(tensor));
             return Isa::detect().run(Scale { factor, out });
         }
@@ -51,7 +71,7 @@ impl<R: Real, S: DirectionSampler> Slices<R> for DirectionalEstimate<R, S> {
                 if weight == 0.0 {
                     continue;
                 }
-                self.directions.update(&self.key(query, tensor), offset, out);
+                self.update(tensor, query, offset, out);
                 for (sum, &mut x) in sum.iter_mut().zip(out.iter_mut()) {
                     *sum += weight * x.widen();
                 }

@@ -7,17 +7,19 @@ use crate::hyper::Hyperparameters;
 use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::{Element, Real, sign};
-use crate::optim::NonFinite;
+use crate::optim::{Layout, NonFinite};
 use crate::params::{Parameters, Select};
 use crate::state::{Record, Scalar, StateBytes, StateDict};
 use crate::zeroth_order::directions::{
     DirectionSampler, DirectionalDerivatives, Directions, StepContext,
 };
 use crate::zeroth_order::estimator::{
-    Core, ESTIMATOR, Estimate, Estimator, EstimatorState, FiniteDifference, FitnessShaping, Noise,
-    ParamSnapshot, Philox, Purpose, RngStream, Saved,
+    Cleared, Core, ESTIMATOR, Estimate, Estimator, EstimatorState, FiniteDifference,
+    FitnessShaping, Noise, ParamSnapshot, Philox, Purpose, RngStream, Saved, Stage,
 };
+use num_traits::Float;
 use std::borrow::Cow;
+use std::mem::{replace, take};
 
 /// The estimator that [`Spsa`] builds: estimates along random directions.
 #[derive(Debug)]
@@ -59,6 +61,7 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         let estimate = DirectionalEstimate {
             directions,
             noise: Box::new(Philox::new(config.seed)),
+            begun: false,
             step: 0,
             queries: 0,
             derivatives: DirectionalDerivatives {
@@ -72,7 +75,7 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
 
     /// Replaces Philox by another source of random numbers, for tests that supply the numbers.
     pub fn with_noise(mut self, noise: impl Noise<T::Compute> + 'static) -> Self {
-        self.estimate.noise = Box::new(noise);
+        self.estimate.noise = Box::new(Cleared(noise));
         self
     }
 
@@ -117,20 +120,29 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
     /// [`Error::OutOfOrder`] between [`ask`](Estimator::ask) and [`tell`](Estimator::tell).
     pub fn set_step(&mut self, step: u64) -> Result<()> {
         self.state.refuse_if_asked("Spsa::set_step")?;
-        self.state.step = step;
+        (self.state.step, self.state.stage) = (step, Stage::Ready);
         Ok(())
     }
 
-    /// Reads the tensors of the model, unless they are known already.
-    pub(in crate::zeroth_order) fn ensure_layout(
+    /// [`set_active`](Self::set_active), which returns the restriction before.
+    pub(in crate::zeroth_order) fn replace_active(
         &mut self,
+        active: Option<Select>,
+    ) -> Option<Select> {
+        replace(&mut self.active, active)
+    }
+
+    /// The tensors of the model: those known already, or those that the first step would learn of.
+    pub(in crate::zeroth_order) fn layout_of(
+        &self,
         params: &mut dyn Parameters<T>,
-    ) -> Result<()> {
-        if self.segments().is_empty() {
-            self.ask(params)?;
-            self.cancel();
+    ) -> Result<Cow<'_, Layout>> {
+        if !self.segments().is_empty() {
+            return Ok(Cow::Borrowed(&self.state.snapshot.layout));
         }
-        Ok(())
+        let mut snapshot = ParamSnapshot::<T>::new(Spsa::<S>::NAME)?;
+        snapshot.read(Spsa::<S>::NAME, params, false)?;
+        Ok(Cow::Owned(snapshot.layout))
     }
 
     /// The directions, for what they cannot learn from losses.
@@ -190,40 +202,78 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
 
     /// Computes the derivative along every direction. `along` are the losses of the directions, and
     /// `shaped` the weights in their place.
-    fn set_derivatives(&mut self, along: &[f64], shaped: &[f64], centre: Option<f64>) {
+    fn set_derivatives(
+        &mut self,
+        along: &[f64],
+        shaped: &[f64],
+        centre: Option<f64>,
+    ) -> Result<()> {
         let width = self.evaluations_per_direction();
         let Spsa { epsilon, clip, slope: form, non_finite, .. } = self.config;
-        let all = along.chunks_exact(width);
-        let total = all.clone().filter(|losses| counts(non_finite, losses, centre)).count();
-        let report = &mut self.state.report;
-        report.skipped = total == 0;
+        let slope = |shaped: &[f64]| difference(shaped, centre) / epsilon;
+        let used = |shaped: &[f64]| match (form, slope(shaped)) {
+            (Slope::Sign, slope) => sign(slope),
+            (Slope::Value, slope) if slope.abs() > clip => clip.copysign(slope) * epsilon,
+            (Slope::Value, _) => difference(shaped, centre),
+        };
+        let (factor, most) = (self.largest_factor(), <T::Compute as Float>::max_value().widen());
+        let fits = |shaped: &[f64]| {
+            non_finite == NonFinite::Propagate || (used(shaped) * factor).abs() <= most
+        };
+        let all = || along.chunks_exact(width).zip(shaped.chunks_exact(width));
+        let counts =
+            |(losses, shaped): (&[f64], &[f64])| counts(non_finite, losses, centre) && fits(shaped);
+        if let Some((_, shaped)) = all().find(|&(_, shaped)| !fits(shaped))
+            && non_finite == NonFinite::Error
+        {
+            let (what, value) = ("the derivative along a direction", slope(shaped));
+            return Err(Error::NonFinite { what, value });
+        }
+        let count = all().filter(|&direction| counts(direction)).count();
+        let total = count.max(1) as f64;
+        let (report, derivatives) = (&mut self.state.draft, &mut self.estimate.derivatives);
+        report.skipped = count == 0;
         report.coefficients.clear();
-        let derivatives = &mut self.estimate.derivatives;
         derivatives.differences.clear();
         derivatives.second_differences.clear();
-        let total = total.max(1) as f64;
-        for (losses, shaped) in all.zip(shaped.chunks_exact(width)) {
-            let (difference, second) = match (shaped, losses, centre) {
-                _ if !counts(non_finite, losses, centre) => (0.0, 0.0),
-                (&[plus, minus], &[f_plus, f_minus], centre) => {
-                    let second = centre.map_or(0.0, |f| f_plus + f_minus - 2.0 * f);
-                    ((plus - minus) / 2.0, second)
-                }
-                (&[plus], _, Some(centre)) => (plus - centre, 0.0),
-                _ => (0.0, 0.0),
-            };
-            let slope = difference / epsilon;
+        for (losses, shaped) in all() {
+            let counts = counts((losses, shaped));
+            let slope = if counts { slope(shaped) } else { 0.0 };
             let clipped = if slope.abs() > clip { clip.copysign(slope) } else { slope };
             report.coefficients.push(clipped);
-            derivatives.differences.push(match form {
-                Slope::Sign => sign(slope) / total,
-                Slope::Value if slope.abs() > clip => clipped * epsilon / total,
-                Slope::Value => difference / total,
-            });
+            derivatives.differences.push(if counts { used(shaped) / total } else { 0.0 });
             if self.estimate.directions.needs_centre() {
+                let second = if counts { second_difference(losses, centre) } else { 0.0 };
                 derivatives.second_differences.push(second / total);
             }
         }
+        Ok(())
+    }
+
+    /// The largest factor of a difference of losses in the estimate of a tensor.
+    fn largest_factor(&self) -> f64 {
+        let DirectionalEstimate { directions, derivatives, .. } = &self.estimate;
+        let tensors = (0..self.segments().len()).filter(|&tensor| derivatives.takes_part(tensor));
+        let divisor = |tensor| if derivatives.divided { derivatives.epsilon(tensor) } else { 1.0 };
+        tensors.map(|tensor| directions.scale(tensor) / divisor(tensor)).fold(0.0, f64::max)
+    }
+
+    /// Prepares the directions of the step that is planned.
+    fn begin(&mut self) -> Result<()> {
+        let Self { state, estimate, .. } = self;
+        estimate.begun = true;
+        estimate.directions.begin(&context(
+            &state.snapshot,
+            &*estimate.noise,
+            (estimate.step, estimate.queries),
+        ))
+    }
+
+    /// Shows the directions the losses of the step.
+    fn observe(&mut self) -> Result<()> {
+        let Self { state, estimate, .. } = self;
+        let context = context(&state.snapshot, &*estimate.noise, (estimate.step, estimate.queries));
+        estimate.directions.observe(&context, &estimate.derivatives)
     }
 
     /// The number of evaluations per direction.
@@ -248,6 +298,23 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         let targets = shaped.chunks_exact_mut(width).filter(|losses| counts(losses)).flatten();
         targets.zip(kept).for_each(|(target, weight)| *target = weight);
         Cow::Owned(shaped)
+    }
+}
+
+/// Half the difference of two losses, or that to the centre.
+fn difference(losses: &[f64], centre: Option<f64>) -> f64 {
+    match (losses, centre) {
+        (&[plus, minus], _) => (plus - minus) / 2.0,
+        (&[plus], Some(centre)) => plus - centre,
+        _ => 0.0,
+    }
+}
+
+/// The second difference of two losses and the centre.
+fn second_difference(losses: &[f64], centre: Option<f64>) -> f64 {
+    match (losses, centre) {
+        (&[plus, minus], Some(centre)) => plus + minus - 2.0 * centre,
+        _ => 0.0,
     }
 }
 
@@ -277,6 +344,7 @@ impl<T: Element, S: DirectionSampler> Core<T> for SpsaEstimator<T, S> {
 
     fn plan(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
         let Self { state, estimate, .. } = self;
+        estimate.begun = false;
         state.snapshot.read(Spsa::<S>::NAME, params, true)?;
         let segments = state.snapshot.layout.segments();
         let largest = segments.iter().map(|s| s.numel()).max().unwrap_or(0);
@@ -301,26 +369,44 @@ impl<T: Element, S: DirectionSampler> Core<T> for SpsaEstimator<T, S> {
         }
         // fewer than 2^24
         (estimate.step, estimate.queries) = (state.step, self.config.num_samples as u32);
-        estimate.directions.begin(&context(
-            &state.snapshot,
-            &*estimate.noise,
-            (estimate.step, estimate.queries),
-        ))
+        self.begin()
     }
 
-    fn conclude(&mut self, losses: Vec<f64>) -> Estimate<'_, T> {
+    fn conclude(&mut self) -> Result<()> {
+        let losses = take(&mut self.state.losses);
         let (centre, along) =
             losses.split_at(usize::from(self.evaluates_centre()).min(losses.len()));
         let centre = centre.first().copied();
-        self.set_derivatives(along, &self.shaped(along, centre), centre);
-        self.state.end_step(losses, centre);
-        let Self { state, estimate, .. } = self;
-        if !state.report.skipped {
-            let context =
-                context(&state.snapshot, &*estimate.noise, (estimate.step, estimate.queries));
-            estimate.directions.observe(&context, &estimate.derivatives);
+        let derived = self.set_derivatives(along, &self.shaped(along, centre), centre);
+        self.state.losses = losses;
+        derived?;
+        if !self.state.draft.skipped
+            && let Err(error) = self.observe()
+        {
+            // as planned
+            self.take_back(self.state.first);
+            self.begin()?;
+            if self.config.non_finite != NonFinite::Skip {
+                return Err(error);
+            }
+            self.state.draft.skipped = true;
         }
-        state.estimate(estimate)
+        self.state.end_step(centre);
+        Ok(())
+    }
+
+    fn estimated(&self) -> Estimate<'_, T> {
+        self.state.estimate(&self.estimate)
+    }
+
+    fn take_back(&mut self, first: bool) {
+        let begun = take(&mut self.estimate.begun);
+        if first {
+            self.estimate.directions = self.config.sampler.directions();
+        } else if begun {
+            // else it would take back the step before
+            self.estimate.directions.undo();
+        }
     }
 }
 
@@ -356,11 +442,7 @@ impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
             let step = T::Compute::of(sign * self.estimate.derivatives.epsilon(tensor));
             // the direction has its own memory, in the cache: the parameters are written only once
             with_scratch(out.len(), |direction| {
-                self.estimate.directions.probe(
-                    &self.estimate.key(query, tensor),
-                    offset,
-                    direction,
-                );
+                self.estimate.probe(tensor, query, offset, direction);
                 isa.run(Perturb { before, step, direction, out });
             });
         })

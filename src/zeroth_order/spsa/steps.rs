@@ -8,7 +8,9 @@ use crate::numeric::Element;
 use crate::optim::{IntoLoss, Optimizer};
 use crate::params::{Parameters, Select};
 use crate::zeroth_order::directions::DirectionSampler;
-use crate::zeroth_order::estimator::{ConservativeChoice, Estimator, Report, ZerothOrder, choose};
+use crate::zeroth_order::estimator::{
+    ConservativeChoice, Core, Estimator, Report, ZerothOrder, choose,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 impl<T: Element, S: DirectionSampler, O: Optimizer<T>> ZerothOrder<T, SpsaEstimator<T, S>, O> {
@@ -16,8 +18,8 @@ impl<T: Element, S: DirectionSampler, O: Optimizer<T>> ZerothOrder<T, SpsaEstima
     /// are those of a step over all tensors. A block takes `2q` evaluations.
     ///
     /// # Errors
-    /// As [`ZerothOrder::step`]. Blocks before the one that failed have been updated then, and the step has
-    /// not ended.
+    /// As [`ZerothOrder::step`]. Blocks before the one that failed have been updated then, that block and those
+    /// after it have not, and the step has not ended.
     ///
     /// # Source
     /// Y. Zhang et al., "Revisiting Zeroth-Order Optimization for Memory-Efficient LLM Fine-Tuning: A
@@ -35,13 +37,13 @@ impl<T: Element, S: DirectionSampler, O: Optimizer<T>> ZerothOrder<T, SpsaEstima
         let step = self.estimator.steps();
         for block in blocks {
             self.estimator.set_step(step)?;
-            self.estimator.set_active(Some(block.clone()));
+            let active = self.estimator.replace_active(Some(block.clone()));
             // after a panic, too, the restriction to the block is removed
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                let estimate = self.estimator.estimate(model, &mut loss)?;
-                self.optimizer.step(model, &estimate)
+                self.estimator.estimate(model, &mut loss)?;
+                self.apply(model)
             }));
-            self.estimator.set_active(None);
+            self.estimator.set_active(active);
             if !matches!(outcome, Ok(Ok(()))) {
                 self.estimator.set_step(step)?;
             }
@@ -60,8 +62,7 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) unless `lr` is finite and at
-    /// least 0; those of [`Estimator::estimate`] and of the closure. The parameters are unchanged then. If
-    /// one of the last three evaluations fails, the step has ended.
+    /// least 0; those of [`Estimator::estimate`] and of the closure. Parameters and estimator are unchanged then.
     ///
     /// # Examples
     /// ```
@@ -93,7 +94,13 @@ impl<T: Element, S: DirectionSampler> SpsaEstimator<T, S> {
         if !(lr >= 0.0 && lr.is_finite()) {
             return Err(Spsa::<S>::invalid("lr", "finite and >= 0", lr.to_string()));
         }
-        let estimate = self.estimate(model, &mut loss)?;
-        choose(&estimate, lr, model, &mut loss)
+        self.estimate(model, &mut loss)?;
+        let estimate = self.estimated();
+        let outcome = catch_unwind(AssertUnwindSafe(|| choose(&estimate, lr, model, &mut loss)));
+        drop(estimate);
+        if !matches!(outcome, Ok(Ok(_))) {
+            self.undo();
+        }
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
