@@ -116,7 +116,6 @@ fn norms_without_elements_and_with_what_is_not_finite() {
     assert!(
         (total_norm(&array![1e30f32, 1e30], 2.0).unwrap() / 2f64.sqrt() / 1e30 - 1.0).abs() < 1e-6
     );
-    assert!(total_norm(&array![1e300, 1e300], 2.0).unwrap().is_infinite());
     // counts tensors, not elements
     assert_eq!(total_norm(&(array![1.0, 2.0], array![0.0], array![3.0]), 0.0).unwrap(), 2.0);
 }

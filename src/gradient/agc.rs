@@ -1,6 +1,6 @@
 //! Adaptive gradient clipping: every unit relative to its own weights.
 
-use super::source::{Source, Tree};
+use super::source::{Source, Tree, fits};
 use super::sums::by_row;
 use super::transformed::{ByRow, RowChange, Transformed, mapped, times};
 use super::weights::weights_of;
@@ -153,7 +153,7 @@ impl AdaptiveClip {
                 if size > limit { limit / size.max(1e-6) } else { 1.0 }
             };
             let change: Vec<f64> = norms.iter().zip(&limits).map(excess).collect();
-            let finite = norms.iter().all(|g| size(g).is_finite()) && factor.abs() <= 1.0;
+            let finite = norms.iter().all(|g| fits::<T>(size(g))) && factor.abs() <= 1.0;
             if change.iter().all(|&change| change == 1.0) {
                 return times(1.0, finite);
             }

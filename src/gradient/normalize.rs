@@ -177,7 +177,7 @@ pub fn clip_grad_rms<T: Element, G: Gradients<T> + ?Sized>(
         let excess = norm / (numel.max(1) as f64).sqrt() / max_rms;
         // not `max`, which would swallow a NaN; 0/0 of a gradient of zeros is no excess
         let factor = if excess <= 1.0 || norm == 0.0 { 1.0 } else { 1.0 / excess };
-        times(factor, norm.is_finite() && (0.0..=1.0).contains(&factor))
+        times(factor, fits::<T>(norm) && (0.0..=1.0).contains(&factor))
     };
     Transformed::new(leaf_norms(&tree).into_iter().zip(tree.numels()).map(edit).collect(), grads)
 }

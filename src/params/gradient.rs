@@ -43,10 +43,10 @@ pub trait Generate<T>: Send + Sync {
     fn shape(&self) -> &[usize];
     /// Writes the elements `offset .. offset + out.len()`, counted row-major.
     fn fill(&self, offset: usize, out: &mut [T]);
-    /// `true` if every element is known to be finite; then the step does not generate the gradient
-    /// a second time to check.
-    fn is_known_finite(&self) -> bool {
-        false
+    /// A magnitude that no element exceeds, if one is known; then the step does not generate the gradient a
+    /// second time to check it.
+    fn bound(&self) -> Option<f64> {
+        None
     }
 }
 

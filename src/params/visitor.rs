@@ -280,6 +280,11 @@ impl<'a, T> GradVisitor<'a, T> {
         self.bound = outer;
     }
 
+    /// Makes the step fail with `problem`, unless it fails for an earlier one.
+    pub(crate) fn refuse(&mut self, problem: Error) {
+        self.problem.get_or_insert(problem);
+    }
+
     /// Leaves visited inside are known to be finite: the step need not look again.
     pub(crate) fn known_finite(&mut self, finite: bool, visit: impl FnOnce(&mut Self)) {
         let outer = self.finite;

@@ -263,6 +263,7 @@ impl Rule for Adafactor {
         Slot::signed("exp_avg"),
         Slot::unsigned("max_root"),
     ];
+    const GRADIENT_POWER: u32 = 0;
     const PER_TENSOR: bool = true;
 
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> AdafactorCoefficients<R> {
