@@ -22,6 +22,12 @@ pub(crate) fn largest_of_power<R: Real>(power: u32, spare: i32) -> R {
     R::of(2_f64.powi((exponents - digits - spare) / power))
 }
 
+/// [`largest_of_power`], for state that may have the range of `bf16`, which is that of `f32`.
+pub(crate) fn largest_for<R: Real>(power: u32, spare: i32, bf16: bool) -> R {
+    let largest = largest_of_power::<R>(power, spare);
+    if bf16 { largest.min(R::of(largest_of_power::<f32>(power, spare).into())) } else { largest }
+}
+
 /// `x`, and 0 for what has decayed to nothing: below 1024 times the smallest normal number.
 ///
 /// Processors take tens to hundreds of cycles for an operation on a subnormal number, and a moment whose

@@ -71,6 +71,12 @@ impl Storage {
         Ok(())
     }
 
+    /// Whether any slot is stored as bf16, whose range is that of `f32`.
+    pub(crate) fn has_bf16(&self) -> bool {
+        let slots = self.slots.iter().map(|(_, precision)| precision);
+        slots.chain([&self.state.precision]).any(|precision| *precision == Precision::Bf16)
+    }
+
     /// How the slot `name` of a tensor of shape `shape` is stored.
     pub(crate) fn format(&self, name: &str, kind: SlotKind, shape: &[usize]) -> SlotFormat {
         let chosen = self.slots.iter().rev().find(|(slot, _)| slot == name);

@@ -7,6 +7,7 @@ use eigenstep::numeric::{Element, Real};
 use eigenstep::optim::{NonFinite, Optimizer};
 use eigenstep::prelude::Precision;
 use eigenstep::state::{Dtype, Scalar, StateDict, StateTensor};
+use num_traits::Float;
 
 /// The floats of a tensor; nothing of codes.
 fn floats(tensor: &StateTensor) -> Vec<f64> {
@@ -77,11 +78,11 @@ fn spikes<U: Subject, T: Element>(config: &U, precision: Precision, sizes: &[f64
             let what = format!("{precision:?}, {size:e} in {}: {config:?}", T::NAME);
             for step in 2..6 {
                 let grads = spike(step, &params, size, everywhere);
-                step_on_numbers(&mut opt, &mut params, (step, &grads), &what);
+                step_on_numbers::<U, T>(&mut opt, &mut params, (step, &grads), &what);
             }
             for step in 6..8 {
                 let grads = gradients(step, &params);
-                step_on_numbers(&mut opt, &mut params, (step, &grads), &what);
+                step_on_numbers::<U, T>(&mut opt, &mut params, (step, &grads), &what);
             }
         }
     }
@@ -96,6 +97,7 @@ pub fn nothing_but_numbers_is_kept<U: Subject>() {
         }
         spikes::<U, f64>(&config, Precision::Full, &doubles);
         spikes::<U, f64>(&config, Precision::INT4_LPMM, &doubles);
+        spikes::<U, f64>(&config, Precision::Bf16, &[1e30, 1e140]);
     }
 }
 
@@ -134,7 +136,7 @@ fn long<U: Subject, T: Element>(pattern: impl Fn(usize, usize) -> f64) {
     }
     for step in 0..450 {
         let what = format!("step {step} in {}", T::NAME);
-        step_on_numbers(&mut opt, &mut params, (step, &grads), &what);
+        step_on_numbers::<U, T>(&mut opt, &mut params, (step, &grads), &what);
     }
 }
 
@@ -152,9 +154,10 @@ pub fn gradients_of_one_direction_stay_numbers<U: Subject>() {
 }
 
 /// The first number of a state that is slow to compute with.
-fn subnormal<T: Element>(dict: &StateDict) -> Option<(&str, f64)> {
-    let least = T::Compute::min_positive_value().widen();
+fn subnormal(dict: &StateDict) -> Option<(&str, f64)> {
     dict.tensors.iter().find_map(|(key, tensor)| {
+        let wide = tensor.dtype == Dtype::F64;
+        let least = if wide { f64::MIN_POSITIVE } else { f64::from(f32::MIN_POSITIVE) };
         let mut values = floats(tensor).into_iter();
         let found = values.find(|x| *x != 0.0 && x.abs() < least)?;
         Some((key.as_str(), found))
@@ -163,7 +166,6 @@ fn subnormal<T: Element>(dict: &StateDict) -> Option<(&str, f64)> {
 
 /// Moments whose gradients have gone decay to 0, and not to numbers that are slow to compute with.
 fn decay<U: Subject, T: Element>(config: &U, precision: Precision) {
-    use num_traits::Float;
     let opt: Opt<U, T> = config.clone().optimizer().unwrap();
     let mut opt = opt.with_state_precision(precision).unwrap();
     let mut params = leaves::<T>(1, &SHAPES);
@@ -177,7 +179,7 @@ fn decay<U: Subject, T: Element>(config: &U, precision: Precision) {
     for step in 0..60 {
         opt.step(&mut params, &inputs::<U, _>(step, &grads)).unwrap();
         let dict = opt.state_dict();
-        let found = subnormal::<T>(&dict);
+        let found = subnormal(&dict);
         assert!(found.is_none(), "step {step}, {precision:?}, {}: {found:?}: {config:?}", T::NAME);
     }
 }

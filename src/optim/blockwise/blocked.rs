@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::sweep::Sums;
 use crate::kernel::{CHUNK, Isa};
-use crate::numeric::range::largest_of_power;
+use crate::numeric::range::largest_for;
 use crate::numeric::{Element, Real};
 use crate::optim::elementwise::{self, AnyRule, ElementState, Prepared, Rule, Slot};
 use crate::optim::method::{
@@ -321,9 +321,9 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         uses(&self.rule) || uses(&self.fallback)
     }
 
-    fn largest_gradient(&self) -> T::Compute {
+    fn largest_gradient(&self, bf16: bool) -> T::Compute {
         // matrices and windows sum the squares of whole rows
-        largest_of_power(2, 20)
+        largest_for(2, 20, bf16)
     }
 
     fn per_tensor(&self) -> bool {

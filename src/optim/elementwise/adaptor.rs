@@ -10,7 +10,7 @@ use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::CHUNK;
 use crate::kernel::sweep::{MAX_SLOTS, Sums};
 use crate::numeric::Element;
-use crate::numeric::range::largest_of_power;
+use crate::numeric::range::largest_for;
 use crate::optim::method::{
     Method, MethodFor, Needs, Stage, TensorMethod, TensorPass, TensorState, TensorStep, TensorSums,
 };
@@ -136,8 +136,8 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         self.get().layout().iter().any(reads)
     }
 
-    fn largest_gradient(&self) -> T::Compute {
-        largest_of_power(self.get().gradient_power(), SPARE_BITS)
+    fn largest_gradient(&self, bf16: bool) -> T::Compute {
+        largest_for(self.get().gradient_power(), SPARE_BITS, bf16)
     }
 
     fn per_tensor(&self) -> bool {

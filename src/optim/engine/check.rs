@@ -67,7 +67,8 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
 
     /// The largest gradient that every group takes.
     fn largest_gradient(&self) -> Limit<T::Compute> {
-        let limits = self.groups.iter().map(|group| group.method.largest_gradient());
+        let bf16 = self.storage.has_bf16();
+        let limits = self.groups.iter().map(|group| group.method.largest_gradient(bf16));
         let largest = limits.fold(T::Compute::max_value(), Float::min);
         Limit { largest, optimizer: self.name() }
     }
