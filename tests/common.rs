@@ -51,6 +51,7 @@ macro_rules! promises {
             edges::gradients_of_one_direction_stay_numbers,
             edges::moments_decay_to_zero,
             edges::nothing_over_nothing_is_nothing,
+            edges::repeated_failures_say_where,
             errors::errors_change_nothing,
             errors::skipped_steps_change_nothing,
             errors::propagated_nan_stays_visible,

@@ -25,7 +25,9 @@ pub(crate) fn largest_of_power<R: Real>(power: u32, spare: i32) -> R {
 /// [`largest_of_power`], for state that may have the range of `bf16`, which is that of `f32`.
 pub(crate) fn largest_for<R: Real>(power: u32, spare: i32, bf16: bool) -> R {
     let largest = largest_of_power::<R>(power, spare);
-    if bf16 { largest.min(R::of(largest_of_power::<f32>(power, spare).into())) } else { largest }
+    // what a rule caps fits its arithmetic, and not what that is stored as
+    let stored = || R::of(largest_of_power::<f32>(power.max(2), spare).into());
+    if bf16 { largest.min(stored()) } else { largest }
 }
 
 /// `x`, and 0 for what has decayed to nothing: below 1024 times the smallest normal number.

@@ -126,7 +126,6 @@ impl Rule for Sgld {
     type GroupState = ();
     const SLOTS: &'static [Slot] =
         &[Slot::input("noise", Input::Noise), Slot::unsigned("square_avg")];
-    const GRADIENT_POWER: u32 = 1;
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> SgldCoefficients<R> {
         // a rate that the arithmetic rounds to 0 moves nothing

@@ -52,6 +52,9 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         if self.has_eval_mode() {
             dict.scalars.insert("train_mode".into(), Scalar::Bool(self.mode == Mode::Train));
         }
+        if self.switches > 0 && self.storage.is_random() {
+            Record::new("", &mut dict).count("switches", self.switches);
+        }
         dict
     }
 
@@ -64,6 +67,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         for (index, group) in groups.iter_mut().enumerate() {
             let lookup = Lookup::new(format!("groups.{index}"), dict, &used);
             group.method = group.method.changed(&mut |options| load_options(options, &lookup))?;
+            Self::check_range(&group.method)?;
             load_group_state(&mut group.method, &lookup)?;
             match lookup.scalar("select").map(Scalar::as_text) {
                 None => {}
@@ -91,6 +95,13 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             (true, _) => return Err(problem("train_mode", "is missing")),
             (false, _) => Mode::Train,
         };
+        let switches = match dict.scalars.get("switches").filter(|_| self.storage.is_random()) {
+            Some(count) => {
+                used.borrow_mut().insert("switches".into());
+                count.as_u64().ok_or_else(|| problem("switches", "is not a count"))?
+            }
+            None => 0,
+        };
         let used = used.into_inner();
         let mut keys = dict.scalars.keys().chain(dict.tensors.keys());
         if let Some(unknown) = keys.find(|key| !used.contains(*key)) {
@@ -101,6 +112,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.tracked = tracked;
         self.shared = shared;
         self.mode = mode;
+        self.switches = switches;
         self.plan = Plan { stale: true, ..Plan::default() };
         Ok(())
     }

@@ -205,11 +205,12 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         }
         let mut passes =
             Passes { storage: &self.storage, isa: self.isa, buffers: PassBuffers::default() };
-        passes.run(Stage::Switch(to), &self.groups, &mut work);
+        passes.run(Stage::Switch(to, self.switches + 1), &self.groups, &mut work);
         drop((work, data));
         drop(flat);
         write_back(&mut visitor.leaves, &copies);
         self.mode = to;
+        self.switches += 1;
         Ok(())
     }
 }
