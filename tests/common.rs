@@ -52,6 +52,7 @@ macro_rules! promises {
             edges::moments_decay_to_zero,
             edges::nothing_over_nothing_is_nothing,
             edges::repeated_failures_say_where,
+            edges::options_are_numbers_of_the_arithmetic,
             errors::errors_change_nothing,
             errors::skipped_steps_change_nothing,
             errors::propagated_nan_stays_visible,

@@ -7,7 +7,6 @@ use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::random::philox4x32;
 use crate::numeric::range::settled;
-use crate::numeric::range::settled;
 use crate::quant::decode_bf16;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 

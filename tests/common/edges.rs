@@ -246,3 +246,23 @@ pub fn repeated_failures_say_where<U: Subject>() {
     }
     // element-wise rules have nothing that can fail
 }
+
+/// Options beyond the arithmetic of the parameters would be infinite in it.
+pub fn options_are_numbers_of_the_arithmetic<U: Subject>() {
+    let mut opt = U::subject().optimizer::<f32>().unwrap();
+    for (name, range, value) in options(&U::subject()) {
+        let mut config = U::subject();
+        let huge = 1e300;
+        if !range.contains(huge) || config.set_option(name, huge).is_err() {
+            continue;
+        }
+        if config.option(name) == Some(huge) {
+            let text = format!("{}: `{name}` must be finite in f32, got {huge}", U::NAME);
+            let error = opt.set_option(0, name, huge).unwrap_err().to_string();
+            assert_eq!(error, text);
+            assert_eq!(opt.option(0, name).map(f64::to_bits), Some(value.to_bits()));
+            assert_eq!(config.clone().optimizer::<f32>().unwrap_err().to_string(), text);
+            config.optimizer::<f64>().unwrap();
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! Norms, bounds, guards and loss scales where numbers end.
 
 use eigenstep::gradient::{
-    ClipNorm, GradScaler, LossScaling, NormGuard, NormLimit, clip_grad_norm, clip_grad_rms,
-    clip_grad_value, clip_with_norm, total_norm,
+    AdaptiveClip, ClipNorm, GradScaler, LossScaling, NormGuard, NormLimit, clip_grad_norm,
+    clip_grad_rms, clip_grad_value, clip_with_norm, materialize, total_norm,
 };
 use eigenstep::optim::NonFinite;
 use eigenstep::params::Gradients;
@@ -43,6 +43,20 @@ fn norms_reach_to_the_ends_of_the_range() {
     }
     assert_eq!(total_norm(&array![1e300, f64::INFINITY], 2.0).unwrap(), f64::INFINITY);
     assert!(total_norm(&array![1e300, f64::NAN], 2.0).unwrap().is_nan());
+}
+
+/// Rows whose squares overflow are clipped to their limit, and not to nothing.
+#[test]
+fn rows_are_clipped_up_to_the_end_of_the_range() {
+    let weights = ndarray::array![[3.0, 4.0], [6.0, 8.0]];
+    let grads = ndarray::array![[3e200, 4e200], [0.03, 0.04]];
+    let clip = AdaptiveClip::default();
+    let found = materialize(&clip.clip(&mut weights.clone(), &grads).unwrap()).unwrap();
+    let row = clip.clipping * 5.0;
+    let expected = [0.6 * row, 0.8 * row, 0.03, 0.04];
+    for (x, y) in found["param"].iter().zip(expected) {
+        assert!((x / y - 1.0).abs() < 1e-12, "{found:?}");
+    }
 }
 
 /// Bounds that are none are refused by name, and nothing moves.
