@@ -6,7 +6,7 @@ use eigenstep::gradient::{
 };
 use eigenstep::optim::NonFinite;
 use eigenstep::params::Gradients;
-use eigenstep::prelude::{Optimizer, Sgd};
+use eigenstep::prelude::{Optimizer, Rule, Sgd};
 use eigenstep::{Error, Result};
 use ndarray::{Array1, array};
 

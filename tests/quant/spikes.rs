@@ -89,8 +89,18 @@ fn spikes_slow_their_block_down_until_they_are_forgotten() {
     for (name, precision) in names {
         for spike in [100.0, 1e4] {
             for clip in [Clip::Nothing, Clip::Values, Clip::Norm, Clip::BlockNorms] {
-                let shares = [20, 200].map(|steps| share(precision, spike, clip, steps));
-                println!("{name:12} {spike:>6}x {clip:?}: {shares:.2?}");
+                let [soon, late] = [20, 200].map(|steps| share(precision, spike, clip, steps));
+                println!("{name:12} {spike:>6}x {clip:?}: {soon:.2} {late:.2}");
+                let lost = soon < 0.5;
+                let expected = match (name, clip) {
+                    ("INT4", Clip::Nothing | Clip::Norm) => true,
+                    ("INT8_LINEAR", Clip::Nothing) => spike > 1e3,
+                    _ => false,
+                };
+                assert_eq!(lost, expected, "{name} {spike} {clip:?}: {soon}");
+                if clip == Clip::Values {
+                    assert!((late - 1.0).abs() < 0.15, "{name} {spike}: {late}");
+                }
             }
         }
     }

@@ -53,7 +53,8 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             dict.scalars.insert("train_mode".into(), Scalar::Bool(self.mode == Mode::Train));
         }
         if self.switches > 0 && self.storage.is_random() {
-            Record::new("", &mut dict).count("switches", self.switches);
+            let switches = i64::try_from(self.switches).unwrap_or(i64::MAX);
+            dict.scalars.insert("switches".into(), Scalar::Int(switches));
         }
         dict
     }
