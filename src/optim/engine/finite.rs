@@ -34,10 +34,9 @@ pub(in crate::optim) fn check<T: Element>(
     if parallel::all(&grads.leaves, elements.sum(), good) {
         return check_curvature(isa, grads, limit);
     }
-    match grads.leaves.iter().enumerate().find(|(_, leaf)| !good(leaf)) {
-        Some((leaf, gradient)) => Err(first_bad(grads.manifest.name(leaf), gradient, limit)),
-        None => Ok(()),
-    }
+    let leaves = grads.leaves.iter().enumerate().filter(|(_, leaf)| !leaf.finite);
+    let named = leaves.map(|(index, leaf)| (grads.manifest.name(index).to_owned(), leaf));
+    Err(first_bad(named, limit))
 }
 
 fn check_curvature<T: Element>(
@@ -49,7 +48,7 @@ fn check_curvature<T: Element>(
     match leaves.find(|(_, leaf)| !is_good(isa, leaf, limit.largest)) {
         Some((leaf, curvature)) => {
             let name = format!("curvature of {}", grads.curvature_manifest.name(leaf));
-            Err(first_bad(&name, curvature, limit))
+            Err(first_bad([(name, curvature)].into_iter(), limit))
         }
         None => Ok(()),
     }
@@ -114,17 +113,18 @@ fn fits<T, F: Float>(gradient: &GradientLeaf<'_, T>, scaled: F, limit: F) -> boo
     scaled.abs() <= limit || !scaled.is_nan() && clamped.is_some()
 }
 
-/// The error for a gradient that is known not to be good.
-fn first_bad<T: Element>(
-    name: &str,
-    gradient: &GradientLeaf<'_, T>,
-    limit: Limit<T::Compute>,
+/// The error for gradients of which one is known not to be good.
+fn first_bad<'g, 'a: 'g, T: Element>(
+    leaves: impl Iterator<Item = (String, &'g GradientLeaf<'a, T>)> + Clone,
+    Limit { largest, optimizer }: Limit<T::Compute>,
 ) -> Error {
-    // what is no number at all is the graver fault
-    let (index, value) = first_above(gradient, f64::MAX)
-        .or_else(|| first_above(gradient, limit.largest.widen()))
-        .unwrap_or((0, f64::NAN));
-    let (name, Limit { largest, optimizer }) = (name.to_owned(), limit);
+    let first = |limit: f64| {
+        let mut leaves = leaves.clone();
+        leaves.find_map(|(name, leaf)| first_above(leaf, limit).map(|found| (name, found)))
+    };
+    // what is no number at all is the graver fault, wherever it is
+    let found = first(f64::MAX).or_else(|| first(largest.widen()));
+    let (name, (index, value)) = found.unwrap_or_else(|| (String::new(), (0, f64::NAN)));
     if !value.is_finite() {
         return Error::NonFiniteGradient { name, index, value };
     }
