@@ -320,6 +320,35 @@ pub enum Error {
         /// The value found, after scaling.
         value: f64,
     },
+    /// A gradient is finite, but so large that the optimizer's arithmetic with it is not, and the policy is
+    /// to refuse it.
+    #[error(
+        "gradient `{name}` is {value} at flat index {index}; above {limit} the arithmetic of {optimizer} overflows: clip it, or leave such steps out with `NonFinite::Skip`"
+    )]
+    GradientTooLarge {
+        /// Name of the optimizer.
+        optimizer: &'static str,
+        /// Path of the gradient.
+        name: String,
+        /// Row-major index of the first such element.
+        index: usize,
+        /// The value found, after scaling.
+        value: f64,
+        /// The largest magnitude that the optimizer takes.
+        limit: f64,
+    },
+    /// Gradients are not finite though the loss scale has become as small as it may.
+    #[error(
+        "GradScaler: gradients are not finite at scale {scale}, and {next} lies below `min_scale` = {min_scale}: the model or its data are at fault; `set_scale` goes on"
+    )]
+    LossScale {
+        /// The current scale.
+        scale: f64,
+        /// What it would become.
+        next: f64,
+        /// The smallest admissible scale.
+        min_scale: f64,
+    },
     /// A norm or a scale that must be finite is not.
     #[error("{what} is not finite: {value}")]
     NonFinite {

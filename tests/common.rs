@@ -7,6 +7,8 @@
 
 use eigenstep_instances as _;
 
+#[path = "common/edges.rs"]
+mod edges;
 #[path = "common/errors.rs"]
 mod errors;
 #[path = "common/groups.rs"]
@@ -53,6 +55,13 @@ macro_rules! promises {
             views::groups_are_optimizers,
             views::evaluation_leaves_the_state_alone,
             views::options_change_from_the_next_step,
+            edges::nothing_but_numbers_is_kept,
+            edges::too_large_is_said,
+            edges::gradients_of_one_direction_stay_numbers,
+            edges::moments_decay_to_zero,
+            edges::nothing_over_nothing_is_nothing,
+            edges::repeated_failures_say_where,
+            edges::options_are_numbers_of_the_arithmetic,
             errors::errors_change_nothing,
             errors::skipped_steps_change_nothing,
             errors::propagated_nan_stays_visible,

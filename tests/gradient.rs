@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "gradient/edges.rs"]
+mod edges;
 mod support;
+
 #[path = "support/threads.rs"]
 mod threads;
 
@@ -118,7 +121,6 @@ fn norms_without_elements_and_with_what_is_not_finite() {
     assert!(
         (total_norm(&array![1e30f32, 1e30], 2.0).unwrap() / 2f64.sqrt() / 1e30 - 1.0).abs() < 1e-6
     );
-    assert!(total_norm(&array![1e300, 1e300], 2.0).unwrap().is_infinite());
     // counts tensors, not elements
     assert_eq!(total_norm(&(array![1.0, 2.0], array![0.0], array![3.0]), 0.0).unwrap(), 2.0);
 }
@@ -322,14 +324,18 @@ fn grad_scaler_order() {
 #[test]
 fn norm_guard() {
     let (mut opt, mut w) = (Mock::sgd(&[0.1]), array![0.0f32]);
-    let mut guard = NormGuard::new(NormLimit { warmup: 3, factor: 5.0, decay: 0.5 }).unwrap();
+    let mut guard =
+        NormGuard::new(NormLimit { warmup: 3, factor: 5.0, decay: 0.5, ..NormLimit::default() })
+            .unwrap();
     for (g, accepted) in
         [(1.0, true), (100.0, true), (f32::NAN, false), (1.0, true), (1e3, false), (100.0, true)]
     {
         assert_eq!(guard.step(&mut opt, &mut w, &array![g]).unwrap(), accepted, "{g}");
     }
     assert_eq!((opt.steps, guard.skipped()), (4, 2));
-    let mut second = NormGuard::new(NormLimit { warmup: 3, factor: 5.0, decay: 0.5 }).unwrap();
+    let mut second =
+        NormGuard::new(NormLimit { warmup: 3, factor: 5.0, decay: 0.5, ..NormLimit::default() })
+            .unwrap();
     second.load_state_dict(&guard.state_dict()).unwrap();
     assert_eq!(second, guard);
 }

@@ -304,7 +304,8 @@ fn a_saved_run_goes_on() {
     check(&GaLore { rank: 61, update_proj_gap: 4, ..GaLore::with_inner(Lion::default()) });
 }
 
-/// No shape and no finite gradient makes a NaN, or a step fail.
+/// No shape and no gradient makes a NaN, or a step fail, but those too large for the arithmetic: they are
+/// refused before anything changes.
 #[test]
 fn no_gradient_makes_a_nan() {
     let kinds: [fn(u64) -> f64; 6] = [
@@ -332,7 +333,11 @@ fn no_gradient_makes_a_nan() {
                         count += 1;
                         kinds[kind](count) as f32
                     });
-                    opt.step(&mut w, &g).unwrap();
+                    match opt.step(&mut w, &g) {
+                        Ok(()) => {}
+                        Err(Error::GradientTooLarge { value, .. }) if value.abs() > 1e25 => {}
+                        Err(error) => panic!("{method:?} {shape:?}: {error}"),
+                    }
                     let finite = w.iter().all(|x| x.is_finite());
                     assert!(finite, "{method:?} {precision:?} {shape:?}: {first} then {second}");
                 }

@@ -4,6 +4,8 @@
 
 #[path = "support/cases.rs"]
 mod cases;
+#[path = "quant/spikes.rs"]
+mod spikes;
 
 use eigenstep::kernel::Isa;
 use eigenstep::numeric::Real;

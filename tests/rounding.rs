@@ -103,6 +103,59 @@ fn streams_differ_between_seeds_steps_and_parameters() {
     assert_ne!(first, run(1, "a", 2));
 }
 
+/// Every rounding has numbers of its own: that of every move between the two points of a method, and of
+/// every step beyond those that 32 bits can count.
+#[test]
+fn no_rounding_draws_numbers_that_another_had() {
+    use eigenstep::prelude::{ScheduleFreeAdamW, Sgld};
+    use eigenstep::state::Scalar;
+    let rounding = Rounding::Stochastic { seed: 3 };
+    let mut opt: Opt<ScheduleFreeAdamW, bf16> =
+        build(&ScheduleFreeAdamW { lr: 0.01, ..ScheduleFreeAdamW::default() }, rounding);
+    let mut params = leaves::<bf16>(1, &[&[512]]);
+    train_as::<ScheduleFreeAdamW, _>(&mut opt, &mut params, 0..3);
+    let start = params.clone();
+    let mut moved = Vec::new();
+    for _ in 0..4 {
+        params.clone_from(&start);
+        opt.eval(&mut params).unwrap();
+        moved.push(all_bits(&params));
+        params.clone_from(&start);
+        // a copy goes on with the same numbers
+        let mut copy: Opt<ScheduleFreeAdamW, bf16> = build(&ScheduleFreeAdamW::default(), rounding);
+        copy.load_state_dict(&opt.state_dict()).unwrap();
+        opt.train(&mut params).unwrap();
+        let mut again = start.clone();
+        copy.train(&mut again).unwrap();
+        assert_eq!(all_bits(&again), all_bits(&params));
+        moved.push(all_bits(&params));
+    }
+    for (i, one) in moved.iter().enumerate() {
+        assert!(moved.iter().skip(i + 2).step_by(2).all(|other| other != one), "move {i}");
+    }
+
+    fn at<U: Subject>(config: &U, rounding: Rounding, t: i64) -> Vec<Vec<u8>> {
+        let mut opt: Opt<U, bf16> = build(config, rounding);
+        let mut params = leaves::<bf16>(1, &[&[512]]);
+        train_as::<U, _>(&mut opt, &mut params, 0..1);
+        let mut dict = opt.state_dict();
+        dict.scalars.insert("state.0.step".into(), Scalar::Int(t));
+        opt.load_state_dict(&dict).unwrap();
+        train_as::<U, _>(&mut opt, &mut params, 1..2);
+        all_bits(&params)
+    }
+    let sgd = Sgd { lr: 1e-3, ..Sgd::default() };
+    let sgld = Sgld { temperature: 1.0, ..Sgld::default() };
+    let steps = [7, 7 + (1 << 32), 7 + (1 << 33), 7 ^ (1 << 16), 7 ^ (1 << 17)];
+    for (i, &one) in steps.iter().enumerate() {
+        for &other in &steps[i + 1..] {
+            assert_ne!(at(&sgd, rounding, one), at(&sgd, rounding, other), "{one} {other}");
+            let master = Rounding::Master;
+            assert_ne!(at(&sgld, master, one), at(&sgld, master, other), "{one} {other}");
+        }
+    }
+}
+
 fn reload<U: Subject, T: Element>() {
     for rounding in ROUNDINGS {
         for precision in [Precision::Full, Precision::INT8_LINEAR, Precision::INT4_LPMM] {

@@ -170,7 +170,7 @@ impl<R: Real> SparseState<R> {
         let piece = piece_length(numel, options);
         let mut filled = 0;
         for base in (0..numel).step_by(piece) {
-            residual.update(base, piece.min(numel - base), [step.t as u32, 0], |a| {
+            residual.update(base, piece.min(numel - base), (step.t, 0), |a| {
                 add_gradient(step, base, options.feedback, a);
                 options.selection.select(a, indices);
                 window.push_piece((filled, base), indices, a);
@@ -195,7 +195,7 @@ impl<R: Real> LowRankState<R> {
             step.gradient.load(part.offset, &mut row.p);
             return row;
         }
-        residual.update(0, part.numel(), [step.t as u32, index], |a| {
+        residual.update(0, part.numel(), (step.t, index), |a| {
             add_gradient(step, part.offset, options.feedback, a);
             // the residual has as many elements as the matrix
             let Ok(matrix) = ArrayView2::from_shape((part.rows, part.columns), &*a) else {

@@ -266,7 +266,7 @@ impl<R: Real> Piece<R> {
         compress: impl FnOnce(&[R]) -> Message<R>,
     ) {
         let Self { offset, numel, residual, sent } = self;
-        *sent = residual.update(0, *numel, [step.t as u32, *offset as u32], |a| {
+        *sent = residual.update(0, *numel, (step.t, *offset as u32), |a| {
             add_gradient(step, *offset, feedback, a);
             Sent::of(compress(a), a)
         });

@@ -6,6 +6,7 @@ use crate::kernel::huge_pages::Buffer;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::random::philox4x32;
+use crate::numeric::range::settled;
 use crate::quant::decode_bf16;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 
@@ -119,7 +120,7 @@ impl<R: Real> Residual<R> {
 
     /// Stores elements from `offset` on, which must be the start of a block. `key` identifies the
     /// step and the vector for stochastic rounding.
-    pub fn store(&mut self, offset: usize, key: [u32; 2], values: &[R]) {
+    pub fn store(&mut self, offset: usize, key: (u64, u32), values: &[R]) {
         match &mut self.held {
             Held::Full(own) => {
                 let own = own.get_mut(offset..).unwrap_or_default();
@@ -130,8 +131,9 @@ impl<R: Real> Residual<R> {
                 let quads = codes.chunks_mut(4).zip(values.chunks(4)).enumerate();
                 for (quad, (codes, values)) in quads {
                     let counter = (offset / 4 + quad) as u64;
-                    let counter = [counter as u32, (counter >> 32) as u32, 0, 0];
-                    let random = philox4x32(counter, key);
+                    let (t, place) = key;
+                    let words = [counter as u32, (counter >> 32) as u32, (t >> 32) as u32, 0];
+                    let random = philox4x32(words, [t as u32, place]);
                     for ((code, &value), bits) in codes.iter_mut().zip(values).zip(random) {
                         *code = bf16_at_random(value, bits);
                     }
@@ -154,7 +156,7 @@ impl<R: Real> Residual<R> {
         &mut self,
         offset: usize,
         len: usize,
-        key: [u32; 2],
+        key: (u64, u32),
         f: impl FnOnce(&mut [R]) -> O,
     ) -> O {
         if let Held::Full(values) = &mut self.held {
@@ -285,7 +287,7 @@ fn encode_block<R: Real>(values: &[R], codes: &mut [u8]) -> [R; 2] {
             _ => [if x < lo { x } else { lo }, if x > hi { x } else { hi }],
         };
     }
-    let [lo, hi] = range;
+    let [lo, hi] = range.map(settled);
     let unit = (hi - lo) / R::of(15.0);
     let code = |&x: &R| {
         // the unit is 0 if all elements are equal, or if their range underflows
@@ -299,7 +301,7 @@ fn encode_block<R: Real>(values: &[R], codes: &mut [u8]) -> [R; 2] {
         let mut codes = pair.iter().map(code);
         *byte = codes.next().unwrap_or(0) << 4 | codes.next().unwrap_or(0);
     }
-    range
+    [lo, hi]
 }
 
 /// `x = code·u + lo`.

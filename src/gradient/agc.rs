@@ -1,6 +1,6 @@
 //! Adaptive gradient clipping: every unit relative to its own weights.
 
-use super::source::{Source, Tree};
+use super::source::{Source, Tree, fits};
 use super::sums::by_row;
 use super::transformed::{ByRow, RowChange, Transformed, mapped, times};
 use super::weights::weights_of;
@@ -145,17 +145,17 @@ impl AdaptiveClip {
             [_, rest @ ..] if !rest.is_empty() => rest.iter().product(),
             _ => source.numel(),
         };
-        let norms = by_row(&sources, width, |x| x * x).into_iter();
-        let limits = by_row(&weights, width, |x| x * x).into_iter();
+        let norms = row_norms(&sources, width).into_iter();
+        let limits = row_norms(&weights, width).into_iter();
         let leaves = sources.into_iter().zip(factors).zip(norms.zip(limits));
         let edits = leaves.map(|((source, factor), (norms, limits))| {
-            let size = |[square, _]: &[f64; 2]| square.sqrt() * factor.abs();
-            let excess = |(g, [w, _]): (&[f64; 2], &[f64; 2])| {
-                let (size, limit) = (size(g), self.clipping * w.sqrt().max(self.eps));
+            let size = |norm: &f64| norm * factor.abs();
+            let excess = |(g, w): (&f64, &f64)| {
+                let (size, limit) = (size(g), self.clipping * w.max(self.eps));
                 if size > limit { limit / size.max(1e-6) } else { 1.0 }
             };
             let change: Vec<f64> = norms.iter().zip(&limits).map(excess).collect();
-            let finite = norms.iter().all(|g| size(g).is_finite()) && factor.abs() <= 1.0;
+            let finite = norms.iter().all(|g| fits::<T>(size(g))) && factor.abs() <= 1.0;
             if change.iter().all(|&change| change == 1.0) {
                 return times(1.0, finite);
             }
@@ -194,9 +194,34 @@ impl AdaptiveClip {
     }
 }
 
+/// The 2-norm of every row of every leaf, also where squares leave the range of `f64`.
+fn row_norms<T: Element>(
+    sources: &[Source<'_, T>],
+    width: impl Fn(&Source<'_, T>) -> usize + Copy + Sync + Send,
+) -> Vec<Vec<f64>> {
+    let squares = by_row(sources, width, |x| x * x);
+    let norms = |(source, rows): (_, Vec<[f64; 2]>)| {
+        if rows.iter().all(|[square, _]| *square < f64::INFINITY) {
+            return rows.iter().map(|[square, _]| square.sqrt()).collect();
+        }
+        let source = std::slice::from_ref(source);
+        let scaled = by_row(source, width, |x| (x * SMALL) * (x * SMALL)).into_iter().flatten();
+        scaled.map(|[square, _]| square.sqrt() / SMALL).collect()
+    };
+    sources.iter().zip(squares).map(norms).collect()
+}
+
+/// A factor under which no sum of squares overflows, `2⁻⁶⁰⁰`.
+const SMALL: f64 = f64::from_bits((1023 - 600) << 52);
+
 /// Euclidean norm, in `f64`, in logical order.
 fn norm<T: Element, D: Dimension>(values: &ArrayViewMut<'_, T, D>) -> f64 {
-    values.iter().fold(0.0, |sum, x| sum + x.load().widen() * x.load().widen()).sqrt()
+    let sum = |unit: f64| {
+        let square = |x: &T| (x.load().widen() * unit) * (x.load().widen() * unit);
+        values.iter().fold(0.0, |sum, x| sum + square(x)).sqrt() / unit
+    };
+    let plain = sum(1.0);
+    if plain.is_infinite() { sum(SMALL) } else { plain }
 }
 
 /// The leaves of a tree, as arrays.

@@ -3,6 +3,7 @@
 use super::norm::total_norm;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
+use crate::numeric::range::HARMLESS;
 use crate::params::{Clamped, GradVisitor, Gradients, Scaled};
 
 /// Scales gradients down to norm `max_norm` if their common 2-norm is larger: PyTorch's
@@ -12,10 +13,11 @@ use crate::params::{Clamped, GradVisitor, Gradients, Scaled};
 /// g ← g·min(1, max_norm/(‖all g‖₂ + 1e-6))
 /// ```
 /// Reads the gradients once to measure them; the factor is applied inside the update. If the norm is
-/// finite the update does not check them for NaN again. If it is NaN the factor is NaN, if it is
+/// finite and not huge the update does not check them again. If it is NaN the factor is NaN, if it is
 /// infinite the factor is 0, as in PyTorch; the update then refuses the gradients, unless its
 /// [`NonFinite`](crate::optim::NonFinite) policy says otherwise. A buffer that does not fit its shape gives a NaN norm here, and its
-/// error in the update. For other norms, and for an error at once, see [`ClipNorm`].
+/// error in the update, as has a `max_norm` that is negative or NaN. For other norms, and for an error at once,
+/// see [`ClipNorm`].
 ///
 /// # Examples
 /// ```
@@ -44,7 +46,8 @@ pub fn clip_grad_norm<T: Element, G: Gradients<T> + ?Sized>(
 /// Scales gradients down to norm `max_norm` if `norm`, measured before, is larger: PyTorch's
 /// `clip_grads_with_norm_`.
 ///
-/// Does not look at the gradients, so the update checks them for NaN itself.
+/// Does not look at the gradients, so the update checks them for NaN itself; it refuses a `max_norm` that is
+/// negative or NaN.
 ///
 /// # Examples
 /// ```
@@ -62,7 +65,7 @@ pub fn clip_with_norm<G: ?Sized>(grads: &G, max_norm: f64, norm: f64) -> Clipped
 
 /// Clips every element to `[-clip_value, clip_value]`: PyTorch's `clip_grad_value_`, as a view.
 ///
-/// A NaN stays NaN. The sign of `clip_value` does not matter.
+/// A NaN stays NaN. The update refuses a `clip_value` that is negative or NaN.
 ///
 /// # Examples
 /// ```
@@ -76,7 +79,7 @@ pub fn clip_with_norm<G: ?Sized>(grads: &G, max_norm: f64, norm: f64) -> Clipped
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub fn clip_grad_value<G: ?Sized>(grads: &G, clip_value: f64) -> Clamped<'_, G> {
-    Clamped { bound: clip_value.abs(), inner: grads }
+    Clamped { bound: clip_value, inner: grads }
 }
 
 /// Gradients seen through the factor of a clip, and the norm they had before.
@@ -84,6 +87,7 @@ pub fn clip_grad_value<G: ?Sized>(grads: &G, clip_value: f64) -> Clamped<'_, G> 
 pub struct Clipped<'g, G: ?Sized> {
     scaled: Scaled<'g, G>,
     norm: f64,
+    max_norm: f64,
 }
 
 impl<'g, G: ?Sized> Clipped<'g, G> {
@@ -92,8 +96,9 @@ impl<'g, G: ?Sized> Clipped<'g, G> {
         let factor = max_norm / (norm + 1e-6);
         // not `min`, which would swallow a NaN
         let factor = if factor > 1.0 { 1.0 } else { factor };
-        let finite = measured && norm.is_finite() && (0.0..=1.0).contains(&factor);
-        Self { scaled: Scaled { factor, finite, inner }, norm }
+        // as no optimizer refuses them: none has to look again
+        let finite = measured && norm * factor <= HARMLESS && (0.0..=1.0).contains(&factor);
+        Self { scaled: Scaled { factor, finite, inner }, norm, max_norm }
     }
 
     /// The norm before clipping.
@@ -110,6 +115,10 @@ impl<'g, G: ?Sized> Clipped<'g, G> {
 impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Clipped<'_, G> {
     fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
         visitor.measured(self.norm);
+        if self.max_norm.is_nan() || self.max_norm < 0.0 {
+            let expected = "a number >= 0";
+            visitor.refuse(Error::invalid("clip_grad_norm", "max_norm", expected, self.max_norm));
+        }
         self.scaled.visit(visitor);
     }
 }
@@ -162,12 +171,7 @@ impl ClipNorm {
         grads: &'g G,
     ) -> Result<Clipped<'g, G>> {
         if self.max_norm.is_nan() || self.max_norm < 0.0 {
-            return Err(Error::InvalidHyperparameter {
-                optimizer: "ClipNorm",
-                field: "max_norm",
-                expected: "a number >= 0".into(),
-                found: self.max_norm.to_string(),
-            });
+            return Err(Error::invalid("ClipNorm", "max_norm", "a number >= 0", self.max_norm));
         }
         let norm = total_norm(grads, self.norm_type)?;
         if self.error_if_nonfinite && !norm.is_finite() {

@@ -1,7 +1,7 @@
 //! Skipping steps whose gradient is far larger than usual.
 
 use super::norm::total_norm;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hyper::{Hyperparameters, Range};
 use crate::numeric::Element;
 use crate::optim::Optimizer;
@@ -15,6 +15,7 @@ use crate::state::{Scalar, StateDict, StateReader};
 /// | `factor` | 10 | > 1; how many times the running mean is too much |
 /// | `decay` | 0.99 | in [0, 1); of the running mean |
 /// | `warmup` | 100 | accepted norms before any finite one is refused |
+/// | `max_skips` | 20 | steps skipped in a row, at most |
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct NormLimit {
@@ -24,11 +25,13 @@ pub struct NormLimit {
     pub decay: f64,
     /// Number of accepted norms before any finite one is refused.
     pub warmup: u64,
+    /// Most steps that are skipped in a row.
+    pub max_skips: u64,
 }
 
 impl Default for NormLimit {
     fn default() -> Self {
-        Self { factor: 10.0, decay: 0.99, warmup: 100 }
+        Self { factor: 10.0, decay: 0.99, warmup: 100, max_skips: 20 }
     }
 }
 
@@ -36,6 +39,7 @@ crate::hyperparameters!(NormLimit, "NormLimit", {
     "factor": AboveOne = factor;
     "decay": UnitHalfOpen = decay;
     "warmup": CountFrom(0) = warmup;
+    "max_skips": CountFrom(0) = max_skips;
 });
 
 /// Skips a step if the norm of its gradients is not finite, or far above its running mean. Skipped
@@ -43,8 +47,13 @@ crate::hyperparameters!(NormLimit, "NormLimit", {
 ///
 /// ```text
 /// skip if ‖g‖ is not finite, or after the warm-up > factor·mean
-/// else  mean ← decay·mean + (1−decay)·‖g‖   (the first norm starts the mean)
+/// else  mean ← decay·mean + (1−decay)·‖g‖   (the first norm starts the mean; zeros do not count)
 /// ```
+/// *Recovery*: gradients may have become larger for good, after a change of data or of the learning rate.
+/// What is too large `max_skips` times in a row is taken for that: the next finite norm is accepted, and
+/// the mean begins anew with it. Norms that are not finite have no such end: after `max_skips` of them in a
+/// row [`step`](NormGuard::step) fails, until a norm is finite again.
+///
 /// # Examples
 /// ```
 /// use eigenstep::{gradient::{NormGuard, NormLimit}, prelude::*};
@@ -66,6 +75,8 @@ pub struct NormGuard {
     mean: f64,
     accepted: u64,
     skipped: u64,
+    /// Number of steps skipped since the last accepted one.
+    in_a_row: u64,
 }
 
 impl NormGuard {
@@ -75,14 +86,15 @@ impl NormGuard {
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
     pub fn new(limit: NormLimit) -> Result<Self> {
         limit.validate()?;
-        Ok(Self { limit, mean: 0.0, accepted: 0, skipped: 0 })
+        Ok(Self { limit, mean: 0.0, accepted: 0, skipped: 0, in_a_row: 0 })
     }
 
     /// Steps the optimizer, unless the gradients are too large; returns whether it did.
     ///
     /// # Errors
     /// The optimizer's, and [`Error::LengthMismatch`](crate::Error::LengthMismatch) for a buffer that does not fit
-    /// its shape. The guard has not counted the step then.
+    /// its shape; [`Error::NonFinite`](crate::Error::NonFinite) after more than `max_skips` skips in a row if the
+    /// norm is still not finite. The guard has not counted the step then.
     pub fn step<T: Element, O: Optimizer<T> + ?Sized>(
         &mut self,
         opt: &mut O,
@@ -92,6 +104,10 @@ impl NormGuard {
         let norm = total_norm(grads, 2.0)?;
         let mut after = self.clone();
         let accepted = after.accepts(norm);
+        if !accepted && !norm.is_finite() && after.in_a_row > self.limit.max_skips {
+            let what = "the norm of the gradients, as often in a row as `max_skips` allows,";
+            return Err(Error::NonFinite { what, value: norm });
+        }
         if accepted {
             opt.step(params, grads)?;
         }
@@ -103,14 +119,20 @@ impl NormGuard {
     /// it into the running mean or counts a skipped step.
     pub fn accepts(&mut self, norm: f64) -> bool {
         let warm = self.accepted >= self.limit.warmup && self.accepted > 0;
-        if !norm.is_finite() || warm && norm > self.limit.factor * self.mean {
+        let large = warm && norm > self.limit.factor * self.mean;
+        let lasting = large && self.in_a_row >= self.limit.max_skips;
+        if !norm.is_finite() || large && !lasting {
             self.skipped += 1;
+            self.in_a_row += 1;
             return false;
         }
-        let first = self.accepted == 0;
-        let decay = if first { 0.0 } else { self.limit.decay };
-        self.mean = decay * self.mean + (1.0 - decay) * norm;
-        self.accepted += 1;
+        self.in_a_row = 0;
+        if norm > 0.0 {
+            let anew = self.accepted == 0 || lasting;
+            let decay = if anew { 0.0 } else { self.limit.decay };
+            self.mean = decay * self.mean + (1.0 - decay) * norm;
+            self.accepted += 1;
+        }
         true
     }
 
@@ -131,6 +153,9 @@ impl NormGuard {
         put("mean", Scalar::Float(self.mean));
         put("accepted", Scalar::Int(self.accepted as i64));
         put("skipped", Scalar::Int(self.skipped as i64));
+        if self.in_a_row > 0 {
+            put("in_a_row", Scalar::Int(self.in_a_row as i64));
+        }
         state
     }
 
@@ -143,8 +168,10 @@ impl NormGuard {
         let mut reader = StateReader::new(state, "NormGuard")?;
         let mean = reader.number("mean", Range::NonNegative)?;
         let (accepted, skipped) = (reader.count("accepted")?, reader.count("skipped")?);
+        let in_a_row = reader.has("in_a_row").then(|| reader.count("in_a_row")).transpose()?;
         reader.finish()?;
         (self.mean, self.accepted, self.skipped) = (mean, accepted, skipped);
+        self.in_a_row = in_a_row.unwrap_or(0);
         Ok(())
     }
 }

@@ -18,8 +18,9 @@ const CHUNK: usize = 1 << 16;
 /// p = ∞, −∞:        max |g|, min |g|
 /// p = 0:            number of tensors that have a non-zero element
 /// ```
-/// Sums are made in `f64`, in an order that depends on shapes alone. Without any gradient the norm
-/// is 0. A NaN makes it NaN.
+/// Sums are made in `f64`, in an order that depends on shapes alone; where powers leave its range, of
+/// gradients over the largest of them, in a second pass. Without any gradient the norm is 0. A NaN makes
+/// it NaN.
 ///
 /// # Errors
 /// [`Error::InvalidHyperparameter`] if `norm_type` is NaN; [`Error::LengthMismatch`] for a buffer
@@ -51,11 +52,11 @@ pub fn total_norm<T: Element, G: Gradients<T> + ?Sized>(grads: &G, norm_type: f6
 /// Apart from [`total_norm`], so that its loops are compiled once and not for every type of tree.
 fn norm_of<T: Element>(tree: &GradVisitor<'_, T>, norm_type: f64) -> f64 {
     if norm_type == 2.0 {
-        sum(tree, |x| x * x).sqrt()
+        in_range(tree, |x| x * x, f64::sqrt)
     } else if norm_type == 1.0 {
         sum(tree, f64::abs)
     } else if norm_type == 3.0 {
-        sum(tree, |x| (x * x * x).abs()).powf(1.0 / 3.0)
+        in_range(tree, |x| (x * x * x).abs(), |sum| sum.powf(1.0 / 3.0))
     } else if norm_type == 0.5 {
         let root = sum(tree, |x| x.abs().sqrt());
         root * root
@@ -63,13 +64,35 @@ fn norm_of<T: Element>(tree: &GradVisitor<'_, T>, norm_type: f64) -> f64 {
         let nonzero = Sum(|x: f64| f64::from(u8::from(x != 0.0)));
         leaves(tree, nonzero).filter(|&count| count > 0.0).count() as f64
     } else if norm_type.is_infinite() {
-        let all = leaves(tree, Extremes).reduce(|a, b| Extremes.join(a, b));
-        let (min, max) = all.filter(|&(min, max)| min <= max || max.is_nan()).unwrap_or_default();
+        let (min, max) = extremes(tree);
         // a NaN is the maximum, and makes the minimum NaN, too
         if norm_type > 0.0 || max.is_nan() { max } else { min }
     } else {
-        sum(tree, move |x| x.abs().powf(norm_type)).powf(1.0 / norm_type)
+        in_range(tree, move |x| x.abs().powf(norm_type), move |sum| sum.powf(1.0 / norm_type))
     }
+}
+
+/// `root(Σ power(g))`, for gradients over the largest of them where the plain sum has left the range of
+/// `f64`, or is so small that some of its terms may have.
+fn in_range<T: Element>(
+    tree: &GradVisitor<'_, T>,
+    power: impl Fn(f64) -> f64 + Copy + Send + Sync,
+    root: impl Fn(f64) -> f64,
+) -> f64 {
+    let plain = sum(tree, power);
+    let exact =
+        plain.is_nan() || (f64::MIN_POSITIVE / f64::EPSILON..f64::INFINITY).contains(&plain);
+    let largest = if exact { 0.0 } else { extremes(tree).1 };
+    if largest == 0.0 || !largest.is_finite() {
+        return root(plain);
+    }
+    largest * root(sum(tree, move |x| power(x / largest)))
+}
+
+/// Smallest and largest magnitude; 0 without gradients.
+fn extremes<T: Element>(tree: &GradVisitor<'_, T>) -> (f64, f64) {
+    let all = leaves(tree, Extremes).reduce(|a, b| Extremes.join(a, b));
+    all.filter(|&(min, max)| min <= max || max.is_nan()).unwrap_or_default()
 }
 
 /// `Σ f(g)`; 0 without gradients.

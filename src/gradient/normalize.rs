@@ -155,7 +155,7 @@ impl Normalize {
 /// ```
 /// *Use it when* one layer's gradient explodes now and then and the others should not shrink with it,
 /// as they do with [`clip_grad_norm`](super::clip_grad_norm). A gradient with a NaN becomes NaN, and the
-/// step refuses it; so does a `max_rms` that is NaN.
+/// step refuses it, as it refuses a `max_rms` that is negative or NaN.
 ///
 /// # Examples
 /// ```
@@ -180,9 +180,10 @@ pub fn clip_grad_rms<T: Element, G: Gradients<T> + ?Sized>(
         let excess = norm / (numel.max(1) as f64).sqrt() / max_rms;
         // not `max`, which would swallow a NaN; 0/0 of a gradient of zeros is no excess
         let factor = if excess <= 1.0 || norm == 0.0 { 1.0 } else { 1.0 / excess };
-        times(factor, norm.is_finite() && (0.0..=1.0).contains(&factor))
+        times(factor, fits::<T>(norm) && (0.0..=1.0).contains(&factor))
     };
-    Transformed::new(leaf_norms(&tree).into_iter().zip(tree.numels()).map(edit).collect(), grads)
+    let edits = leaf_norms(&tree).into_iter().zip(tree.numels()).map(edit).collect();
+    Transformed::new(edits, grads).bounded("clip_grad_rms", "max_rms", max_rms)
 }
 
 /// The 2-norm of every leaf, also where squares leave the range of `f64`.

@@ -3,10 +3,12 @@
 use super::norm::total_norm;
 use crate::error::{Error, Result};
 use crate::hyper::{Hyperparameters, Range};
+use crate::numeric::range::HARMLESS;
 use crate::numeric::{Element, Real};
 use crate::optim::Optimizer;
 use crate::params::{GradVisitor, Gradients, Parameters, Scaled};
 use crate::state::{Scalar, StateDict, StateReader};
+use num_traits::Float;
 
 /// Options of a [`GradScaler`].
 ///
@@ -16,6 +18,7 @@ use crate::state::{Scalar, StateDict, StateReader};
 /// | `growth_factor` | 2 | > 1 |
 /// | `backoff_factor` | 0.5 | in [0, 1) |
 /// | `growth_interval` | 2000 | steps without overflow until the scale grows, ≥ 1 |
+/// | `min_scale` | 2⁻²⁴, PyTorch has none | ≥ 0; what the scale does not fall below |
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct LossScaling {
@@ -27,11 +30,20 @@ pub struct LossScaling {
     pub backoff_factor: f64,
     /// Number of good steps in a row until the scale grows.
     pub growth_interval: u64,
+    /// Smallest scale: if gradients are not finite under it, the model is at fault and not the scale. 2⁻²⁴
+    /// is the smallest number of half precision.
+    pub min_scale: f64,
 }
 
 impl Default for LossScaling {
     fn default() -> Self {
-        Self { init_scale: 65536.0, growth_factor: 2.0, backoff_factor: 0.5, growth_interval: 2000 }
+        Self {
+            init_scale: 65536.0,
+            growth_factor: 2.0,
+            backoff_factor: 0.5,
+            growth_interval: 2000,
+            min_scale: 2_f64.powi(-24),
+        }
     }
 }
 
@@ -40,6 +52,7 @@ crate::hyperparameters!(LossScaling, "LossScaling", {
     "growth_factor": AboveOne = growth_factor;
     "backoff_factor": UnitHalfOpen = backoff_factor;
     "growth_interval": CountFrom(1) = growth_interval;
+    "min_scale": NonNegative = min_scale;
 }, |this| {
     // the scale is an f32
     if (this.init_scale as f32).is_finite() && this.init_scale as f32 > 0.0 {
@@ -52,16 +65,22 @@ crate::hyperparameters!(LossScaling, "LossScaling", {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stage {
     Ready,
-    Unscaled { found_inf: bool },
-    Stepped { found_inf: bool },
+    Unscaled {
+        found_inf: bool,
+    },
+    Stepped {
+        found_inf: bool,
+    },
+    /// The optimizer refused the step for something that has nothing to do with the scale.
+    Failed,
 }
 
 /// Scales the loss so that small gradients survive in half precision, and skips steps in which large
 /// ones overflow: PyTorch's `GradScaler`.
 ///
 /// ```text
-/// backward of scale·loss;  g ← g/scale;  any g not finite: no step
-/// update:  not finite: scale·backoff, count = 0
+/// backward of scale·loss;  g ← g/scale;  any g not finite, before or after: no step
+/// update:  not finite: scale·backoff, count = 0; an error if that is below min_scale
 ///          else count += 1; count = interval: scale·growth if that is finite, count = 0
 /// ```
 /// A loss that goes to the step ([`with_loss`](super::with_loss)), for methods such as
@@ -120,6 +139,17 @@ impl GradScaler {
         loss * R::of(f64::from(self.scale))
     }
 
+    /// Goes on with another scale, whatever the iteration has come to: PyTorch's `update(new_scale)`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] unless it is a positive `f32`.
+    pub fn set_scale(&mut self, scale: f64) -> Result<()> {
+        let config = LossScaling { init_scale: scale, ..self.config };
+        config.validate()?;
+        (self.scale, self.growth_tracker, self.stage) = (scale as f32, 0, Stage::Ready);
+        Ok(())
+    }
+
     /// The current scale.
     pub fn current_scale(&self) -> f64 {
         f64::from(self.scale)
@@ -143,7 +173,9 @@ impl GradScaler {
         let problem = match self.stage {
             Stage::Ready => None,
             Stage::Unscaled { .. } => Some("already called since the last `update`"),
-            Stage::Stepped { .. } => Some("called after `step`; call `update` first"),
+            Stage::Stepped { .. } | Stage::Failed => {
+                Some("called after `step`; call `update` first")
+            }
         };
         if let Some(problem) = problem {
             return Err(Error::OutOfOrder { what: "GradScaler::unscale", problem });
@@ -157,45 +189,51 @@ impl GradScaler {
         &self,
         grads: &'g G,
     ) -> Result<Unscaled<'g, G>> {
-        let found_inf = !total_norm(grads, f64::INFINITY)?.is_finite();
+        let largest = total_norm(grads, f64::INFINITY)?;
         // the reciprocal is an f32, computed in f64, as in PyTorch
         let factor = f64::from((1.0 / f64::from(self.scale)) as f32);
-        let finite = !found_inf && factor <= 1.0;
+        // under a scale below 1 gradients may overflow only now
+        let unscaled = T::Compute::of(largest) * T::Compute::of(factor);
+        let found_inf = !unscaled.is_finite();
+        let finite = unscaled.widen() <= HARMLESS && factor <= 1.0;
         Ok(Unscaled { scaled: Scaled { factor, finite, inner: grads }, found_inf })
     }
 
-    /// Steps the optimizer, unless a gradient is not finite; says whether it did.
+    /// Steps the optimizer, unless a gradient is not finite; says whether it did. A step that the optimizer
+    /// itself leaves out ([`NonFinite::Skip`](crate::optim::NonFinite::Skip)) is none, either.
     ///
     /// Pass what [`GradScaler::unscale`] returned, or a view of it, if it was called; else the
     /// scaled gradients.
     ///
     /// # Errors
-    /// [`Error::OutOfOrder`] the second time since the last update; the optimizer's errors.
+    /// [`Error::OutOfOrder`] the second time since the last update; the optimizer's errors, after which
+    /// [`GradScaler::update`] leaves the scale as it is.
     pub fn step<T: Element, O: Optimizer<T> + ?Sized>(
         &mut self,
         opt: &mut O,
         params: &mut dyn Parameters<T>,
         grads: &dyn Gradients<T>,
     ) -> Result<bool> {
-        let found_inf = match self.stage {
+        let skipped = opt.skipped_steps();
+        let (found_inf, outcome) = match self.stage {
             Stage::Ready => {
                 let unscaled = self.look(grads)?;
-                if !unscaled.found_inf {
-                    opt.step(params, &unscaled)?;
-                }
-                unscaled.found_inf
+                let go = || opt.step(params, &unscaled);
+                (unscaled.found_inf, (!unscaled.found_inf).then(go))
             }
             Stage::Unscaled { found_inf } => {
-                if !found_inf {
-                    opt.step(params, grads)?;
-                }
-                found_inf
+                (found_inf, (!found_inf).then(|| opt.step(params, grads)))
             }
-            Stage::Stepped { .. } => {
+            Stage::Stepped { .. } | Stage::Failed => {
                 let problem = "already called since the last `update`";
                 return Err(Error::OutOfOrder { what: "GradScaler::step", problem });
             }
         };
+        if let Some(Err(error)) = outcome {
+            self.stage = Stage::Failed;
+            return Err(error);
+        }
+        let found_inf = found_inf || opt.skipped_steps() != skipped;
         self.stage = Stage::Stepped { found_inf };
         Ok(!found_inf)
     }
@@ -203,15 +241,28 @@ impl GradScaler {
     /// Ends an iteration: changes the scale if it is time.
     ///
     /// # Errors
-    /// [`Error::OutOfOrder`] if no gradients were looked at since the last update.
+    /// [`Error::OutOfOrder`] if no gradients were looked at since the last update. [`Error::LossScale`] if the
+    /// scale would fall below `min_scale`; it and the count stay, and [`GradScaler::set_scale`] goes on.
     pub fn update(&mut self) -> Result<()> {
-        let (Stage::Unscaled { found_inf } | Stage::Stepped { found_inf }) = self.stage else {
-            let problem = "no gradients were looked at; call `unscale` or `step` first";
-            return Err(Error::OutOfOrder { what: "GradScaler::update", problem });
+        let found_inf = match self.stage {
+            Stage::Unscaled { found_inf } | Stage::Stepped { found_inf } => found_inf,
+            Stage::Failed => {
+                self.stage = Stage::Ready;
+                return Ok(());
+            }
+            Stage::Ready => {
+                let problem = "no gradients were looked at; call `unscale` or `step` first";
+                return Err(Error::OutOfOrder { what: "GradScaler::update", problem });
+            }
         };
         let scale = f64::from(self.scale);
         if found_inf {
-            self.scale = (scale * self.config.backoff_factor) as f32;
+            let (fallen, min_scale) =
+                ((scale * self.config.backoff_factor) as f32, self.config.min_scale);
+            if fallen == 0.0 || f64::from(fallen) < min_scale {
+                return Err(Error::LossScale { scale, next: fallen.into(), min_scale });
+            }
+            self.scale = fallen;
             self.growth_tracker = 0;
         } else {
             self.growth_tracker += 1;
@@ -244,12 +295,13 @@ impl GradScaler {
     /// [`Error::StateDict`] names the first key that does not fit; the scaler stays as it was.
     pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let mut reader = StateReader::new(state, "GradScaler")?;
-        let scale = reader.number("scale", Range::NonNegative)?.min(f64::from(f32::MAX)) as f32;
+        let scale = reader.number("scale", Range::Positive)?.min(f64::from(f32::MAX)) as f32;
         let config = LossScaling {
             init_scale: self.config.init_scale,
             growth_factor: reader.number("growth_factor", Range::AboveOne)?,
             backoff_factor: reader.number("backoff_factor", Range::UnitHalfOpen)?,
             growth_interval: reader.number("growth_interval", Range::CountFrom(1))? as u64,
+            min_scale: self.config.min_scale,
         };
         let growth_tracker = reader.count("growth_tracker")?;
         reader.finish()?;

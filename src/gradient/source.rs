@@ -2,6 +2,7 @@
 
 use super::blocks::numel;
 use crate::error::{Error, Result};
+use crate::numeric::range::HARMLESS;
 use crate::numeric::{Element, Real};
 use crate::params::{GradBuffers, GradVisitor, GradientLeaf, Gradients, Manifest};
 use crate::tree::ReadLeaf;
@@ -119,7 +120,7 @@ impl<'g, T: Element> Tree<'g, T> {
     }
 }
 
-/// Whether numbers of this magnitude can be stored.
+/// Whether no optimizer refuses numbers of this magnitude, so that none has to look at them again.
 pub(super) fn fits<T: Element>(magnitude: f64) -> bool {
-    T::store(T::Compute::of(magnitude)).load().is_finite()
+    magnitude <= HARMLESS && T::store(T::Compute::of(magnitude)).load().is_finite()
 }

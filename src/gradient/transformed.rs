@@ -1,6 +1,7 @@
 //! Gradients seen through a transformation.
 
 use super::source::{BLOCK, Source};
+use crate::error::Error;
 use crate::numeric::{Element, Real};
 use crate::params::{Elements, Generate, GradVisitor, Gradients, LeafEdit};
 
@@ -27,17 +28,28 @@ use crate::params::{Elements, Generate, GradVisitor, Gradients, LeafEdit};
 pub struct Transformed<'g, T, G: ?Sized> {
     edits: Vec<LeafEdit<'g, T>>,
     inner: &'g G,
+    /// An option that is none: its function, its name and its value.
+    refusal: Option<(&'static str, &'static str, f64)>,
 }
 
 impl<'g, T, G: ?Sized> Transformed<'g, T, G> {
     /// `edits`: one for every leaf of `inner`.
     pub(super) fn new(edits: Vec<LeafEdit<'g, T>>, inner: &'g G) -> Self {
-        Self { edits, inner }
+        Self { edits, inner, refusal: None }
+    }
+
+    /// The view, which a step refuses unless `value`, the bound `field` of `function`, is a number >= 0.
+    pub(super) fn bounded(self, function: &'static str, field: &'static str, value: f64) -> Self {
+        let refusal = (value.is_nan() || value < 0.0).then_some((function, field, value));
+        Self { refusal, ..self }
     }
 }
 
 impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Transformed<'_, T, G> {
     fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
+        if let Some((function, field, value)) = self.refusal {
+            visitor.refuse(Error::invalid(function, field, "a number >= 0", value));
+        }
         visitor.edited(&self.edits, self.inner);
     }
 }

@@ -3,6 +3,7 @@
 use super::isa::{Isa, Kernel};
 use super::prefetch::ahead_of;
 use crate::numeric::Real;
+use crate::numeric::range::settled;
 use crate::numeric::reduce::LaneSum;
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -123,6 +124,7 @@ impl<'c, R> SlotSlices<'c, R> {
 /// Mark the implementation `#[inline(always)]`, so that it is compiled with the features of the loop.
 pub trait ElementUpdate<R: Real, S>: Copy {
     /// New parameter and new state of one element; of zeros, too, which fill the last block of a slice.
+    /// What has decayed to nothing in the state is kept as 0.
     fn update(&self, p: R, g: R, s: S) -> (R, S);
 }
 
@@ -229,7 +231,7 @@ impl<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: usize> Kerne
                 let (new_p, state) = update.update(p[i], g[i] * scale, state);
                 p[i] = new_p;
                 for k in 0..K {
-                    slots[k][i] = state[k];
+                    slots[k][i] = settled(state[k]);
                 }
             }
         }

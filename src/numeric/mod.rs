@@ -14,6 +14,7 @@ use std::fmt::Debug;
 use std::iter::Sum;
 
 pub mod random;
+pub(crate) mod range;
 pub mod reduce;
 
 #[cfg(feature = "half")]

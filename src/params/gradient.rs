@@ -44,10 +44,10 @@ pub trait Generate<T>: Send + Sync {
     /// Writes the elements `offset .. offset + out.len()`, counted row-major. They are 0 before; what is not
     /// written stays so.
     fn fill(&self, offset: usize, out: &mut [T]);
-    /// `true` if every element is known to be finite; then the step does not generate the gradient
-    /// a second time to check.
-    fn is_known_finite(&self) -> bool {
-        false
+    /// A magnitude that no element exceeds, if one is known; then the step does not generate the gradient a
+    /// second time to check it.
+    fn bound(&self) -> Option<f64> {
+        None
     }
     /// `true` if `fill` writes every element whatever is there before, so that none has to be set to 0 first.
     #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 use super::gradient::RowGradient;
 use super::visitor::{GradVisitor, Gradients};
+use crate::error::Error;
 
 impl<T> Gradients<T> for RowGradient<T> {
     fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
@@ -60,6 +61,10 @@ pub struct Clamped<'g, G: ?Sized> {
 
 impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Clamped<'_, G> {
     fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, T>) {
+        if self.bound.is_nan() || self.bound < 0.0 {
+            let expected = "a number >= 0";
+            visitor.refuse(Error::invalid("clip_grad_value", "clip_value", expected, self.bound));
+        }
         visitor.clamped(self.bound, self.inner);
     }
 }

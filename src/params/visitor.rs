@@ -184,11 +184,6 @@ impl<'a, T: 'static> GradVisitor<'a, T> {
         self.problem.take().map_or(Ok(()), Err)
     }
 
-    /// Makes whatever reads the tree fail with this error.
-    pub(crate) fn refuse(&mut self, problem: Error) {
-        self.problem.get_or_insert(problem);
-    }
-
     pub(crate) fn into_buffers(self) -> (GradBuffers<T>, Manifest) {
         let buffers = GradBuffers {
             path: self.path,
@@ -293,6 +288,11 @@ impl<'a, T> GradVisitor<'a, T> {
         if self.path.is_root() && self.frames.is_empty() {
             self.norm.get_or_insert(norm);
         }
+    }
+
+    /// Makes whatever reads the tree fail with this error.
+    pub(crate) fn refuse(&mut self, problem: Error) {
+        self.problem.get_or_insert(problem);
     }
 
     /// Leaves visited inside are known to be finite: the step need not look again.

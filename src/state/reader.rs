@@ -26,6 +26,11 @@ impl<'s> StateReader<'s> {
         self.state.scalars.get(key).ok_or_else(|| problem(key, "missing"))
     }
 
+    /// Whether there is such a scalar.
+    pub fn has(&self, key: &str) -> bool {
+        self.state.scalars.contains_key(key)
+    }
+
     /// Any number.
     pub fn any_number(&mut self, key: &str) -> Result<f64> {
         let scalar = self.scalar(key)?;

@@ -17,7 +17,8 @@ pub enum Rounding {
     Nearest,
     /// Up or down at random, right on average; reproducible from the seed. No memory.
     ///
-    /// Each element draws from a Philox stream keyed by (seed, parameter name, step, index).
+    /// Each element draws from a Philox stream keyed by (seed, parameter name, step, index); where `train` and
+    /// `eval` move parameters, by the number of the move, too.
     Stochastic {
         /// Key of the random stream.
         seed: u64,
@@ -69,6 +70,17 @@ impl Storage {
             precision.validate()?;
         }
         Ok(())
+    }
+
+    /// Whether parameters are rounded at random.
+    pub(crate) fn is_random(&self) -> bool {
+        matches!(self.rounding, Rounding::Stochastic { .. })
+    }
+
+    /// Whether any slot is stored as bf16, whose range is that of `f32`.
+    pub(crate) fn has_bf16(&self) -> bool {
+        let slots = self.slots.iter().map(|(_, precision)| precision);
+        slots.chain([&self.state.precision]).any(|precision| *precision == Precision::Bf16)
     }
 
     /// How the slot `name` of a tensor of shape `shape` is stored.

@@ -386,6 +386,7 @@ fn grad_scaler_case(c: &Config, input: &Value, expect: &Value) -> Outcome {
         growth_factor: c.number("growth_factor", f64::NAN)?,
         backoff_factor: c.number("backoff_factor", f64::NAN)?,
         growth_interval: c.count("growth_interval", 0)?,
+        ..LossScaling::default()
     })
     .map_err(text)?;
     let expected = list(&expect["scale_and_tracker"])?;

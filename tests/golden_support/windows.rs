@@ -362,7 +362,7 @@ pub fn residual(case: &Value) -> Outcome {
     let x = json::numbers(json::field(input, "x")?)?;
     let block = json::count(config, "quant_block")?;
     let mut residual = Residual::<f64>::new(ResidualFormat::Nibble { block }, x.len());
-    residual.store(0, [0, 0], &x);
+    residual.store(0, (0, 0), &x);
     let mut found = vec![0.0; x.len()];
     residual.load(0, &mut found);
     let expected = json::numbers(json::field(expect, "dequantised")?)?;

@@ -287,7 +287,7 @@ fn options_that_are_refused() {
     }
 }
 
-/// Numbers at the ends of their range: no panic, and no NaN.
+/// Numbers at the ends of their range: no panic, and no NaN; what is too large for the arithmetic is refused.
 #[test]
 fn extreme_gradients() {
     // at 1e33 and the eps of 1e-5 the general form of GGT overflows
@@ -307,7 +307,11 @@ fn extreme_gradients() {
                 for step in 0..5 {
                     let mut g = Array2::from_elem((4, 6), value);
                     g[[step % 4, step]] = 1.0;
-                    opt.step(&mut w, &g).unwrap();
+                    match opt.step(&mut w, &g) {
+                        Ok(()) => {}
+                        Err(Error::GradientTooLarge { .. }) if value.abs() >= 1e30 => {}
+                        Err(error) => panic!("{value:e}: {error}"),
+                    }
                 }
                 let name = opt.name();
                 assert!(w.iter().all(|x| !x.is_nan()), "{name}, {value:e}, {compression:?}");

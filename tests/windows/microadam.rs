@@ -56,7 +56,7 @@ proptest! {
         let x: Vec<f64> = vector::<f64>(seed, len).iter().map(|x| x * scale).collect();
         let block = 2 * half;
         let mut residual = Residual::new(ResidualFormat::Nibble { block }, len);
-        residual.store(0, [1, 2], &x);
+        residual.store(0, (1, 2), &x);
         let mut back = vec![0.0; len];
         residual.load(0, &mut back);
         for (x, back) in x.chunks(block).zip(back.chunks(block)) {
@@ -66,7 +66,7 @@ proptest! {
             }
         }
         let mut residual = Residual::new(ResidualFormat::Bf16, len);
-        residual.store(0, [1, 2], &x);
+        residual.store(0, (1, 2), &x);
         residual.load(0, &mut back);
         for (x, back) in x.iter().zip(&back) {
             prop_assert!((x - back).abs() <= x.abs() / 128.0);
@@ -79,7 +79,7 @@ proptest! {
 fn bf16_residuals_have_no_bias() {
     let x = vec![1.0 + 1.0 / 512.0; 4096];
     let mut residual = Residual::<f64>::new(ResidualFormat::Bf16, x.len());
-    residual.store(0, [7, 0], &x);
+    residual.store(0, (7, 0), &x);
     let mut back = vec![0.0; x.len()];
     residual.load(0, &mut back);
     let mean = back.iter().sum::<f64>() / back.len() as f64;

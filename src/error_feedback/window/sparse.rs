@@ -76,6 +76,10 @@ impl<R: Real> SparseRows<R> {
                 Values::Bf16(codes) => {
                     let codes = codes.get_mut(row).unwrap_or_default();
                     encode_bf16(Isa::detect(), exact, codes);
+                    // a finite number too large for 16 bits becomes the largest; the rest is feedback
+                    for (code, x) in codes.iter_mut().zip(&*exact) {
+                        *code -= u16::from(*code & 0x7fff == 0x7f80 && x.is_finite());
+                    }
                     decode_bf16(Isa::detect(), codes, stored);
                 }
             }

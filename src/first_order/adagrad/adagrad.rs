@@ -1,3 +1,4 @@
+use crate::first_order::arithmetic::ratio;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, WeightDecay};
 use crate::state::SlotInit;
@@ -100,7 +101,7 @@ impl Rule for Adagrad {
     #[inline(always)]
     fn direction<R: Real>(&eps: &R, _p: R, g: R, [sum]: [R; 1]) -> (R, [R; 1]) {
         let sum = sum + g * g;
-        (g / (sum.sqrt() + eps), [sum])
+        (ratio(g, sum.sqrt() + eps), [sum])
     }
 
     fn step_size(&self, t: u64, _: &()) -> f64 {

@@ -1,4 +1,4 @@
-use crate::first_order::arithmetic::lerp;
+use crate::first_order::arithmetic::{lerp, ratio};
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, WeightDecay};
 
@@ -134,7 +134,7 @@ impl Rule for RmsProp {
         let variance = square - c.centered * mean * mean;
         // constant gradients can leave a tiny negative number; a NaN stays a NaN
         let variance = if variance < R::zero() { R::zero() } else { variance };
-        let buffer = c.momentum * buffer + g / (variance.sqrt() + c.eps);
+        let buffer = c.momentum * buffer + ratio(g, variance.sqrt() + c.eps);
         (buffer, [square, buffer, mean])
     }
 

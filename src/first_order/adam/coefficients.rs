@@ -1,6 +1,6 @@
 //! What the rules of the Adam family share: slots, the scalars of one step, and the direction.
 
-use crate::first_order::arithmetic::lerp;
+use crate::first_order::arithmetic::{lerp, ratio};
 use crate::numeric::Real;
 use crate::optim::Slot;
 
@@ -70,7 +70,7 @@ impl<R: Real> AdamCoefficients<R> {
         let v = self.beta2 * v + self.one_minus_beta2 * g * g;
         let largest = larger(largest, v);
         // one division per element: the corrections are reciprocals
-        let u = m * self.correction1 / (largest.sqrt() * self.correction2 + self.eps);
+        let u = ratio(m * self.correction1, largest.sqrt() * self.correction2 + self.eps);
         (u, [m, v, largest])
     }
 }

@@ -1,3 +1,4 @@
+use crate::first_order::arithmetic::ratio;
 use crate::numeric::Real;
 use crate::optim::{Apply, Mode, Rule, Slot, WeightDecay};
 use crate::state::SlotInit;
@@ -176,7 +177,7 @@ impl Rule for ScheduleFreeAdamW {
         [v, z]: [R; 2],
     ) -> (R, [R; 2]) {
         let v = c.beta2 * v + c.one_minus_beta2 * g * g;
-        let u = g / (v.sqrt() * c.correction2 + c.eps) + c.weight_decay * y;
+        let u = ratio(g, v.sqrt() * c.correction2 + c.eps) + c.weight_decay * y;
         (u, [v, z])
     }
 

@@ -206,10 +206,12 @@ const SQUARES: usize = 0;
 const SIZE: usize = 1;
 
 impl<R: Real> AdafactorCoefficients<R> {
-    /// `g²`; what overflows is the largest number, and a NaN stays one.
+    /// `g²`; what overflows is the largest number, in `f64` the largest that can be summed, and a NaN stays
+    /// one.
     #[inline(always)]
     fn square(&self, g: R) -> R {
-        let (square, largest) = (g * g + self.added, R::max_value());
+        let summable = R::of(f64::MAX / 2_f64.powi(60));
+        let (square, largest) = (g * g + self.added, R::max_value().min(summable));
         if square > largest { largest } else { square }
     }
 
@@ -263,6 +265,7 @@ impl Rule for Adafactor {
         Slot::signed("exp_avg"),
         Slot::unsigned("max_root"),
     ];
+    const GRADIENT_POWER: u32 = 0;
     const PER_TENSOR: bool = true;
 
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> AdafactorCoefficients<R> {

@@ -1,4 +1,4 @@
-use crate::first_order::arithmetic::lerp;
+use crate::first_order::arithmetic::{lerp, ratio};
 use crate::kernel::Sums;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, TensorSums, WeightDecay};
@@ -130,7 +130,7 @@ impl<R: Real> LambCoefficients<R> {
         let g = g * self.clip;
         let m = lerp(m, g, self.one_minus_beta1);
         let v = self.beta2 * v + self.one_minus_beta2 * g * g;
-        let r = m * self.correction1 / (v.sqrt() * self.correction2 + self.eps);
+        let r = ratio(m * self.correction1, v.sqrt() * self.correction2 + self.eps);
         (r + self.weight_decay * p, [m, v])
     }
 }

@@ -1,4 +1,5 @@
 use crate::error::Result;
+use crate::first_order::arithmetic::{capped, ratio};
 use crate::hyper::Hyperparameters;
 use crate::kernel::Sums;
 use crate::numeric::Real;
@@ -136,6 +137,9 @@ crate::hyperparameters!(Prodigy, "Prodigy", {
     "slice_p": CountFrom(1) = slice_p;
 });
 
+/// Largest estimate: beyond it a distance is none, and the loss has no minimum.
+const D_LARGEST: f64 = 1e15;
+
 /// What Prodigy knows of all tensors together; the same in every group.
 #[derive(Clone, Debug, Default)]
 pub struct ProdigyGroupState {
@@ -213,11 +217,12 @@ impl Rule for Prodigy {
         g: R,
         [v, s, p0, m]: [R; 4],
     ) -> (R, [R; 4]) {
-        let m = c.beta1 * m + c.first * g;
-        let v = c.beta2 * v + c.second * g * g;
-        let s = c.beta3 * s + c.third * g;
+        // an estimate that grows for ever, on a loss without a minimum, ends at the largest numbers
+        let m = capped(c.beta1 * m + c.first * g);
+        let v = capped(c.beta2 * v + c.second * g * g);
+        let s = capped(c.beta3 * s + c.third * g);
         let numerator = if c.bare { c.d_before * g } else { m };
-        (numerator / (v.sqrt() + c.eps), [v, s, p0, m])
+        (ratio(numerator, v.sqrt() + c.eps), [v, s, p0, m])
     }
 
     /// The step size of the old estimate; 0 while nothing moves.
@@ -278,7 +283,7 @@ impl Rule for Prodigy {
         g: R,
         [_, s, p0, _]: [R; 4],
     ) -> Sums {
-        let s = c.beta3 * s + c.third * g;
+        let s = capped(c.beta3 * s + c.third * g);
         [c.inner * (g.widen() * (p0 - p).widen()), s.abs().widen(), 0.0, 0.0]
     }
 
@@ -291,9 +296,10 @@ impl Rule for Prodigy {
         scalars.d_numerator = self.beta3() * scalars.d_numerator + growth;
         let estimate = self.d_coef * scalars.d_numerator / norm;
         if scalars.d == self.d0 {
-            scalars.d = scalars.d.max(estimate);
+            scalars.d = scalars.d.max(estimate).min(D_LARGEST);
         }
         scalars.d_max = scalars.d_max.max(estimate);
+        scalars.d_max = scalars.d_max.min(D_LARGEST);
         scalars.d = scalars.d_max.min(scalars.d * self.growth_rate);
         scalars.k += 1;
     }

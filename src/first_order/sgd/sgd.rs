@@ -117,6 +117,7 @@ impl Rule for Sgd {
     type State<R: Real> = [R; 1];
     type GroupState = ();
     const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
+    const GRADIENT_POWER: u32 = 1;
 
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> SgdCoefficients<R> {
         let (take_g, take_b) = match (self.momentum == 0.0, self.nesterov) {

@@ -113,6 +113,7 @@ impl Rule for Lion {
     type State<R: Real> = [R; 1];
     type GroupState = ();
     const SLOTS: &'static [Slot] = &[Slot::signed("exp_avg")];
+    const GRADIENT_POWER: u32 = 1;
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> LionCoefficients<R> {
         LionCoefficients {

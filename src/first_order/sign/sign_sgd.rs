@@ -73,6 +73,7 @@ impl Rule for SignSgd {
     type State<R: Real> = [R; 1];
     type GroupState = ();
     const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
+    const GRADIENT_POWER: u32 = 1;
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> R {
         R::of(1.0 - self.momentum)

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::sweep::Sums;
 use crate::kernel::{CHUNK, Isa};
+use crate::numeric::range::largest_for;
 use crate::numeric::{Element, Real};
 use crate::optim::elementwise::{self, AnyRule, ElementState, Prepared, Rule, Slot};
 use crate::optim::method::{
@@ -318,6 +319,11 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
     fn uses_curvature(&self) -> bool {
         let uses = |rule: &AnyRule<_>| TensorMethod::<T>::uses_curvature(rule);
         uses(&self.rule) || uses(&self.fallback)
+    }
+
+    fn largest_gradient(&self, bf16: bool) -> T::Compute {
+        // matrices and windows sum the squares of whole rows
+        largest_for(2, 20, bf16)
     }
 
     fn per_tensor(&self) -> bool {

@@ -10,6 +10,7 @@ use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::CHUNK;
 use crate::kernel::sweep::{MAX_SLOTS, Sums};
 use crate::numeric::Element;
+use crate::numeric::range::largest_for;
 use crate::optim::method::{
     Method, MethodFor, Needs, Stage, TensorMethod, TensorPass, TensorState, TensorStep, TensorSums,
 };
@@ -17,6 +18,10 @@ use crate::state::chunk::SlotChunk;
 use crate::state::{Input, Lookup, Record, Rounding, SlotKind, Storage};
 use std::any::Any;
 use std::ops::Range;
+
+/// Bits left to a rule between the largest sums of its gradients and an overflow: for factors such as
+/// that of a rule around it.
+const SPARE_BITS: i32 = 4;
 
 impl<U: Rule> Method for Elementwise<U> {
     type Config = U;
@@ -129,6 +134,10 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
             _ => false,
         };
         self.get().layout().iter().any(reads)
+    }
+
+    fn largest_gradient(&self, bf16: bool) -> T::Compute {
+        largest_for(self.get().gradient_power(), SPARE_BITS, bf16)
     }
 
     fn per_tensor(&self) -> bool {

@@ -337,6 +337,7 @@ macro_rules! rule_around {
             const SLOTS: &'static [$crate::optim::Slot] =
                 $crate::optim::first_slots::<Self>(&<Self as $crate::optim::RuleAround>::ALL_SLOTS);
             const TENSOR_SLOTS: &'static [(&'static str, f64)] = U::TENSOR_SLOTS;
+            const GRADIENT_POWER: u32 = U::GRADIENT_POWER;
             const PER_TENSOR: bool = U::PER_TENSOR;
             const HAS_EVAL_MODE: bool = U::HAS_EVAL_MODE;
             fn coefficients<R: $crate::numeric::Real>(

@@ -52,6 +52,8 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn slot_stride(&self, slot: usize) -> usize;
     /// [`Rule::TENSOR_SLOTS`].
     fn tensor_slots(&self) -> &'static [(&'static str, f64)];
+    /// [`Rule::GRADIENT_POWER`].
+    fn gradient_power(&self) -> u32;
     /// [`Rule::PER_TENSOR`].
     fn per_tensor(&self) -> bool;
     /// [`Rule::needs_loss`] and [`Rule::needs_curvature`].
@@ -183,6 +185,10 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     fn tensor_slots(&self) -> &'static [(&'static str, f64)] {
         U::TENSOR_SLOTS
     }
+    fn gradient_power(&self) -> u32 {
+        U::GRADIENT_POWER
+    }
+
     fn per_tensor(&self) -> bool {
         U::PER_TENSOR
     }

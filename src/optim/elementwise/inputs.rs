@@ -2,10 +2,13 @@
 
 use crate::numeric::random::philox4x32;
 use crate::numeric::{Element, Real};
-use crate::optim::method::GradSlice;
+use crate::optim::method::{GradSlice, Stage};
 
 /// Keeps the random numbers of inputs apart from those of rounding, which have the same keys.
 const PURPOSE: u32 = 0x6e6f_6973;
+
+/// Keeps those of moves between the two points of a parameter apart from those of steps.
+const MOVES: u32 = 0x6d6f_7665;
 
 /// Normal random numbers of one tensor at one step.
 pub(super) struct NoiseStream {
@@ -34,8 +37,7 @@ impl NoiseStream {
     /// Four numbers, by the transform of Box and Muller.
     fn quad(&self, index: u64) -> [f64; 4] {
         let key = (self.key as u32) ^ (self.key >> 32) as u32;
-        let t = (self.t as u32) ^ ((self.t >> 32) as u32).rotate_left(16);
-        let counter = [index as u32, (index >> 32) as u32, t, key];
+        let counter = counter(index, self.t, key);
         let stream = [self.seed as u32, (self.seed >> 32) as u32 ^ PURPOSE];
         let bits = philox4x32(counter, stream);
         // in (0, 1): the logarithm of zero is never taken
@@ -48,6 +50,35 @@ impl NoiseStream {
         let ((w, x), (y, z)) = (pair(a, b), pair(c, d));
         [w, x, y, z]
     }
+}
+
+/// Random numbers that parameters are rounded with: of one tensor, in one step or at one move between its two
+/// points.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RoundingStream {
+    pub seed: u64,
+    pub key: u64,
+    pub t: u64,
+    pub stage: Stage,
+}
+
+impl RoundingStream {
+    /// The bits of four elements.
+    pub fn quad(&self, index: u64) -> [u32; 4] {
+        let key = (self.key as u32) ^ (self.key >> 32) as u32;
+        let [low, high] = [self.seed as u32, (self.seed >> 32) as u32];
+        let stream = match self.stage {
+            Stage::Switch(_, number) => [low ^ MOVES, high ^ number as u32],
+            _ => [low, high],
+        };
+        philox4x32(counter(index, self.t, key), stream)
+    }
+}
+
+/// The counter of four elements of step `t`: no two are equal while there are fewer than `2^50` elements and
+/// `2^48` steps.
+fn counter(index: u64, t: u64, key: u32) -> [u32; 4] {
+    [index as u32, (index >> 32) as u32 ^ ((t >> 32) as u32) << 16, t as u32, key]
 }
 
 /// The magnitudes of a curvature; for four dimensions, their means over the last two.

@@ -187,6 +187,11 @@ pub trait Rule: Hyperparameters {
     const TENSOR_SLOTS: &'static [(&'static str, f64)] = &[];
     /// Whether [`Rule::tensor_coefficients`] does anything. Rules with [`Rule::TENSOR_SLOTS`] have it.
     const PER_TENSOR: bool = !Self::TENSOR_SLOTS.is_empty();
+    /// The highest power of a gradient that the rule computes or sums in its arithmetic type. Gradients
+    /// beyond the range of that power are refused as infinite ones are
+    /// ([`Error::GradientTooLarge`](crate::Error::GradientTooLarge)): in `f32` above `2^50 ≈ 1.1e15` for
+    /// squares, and above `2^100 ≈ 1.3e30` for sums. 0 if every finite gradient gives finite numbers.
+    const GRADIENT_POWER: u32 = 2;
     /// Whether training and evaluation happen at different points ([`Rule::switch`]).
     const HAS_EVAL_MODE: bool = false;
 

@@ -1,13 +1,12 @@
 //! One chunk of one tensor under an element-wise rule: decode, update, encode.
 
-use super::inputs::{NoiseStream, load_magnitude};
+use super::inputs::{NoiseStream, RoundingStream, load_magnitude};
 use super::kernel::ElementKernel;
 use super::prepared::Prepared;
 use super::rule::Apply;
 use crate::kernel::scratch::with_scratch;
 use crate::kernel::sweep::{Chunk, MAX_SLOTS, SlotSlices, Sums};
 use crate::kernel::{CHUNK, Isa};
-use crate::numeric::random::philox4x32;
 use crate::numeric::{Element, Real};
 use crate::optim::method::{GradSlice, GradSource, Stage};
 use crate::state::Input;
@@ -74,7 +73,7 @@ struct Sweep<'k, R: Real> {
 impl<R: Real> Sweep<'_, R> {
     fn run(self, chunk: Chunk<'_, R>) {
         match self.stage {
-            Stage::Switch(to) => self.kernel.switch(self.isa, to, chunk),
+            Stage::Switch(to, _) => self.kernel.switch(self.isa, to, chunk),
             _ => self.kernel.update(self.isa, &self.apply, chunk),
         }
     }
@@ -92,7 +91,7 @@ impl<T: Element> ElementUnit<'_, T> {
                     self.each_block(|unit, block| unit.update_block(sweep, block));
                 }
             }
-            Stage::Switch(_) => self.each_block(|unit, block| unit.update_block(sweep, block)),
+            Stage::Switch(..) => self.each_block(|unit, block| unit.update_block(sweep, block)),
             Stage::Measure(pass) => self.measure(kernel, pass),
         }
     }
@@ -250,14 +249,10 @@ impl<T: Element> ElementUnit<'_, T> {
             ParamRounding::None => old.iter_mut().zip(new).for_each(|(p, &x)| *p = T::store(x)),
             ParamRounding::Stochastic { seed, key } => {
                 let first = (self.offset + start) as u64;
-                let stream = [*seed as u32, (*seed >> 32) as u32];
-                let key = (*key as u32) ^ (*key >> 32) as u32;
+                let stream =
+                    RoundingStream { seed: *seed, key: *key, t: self.t, stage: self.stage };
                 for (quad, (p, x)) in old.chunks_mut(4).zip(new.chunks(4)).enumerate() {
-                    let counter = first / 4 + quad as u64;
-                    let random = philox4x32(
-                        [counter as u32, (counter >> 32) as u32, self.t as u32, key],
-                        stream,
-                    );
+                    let random = stream.quad(first / 4 + quad as u64);
                     for ((p, &x), bits) in p.iter_mut().zip(x).zip(random) {
                         *p = T::store_stochastic(x, bits);
                     }

@@ -1,13 +1,14 @@
 //! All that can be wrong with a step, found before anything changes.
 
 use super::core::Engine;
-use super::finite;
+use super::finite::{self, Limit};
 use super::plan::{Match, match_trees};
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use crate::optim::method::{Mode, ParamInfo, SharedState, TensorMethod};
 use crate::optim::optimizer::NonFinite;
 use crate::params::{GradVisitor, Manifest, ParamVisitor};
+use num_traits::Float;
 
 /// What becomes of a step in which nothing is wrong.
 pub(super) enum Checked {
@@ -53,7 +54,8 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         }
         self.check_inputs(matched.as_ref(), grads)?;
         if self.non_finite != NonFinite::Propagate {
-            match check_loss(grads.loss).and_then(|()| finite::check(self.isa, grads)) {
+            let check = || finite::check(self.isa, grads, self.largest_gradient());
+            match check_loss(grads.loss).and_then(|()| check()) {
                 Err(problem) if self.non_finite == NonFinite::Skip => {
                     return Ok(Checked::Skip(problem));
                 }
@@ -70,6 +72,14 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             return Ok(Checked::Nothing);
         }
         Ok(Checked::Step(matched))
+    }
+
+    /// The largest gradient that every group takes.
+    fn largest_gradient(&self) -> Limit<T::Compute> {
+        let bf16 = self.storage.has_bf16();
+        let limits = self.groups.iter().map(|group| group.method.largest_gradient(bf16));
+        let largest = limits.fold(T::Compute::max_value(), Float::min);
+        Limit { largest, optimizer: self.name() }
     }
 
     /// Every parameter of the step must stand where training goes on.

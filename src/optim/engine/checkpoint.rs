@@ -65,6 +65,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         if self.has_eval_mode() {
             dict.scalars.insert("train_mode".into(), Scalar::Bool(self.mode == Mode::Train));
         }
+        if self.switches > 0 && self.storage.is_random() {
+            let switches = i64::try_from(self.switches).unwrap_or(i64::MAX);
+            dict.scalars.insert("switches".into(), Scalar::Int(switches));
+        }
         dict
     }
 
@@ -83,6 +87,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         for (index, group) in groups.iter_mut().enumerate() {
             let lookup = Lookup::new(format!("groups.{index}"), dict, &used);
             group.method = group.method.changed(&mut |options| load_options(options, &lookup))?;
+            Self::check_range(&group.method)?;
             load_group_state(&mut group.method, &lookup)?;
             match lookup.scalar("select").map(Scalar::as_text) {
                 None => {}
@@ -107,6 +112,13 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         let shared = M::Shared::load(&methods, saved, &self.storage)?;
         let without_state = dict.scalars.get(WITHOUT_STATE).and_then(Scalar::as_text);
         used.borrow_mut().extend(without_state.is_some().then(|| WITHOUT_STATE.to_owned()));
+        let switches = match dict.scalars.get("switches").filter(|_| self.storage.is_random()) {
+            Some(count) => {
+                used.borrow_mut().insert("switches".into());
+                count.as_u64().ok_or_else(|| problem("switches", "is not a count"))?
+            }
+            None => 0,
+        };
         let used = used.into_inner();
         let mut keys = dict.scalars.keys().chain(dict.tensors.keys());
         if let Some(unknown) = keys.find(|key| !used.contains(*key)) {
@@ -121,6 +133,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.mode = mode;
         self.interrupted = false;
         self.outcome = StepOutcome::default();
+        self.switches = switches;
         self.plan = Plan { stale: true, ..Plan::default() };
         self.growth.clear();
         Ok(())

@@ -9,12 +9,13 @@ use super::tracked::Tracked;
 use crate::error::{Error, Result};
 use crate::hyper::{self, Range};
 use crate::kernel::Isa;
-use crate::numeric::Element;
+use crate::numeric::{Element, Real};
 use crate::optim::method::{Mode, TensorMethod};
 use crate::optim::optimizer::NonFinite;
 use crate::optim::report::StepOutcome;
 use crate::params::Select;
 use crate::state::Storage;
+use num_traits::Float;
 
 /// Groups, state, and everything around the mathematics.
 pub(in crate::optim) struct Engine<M: TensorMethod<T>, T: Element> {
@@ -23,6 +24,8 @@ pub(in crate::optim) struct Engine<M: TensorMethod<T>, T: Element> {
     pub shared: M::Shared,
     pub storage: Storage,
     pub mode: Mode,
+    /// Number of moves from one point to the other: random numbers of rounding depend on it.
+    pub switches: u64,
     pub plan: Plan,
     /// Rows that were announced and have no state yet.
     pub growth: Growth,
@@ -47,6 +50,7 @@ impl<M: TensorMethod<T>, T: Element> Clone for Engine<M, T> {
             shared: self.shared.clone(),
             storage: self.storage.clone(),
             mode: self.mode,
+            switches: self.switches,
             plan: self.plan.clone(),
             growth: self.growth.clone(),
             non_finite: self.non_finite,
@@ -82,6 +86,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             shared: M::Shared::default(),
             storage: Storage::default(),
             mode: Mode::Train,
+            switches: 0,
             plan: Plan::default(),
             growth: Growth::default(),
             non_finite: NonFinite::default(),
@@ -93,6 +98,19 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             isa: Isa::detect(),
             buffers: Buffers::default(),
         }
+    }
+
+    /// Refuses options that are numbers in `f64`, but not in the arithmetic of the parameters.
+    pub fn check_range(method: &M) -> Result<()> {
+        let mut outcome = Ok(());
+        method.read_options(&mut |option| {
+            let value = option.value.get();
+            if value.is_finite() && !T::Compute::of(value).is_finite() && outcome.is_ok() {
+                let expected = format!("finite in {}", T::Compute::NAME);
+                outcome = Err(Error::invalid(method.name(), option.name, expected, value));
+            }
+        });
+        outcome
     }
 
     /// Refuses slots of one name, which would be one entry of a state dict.
@@ -188,6 +206,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         let found = self.groups.get_mut(group).ok_or(Error::UnknownGroup { group, groups })?;
         let changed =
             found.method.changed(&mut |options| hyper::set_option(options, name, value))?;
+        Self::check_range(&changed)?;
         if !self.tracked.is_empty() && !found.method.keeps_layout(&changed) {
             return Err(Error::AlreadyStarted {
                 what: "an option that decides the layout of state",

@@ -44,7 +44,9 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
     /// out of range.
     pub fn new(method: M) -> Result<Self> {
         method.config().validate()?;
-        let engine = Engine::new(method.into_engine());
+        let method = method.into_engine();
+        Engine::check_range(&method)?;
+        let engine = Engine::new(method);
         engine.check_slots()?;
         Ok(Self { engine, method: PhantomData })
     }
@@ -78,7 +80,9 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
         };
         change(&mut config);
         config.validate()?;
-        self.engine.add_group(select, M::new(config).into_engine(), M::GroupState::COMMON)
+        let method = M::new(config).into_engine();
+        Engine::check_range(&method)?;
+        self.engine.add_group(select, method, M::GroupState::COMMON)
     }
 
     /// Stores every state slot in `precision`, for tensors large enough; see [`StatePolicy`].

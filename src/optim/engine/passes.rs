@@ -256,7 +256,7 @@ impl<T: Element, S> TensorTask<'_, T, S> {
         match stage {
             Stage::Measure(pass) => group.method.passes().contains(&pass),
             Stage::CollectScales => M::collects_scales(self.state),
-            Stage::Update | Stage::Switch(_) => true,
+            Stage::Update | Stage::Switch(..) => true,
         }
     }
 }

@@ -49,13 +49,15 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 work.push(TensorTask::new(tracked, own, nothing, None));
             }
         }
+        let moved = self.mode != to || !work.is_empty();
         let mut passes =
             Passes { storage: &self.storage, isa: self.isa, buffers: PassBuffers::default() };
-        passes.run(Stage::Switch(to), &self.groups, &mut work);
+        passes.run(Stage::Switch(to, self.switches + 1), &self.groups, &mut work);
         drop((work, data));
         drop(flat);
         write_back(&mut visitor.leaves, &copies);
         self.mode = to;
+        self.switches += u64::from(moved);
         // what was left out stands elsewhere, which a step has to notice
         self.plan.stale |= self.tracked.iter().any(|tracked| tracked.at != to);
         Ok(())

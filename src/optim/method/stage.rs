@@ -11,8 +11,8 @@ pub enum Stage {
     CollectScales,
     /// Writes parameters and state.
     Update,
-    /// Moves the parameters to the other point.
-    Switch(Mode),
+    /// Moves the parameters to the other point; with the number of the move, from 1.
+    Switch(Mode, u64),
 }
 
 /// The two points of a method that trains at one and evaluates at the other.

@@ -185,6 +185,9 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     fn has_needs(&self) -> bool;
     /// Whether the method reads the curvature at all.
     fn uses_curvature(&self) -> bool;
+    /// The largest magnitude of a gradient that arithmetic and state can take without an overflow; `bf16` if
+    /// state has the range of that type.
+    fn largest_gradient(&self, bf16: bool) -> T::Compute;
     /// Whether the coefficients of a step differ between tensors of one group and step number.
     fn per_tensor(&self) -> bool;
     /// Runs once per step, before anything else, with the loss if it is known.

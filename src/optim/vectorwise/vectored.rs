@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::hyper::{Hyper, OptionValue, Options};
 use crate::kernel::Isa;
 use crate::kernel::sweep::Sums;
+use crate::numeric::range::largest_for;
 use crate::numeric::{Element, Real};
 use crate::optim::method::{
     GradSlice, GradSource, Method, MethodFor, Needs, PassInfo, RegularizedGrad, Stage,
@@ -203,6 +204,11 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
 
     fn uses_curvature(&self) -> bool {
         self.inner.uses_curvature()
+    }
+
+    fn largest_gradient(&self, bf16: bool) -> T::Compute {
+        // matrices and windows sum the squares of whole rows
+        largest_for(2, 20, bf16)
     }
 
     fn per_tensor(&self) -> bool {

@@ -8,6 +8,7 @@ use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
 use crate::linalg::modes;
 use crate::numeric::Real;
+use crate::numeric::range::settled;
 use crate::optim::{BlockState, ElementState, Elementwise, Rule, TensorState};
 use crate::second_order::per_axis::each_axis;
 use crate::state::{Lookup, Record, Rounding, SlotKind, StateBytes, Storage};
@@ -149,7 +150,11 @@ impl<R: Real> SoapBlock<R> {
         }
         let shape = &self.shape;
         each_axis(&mut self.sides, shape, |axis, side| match side {
-            Side::Full { statistic, .. } => modes::add_gram(g, shape, axis, weights, statistic),
+            Side::Full { statistic, .. } => {
+                modes::add_gram(g, shape, axis, weights, statistic)?;
+                statistic.mapv_inplace(settled);
+                Ok(())
+            }
             Side::Quantized(_) => Ok(()),
         })
     }

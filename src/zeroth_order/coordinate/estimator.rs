@@ -66,11 +66,12 @@ impl<R: Real> Slices<R> for PartialDerivatives {
         true
     }
 
-    fn is_finite(&self, tensor: usize) -> bool {
-        let most = R::max_value().widen();
+    fn bound(&self, tensor: usize) -> Option<f64> {
         let from = self.coordinates.partition_point(|&(t, _)| (t as usize) < tensor);
         let own = self.coordinates.iter().zip(&self.values).skip(from);
-        own.take_while(|(p, _)| p.0 as usize == tensor).all(|(_, value)| value.abs() <= most)
+        let own = own.take_while(|(p, _)| p.0 as usize == tensor).map(|(_, value)| value.abs());
+        // not `max`, which would drop a NaN
+        Some(own.fold(0.0, |most, value| if value > most || value.is_nan() { value } else { most }))
     }
 }
 

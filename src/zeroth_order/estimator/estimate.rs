@@ -15,8 +15,8 @@ pub(in crate::zeroth_order) trait Slices<R>: Sync + Debug {
     fn slice(&self, tensor: usize, offset: usize, out: &mut [R]);
     /// Whether the tensor takes part.
     fn takes_part(&self, tensor: usize) -> bool;
-    /// Whether no element of a tensor can be infinite or NaN.
-    fn is_finite(&self, tensor: usize) -> bool;
+    /// A magnitude that no element of a tensor exceeds, if one is known.
+    fn bound(&self, tensor: usize) -> Option<f64>;
 }
 
 /// The losses and coefficients of one step.
@@ -168,8 +168,8 @@ impl<T: Element> Generate<T> for Leaf<'_, T> {
         });
     }
 
-    fn is_known_finite(&self) -> bool {
-        self.slices.is_finite(self.tensor)
+    fn bound(&self) -> Option<f64> {
+        self.slices.bound(self.tensor)
     }
 
     fn writes_all(&self) -> bool {
