@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::numeric::Real;
+use crate::numeric::limits::numel;
 use ndarray::{Array2, ArrayViewD};
 
 /// A gradient that is never held in memory: the update asks for it chunk by chunk.
@@ -90,7 +91,7 @@ impl<T: Copy> RowGradient<T> {
     /// is not `rows.len() × shape[1] · shape[2] · …`.
     pub fn new(shape: &[usize], rows: Vec<usize>, values: Array2<T>) -> Result<Self> {
         let height = shape.first().copied().unwrap_or(0);
-        let width = shape.iter().skip(1).product();
+        let width = numel(shape).map_or(usize::MAX, |_| shape.iter().skip(1).product());
         if values.dim() != (rows.len(), width) {
             return Err(Error::ShapeMismatch {
                 name: "values of a row gradient".into(),

@@ -10,6 +10,7 @@ use super::tile::{TILE, max_magnitude, narrow, widen};
 use crate::error::{Error, Result};
 use crate::kernel::isa::{Isa, Kernel};
 use crate::numeric::Real;
+use crate::numeric::limits::numel;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -77,7 +78,8 @@ impl<R: Real> Rank1Scales<R> {
     /// # Errors
     /// [`Error::LengthMismatch`] unless there are `Σ shape` of them.
     pub fn from_maxima(shape: &[usize], maxima: Vec<R>) -> Result<Self> {
-        let expected = shape.iter().sum();
+        let expected = shape.iter().try_fold(0usize, |sum, &dim| sum.checked_add(dim));
+        let expected = expected.filter(|_| numel(shape).is_some()).unwrap_or(usize::MAX);
         if maxima.len() != expected {
             let (name, shape) = ("scales".to_owned(), shape.to_vec());
             return Err(Error::LengthMismatch { name, shape, expected, found: maxima.len() });
@@ -90,7 +92,7 @@ impl<R: Real> Rank1Scales<R> {
     /// # Errors
     /// [`Error::LengthMismatch`] unless `x` has the number of elements of `shape`.
     pub fn of(shape: &[usize], x: &[R]) -> Result<Self> {
-        let expected = shape.iter().product();
+        let expected = numel(shape).unwrap_or(usize::MAX);
         if x.len() != expected {
             let (name, shape) = ("x".to_owned(), shape.to_vec());
             return Err(Error::LengthMismatch { name, shape, expected, found: x.len() });

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::numeric::Element;
+use crate::numeric::limits::numel;
 use std::collections::BTreeMap;
 
 /// A number, a flag or a word of a state dict.
@@ -121,9 +122,9 @@ impl StateTensor {
         Self { dtype: Dtype::U8, shape: vec![codes.len()], bytes: codes.to_vec() }
     }
 
-    /// Number of elements.
+    /// Number of elements; `None` if so many cannot be counted.
     pub fn numel(&self) -> Option<usize> {
-        self.shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))
+        numel(&self.shape)
     }
 }
 

@@ -306,8 +306,8 @@ impl<R: Real> SlotBuffer<R> {
         storage: &Storage,
         lookup: &Lookup<'_>,
     ) -> Result<Option<Self>> {
-        if let Some(factors) = slot.factors.and_then(|names| FactorBuffer::new(names, slot.shape)) {
-            let factors = factors.load(slot.shape, lookup)?;
+        if let Some(names) = slot.factors.filter(|_| FactorBuffer::<R>::fits(slot.shape)) {
+            let factors = FactorBuffer::load(names, slot.shape, lookup)?;
             return Ok(factors.map(|factors| Self::Factored(Box::new(factors))));
         }
         let format = slot.format(storage);

@@ -46,9 +46,6 @@ fn goes_on<E: Estimator<f64>>(what: &str, make: impl Fn() -> E, other: impl Fn()
         let mut used = make();
         descend(&mut used, &mut model(), 3);
         for (which, mut resumed) in [("fresh", make()), ("other", other()), ("used", used)] {
-            if stop == 0 && which == "used" {
-                continue;
-            }
             resumed.load_state_dict(&dict).unwrap();
             assert_eq!(resumed.steps(), stop);
             assert_eq!(resumed.state_dict(), dict, "{what}, {which}, {stop}");

@@ -5,13 +5,14 @@ use super::group::Group;
 use super::plan::{Plan, Tracked};
 use crate::error::{Result, check_shape};
 use crate::numeric::Element;
+use crate::numeric::limits::numel;
 use crate::optim::method::{Mode, SavedShared, SharedState, TensorMethod, TensorState};
 use crate::state::{
-    Lookup, Record, Scalar, StateBytes, StateDict, load_options, numel_fits, parse_shape, problem,
+    Lookup, Record, Scalar, StateBytes, StateDict, Storage, load_options, parse_shape, problem,
     saved_option,
 };
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     /// Bytes held per state slot.
@@ -75,10 +76,12 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
                 }
             }
         }
+        let known = self.tracked.iter().map(|tracked| (&*tracked.name, &*tracked.shape));
+        let known: BTreeMap<&str, &[usize]> = known.collect();
         let mut tracked = Vec::new();
         for name in parameter_names(dict) {
             let lookup = Lookup::new(format!("state.{name}"), dict, &used);
-            tracked.push(load_tracked(self, &groups, name, &lookup)?);
+            tracked.push(load_tracked((&groups, &self.storage), &known, name, &lookup)?);
         }
         let methods = |group: usize| groups.get(group).map(|group| &group.method);
         let saved = SavedShared { dict, used: &used, prefix: "" };
@@ -150,10 +153,11 @@ fn parameter_names(dict: &StateDict) -> BTreeSet<&str> {
     names
 }
 
-/// Reads the state of one parameter; `groups` have the saved options, which decide about slots.
+/// Reads the state of one parameter; `groups` have the saved options, which decide about slots, and
+/// `known` are the shapes of the parameters that the optimizer has.
 fn load_tracked<M: TensorMethod<T>, T: Element>(
-    engine: &Engine<M, T>,
-    groups: &[Group<M>],
+    (groups, storage): (&[Group<M>], &Storage),
+    known: &BTreeMap<&str, &[usize]>,
     name: &str,
     lookup: &Lookup<'_>,
 ) -> Result<Tracked<M::State>> {
@@ -167,12 +171,12 @@ fn load_tracked<M: TensorMethod<T>, T: Element>(
     // other programs state no shape; then that of any slot will do, and the others must agree
     let shape = match lookup.scalar("shape") {
         Some(shape) => shape.as_text().and_then(parse_shape),
-        None => lookup.slot_shape().filter(|shape| numel_fits(shape)),
+        None => lookup.slot_shape().filter(|shape| numel(shape).is_some()),
     };
     let shape = shape.ok_or_else(|| lookup.problem("shape", "is missing or no list of sizes"))?;
-    if let Some(known) = engine.tracked.iter().find(|tracked| tracked.name == name) {
-        check_shape(name, &known.shape, &shape)?;
+    if let Some(known) = known.get(name) {
+        check_shape(name, known, &shape)?;
     }
-    let state = method.load(&shape, &engine.storage, lookup)?;
+    let state = method.load(&shape, storage, lookup)?;
     Ok(Tracked { t, ..Tracked::new(name, &shape, group, state) })
 }

@@ -146,10 +146,10 @@ impl<T: Element> ParamSnapshot<T> {
     }
 
     /// Reads names and shapes that [`Layout::save`] wrote. If tensors are known already, they must be the
-    /// same.
+    /// same; an estimator that had not stepped yet has saved none.
     pub fn load(&self, lookup: &Lookup<'_>) -> Result<Layout> {
         let (known, layout) = (self.layout.segments(), Layout::load(lookup)?);
-        if known.is_empty() {
+        if known.is_empty() || layout.segments().is_empty() {
             return Ok(layout);
         }
         for (i, found) in layout.segments().iter().enumerate() {

@@ -110,7 +110,7 @@ impl Default for IntegerQuzo {
 hyperparameters!(IntegerQuzo, "IntegerQuzo", {
     "lr": NonNegative = lr;
     "sigma": Positive = sigma;
-    "num_samples": CountFrom(1) = num_samples;
+    "num_samples": Count(1, (1 << 24) - 1) = num_samples;
 }, |config| {
     config.format.validate()?;
     let refuse = |field, expected: &str, found| Err(IntegerQuzo::invalid(field, expected, found));
