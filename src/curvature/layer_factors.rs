@@ -177,7 +177,23 @@ crate::hyperparameters!(LayerFactors, "LayerFactors", {
     }
 });
 
+/// Largest order of a factor: 64 GiB in `f32`.
+const MOST_ORDER: usize = 1 << 17;
+
 impl LayerFactors {
+    /// Refuses a layer whose factors no memory holds.
+    pub(super) fn check_orders(orders: (usize, usize)) -> Result<()> {
+        let (rows, columns) = orders;
+        match rows.max(columns) <= MOST_ORDER {
+            true => Ok(()),
+            false => Err(Self::invalid(
+                "shape",
+                format!("at most {MOST_ORDER} outputs and inputs"),
+                format!("{rows} and {columns}"),
+            )),
+        }
+    }
+
     /// K-FAC: the inverses of both factors, damped by a tenth of their largest eigenvalue.
     pub fn kfac() -> Self {
         Self {

@@ -122,6 +122,12 @@ impl StateTensor {
         Self { dtype: Dtype::U8, shape: vec![codes.len()], bytes: codes.to_vec() }
     }
 
+    /// Whether there are as many bytes as the shape says.
+    pub(crate) fn fits(&self) -> bool {
+        let bytes = self.numel().and_then(|numel| numel.checked_mul(self.dtype.size()));
+        bytes == Some(self.bytes.len())
+    }
+
     /// Number of elements; `None` if so many cannot be counted.
     pub fn numel(&self) -> Option<usize> {
         numel(&self.shape)

@@ -199,8 +199,7 @@ pub(super) fn check_tensor(
         let found = &tensor.shape;
         return Err(lookup.problem(name, format!("expected shape {shape:?}, found {found:?}")));
     }
-    let expected = tensor.numel().and_then(|numel| numel.checked_mul(tensor.dtype.size()));
-    if expected != Some(tensor.bytes.len()) {
+    if !tensor.fits() {
         let found = tensor.bytes.len();
         return Err(lookup.problem(name, format!("shape {shape:?} does not fit {found} bytes")));
     }

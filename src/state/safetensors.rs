@@ -19,8 +19,10 @@ impl StateDict {
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         let mut views = Vec::with_capacity(self.tensors.len());
         for (key, tensor) in &self.tensors {
-            // the format's own product of sizes is not checked
-            tensor.numel().ok_or_else(|| problem(key, "has a shape that cannot be counted"))?;
+            // the product of sizes that the format takes is not checked
+            if !tensor.fits() {
+                return Err(problem(key, "has bytes that do not fit its shape"));
+            }
             let view =
                 TensorView::new(file_dtype(tensor.dtype), tensor.shape.clone(), &tensor.bytes);
             views.push((key, view.map_err(|error| problem(key, error.to_string()))?));

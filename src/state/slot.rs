@@ -111,12 +111,12 @@ impl<R: Real> SlotBuffer<R> {
     }
 
     fn rank1(codec: Rank1Codec, shape: &[usize]) -> Self {
-        let scales = || Rank1Scales::zeros(shape);
+        let scales = || Rank1Scales::blank(shape);
         Self::Rank1(Box::new(Rank1Buffer {
             codec,
             codes: vec![0; codec.codes_len(shape.iter().product())],
             scales: [scales(), scales()],
-            maxima: Rank1Maxima::new(shape),
+            maxima: Rank1Maxima::blank(shape),
         }))
     }
 
@@ -132,16 +132,16 @@ impl<R: Real> SlotBuffer<R> {
             }
             SlotFormat::Blockwise(codec) => {
                 let (mut codes, mut scales) = codec.zeros(values.len());
-                codec.encode(isa, values, &mut codes, &mut scales);
+                codec.encode_fitting(isa, values, &mut codes, &mut scales);
                 Self::Coded { codec, codes, scales }
             }
             SlotFormat::Rank1(codec) => {
                 let mut buffer = Self::rank1(codec, shape);
                 if let Self::Rank1(rank1) = &mut buffer {
-                    rank1.maxima.accumulate(isa, 0, values);
+                    rank1.maxima.accumulate_fitting(isa, 0, values);
                     let [scales, _] = &mut rank1.scales;
-                    rank1.maxima.take_into(scales);
-                    codec.encode(isa, scales, 0, values, &mut rank1.codes);
+                    rank1.maxima.move_into(scales);
+                    codec.encode_fitting(isa, scales, 0, values, &mut rank1.codes);
                 }
                 buffer
             }
@@ -192,7 +192,7 @@ impl<R: Real> SlotBuffer<R> {
                 if update {
                     let [current, old] = scales;
                     std::mem::swap(current, old);
-                    maxima.take_into(current);
+                    maxima.move_into(current);
                 }
                 let [current, old] = &*scales;
                 let (scales, new) = if update { (old, current) } else { (current, current) };
@@ -372,9 +372,9 @@ impl<R: Real> SlotBuffer<R> {
                 codes,
                 scales: [
                     Rank1Scales::from_maxima(slot.shape, scales)?,
-                    Rank1Scales::zeros(slot.shape),
+                    Rank1Scales::blank(slot.shape),
                 ],
-                maxima: Rank1Maxima::new(slot.shape),
+                maxima: Rank1Maxima::blank(slot.shape),
             })),
             SlotFormat::Full | SlotFormat::Bf16 => Self::encode(format, slot.shape, &scales),
         })

@@ -176,7 +176,12 @@ impl Layout {
         let mut layout = Self::new();
         loop {
             let leaf = lookup.nested(&layout.segments.len().to_string());
-            let Some(name) = leaf.scalar("name") else { return Ok(layout) };
+            let Some(name) = leaf.scalar("name") else {
+                return match leaf.scalar("shape") {
+                    None => Ok(layout),
+                    Some(_) => Err(leaf.problem("name", "is missing")),
+                };
+            };
             let name = name.as_text().ok_or_else(|| leaf.problem("name", "is not a name"))?;
             let shape = leaf.scalar("shape").and_then(Scalar::as_text).and_then(parse_shape);
             let shape =
