@@ -427,7 +427,7 @@ impl IntegerQuzoOptimizer {
     /// [`Error::StateDict`] names the key. Nothing has changed then.
     pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let saved = Saved::open(SAVED_NAME, state)?;
-        let (seed, step) = (saved.integer("seed")?, saved.integer("step")?);
+        let (seed, step) = (saved.integer("seed")?, saved.count("step")?);
         saved.finish()?;
         (self.config.seed, self.step, self.noise) = (seed, step, Philox::new(seed));
         Ok(())
