@@ -10,6 +10,7 @@ mod model;
 use eigenstep::Error;
 use eigenstep::distributed::{GradExchange, LocalComm, PowerSgd, SingleProcess};
 use eigenstep::error_feedback::{Compression, LowRankConfig, ResidualFormat};
+use eigenstep::gradient::clip_grad_norm;
 use eigenstep::linalg::{CoupledNewton, matrix_shape, merge_leading_dims, merge_small_dims};
 use eigenstep::optim::Optimizer;
 use eigenstep::params::{Flat, FlatMut, Generate, GradVisitor, Gradients, RowGradient};
@@ -158,6 +159,13 @@ fn shapes_that_cannot_be_counted_are_refused() {
     assert!(opt.state_dict().tensors.is_empty());
     let layer = LayerFactors::kfac().build::<f32>((1 << 33, 4));
     assert!(matches!(layer, Err(Error::InvalidHyperparameter { .. })), "{layer:?}");
+}
+
+/// No row of a width that nothing backs.
+#[test]
+fn rows_that_are_not_there_take_no_memory() {
+    let rows = RowGradient::new(&[2, 1 << 50], vec![], Array2::<f32>::zeros((0, 1 << 50))).unwrap();
+    assert_eq!(clip_grad_norm(&rows, 1.0).norm(), 0.0);
 }
 
 /// A dict of a few bytes that claims parameters of terabytes: every method refuses it, or holds nothing
