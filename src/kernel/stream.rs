@@ -2,12 +2,14 @@
 
 #![allow(unsafe_code)]
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 use super::LINE;
 use super::scratch::with_scratch;
 use crate::numeric::Element;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 use std::ops::Range;
+
+// Miri checks everything but what is left out here: it knows no copies past the cache
 
 /// Bytes of all parameters from which on copies of them do not stay in the cache anyway.
 pub(crate) const BEYOND_CACHE: usize = 32 << 20;
@@ -36,7 +38,7 @@ pub(crate) fn fill<T: Element>(out: &mut [T], piece: usize, mut f: impl FnMut(us
 fn copy_unfenced<T: Element>(from: &[T], to: &mut [T]) {
     let len = from.len().min(to.len());
     let (from, to) = (from.get(..len).unwrap_or_default(), to.get_mut(..len).unwrap_or_default());
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     if LINE.is_multiple_of(size_of::<T>()) {
         return copy_lines(from, to);
     }
@@ -49,7 +51,7 @@ struct Fence;
 impl Drop for Fence {
     fn drop(&mut self) {
         // SAFETY: SSE is part of the target.
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
         unsafe {
             std::arch::x86_64::_mm_sfence();
         }
@@ -57,7 +59,7 @@ impl Drop for Fence {
 }
 
 /// Equally long slices of elements whose size divides a line.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 fn copy_lines<T: Element>(from: &[T], to: &mut [T]) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
     let per_line = LINE / size_of::<T>();
