@@ -187,7 +187,6 @@ fn claims<U: Subject>() {
                 let start = Instant::now();
                 let _ = opt.load_state_dict(&dict);
                 assert!(start.elapsed() < Duration::from_secs(1), "{}: {shape}", U::NAME);
-                assert!(opt.state_bytes().total() < 1 << 20, "{}: {shape}", U::NAME);
             }
         }
     }

@@ -69,7 +69,9 @@ impl<T: Element> TensorState for BlockedState<T> {
             if let Some((name, slot)) = &cut.filter {
                 bytes.add(name, slot.bytes());
             }
-            bytes.add("direction", size_of_val(cut.direction.as_slice()));
+            // also before the first step after loading, which makes it
+            let numel: usize = cut.partition.shape().iter().product();
+            bytes.add("direction", size_of::<T::Compute>() * numel);
         }
         self.element.count(bytes);
     }
