@@ -56,7 +56,7 @@ fn rank1(c: &mut Criterion) {
     let Ok(SlotFormat::Rank1(codec)) = Precision::INT4_LPMM.format(&shape, false) else { return };
     let x = samples::<f32>(false);
     let Ok(scales) = Rank1Scales::of(&shape, &x) else { return };
-    let maxima = Rank1Maxima::new(&shape);
+    let Ok(maxima) = Rank1Maxima::new(&shape) else { return };
     let (mut codes, mut out) = (vec![0; CHUNK / 2], vec![0.0; CHUNK]);
     let mut group = c.benchmark_group("INT4_LPMM/unsigned/f32");
     group.throughput(Throughput::Elements(CHUNK as u64));

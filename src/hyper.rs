@@ -17,6 +17,7 @@
 // Floor 1.
 
 use crate::error::{Error, Result};
+use crate::numeric::limits::MOST_COUNT;
 use std::fmt::Debug;
 
 /// The admissible values of one option.
@@ -47,6 +48,9 @@ pub enum Range {
     Flag,
     /// An integer of at least this value.
     CountFrom(u64),
+    /// An integer from the first to the second value, both included: sizes of memory, numbers of
+    /// iterations.
+    Count(u64, u64),
     /// One of the first `n` integers: the variants of an enumeration.
     Choice(&'static [&'static str]),
     /// `0 <= x < 1`, or unset (NaN as a number).
@@ -72,10 +76,8 @@ impl Range {
             Range::Finite => x.is_finite(),
             Range::Number => !x.is_nan(),
             Range::Flag => x == 0.0 || x == 1.0,
-            // 2^53: the largest count that an f64 holds exactly
-            Range::CountFrom(least) => {
-                x.fract() == 0.0 && x >= least as f64 && x <= 9_007_199_254_740_992.0
-            }
+            Range::CountFrom(least) => Range::Count(least, MOST_COUNT).contains(x),
+            Range::Count(least, most) => x.fract() == 0.0 && x >= least as f64 && x <= most as f64,
             Range::Choice(names) => x.fract() == 0.0 && x >= 0.0 && x < names.len() as f64,
             Range::OptionalUnitHalfOpen => x.is_nan() || (0.0..1.0).contains(&x),
             Range::OptionalNonNegative => x.is_nan() || x >= 0.0 && x.is_finite(),
@@ -88,7 +90,7 @@ impl Range {
     /// `size`. Other numbers stay as they are.
     pub(crate) fn settled(self, x: f64, size: f64) -> f64 {
         let ends = match self {
-            Range::CountFrom(_) => return x.round(),
+            Range::CountFrom(_) | Range::Count(..) => return x.round(),
             Range::NonNegative | Range::UnitHalfOpen | Range::NonPositive => &[0.0][..],
             Range::OptionalUnitHalfOpen | Range::OptionalNonNegative => &[0.0],
             Range::Unit => &[0.0, 1.0],
@@ -115,6 +117,7 @@ impl Range {
             Range::Number => "a number".into(),
             Range::Flag => "0 (false) or 1 (true)".into(),
             Range::CountFrom(least) => format!("an integer >= {least}"),
+            Range::Count(least, most) => format!("an integer >= {least} and <= {most}"),
             Range::Choice(names) => {
                 let names: Vec<String> =
                     names.iter().enumerate().map(|(i, name)| format!("{i} ({name})")).collect();
@@ -156,7 +159,8 @@ impl OptionValue for u64 {
         *self as f64
     }
     fn set(&mut self, value: f64) {
-        *self = value as u64;
+        // a counter from a file can be counted on
+        *self = (value as u64).min(MOST_COUNT);
     }
 }
 impl OptionValue for usize {
@@ -164,7 +168,7 @@ impl OptionValue for usize {
         *self as f64
     }
     fn set(&mut self, value: f64) {
-        *self = value as usize;
+        *self = (value as u64).min(MOST_COUNT) as usize;
     }
 }
 impl OptionValue for Option<f64> {

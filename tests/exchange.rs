@@ -431,7 +431,10 @@ fn iterations_send_what_is_left() {
     let mut none = PowerSgd::<f64>::new(8, 6, 1, 9).unwrap();
     none.iterations = 0;
     let error = none.exchange(&SingleProcess, &mut vector(1, 48)).unwrap_err();
-    assert_eq!(error.to_string(), "PowerSgd: `iterations` must be at least 1, got 0");
+    assert_eq!(
+        error.to_string(),
+        "PowerSgd: `iterations` must be at least 1 and at most 10000, got 0"
+    );
 }
 
 /// Bytes on the wire: a tenth of a vector costs about a tenth, low-rank factors what they hold.

@@ -7,6 +7,7 @@ mod cases;
 #[path = "quant/spikes.rs"]
 mod spikes;
 
+use eigenstep::Error;
 use eigenstep::kernel::Isa;
 use eigenstep::numeric::Real;
 use eigenstep::quant::{
@@ -37,13 +38,13 @@ fn codecs(block_size: usize) -> Vec<Codec> {
 
 fn encode<R: Real>(codec: &Codec, isa: Isa, x: &[R]) -> (Vec<u8>, Vec<R>) {
     let (mut codes, mut scales) = codec.zeros(x.len());
-    codec.encode(isa, x, &mut codes, &mut scales);
+    codec.encode(isa, x, &mut codes, &mut scales).unwrap();
     (codes, scales)
 }
 
 fn decode<R: Real>(codec: &Codec, isa: Isa, codes: &[u8], scales: &[R], len: usize) -> Vec<R> {
     let mut out = vec![R::zero(); len];
-    codec.decode(isa, codes, scales, &mut out);
+    codec.decode(isa, codes, scales, &mut out).unwrap();
     out
 }
 
@@ -199,19 +200,19 @@ fn check_rank1<R: Real>(shape: &[usize], x: &[f64], cut: usize) {
     let wide: Vec<f64> = x.iter().map(|x| x.widen()).collect();
     let mut results = Vec::new();
     for isa in Isa::available() {
-        let maxima = Rank1Maxima::new(shape);
-        maxima.accumulate(isa, cut, &x[cut..]);
-        maxima.accumulate(isa, 0, &x[..cut]);
-        let mut scales = Rank1Scales::<R>::zeros(shape);
-        maxima.take_into(&mut scales);
+        let maxima = Rank1Maxima::new(shape).unwrap();
+        maxima.accumulate(isa, cut, &x[cut..]).unwrap();
+        maxima.accumulate(isa, 0, &x[..cut]).unwrap();
+        let mut scales = Rank1Scales::<R>::zeros(shape).unwrap();
+        maxima.take_into(&mut scales).unwrap();
         assert_eq!(scales, Rank1Scales::of(shape, &x).unwrap());
         let mut codes = vec![0; x.len().div_ceil(2)];
         let mut out = vec![R::zero(); x.len()];
         let (head, tail) = codes.split_at_mut(cut / 2);
-        codec.encode(isa, &scales, 0, &x[..cut], head);
-        codec.encode(isa, &scales, cut, &x[cut..], tail);
-        codec.decode(isa, &scales, 0, &codes[..cut / 2], &mut out[..cut]);
-        codec.decode(isa, &scales, cut, &codes[cut / 2..], &mut out[cut..]);
+        codec.encode(isa, &scales, 0, &x[..cut], head).unwrap();
+        codec.encode(isa, &scales, cut, &x[cut..], tail).unwrap();
+        codec.decode(isa, &scales, 0, &codes[..cut / 2], &mut out[..cut]).unwrap();
+        codec.decode(isa, &scales, cut, &codes[cut / 2..], &mut out[cut..]).unwrap();
         results.push((codes, bits(&out)));
         for (i, out) in out.iter().enumerate() {
             let scale = rank1_scale(shape, &wide, i);
@@ -414,5 +415,49 @@ fn bf16_on_every_instruction_set() {
         assert_eq!(codes, expected);
         decode_bf16(isa, &codes, &mut out);
         assert!(x.iter().zip(&out).all(|(x, y): (&f64, &f64)| (x - y).abs() <= x.abs() / 256.0));
+    }
+}
+
+/// Buffers that do not fit are typed errors, and nothing is written.
+#[test]
+fn buffers_that_do_not_fit_are_refused() {
+    let isa = Isa::detect();
+    let refused = |result: eigenstep::Result<()>| match result {
+        Err(Error::LengthMismatch { .. } | Error::ShapeMismatch { .. }) => {}
+        other => panic!("{other:?}"),
+    };
+    let x = [0.5f32; 300];
+    for codec in codecs(128) {
+        let (codes, scales) = encode(&codec, isa, &x);
+        let (mut short, mut few) = (vec![7; codes.len() - 1], vec![7.0f32; scales.len() - 1]);
+        let (mut whole, mut all) = (codes.clone(), scales.clone());
+        refused(codec.encode(isa, &x, &mut short, &mut all));
+        refused(codec.encode(isa, &x, &mut whole, &mut few));
+        refused(codec.encode(isa, &x[..0], &mut whole, &mut all));
+        assert!(short.iter().all(|&code| code == 7) && few.iter().all(|&scale| scale == 7.0));
+        assert_eq!((&whole, &all), (&codes, &scales));
+        let mut out = [7.0f32; 300];
+        refused(codec.decode(isa, &short, &scales, &mut out));
+        refused(codec.decode(isa, &codes, &few, &mut out));
+        refused(codec.decode(isa, &[], &[], &mut out));
+        assert_eq!(out, [7.0; 300]);
+    }
+    let codec = rank1_codec();
+    let scales = Rank1Scales::of(&[10, 30], &x).unwrap();
+    let (mut codes, mut out) = ([0; 150], [7.0f32; 300]);
+    refused(codec.encode(isa, &scales, 1, &x[..299], &mut codes));
+    refused(codec.encode(isa, &scales, 2, &x, &mut codes));
+    refused(codec.encode(isa, &scales, 0, &x, &mut codes[1..]));
+    refused(codec.decode(isa, &scales, 0, &codes[1..], &mut out));
+    refused(codec.decode(isa, &scales, 400, &[], &mut out[..1]));
+    let maxima = Rank1Maxima::new(&[10, 30]).unwrap();
+    refused(maxima.accumulate(isa, 1, &x));
+    refused(maxima.accumulate(isa, usize::MAX, &x));
+    refused(maxima.take_into(&mut Rank1Scales::<f32>::zeros(&[30, 10]).unwrap()));
+    for shape in [&[1 << 60][..], &[1 << 60, 0], &[usize::MAX, 1], &[1 << 33, 1 << 33]] {
+        refused(Rank1Scales::<f32>::zeros(shape).map(drop));
+        refused(Rank1Scales::<f32>::from_maxima(shape, vec![]).map(drop));
+        refused(Rank1Scales::<f32>::of(shape, &[]).map(drop));
+        refused(Rank1Maxima::new(shape).map(drop));
     }
 }

@@ -4,6 +4,7 @@ use super::kronecker_inverse::KroneckerInverse;
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::linalg::{COUPLED_EXPONENT, Damping, QrSigns};
+use crate::numeric::limits::MOST_ITERATIONS;
 use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 
 /// K-FAC and AdaBK: the gradient of one layer, whitened by statistics of the layer's inputs and output
@@ -151,7 +152,7 @@ crate::hyperparameters!(LayerFactors, "LayerFactors", {
     "damping.relative": NonNegative = damping.relative;
     "damping.absolute": NonNegative = damping.absolute;
     "keep_norm": Flag = keep_norm;
-    "iterations": CountFrom(1) = iterations;
+    "iterations": Count(1, MOST_ITERATIONS) = iterations;
     "factor_beta": Unit = factor_beta;
     "bias_correction": Flag = bias_correction;
     "initial": NonNegative = initial;
@@ -176,7 +177,23 @@ crate::hyperparameters!(LayerFactors, "LayerFactors", {
     }
 });
 
+/// Largest order of a factor: 64 GiB in `f32`.
+const MOST_ORDER: usize = 1 << 17;
+
 impl LayerFactors {
+    /// Refuses a layer whose factors no memory holds.
+    pub(super) fn check_orders(orders: (usize, usize)) -> Result<()> {
+        let (rows, columns) = orders;
+        match rows.max(columns) <= MOST_ORDER {
+            true => Ok(()),
+            false => Err(Self::invalid(
+                "shape",
+                format!("at most {MOST_ORDER} outputs and inputs"),
+                format!("{rows} and {columns}"),
+            )),
+        }
+    }
+
     /// K-FAC: the inverses of both factors, damped by a tenth of their largest eigenvalue.
     pub fn kfac() -> Self {
         Self {

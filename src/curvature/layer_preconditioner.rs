@@ -27,9 +27,10 @@ impl LayerFactors {
     ///
     /// # Errors
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter) names the option that is out
-    /// of range.
+    /// of range, or `shape` for more than 131,072 outputs or inputs.
     pub fn build<R: Real>(self, shape: (usize, usize)) -> Result<LayerPreconditioner<R>> {
         self.validate()?;
+        Self::check_orders(shape)?;
         Ok(LayerPreconditioner::new(self, shape))
     }
 }

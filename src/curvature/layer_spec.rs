@@ -139,6 +139,6 @@ impl LayerSpec {
 
     /// Orders of both factors: outputs, and inputs with the one that a bias stands for.
     pub fn factor_orders(&self) -> (usize, usize) {
-        (self.outputs, self.columns() + usize::from(self.bias.is_some()))
+        (self.outputs, self.columns().saturating_add(usize::from(self.bias.is_some())))
     }
 }

@@ -138,6 +138,9 @@ impl Comm for SingleProcess {
     }
 }
 
+/// More threads than any machine runs.
+const MOST_WORKERS: usize = 1 << 16;
+
 /// One of several workers that are threads of one process.
 ///
 /// Results do not depend on the timing of the threads. If a worker is dropped, also by a panic, the
@@ -171,14 +174,14 @@ impl LocalComm {
     /// A group of `size` workers.
     ///
     /// # Errors
-    /// [`Error::InvalidHyperparameter`] for the field `size` if it is 0.
+    /// [`Error::InvalidHyperparameter`] for the field `size` if it is 0 or more than 65,536.
     pub fn workers(size: usize) -> Result<Vec<Self>> {
-        if size == 0 {
+        if !(1..=MOST_WORKERS).contains(&size) {
             return Err(Error::InvalidHyperparameter {
                 optimizer: "LocalComm",
                 field: "size",
-                expected: "at least 1".into(),
-                found: "0".into(),
+                expected: format!("at least 1 and at most {MOST_WORKERS}"),
+                found: size.to_string(),
             });
         }
         let round = Round { arrived: vec![None; size], ..Round::default() };

@@ -7,6 +7,7 @@ use crate::error_feedback::compressor::{gram_schmidt, normal_factor, redraw_zero
 use crate::hyper::Range;
 use crate::linalg::{matmul, qr, scale_to_one};
 use crate::numeric::Real;
+use crate::numeric::limits::MOST_ITERATIONS;
 use crate::state::{Lookup, Record};
 use ndarray::{Array2, ArrayRef2};
 
@@ -150,8 +151,9 @@ impl<R: Real> PowerSgd<R> {
     }
 
     fn validate(&self) -> Result<()> {
-        if self.iterations == 0 {
-            return Err(invalid("iterations", "at least 1", "0".into()));
+        if !(1..=MOST_ITERATIONS).contains(&self.iterations) {
+            let expected = format!("at least 1 and at most {MOST_ITERATIONS}");
+            return Err(invalid("iterations", &expected, self.iterations.to_string()));
         }
         for (field, value) in
             [("eps", self.eps), ("min_compression_rate", self.min_compression_rate)]

@@ -6,6 +6,7 @@ use super::window_method::WindowMethod;
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
+use crate::numeric::limits::MOST_GRADIENTS;
 use crate::optim::{Rule, Scope};
 
 /// The formula of [`Ggt`]'s direction.
@@ -162,7 +163,7 @@ impl<U: Rule> Hyperparameters for Ggt<U> {
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.base.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });
-        option("window", Range::CountFrom(1), &mut self.window);
+        option("window", Range::Count(1, MOST_GRADIENTS), &mut self.window);
         option("beta1", Range::UnitHalfOpen, &mut self.beta1);
         option("beta2", Range::Unit, &mut self.beta2);
         option("eps", Range::Positive, &mut self.eps);

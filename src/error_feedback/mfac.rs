@@ -6,6 +6,7 @@ use super::window_method::WindowMethod;
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
+use crate::numeric::limits::MOST_GRADIENTS;
 use crate::optim::{Rule, Scope};
 
 /// M-FAC: the natural gradient of the full empirical Fisher matrix over the last `m` gradients,
@@ -140,7 +141,7 @@ impl<U: Rule> Hyperparameters for MFac<U> {
     fn visit_options(&mut self, visitor: &mut dyn FnMut(Hyper<'_>)) {
         self.base.visit_options(visitor);
         let mut option = |name, range, value| visitor(Hyper { name, range, value });
-        option("window", Range::CountFrom(1), &mut self.window);
+        option("window", Range::Count(1, MOST_GRADIENTS), &mut self.window);
         option("damping", Range::Positive, &mut self.damping);
         option("damping_relative", Range::NonNegative, &mut self.damping_relative);
         option("l2", Range::NonNegative, &mut self.l2);

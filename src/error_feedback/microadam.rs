@@ -6,6 +6,7 @@ use super::residual::ResidualFormat;
 use crate::error::Result;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
+use crate::numeric::limits::MOST_GRADIENTS;
 use crate::optim::{Direction, Elementwise, Layout, Scope, VectorMemory, VectorMethod, VectorStep};
 use crate::state::{Lookup, Record, StateBytes};
 
@@ -134,7 +135,7 @@ crate::hyperparameters!(MicroAdam, "MicroAdam", {
     "betas.1": UnitHalfOpen = betas.1;
     "eps": NonNegative = eps;
     "weight_decay": NonNegative = weight_decay;
-    "window": CountFrom(1) = window;
+    "window": Count(1, MOST_GRADIENTS) = window;
     "bf16_values": Flag = bf16_values;
     "alpha": UnitHalfOpen = alpha;
     "maximize": Flag = maximize;

@@ -44,11 +44,12 @@ impl ResidualFormat {
     /// [`Error::InvalidHyperparameter`] for the field `residual.block`.
     pub fn validate(self, optimizer: &'static str) -> Result<()> {
         match self {
-            Self::Nibble { block } if block < 2 || block % 2 == 1 => {
+            // a block is decoded as a whole
+            Self::Nibble { block } if block % 2 == 1 || !(2..=1 << 20).contains(&block) => {
                 Err(Error::InvalidHyperparameter {
                     optimizer,
                     field: "residual.block",
-                    expected: "an even number >= 2".into(),
+                    expected: "an even number >= 2 and <= 2^20".into(),
                     found: block.to_string(),
                 })
             }

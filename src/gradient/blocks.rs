@@ -94,6 +94,10 @@ fn merged<T: Element>(
     gradient: &RowGradient<T>,
     mut visit: impl FnMut(usize, &[T::Compute]),
 ) {
+    if gradient.values().is_empty() {
+        // no element of a row whose width is only claimed
+        return;
+    }
     let shape = gradient.shape();
     let width: usize = shape.iter().skip(1).product();
     let mut sum = vec![T::Compute::default(); width];

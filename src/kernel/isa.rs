@@ -56,7 +56,10 @@ impl Isa {
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512dq"))
+                && is_x86_feature_detected!("avx512dq")
+                // the compiler takes these for part of `avx512f`; a virtual machine may hide them
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c"))
             .then_some(Level::Avx512),
         ]
         .into_iter()

@@ -2,25 +2,29 @@
 
 #![allow(unsafe_code)]
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 use super::LINE;
 use super::scratch::with_scratch;
 use crate::numeric::Element;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 use std::ops::Range;
+
+// Miri checks everything but what is left out here: it knows no copies past the cache
 
 /// Bytes of all parameters from which on copies of them do not stay in the cache anyway.
 pub(crate) const BEYOND_CACHE: usize = 32 << 20;
 
 /// `to ← from`, past the cache where the processor can.
 pub(crate) fn copy<T: Element>(from: &[T], to: &mut [T]) {
+    let _fence = Fence;
     copy_unfenced(from, to);
-    fence();
 }
 
 /// Fills `out` with what `f(offset, piece)` computes for every `piece` of elements, past the cache where
 /// the processor can.
 pub(crate) fn fill<T: Element>(out: &mut [T], piece: usize, mut f: impl FnMut(usize, &mut [T])) {
+    // also if `f` panics after some pieces
+    let _fence = Fence;
     with_scratch(piece, |values| {
         for (i, out) in out.chunks_mut(piece).enumerate() {
             let values = values.get_mut(..out.len()).unwrap_or_default();
@@ -28,31 +32,34 @@ pub(crate) fn fill<T: Element>(out: &mut [T], piece: usize, mut f: impl FnMut(us
             copy_unfenced(values, out);
         }
     });
-    fence();
 }
 
-/// As [`copy`]; [`fence`] has to follow on the same thread before anything reads or writes `to`.
+/// As [`copy`]; a [`Fence`] has to be dropped on the same thread before anything reads or writes `to`.
 fn copy_unfenced<T: Element>(from: &[T], to: &mut [T]) {
     let len = from.len().min(to.len());
     let (from, to) = (from.get(..len).unwrap_or_default(), to.get_mut(..len).unwrap_or_default());
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     if LINE.is_multiple_of(size_of::<T>()) {
         return copy_lines(from, to);
     }
     to.copy_from_slice(from);
 }
 
-/// Completes the writes of this thread before anything that it does later.
-fn fence() {
-    // SAFETY: SSE is part of the target.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        std::arch::x86_64::_mm_sfence();
+/// When dropped, completes the writes of this thread before anything that it does later.
+struct Fence;
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        // SAFETY: SSE is part of the target.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        unsafe {
+            std::arch::x86_64::_mm_sfence();
+        }
     }
 }
 
 /// Equally long slices of elements whose size divides a line.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 fn copy_lines<T: Element>(from: &[T], to: &mut [T]) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
     let per_line = LINE / size_of::<T>();
@@ -109,6 +116,23 @@ mod tests {
         check(|i| i as f64);
         #[cfg(feature = "half")]
         check(|i| crate::numeric::bf16::from_f32(i as f32));
+    }
+
+    /// What was written before a panic is there for whoever catches it, on any thread.
+    #[test]
+    fn a_panic_leaves_whole_pieces() {
+        let mut out = vec![0.0f32; 1024];
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            fill(&mut out, 128, |offset, values| {
+                assert!(offset < 512, "the closure of the user fails");
+                values.fill(1.0);
+            });
+        }));
+        assert!(outcome.is_err());
+        let seen = std::thread::scope(|scope| scope.spawn(|| out.clone()).join());
+        let (written, rest) = out.split_at(512);
+        assert!(written.iter().all(|&x| x == 1.0) && rest.iter().all(|&x| x == 0.0));
+        assert_eq!(seen.ok(), Some(out));
     }
 
     #[test]

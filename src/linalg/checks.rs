@@ -1,6 +1,7 @@
 //! Errors of an inverse root's options.
 
 use crate::error::{Error, Result};
+use crate::numeric::limits::MOST_ITERATIONS;
 
 pub(super) fn invalid(field: &'static str, expected: &str, found: impl std::fmt::Display) -> Error {
     Error::InvalidHyperparameter {
@@ -13,6 +14,12 @@ pub(super) fn invalid(field: &'static str, expected: &str, found: impl std::fmt:
 
 pub(super) fn positive(field: &'static str, x: f64) -> Result<()> {
     if x > 0.0 && x.is_finite() { Ok(()) } else { Err(invalid(field, "finite and > 0", x)) }
+}
+
+/// A number of iterations that ends.
+pub(super) fn few(field: &'static str, n: usize) -> Result<()> {
+    let expected = format!("at most {MOST_ITERATIONS}");
+    if n as u64 <= MOST_ITERATIONS { Ok(()) } else { Err(invalid(field, &expected, n)) }
 }
 
 pub(super) fn not_negative(field: &'static str, x: f64) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Inverse roots of symmetric matrices.
 
-use super::checks::{invalid, not_negative, positive};
+use super::checks::{few, invalid, not_negative, positive};
 use super::coupled::{Coupled, CoupledNewton, Fraction};
 use super::damping::Damping;
 use super::functions::{eigh, gram_left, symmetric_from_lower};
@@ -247,8 +247,9 @@ impl InverseRoot {
         match *self {
             Self::Eigh { damping: d, .. } => damping(d),
             Self::CoupledNewton { damping: d, limits } => {
-                let CoupledNewton { tolerance, max_growth, accept, retry, .. } = limits;
+                let CoupledNewton { tolerance, max_growth, accept, retry, max_iterations } = limits;
                 damping(d)?;
+                few("max_iterations", max_iterations)?;
                 not_negative("tolerance", tolerance)?;
                 not_negative("max_growth", max_growth.unwrap_or(0.0))?;
                 not_negative("accept", accept.unwrap_or(0.0))?;
@@ -257,8 +258,10 @@ impl InverseRoot {
                     None => Ok(()),
                 }
             }
-            Self::CoupledHigherOrder { damping: d, order, tolerance, accept, .. } => {
+            Self::CoupledHigherOrder { damping: d, order, tolerance, accept, max_iterations } => {
                 damping(d)?;
+                few("max_iterations", max_iterations)?;
+                few("order", order)?;
                 not_negative("tolerance", tolerance)?;
                 not_negative("accept", accept.unwrap_or(0.0))?;
                 if order < 2 { Err(invalid("order", "at least 2", order)) } else { Ok(()) }

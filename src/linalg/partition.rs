@@ -36,12 +36,17 @@ pub fn merge_small_dims(shape: &[usize], threshold: usize, target: Option<usize>
     while let Some(size) = dims.pop() {
         let remaining = dims.len() + merged.len() + 1;
         match merged.last_mut() {
-            Some(group) if *group * size <= threshold && remaining > target => *group *= size,
+            Some(group) if merges(*group, size, threshold) && remaining > target => *group *= size,
             _ => merged.push(size),
         }
     }
     merged.reverse();
     if merged.is_empty() { vec![1] } else { merged }
+}
+
+/// Whether the product of two sizes can be counted and is no larger than `threshold`.
+fn merges(a: usize, b: usize, threshold: usize) -> bool {
+    a.checked_mul(b).is_some_and(|product| product <= threshold)
 }
 
 /// Merges neighbouring dimensions from the first to the last while the product stays
@@ -62,7 +67,7 @@ pub fn merge_leading_dims(shape: &[usize], threshold: usize) -> Vec<usize> {
     let mut merged: Vec<usize> = Vec::with_capacity(shape.len());
     for &size in shape.iter().filter(|&&size| size != 1) {
         match merged.last_mut() {
-            Some(group) if *group * size <= threshold => *group *= size,
+            Some(group) if merges(*group, size, threshold) => *group *= size,
             _ => merged.push(size),
         }
     }
@@ -72,6 +77,7 @@ pub fn merge_leading_dims(shape: &[usize], threshold: usize) -> Vec<usize> {
 /// A tensor as a matrix: ones dropped, the first dimension against the product of the rest.
 ///
 /// `None` if no more than one dimension is left: there is nothing to precondition from two sides.
+/// A product that cannot be counted is `usize::MAX`.
 /// A convolution's kernel (out, in, height, width) becomes out × in·height·width.
 ///
 /// # Examples
@@ -87,7 +93,7 @@ pub fn merge_leading_dims(shape: &[usize], threshold: usize) -> Vec<usize> {
 pub fn matrix_shape(shape: &[usize]) -> Option<(usize, usize)> {
     let mut dims = shape.iter().copied().filter(|&size| size != 1);
     let (rows, second) = (dims.next()?, dims.next()?);
-    Some((rows, second * dims.product::<usize>()))
+    Some((rows, dims.fold(second, usize::saturating_mul)))
 }
 
 /// Cuts a tensor of any number of dimensions into blocks of at most `max_dim` per dimension.

@@ -13,6 +13,7 @@ use num_traits::{Float, FromPrimitive, NumAssign, PrimInt};
 use std::fmt::Debug;
 use std::iter::Sum;
 
+pub(crate) mod limits;
 pub mod random;
 pub(crate) mod range;
 pub mod reduce;

@@ -1,6 +1,7 @@
 //! Gradients in their forms: dense, a few rows, generated.
 
 use crate::error::{Error, Result};
+use crate::numeric::limits::numel;
 use crate::numeric::{Element, Real};
 use ndarray::{Array2, ArrayViewD};
 
@@ -105,7 +106,7 @@ impl<T: Copy> RowGradient<T> {
     /// is not `rows.len() × shape[1] · shape[2] · …`.
     pub fn new(shape: &[usize], rows: Vec<usize>, values: Array2<T>) -> Result<Self> {
         let height = shape.first().copied().unwrap_or(0);
-        let width = shape.iter().skip(1).product();
+        let width = numel(shape).map_or(usize::MAX, |_| shape.iter().skip(1).product());
         if values.dim() != (rows.len(), width) {
             return Err(Error::ShapeMismatch {
                 name: "values of a row gradient".into(),

@@ -4,6 +4,7 @@ use super::edits::{EditFrame, LeafEdit};
 use super::gradient::{Generate, GradientKind, GradientLeaf, RowGradient};
 use super::manifest::{Manifest, Path, recycle};
 use crate::error::{Error, Result};
+use crate::numeric::limits::numel;
 use ndarray::{ArrayView, ArrayViewMut, ArrayViewMutD, Dimension};
 use std::fmt::Display;
 use std::mem::{replace, take};
@@ -222,6 +223,11 @@ impl<'a, T> GradVisitor<'a, T> {
 
     /// A gradient that is produced chunk by chunk inside the update.
     pub fn generated(&mut self, generator: &'a dyn Generate<T>) {
+        if numel(generator.shape()).is_none() {
+            // no parameter has so many elements
+            check_length(&mut self.problem, &self.path, usize::MAX, generator.shape());
+            return;
+        }
         self.push(generator.shape(), GradientKind::Generated(generator));
     }
 
@@ -375,9 +381,9 @@ impl<'a, T> GradVisitor<'a, T> {
 }
 
 fn check_length(problem: &mut Option<Error>, path: &Path, found: usize, shape: &[usize]) {
-    let expected = shape.iter().product();
-    if found != expected && problem.is_none() {
-        let name = path.leaf().to_owned();
+    let expected = numel(shape);
+    if expected != Some(found) && problem.is_none() {
+        let (name, expected) = (path.leaf().to_owned(), expected.unwrap_or(usize::MAX));
         *problem = Some(Error::LengthMismatch { name, shape: shape.to_vec(), expected, found });
     }
 }

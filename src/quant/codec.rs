@@ -11,7 +11,7 @@ use super::linear::{LinearSigned, LinearUnsigned};
 use super::nibble::{LinearNibble, Nibble, NibbleTable, SignedNibble};
 use super::quant_map::{QuantMap, Ties};
 use super::tile::{Map, TILE, max_magnitude, narrow, widen};
-use crate::error::Result;
+use crate::error::{Result, check_length};
 use crate::kernel::isa::{Isa, Kernel};
 use crate::numeric::Real;
 use std::fmt;
@@ -278,18 +278,66 @@ impl Codec {
     /// `out` begins at a block boundary and ends at one or at the end of the slot; `codes` and
     /// `scales` are the parts that belong to it, [`codes_len`](Self::codes_len) and
     /// [`scales_len`](Self::scales_len) of `out.len()` long.
-    pub fn decode<R: Real>(&self, isa: Isa, codes: &[u8], scales: &[R], out: &mut [R]) {
-        debug_assert_eq!(codes.len(), self.codes_len(out.len()));
-        debug_assert_eq!(scales.len(), self.scales_len(out.len()));
-        let block_size = self.spec.block_size;
-        with_map!(self, map => best(map, isa).run(Decode { map, block_size, codes, scales, out }));
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`](crate::Error::LengthMismatch) names `codes` or `scales`; nothing was
+    /// written then.
+    pub fn decode<R: Real>(
+        &self,
+        isa: Isa,
+        codes: &[u8],
+        scales: &[R],
+        out: &mut [R],
+    ) -> Result<()> {
+        self.check(out.len(), codes.len(), scales.len())?;
+        self.decode_fitting(isa, codes, scales, out);
+        Ok(())
     }
 
     /// Codes and scales of `x`, the inverse of [`decode`](Self::decode) but for the rounding; the
     /// slices fit together as there.
-    pub fn encode<R: Real>(&self, isa: Isa, x: &[R], codes: &mut [u8], scales: &mut [R]) {
-        debug_assert_eq!(codes.len(), self.codes_len(x.len()));
-        debug_assert_eq!(scales.len(), self.scales_len(x.len()));
+    ///
+    /// # Errors
+    /// Those of [`decode`](Self::decode).
+    pub fn encode<R: Real>(
+        &self,
+        isa: Isa,
+        x: &[R],
+        codes: &mut [u8],
+        scales: &mut [R],
+    ) -> Result<()> {
+        self.check(x.len(), codes.len(), scales.len())?;
+        self.encode_fitting(isa, x, codes, scales);
+        Ok(())
+    }
+
+    fn check(&self, numel: usize, codes: usize, scales: usize) -> Result<()> {
+        check_length("codes", &[numel], self.codes_len(numel), codes)?;
+        check_length("scales", &[numel], self.scales_len(numel), scales)
+    }
+
+    /// [`decode`](Self::decode) of slices that fit together.
+    pub(crate) fn decode_fitting<R: Real>(
+        &self,
+        isa: Isa,
+        codes: &[u8],
+        scales: &[R],
+        out: &mut [R],
+    ) {
+        debug_assert!(self.check(out.len(), codes.len(), scales.len()).is_ok());
+        let block_size = self.spec.block_size;
+        with_map!(self, map => best(map, isa).run(Decode { map, block_size, codes, scales, out }));
+    }
+
+    /// [`encode`](Self::encode) of slices that fit together.
+    pub(crate) fn encode_fitting<R: Real>(
+        &self,
+        isa: Isa,
+        x: &[R],
+        codes: &mut [u8],
+        scales: &mut [R],
+    ) {
+        debug_assert!(self.check(x.len(), codes.len(), scales.len()).is_ok());
         let block_size = self.spec.block_size;
         with_map!(self, map => best(map, isa).run(Encode { map, block_size, x, codes, scales }));
     }

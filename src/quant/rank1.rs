@@ -7,9 +7,10 @@ use super::blockwise::{Blockwise, invalid};
 use super::nibble::linear_code;
 use super::quant_map::{QuantMap, Ties};
 use super::tile::{TILE, max_magnitude, narrow, widen};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_length, check_shape};
 use crate::kernel::isa::{Isa, Kernel};
 use crate::numeric::Real;
+use crate::numeric::limits::numel;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -47,6 +48,20 @@ fn outer(shape: &[usize], row: usize) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Refuses a tensor of more elements than can be counted.
+fn check_countable(shape: &[usize]) -> Result<()> {
+    match numel(shape) {
+        Some(_) => Ok(()),
+        None => check_length("maxima", shape, usize::MAX, 0),
+    }
+}
+
+/// Refuses elements beyond the end of a tensor.
+fn check_chunk(name: &str, shape: &[usize], offset: usize, len: usize) -> Result<()> {
+    let left = shape.iter().product::<usize>().saturating_sub(offset);
+    check_length(name, shape, left.min(len), len)
+}
+
 fn columns(shape: &[usize]) -> usize {
     shape.last().copied().unwrap_or(1).max(1)
 }
@@ -68,7 +83,15 @@ pub struct Rank1Scales<R> {
 
 impl<R: Real> Rank1Scales<R> {
     /// Zeros: the tensor decodes to 0.
-    pub fn zeros(shape: &[usize]) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] for a tensor of more elements than can be counted.
+    pub fn zeros(shape: &[usize]) -> Result<Self> {
+        check_countable(shape).map(|()| Self::blank(shape))
+    }
+
+    /// [`zeros`](Self::zeros) of a shape that can be counted.
+    pub(crate) fn blank(shape: &[usize]) -> Self {
         Self { shape: shape.to_vec(), maxima: vec![R::zero(); shape.iter().sum()] }
     }
 
@@ -77,6 +100,7 @@ impl<R: Real> Rank1Scales<R> {
     /// # Errors
     /// [`Error::LengthMismatch`] unless there are `Σ shape` of them.
     pub fn from_maxima(shape: &[usize], maxima: Vec<R>) -> Result<Self> {
+        check_countable(shape)?;
         let expected = shape.iter().sum();
         if maxima.len() != expected {
             let (name, shape) = ("scales".to_owned(), shape.to_vec());
@@ -90,15 +114,15 @@ impl<R: Real> Rank1Scales<R> {
     /// # Errors
     /// [`Error::LengthMismatch`] unless `x` has the number of elements of `shape`.
     pub fn of(shape: &[usize], x: &[R]) -> Result<Self> {
-        let expected = shape.iter().product();
+        let expected = numel(shape).unwrap_or(usize::MAX);
         if x.len() != expected {
             let (name, shape) = ("x".to_owned(), shape.to_vec());
             return Err(Error::LengthMismatch { name, shape, expected, found: x.len() });
         }
-        let maxima = Rank1Maxima::new(shape);
-        maxima.accumulate(Isa::detect(), 0, x);
-        let mut scales = Self::zeros(shape);
-        maxima.take_into(&mut scales);
+        let maxima = Rank1Maxima::blank(shape);
+        maxima.accumulate_fitting(Isa::detect(), 0, x);
+        let mut scales = Self::blank(shape);
+        maxima.move_into(&mut scales);
         Ok(scales)
     }
 
@@ -149,14 +173,32 @@ impl Clone for Rank1Maxima {
 
 impl Rank1Maxima {
     /// All maxima 0.
-    pub fn new(shape: &[usize]) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] for a tensor of more elements than can be counted.
+    pub fn new(shape: &[usize]) -> Result<Self> {
+        check_countable(shape).map(|()| Self::blank(shape))
+    }
+
+    /// [`new`](Self::new) of a shape that can be counted.
+    pub(crate) fn blank(shape: &[usize]) -> Self {
         let bits = (0..shape.iter().sum()).map(|_| AtomicU64::new(0)).collect();
         Self { shape: shape.to_vec(), bits }
     }
 
     /// Includes the elements `offset .. offset + x.len()` of the tensor in row-major order.
-    pub fn accumulate<R: Real>(&self, isa: Isa, offset: usize, x: &[R]) {
-        debug_assert!(offset + x.len() <= self.shape.iter().product());
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] for elements beyond the end of the tensor.
+    pub fn accumulate<R: Real>(&self, isa: Isa, offset: usize, x: &[R]) -> Result<()> {
+        check_chunk("x", &self.shape, offset, x.len())?;
+        self.accumulate_fitting(isa, offset, x);
+        Ok(())
+    }
+
+    /// [`accumulate`](Self::accumulate) of elements that the tensor has.
+    pub(crate) fn accumulate_fitting<R: Real>(&self, isa: Isa, offset: usize, x: &[R]) {
+        debug_assert!(check_chunk("x", &self.shape, offset, x.len()).is_ok());
         if x.is_empty() {
             // a tensor without elements may have a last dimension without columns
             return;
@@ -165,7 +207,17 @@ impl Rank1Maxima {
     }
 
     /// Moves the maxima into `scales`, which has the same shape, and starts again from 0.
-    pub fn take_into<R: Real>(&self, scales: &mut Rank1Scales<R>) {
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for scales of another shape.
+    pub fn take_into<R: Real>(&self, scales: &mut Rank1Scales<R>) -> Result<()> {
+        check_shape("scales", &self.shape, &scales.shape)?;
+        self.move_into(scales);
+        Ok(())
+    }
+
+    /// [`take_into`](Self::take_into) of scales of the same shape.
+    pub(crate) fn move_into<R: Real>(&self, scales: &mut Rank1Scales<R>) {
         debug_assert_eq!(scales.shape, self.shape);
         for (to, from) in scales.maxima.iter_mut().zip(&self.bits) {
             *to = R::of(f64::from_bits(from.swap(0, Relaxed)));
@@ -272,10 +324,26 @@ impl Rank1Codec {
 
     /// Number of scales of a tensor.
     pub fn scales_len(&self, shape: &[usize]) -> usize {
-        shape.iter().sum()
+        shape.iter().fold(0, |sum: usize, &dim| sum.saturating_add(dim))
+    }
+
+    fn check<R: Real>(
+        &self,
+        scales: &Rank1Scales<R>,
+        (offset, len): (usize, usize),
+        codes: usize,
+    ) -> Result<()> {
+        // two codes share a byte
+        check_length("offset", &[offset], offset.next_multiple_of(2), offset)?;
+        check_chunk("chunk", &scales.shape, offset, len)?;
+        check_length("codes", &[len], self.codes_len(len), codes)
     }
 
     /// Decodes the chunk that begins at the even flat index `offset`; `codes` are those of the chunk.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] for an odd offset, elements beyond the end of the tensor, or another
+    /// number of codes than the chunk has; nothing was written then.
     pub fn decode<R: Real>(
         &self,
         isa: Isa,
@@ -283,12 +351,16 @@ impl Rank1Codec {
         offset: usize,
         codes: &[u8],
         out: &mut [R],
-    ) {
-        debug_assert_eq!((offset % 2, codes.len()), (0, out.len().div_ceil(2)));
-        isa.run(Decode { scales, offset, codes, out });
+    ) -> Result<()> {
+        self.check(scales, (offset, out.len()), codes.len())?;
+        self.decode_fitting(isa, scales, offset, codes, out);
+        Ok(())
     }
 
     /// Encodes the chunk that begins at the even flat index `offset`; `codes` are those of the chunk.
+    ///
+    /// # Errors
+    /// Those of [`decode`](Self::decode).
     pub fn encode<R: Real>(
         &self,
         isa: Isa,
@@ -296,8 +368,35 @@ impl Rank1Codec {
         offset: usize,
         x: &[R],
         codes: &mut [u8],
+    ) -> Result<()> {
+        self.check(scales, (offset, x.len()), codes.len())?;
+        self.encode_fitting(isa, scales, offset, x, codes);
+        Ok(())
+    }
+
+    /// [`decode`](Self::decode) of a chunk that fits.
+    pub(crate) fn decode_fitting<R: Real>(
+        &self,
+        isa: Isa,
+        scales: &Rank1Scales<R>,
+        offset: usize,
+        codes: &[u8],
+        out: &mut [R],
     ) {
-        debug_assert_eq!((offset % 2, codes.len()), (0, x.len().div_ceil(2)));
+        debug_assert!(self.check(scales, (offset, out.len()), codes.len()).is_ok());
+        isa.run(Decode { scales, offset, codes, out });
+    }
+
+    /// [`encode`](Self::encode) of a chunk that fits.
+    pub(crate) fn encode_fitting<R: Real>(
+        &self,
+        isa: Isa,
+        scales: &Rank1Scales<R>,
+        offset: usize,
+        x: &[R],
+        codes: &mut [u8],
+    ) {
+        debug_assert!(self.check(scales, (offset, x.len()), codes.len()).is_ok());
         if self.ties == Ties::Upper {
             isa.run(Encode::<R, true> { scales, offset, x, codes });
         } else {
@@ -382,8 +481,8 @@ mod tests {
     fn round_trip(shape: &[usize], x: &[f32]) -> Vec<f32> {
         let scales = Rank1Scales::of(shape, x).unwrap();
         let (mut codes, mut out) = (vec![0; x.len().div_ceil(2)], vec![0.0; x.len()]);
-        codec().encode(Isa::detect(), &scales, 0, x, &mut codes);
-        codec().decode(Isa::detect(), &scales, 0, &codes, &mut out);
+        codec().encode(Isa::detect(), &scales, 0, x, &mut codes).unwrap();
+        codec().decode(Isa::detect(), &scales, 0, &codes, &mut out).unwrap();
         out
     }
 

@@ -33,14 +33,14 @@ impl<R: Real> QuantizedTensor<R> {
     pub fn quantize(spec: Blockwise, signed: bool, x: &[R]) -> Result<Self> {
         let codec = spec.codec(signed)?;
         let (mut codes, mut scales) = codec.zeros(x.len());
-        codec.encode(Isa::detect(), x, &mut codes, &mut scales);
+        codec.encode_fitting(Isa::detect(), x, &mut codes, &mut scales);
         Ok(Self { codec, len: x.len(), codes, scales })
     }
 
     /// The numbers that the codes stand for.
     pub fn dequantize(&self) -> Vec<R> {
         let mut out = vec![R::zero(); self.len];
-        self.codec.decode(Isa::detect(), &self.codes, &self.scales, &mut out);
+        self.codec.decode_fitting(Isa::detect(), &self.codes, &self.scales, &mut out);
         out
     }
 

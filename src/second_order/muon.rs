@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::first_order::AdamW;
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
+use crate::numeric::limits::MOST_ITERATIONS;
 use crate::optim::{BlockStep, GradEma, MatrixMethod, Partition};
 use crate::state::{Lookup, Storage};
 use ndarray::{ArrayViewMutD, Ix2};
@@ -128,7 +129,7 @@ crate::hyperparameters!(Muon, "Muon", {
     "momentum": UnitHalfOpen = momentum;
     "nesterov": Flag = nesterov;
     "weight_decay": NonNegative = weight_decay;
-    "ns_steps": CountFrom(1) = ns_steps;
+    "ns_steps": Count(1, MOST_ITERATIONS) = ns_steps;
     "eps": NonNegative = eps;
     "orthogonalize": Flag = orthogonalize;
     "fallback_lr_ratio": NonNegative = fallback_lr_ratio;

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
+use crate::numeric::limits::MOST_ITERATIONS;
 use crate::optim::{BlockStep, GradEma, MatrixMethod, Partition, Rule};
 use crate::state::{Lookup, Storage};
 use ndarray::{ArrayViewMutD, Ix2};
@@ -141,7 +142,7 @@ impl<U: Rule> Hyperparameters for SteepestDescent<U> {
         option("l2", Range::NonNegative, &mut self.l2);
         match &mut self.norm {
             Norm::Spectral { steps, eps, .. } => {
-                option("norm.steps", Range::CountFrom(1), steps);
+                option("norm.steps", Range::Count(1, MOST_ITERATIONS), steps);
                 option("norm.eps", Range::NonNegative, eps);
             }
             Norm::Max { scale } => option("norm.scale", Range::Positive, scale),

@@ -141,12 +141,12 @@ impl<R: Real> SlotChunk<'_, R> {
             Self::Coded { codec, codes, scales } => {
                 let codes = part(codes, codec.codes_len(start), codec.codes_len(out.len()));
                 let scales = part(scales, codec.scales_len(start), codec.scales_len(out.len()));
-                codec.decode(isa, codes, scales, out);
+                codec.decode_fitting(isa, codes, scales, out);
             }
             Self::Rank1(chunk) => {
                 let codec = chunk.codec;
                 let codes = part(chunk.codes, codec.codes_len(start), codec.codes_len(out.len()));
-                codec.decode(isa, chunk.scales, chunk.offset + start, codes, out);
+                codec.decode_fitting(isa, chunk.scales, chunk.offset + start, codes, out);
             }
             Self::Factored(factors) => factors.load(isa, start, out),
         }
@@ -175,13 +175,13 @@ impl<R: Real> SlotChunk<'_, R> {
             Self::Coded { codec, codes, scales } => {
                 let codes = part_mut(codes, codec.codes_len(start), codec.codes_len(new.len()));
                 let scales = part_mut(scales, codec.scales_len(start), codec.scales_len(new.len()));
-                codec.encode(isa, new, codes, scales);
+                codec.encode_fitting(isa, new, codes, scales);
             }
             Self::Rank1(chunk) => {
                 let codec = chunk.codec;
                 let len = codec.codes_len(new.len());
                 let codes = part_mut(chunk.codes, codec.codes_len(start), len);
-                codec.encode(isa, chunk.new, chunk.offset + start, new, codes);
+                codec.encode_fitting(isa, chunk.new, chunk.offset + start, new, codes);
             }
         }
     }
@@ -189,7 +189,7 @@ impl<R: Real> SlotChunk<'_, R> {
     /// Looks at the values that a later [`SlotChunk::store`] will be given.
     pub fn preview(&self, isa: Isa, start: usize, new: &[R]) {
         if let Self::Rank1(chunk) = self {
-            chunk.maxima.accumulate(isa, chunk.offset + start, new);
+            chunk.maxima.accumulate_fitting(isa, chunk.offset + start, new);
         }
     }
 }

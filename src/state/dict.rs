@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::numeric::Element;
+use crate::numeric::limits::numel;
 use std::collections::BTreeMap;
 
 /// A number, a flag or a word of a state dict.
@@ -129,9 +130,15 @@ impl StateTensor {
         Self { dtype: Dtype::U8, shape: vec![codes.len()], bytes: codes.to_vec() }
     }
 
-    /// Number of elements.
+    /// Whether there are as many bytes as the shape says.
+    pub(crate) fn fits(&self) -> bool {
+        let bytes = self.numel().and_then(|numel| numel.checked_mul(self.dtype.size()));
+        bytes == Some(self.bytes.len())
+    }
+
+    /// Number of elements; `None` if so many cannot be counted.
     pub fn numel(&self) -> Option<usize> {
-        self.shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))
+        numel(&self.shape)
     }
 }
 

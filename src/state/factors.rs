@@ -132,16 +132,15 @@ impl<R: Real> FactorBuffer<R> {
     pub fn new(names: Factors, shape: &[usize]) -> Option<Self> {
         let matrices = Matrices::of(shape)?;
         let zeros = |len: usize| vec![R::zero(); len];
-        let shared = matrices.shared();
-        Some(Self {
-            names,
-            matrices,
-            rows: zeros(matrices.count * matrices.height),
-            columns: zeros(matrices.count * matrices.width),
-            totals: zeros(matrices.count),
-            sums: vec![0.0; shared.len() * matrices.sides()],
-            shared,
-        })
+        let (rows, columns) =
+            (zeros(matrices.count * matrices.height), zeros(matrices.count * matrices.width));
+        Some(Self::with_means(names, matrices, rows, columns))
+    }
+
+    fn with_means(names: Factors, matrices: Matrices, rows: Vec<R>, columns: Vec<R>) -> Self {
+        let (totals, shared) = (vec![R::zero(); matrices.count], matrices.shared());
+        let sums = vec![0.0; shared.len() * matrices.sides()];
+        Self { names, matrices, rows, columns, totals, shared, sums }
     }
 
     fn scratch_bytes(&self) -> usize {
@@ -178,9 +177,15 @@ impl<R: Real> FactorBuffer<R> {
         record.tensor(self.names.columns, StateTensor::new(&columns, &self.columns));
     }
 
+    /// Whether a tensor of this shape has rows and columns.
+    pub fn fits(shape: &[usize]) -> bool {
+        Matrices::of(shape).is_some()
+    }
+
     /// Reads the means; `None` if there are none.
-    pub fn load(self, shape: &[usize], lookup: &Lookup<'_>) -> Result<Option<Self>> {
-        let Factors { rows: row_name, columns: column_name } = self.names;
+    pub fn load(names: Factors, shape: &[usize], lookup: &Lookup<'_>) -> Result<Option<Self>> {
+        let Some(matrices) = Matrices::of(shape) else { return Ok(None) };
+        let Factors { rows: row_name, columns: column_name } = names;
         let (row_shape, column_shape) = Self::shapes(shape);
         let read = |name: &str, shape: &[usize]| {
             let tensor = lookup.tensor(name).ok_or_else(|| lookup.problem(name, "is missing"))?;
@@ -194,7 +199,12 @@ impl<R: Real> FactorBuffer<R> {
             return Ok(None);
         }
         let (rows, columns) = (read(row_name, &row_shape)?, read(column_name, &column_shape)?);
-        Ok(Some(Self { rows, columns, ..self }))
+        // only now: the means are there for as many rows and columns as the shape claims
+        let held = rows.len().max(columns.len()).saturating_add(1);
+        match matrices.count <= held {
+            true => Ok(Some(Self::with_means(names, matrices, rows, columns))),
+            false => Err(lookup.problem("shape", "claims more matrices than there are means")),
+        }
     }
 
     /// The means of this name.

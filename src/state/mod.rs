@@ -27,6 +27,8 @@ mod bytes;
 pub(crate) mod chunk;
 mod dict;
 pub(crate) mod factors;
+#[cfg(feature = "safetensors")]
+mod file;
 mod floats;
 mod kind;
 mod options;
@@ -44,6 +46,6 @@ pub use dict::{Dtype, Scalar, StateDict, StateTensor};
 pub use kind::{Factors, Input, SlotInit, SlotKind};
 pub(crate) use options::{load_options, saved_option};
 pub(crate) use reader::StateReader;
+pub(crate) use record::parse_shape;
 pub use record::{Lookup, Record};
-pub(crate) use record::{numel_fits, parse_shape};
 pub use storage::{Rounding, Storage};

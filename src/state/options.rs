@@ -13,7 +13,7 @@ pub(crate) fn saved_option(option: &Hyper<'_>) -> Scalar {
     let value = option.value.get();
     match option.range {
         Range::Flag => Scalar::Bool(value != 0.0),
-        Range::CountFrom(_) | Range::Choice(_) => Scalar::Int(value as i64),
+        Range::CountFrom(_) | Range::Count(..) | Range::Choice(_) => Scalar::Int(value as i64),
         _ if value.is_nan() => Scalar::Text(UNSET.into()),
         _ => Scalar::Float(value),
     }

@@ -4,6 +4,7 @@ use super::StateDict;
 use super::dict::{Scalar, problem};
 use crate::error::Result;
 use crate::hyper::Range;
+use crate::numeric::limits::MOST_COUNT;
 use std::collections::BTreeSet;
 
 /// Reads the scalars of a state dict and remembers which were read, so that keys nobody asked for
@@ -49,7 +50,8 @@ impl<'s> StateReader<'s> {
     /// A count.
     pub fn count(&mut self, key: &str) -> Result<u64> {
         let scalar = self.scalar(key)?;
-        scalar.as_u64().ok_or_else(|| problem(key, "expected an integer >= 0"))
+        let count = scalar.as_u64().filter(|&count| count <= MOST_COUNT);
+        count.ok_or_else(|| problem(key, "expected an integer >= 0 and <= 2^53"))
     }
 
     /// A word that has to be `expected`.

@@ -4,8 +4,10 @@ use super::dict::{Dtype, Scalar, StateDict, StateTensor, problem};
 use super::floats::floats;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
+use crate::numeric::limits::{MOST_COUNT, numel};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::Bound::{self, Unbounded};
 
 /// Entries that version 1 of state dicts has under another name: the name now, and then. Parts of an
 /// entry, such as `betas.0` or `codes`, follow its name.
@@ -100,12 +102,13 @@ impl<'d> Lookup<'d> {
         self.find(name, |key| self.dict.scalars.get(key))
     }
 
-    /// The count `{prefix}.{name}`.
+    /// The count `{prefix}.{name}`, at most 2⁵³: one more can always be counted.
     ///
     /// # Errors
     /// [`Error::StateDict`] if it is missing or no count.
     pub fn count(&self, name: &str) -> Result<u64> {
         let count = self.scalar(name).and_then(Scalar::as_u64);
+        let count = count.filter(|&count| count <= MOST_COUNT);
         count.ok_or_else(|| self.problem(name, "is not a count"))
     }
 
@@ -124,11 +127,11 @@ impl<'d> Lookup<'d> {
 
     /// Shape of any tensor `{prefix}.{slot}`.
     pub(crate) fn slot_shape(&self) -> Option<Vec<usize>> {
-        let slot_of =
-            |key: &str| key.strip_prefix(&self.prefix)?.strip_prefix('.').map(str::to_owned);
-        let mut tensors = self.dict.tensors.iter();
-        let found = tensors.find(|(key, _)| slot_of(key).is_some_and(|slot| !slot.contains('.')));
-        found.map(|(_, tensor)| tensor.shape.clone())
+        let start = format!("{}.", self.prefix);
+        let tensors = self.dict.tensors.range::<str, _>((Bound::Included(&*start), Unbounded));
+        let mut slots =
+            tensors.map_while(|(key, tensor)| Some((key.strip_prefix(&start)?, tensor)));
+        slots.find(|(slot, _)| !slot.contains('.')).map(|(_, tensor)| tensor.shape.clone())
     }
 
     /// An error about `{prefix}.{name}`.
@@ -223,8 +226,7 @@ pub(super) fn check_tensor(
         let found = &tensor.shape;
         return Err(lookup.problem(name, format!("expected shape {shape:?}, found {found:?}")));
     }
-    let expected = tensor.numel().and_then(|numel| numel.checked_mul(tensor.dtype.size()));
-    if expected != Some(tensor.bytes.len()) {
+    if !tensor.fits() {
         let found = tensor.bytes.len();
         return Err(lookup.problem(name, format!("shape {shape:?} does not fit {found} bytes")));
     }
@@ -235,10 +237,5 @@ pub(super) fn check_tensor(
 pub(crate) fn parse_shape(text: &str) -> Option<Vec<usize>> {
     let dims = text.split(',').filter(|dim| !dim.is_empty());
     let shape: Vec<usize> = dims.map(|dim| dim.parse().ok()).collect::<Option<_>>()?;
-    Some(shape).filter(|shape| numel_fits(shape))
-}
-
-/// Whether so many elements of 8 bytes can be counted.
-pub(crate) fn numel_fits(shape: &[usize]) -> bool {
-    shape.iter().try_fold(8usize, |bytes, &dim| bytes.checked_mul(dim.max(1))).is_some()
+    Some(shape).filter(|shape| numel(shape).is_some())
 }

@@ -1,13 +1,13 @@
 //! State dicts as safetensors files: readable by PyTorch, no code in them, checked before use.
 
 use super::dict::{Dtype, Scalar, StateDict, StateTensor, problem};
+use super::file;
 use crate::error::{Error, Result};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype as FileDtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 impl StateDict {
     /// The state dict in the safetensors format: tensors as tensors, scalars in the metadata.
@@ -19,6 +19,10 @@ impl StateDict {
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         let mut views = Vec::with_capacity(self.tensors.len());
         for (key, tensor) in &self.tensors {
+            // the product of sizes that the format takes is not checked
+            if !tensor.fits() {
+                return Err(problem(key, "has bytes that do not fit its shape"));
+            }
             let view =
                 TensorView::new(file_dtype(tensor.dtype), tensor.shape.clone(), &tensor.bytes);
             views.push((key, view.map_err(|error| problem(key, error.to_string()))?));
@@ -61,21 +65,17 @@ impl StateDict {
 
     /// Writes a safetensors file.
     ///
-    /// The bytes go to a file next to `path`, are flushed to the disk, and then take its name: a
-    /// crash in between leaves the old file as it was.
+    /// The bytes go to a new file next to `path`, of a name that no other saver uses, are flushed to
+    /// the disk, and then take its name: a crash in between, or another saver of the same path,
+    /// leaves a whole file, the old one or the new one. A file that exists keeps its permissions; of
+    /// a symbolic link, the file that it points to is replaced. What crashed savers have left behind
+    /// in the folder (`.eigenstep-….partial`) is removed.
     ///
     /// # Errors
-    /// [`Error::StateDict`] with the path, if it cannot be written.
+    /// [`Error::StateDict`] with the path, if it cannot be written; what was there stays as it was.
     pub fn save_safetensors(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let bytes = self.to_safetensors()?;
-        let aside = beside(path)?;
-        let written = write_through(&aside, &bytes).and_then(|()| fs::rename(&aside, path));
-        written.map_err(|error| {
-            // the half-written file is of no use; the first error is the one to report
-            let _ = fs::remove_file(&aside);
-            io_problem(path, &error)
-        })
+        let (path, bytes) = (path.as_ref(), self.to_safetensors()?);
+        file::replace(path, &bytes).map_err(|error| io_problem(path, &error))
     }
 
     /// Reads a safetensors file.
@@ -87,22 +87,6 @@ impl StateDict {
         let path = path.as_ref();
         Self::from_safetensors(&fs::read(path).map_err(|error| io_problem(path, &error))?)
     }
-}
-
-fn write_through(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// A name in the same folder, so that renaming does not copy.
-fn beside(path: &Path) -> Result<PathBuf> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| problem(path.display().to_string(), "is not the name of a file"))?;
-    let mut aside = name.to_owned();
-    aside.push(format!(".{}.partial", std::process::id()));
-    Ok(path.with_file_name(aside))
 }
 
 fn io_problem(path: &Path, error: &std::io::Error) -> Error {

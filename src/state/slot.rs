@@ -110,12 +110,12 @@ impl<R: Real> SlotBuffer<R> {
     }
 
     fn rank1(codec: Rank1Codec, shape: &[usize]) -> Self {
-        let scales = || Rank1Scales::zeros(shape);
+        let scales = || Rank1Scales::blank(shape);
         Self::Rank1(Box::new(Rank1Buffer {
             codec,
             codes: vec![0; codec.codes_len(shape.iter().product())],
             scales: [scales(), scales()],
-            maxima: Rank1Maxima::new(shape),
+            maxima: Rank1Maxima::blank(shape),
         }))
     }
 
@@ -131,16 +131,16 @@ impl<R: Real> SlotBuffer<R> {
             }
             SlotFormat::Blockwise(codec) => {
                 let (mut codes, mut scales) = codec.zeros(values.len());
-                codec.encode(isa, values, &mut codes, &mut scales);
+                codec.encode_fitting(isa, values, &mut codes, &mut scales);
                 Self::Coded { codec, codes, scales }
             }
             SlotFormat::Rank1(codec) => {
                 let mut buffer = Self::rank1(codec, shape);
                 if let Self::Rank1(rank1) = &mut buffer {
-                    rank1.maxima.accumulate(isa, 0, values);
+                    rank1.maxima.accumulate_fitting(isa, 0, values);
                     let [scales, _] = &mut rank1.scales;
-                    rank1.maxima.take_into(scales);
-                    codec.encode(isa, scales, 0, values, &mut rank1.codes);
+                    rank1.maxima.move_into(scales);
+                    codec.encode_fitting(isa, scales, 0, values, &mut rank1.codes);
                 }
                 buffer
             }
@@ -191,7 +191,7 @@ impl<R: Real> SlotBuffer<R> {
                 if update {
                     let [current, old] = scales;
                     std::mem::swap(current, old);
-                    maxima.take_into(current);
+                    maxima.move_into(current);
                 }
                 let [current, old] = &*scales;
                 let (scales, new) = if update { (old, current) } else { (current, current) };
@@ -305,8 +305,8 @@ impl<R: Real> SlotBuffer<R> {
         storage: &Storage,
         lookup: &Lookup<'_>,
     ) -> Result<Option<Self>> {
-        if let Some(factors) = slot.factors.and_then(|names| FactorBuffer::new(names, slot.shape)) {
-            let factors = factors.load(slot.shape, lookup)?;
+        if let Some(names) = slot.factors.filter(|_| FactorBuffer::<R>::fits(slot.shape)) {
+            let factors = FactorBuffer::load(names, slot.shape, lookup)?;
             return Ok(factors.map(|factors| Self::Factored(Box::new(factors))));
         }
         let format = slot.format(storage);
@@ -371,9 +371,9 @@ impl<R: Real> SlotBuffer<R> {
                 codes,
                 scales: [
                     Rank1Scales::from_maxima(slot.shape, scales)?,
-                    Rank1Scales::zeros(slot.shape),
+                    Rank1Scales::blank(slot.shape),
                 ],
-                maxima: Rank1Maxima::new(slot.shape),
+                maxima: Rank1Maxima::blank(slot.shape),
             })),
             SlotFormat::Full | SlotFormat::Bf16 => Self::encode(format, slot.shape, &scales),
         })

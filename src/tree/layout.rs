@@ -3,6 +3,7 @@
 use super::source::Source;
 use crate::error::{Error, Result, check_shape};
 use crate::numeric::Element;
+use crate::numeric::limits::numel;
 use crate::params::Manifest;
 use crate::state::{Lookup, Record, Scalar, parse_shape};
 
@@ -18,9 +19,9 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Number of elements.
+    /// Number of elements; `usize::MAX` if so many cannot be counted.
     pub fn numel(&self) -> usize {
-        self.shape.iter().product()
+        numel(&self.shape).unwrap_or(usize::MAX)
     }
 }
 
@@ -91,7 +92,7 @@ impl Layout {
         let segment = Segment { name: name.into(), shape: shape.into(), offset: self.numel };
         let place = self.by_name.partition_point(|&i| self.name(i) <= name);
         self.by_name.insert(place, self.segments.len());
-        self.numel += segment.numel();
+        self.numel = self.numel.saturating_add(segment.numel());
         self.segments.push(segment);
     }
 
@@ -185,8 +186,16 @@ impl Layout {
         let mut layout = Self::new();
         loop {
             let leaf = lookup.nested(&layout.segments.len().to_string());
-            let Some(name) = leaf.scalar("name") else { return Ok(layout) };
+            let Some(name) = leaf.scalar("name") else {
+                return match leaf.scalar("shape") {
+                    None => Ok(layout),
+                    Some(_) => Err(leaf.problem("name", "is missing")),
+                };
+            };
             let name = name.as_text().ok_or_else(|| leaf.problem("name", "is not a name"))?;
+            if layout.get(name).is_some() {
+                return Err(leaf.problem("name", "is used twice"));
+            }
             let shape = leaf.scalar("shape").and_then(Scalar::as_text).and_then(parse_shape);
             let shape =
                 shape.ok_or_else(|| leaf.problem("shape", "is missing or no list of sizes"))?;

@@ -184,7 +184,7 @@ fn switched_on(range: Range, value: f64) -> Option<f64> {
         Range::Flag => Some(1.0 - value),
         Range::NonNegative if value == 0.0 => Some(0.1),
         Range::Choice(_) => Some(1.0),
-        Range::CountFrom(_) => Some(value + 2.0),
+        Range::CountFrom(_) | Range::Count(..) => Some(value + 2.0),
         Range::OptionalUnitHalfOpen if value.is_nan() => Some(0.5),
         Range::FromOne if value.is_infinite() => Some(2.0),
         Range::OptionalNonNegative if value.is_nan() => Some(1e-6),

@@ -46,9 +46,6 @@ fn goes_on<E: Estimator<f64>>(what: &str, make: impl Fn() -> E, other: impl Fn()
         let mut used = make();
         descend(&mut used, &mut model(), 3);
         for (which, mut resumed) in [("fresh", make()), ("other", other()), ("used", used)] {
-            if stop == 0 && which == "used" {
-                continue;
-            }
             resumed.load_state_dict(&dict).unwrap();
             assert_eq!(resumed.steps(), stop);
             assert_eq!(resumed.state_dict(), dict, "{what}, {which}, {stop}");
@@ -214,7 +211,7 @@ fn dicts_that_do_not_fit_change_nothing() {
     refuses_common_faults(&mut random);
     // one that knows no tensors does not overlook what is missing either
     let short = changed(&random.state_dict(), |d| drop(d.scalars.remove("tensors.1.name")));
-    refused(&mut Spsa::default().build().unwrap(), "tensors.1.shape", &short);
+    refused(&mut Spsa::default().build().unwrap(), "tensors.1.name", &short);
     // nor does it take tensors that no memory can hold
     let long = changed(&random.state_dict(), |d| {
         for key in ["tensors.0.shape", "tensors.1.shape"] {

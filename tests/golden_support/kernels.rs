@@ -167,9 +167,9 @@ fn rank1(input: &Value) -> Outcome {
         (json::reals::<f32>(expect, "row_max")?, json::reals::<f32>(expect, "col_max")?);
     identical("row and column maxima", scales.maxima(), &[row.clone(), column.clone()].concat())?;
     let mut codes = vec![0; codec.codes_len(x.len())];
-    codec.encode(Isa::detect(), &scales, 0, &x, &mut codes);
+    codec.encode(Isa::detect(), &scales, 0, &x, &mut codes)?;
     let mut decoded = vec![0.0; x.len()];
-    codec.decode(Isa::detect(), &scales, 0, &codes, &mut decoded);
+    codec.decode(Isa::detect(), &scales, 0, &codes, &mut decoded)?;
     let bounds = row.iter().flat_map(|&row| column.iter().map(move |&column| row.min(column)));
     let y: Vec<f32> = x.iter().zip(bounds).map(|(x, bound)| x / bound).collect();
     let table = code_table(map, bits, signed)?;

@@ -713,6 +713,6 @@ fn options_out_of_range() {
     let network = kfac().build::<f64>().unwrap();
     says(
         network.with_group(Select::all(), |options| options.iterations = 0).map(drop),
-        "LayerFactors: `iterations` must be an integer >= 1, got 0",
+        "LayerFactors: `iterations` must be an integer >= 1 and <= 10000, got 0",
     );
 }

@@ -245,7 +245,7 @@ fn options_that_are_refused() {
         (refused(MFac::sparse(f64::NAN)), "MFac: `density` must be in (0, 1], got NaN"),
         (
             refused(MFac { window: 0, ..MFac::default() }),
-            "MFac: `window` must be an integer >= 1, got 0",
+            "MFac: `window` must be an integer >= 1 and <= 8192, got 0",
         ),
         (
             refused(MFac { damping: 0.0, ..MFac::default() }),
@@ -265,7 +265,7 @@ fn options_that_are_refused() {
                 residual: ResidualFormat::Nibble { block: 3 },
                 ..MicroAdam::default()
             }),
-            "MicroAdam: `residual.block` must be an even number >= 2, got 3",
+            "MicroAdam: `residual.block` must be an even number >= 2 and <= 2^20, got 3",
         ),
         (
             refused(MicroAdam {

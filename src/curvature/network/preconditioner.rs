@@ -68,7 +68,8 @@ impl<T: Element> NetworkPreconditioner<T> {
     /// nothing.
     ///
     /// # Errors
-    /// [`Error::DuplicateName`] if another layer has one of its names; then nothing has changed.
+    /// [`Error::DuplicateName`] if another layer has one of its names; [`Error::InvalidHyperparameter`]
+    /// names `shape` for more than 131,072 outputs or inputs. Then nothing has changed.
     pub fn with_layer(mut self, spec: LayerSpec) -> Result<Self> {
         self.add_layer(spec)?;
         Ok(self)
@@ -79,6 +80,7 @@ impl<T: Element> NetworkPreconditioner<T> {
     /// # Errors
     /// As [`with_layer`](Self::with_layer).
     pub fn add_layer(&mut self, spec: LayerSpec) -> Result<()> {
+        LayerFactors::check_orders(spec.factor_orders())?;
         let names: Vec<(String, bool)> = std::iter::once((spec.weight(), false))
             .chain(spec.bias().map(|bias| (bias, true)))
             .map(|(name, bias)| (name.to_owned(), bias))

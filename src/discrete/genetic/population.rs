@@ -406,8 +406,8 @@ impl Population {
 
 /// A saved count.
 fn load_count(name: &str, lookup: &Lookup<'_>) -> Result<u64> {
-    let scalar = lookup.scalar(name).ok_or_else(|| lookup.problem(name, "is missing"))?;
-    scalar.as_u64().ok_or_else(|| lookup.problem(name, "expected an integer >= 0"))
+    lookup.scalar(name).ok_or_else(|| lookup.problem(name, "is missing"))?;
+    lookup.count(name).map_err(|_| lookup.problem(name, "expected an integer >= 0"))
 }
 
 /// The saved options.

@@ -80,7 +80,7 @@ impl Default for GeneticSearch {
 }
 
 crate::hyperparameters!(GeneticSearch, "GeneticSearch", {
-    "elite": CountFrom(1) = elite;
+    "elite": Count(1, (1 << 24) - 1) = elite;
     "offspring": CountFrom(1) = offspring;
     "crossover": Unit = crossover;
 }, |config| {

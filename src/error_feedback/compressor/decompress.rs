@@ -52,7 +52,7 @@ fn place<R: Real>(out: &mut [R], places: impl Iterator<Item = usize>, values: &[
 }
 
 /// `P Rᵀ`, row by row.
-fn multiply<R: Real>(out: &mut [R], (columns, rank): (usize, usize), p: &[R], r: &[R]) {
+pub(super) fn multiply<R: Real>(out: &mut [R], (columns, rank): (usize, usize), p: &[R], r: &[R]) {
     let rows = out.chunks_mut(columns.max(1)).zip(p.chunks(rank.max(1)));
     for (row, weights) in rows {
         row.fill(R::zero());

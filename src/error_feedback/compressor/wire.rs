@@ -1,6 +1,7 @@
 //! Messages to bytes and back.
 
 use super::bits::{packed_len, unpack};
+use super::decompress::multiply;
 use super::{HalfPrecision, Message, Natural, Qsgd};
 use crate::error::{Error, Result};
 use crate::numeric::Real;
@@ -183,6 +184,8 @@ fn levels<R: Real>(reader: &mut Reader<'_>) -> Result<Message<R>> {
     check((1..=Qsgd::MOST_LEVELS).contains(&levels), "no level, or too many")?;
     let norm: R = reader.real()?;
     check(!norm.is_sign_negative(), "a negative length")?;
+    let largest = norm.widen() / f64::from(levels) * f64::from(levels);
+    check(R::of(largest).is_finite(), "a length whose multiples are not finite")?;
     let codes = reader.packed(numel, Qsgd::width(levels), |code| code <= 2 * levels)?;
     Ok(Message::Levels { numel, levels, norm, codes })
 }
@@ -195,7 +198,22 @@ fn factors<R: Real>(reader: &mut Reader<'_>) -> Result<Message<R>> {
     };
     check(rank >= 1 && rank <= rows.min(columns), "factors of no column, or of too many")?;
     let (p, r) = (reader.reals(left)?, reader.reals(right)?);
+    check(product_is_finite(&p, &r, (columns, rank)), "factors whose product is not finite")?;
     Ok(Message::Factors { rows, columns, rank, p, r })
+}
+
+/// Whether all elements of `P Rᵀ` are finite, without memory for all of them.
+fn product_is_finite<R: Real>(p: &[R], r: &[R], (columns, rank): (usize, usize)) -> bool {
+    let largest = |xs: &[R]| xs.iter().fold(R::zero(), |most, x| most.max(x.abs()));
+    // no partial sum is larger; half of it makes up for rounding
+    if (R::of(2.0 * rank as f64) * largest(p) * largest(r)).is_finite() {
+        return true;
+    }
+    let mut row = vec![R::zero(); columns];
+    p.chunks(rank.max(1)).all(|weights| {
+        multiply(&mut row, (columns, rank), weights, r);
+        row.iter().all(|x| x.is_finite())
+    })
 }
 
 fn half<R: Real>(format: HalfPrecision, reader: &mut Reader<'_>) -> Result<Message<R>> {

@@ -39,7 +39,7 @@ struct Cut<R> {
     partition: Partition,
     blocks: Vec<(Tile, AnyBlock)>,
     filter: Option<(&'static str, SlotBuffer<R>)>,
-    /// Room for the direction; its content does not outlive a step.
+    /// Room for the direction, made by the first step; its content does not outlive a step.
     direction: Vec<R>,
 }
 
@@ -70,7 +70,9 @@ impl<T: Element> TensorState for BlockedState<T> {
             if let Some((name, slot)) = &cut.filter {
                 bytes.add(name, slot.bytes());
             }
-            bytes.add("direction", size_of_val(cut.direction.as_slice()));
+            // also before the first step after loading, which makes it
+            let numel: usize = cut.partition.shape().iter().product();
+            bytes.add("direction", size_of::<T::Compute>() * numel);
         }
         self.element.count(bytes);
     }
@@ -109,10 +111,9 @@ impl<R: Real> AnyMatrix<R> {
         let filter = self.get().grad_ema();
         let filter = filter
             .map(|filter| slot(filter_shape(&filter, shape)).map(|buffer| (filter.slot, buffer)));
-        // a shape that a state dict only claims fails before memory is asked for
         let filter = filter.transpose()?;
-        let direction = vec![R::zero(); shape.iter().product()];
-        Ok(Some(Cut { partition, blocks, filter, direction }))
+        // the shape may be one that a state dict only claims: the first step makes the room
+        Ok(Some(Cut { partition, blocks, filter, direction: Vec::new() }))
     }
 }
 
@@ -341,6 +342,12 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
     }
 
     fn begin_tensor(&self, step: &TensorStep<'_>, state: &mut Self::State) {
+        if let Some(Cut { partition, direction, .. }) = &mut state.cut {
+            let numel = partition.shape().iter().product();
+            if direction.len() != numel {
+                *direction = vec![T::Compute::default(); numel];
+            }
+        }
         let rule = self.rule_of(&state.cut);
         rule.begin_tensor(step, &mut state.element);
     }

@@ -7,14 +7,15 @@ use super::plan::Plan;
 use super::tracked::{Tracked, parse_label};
 use crate::error::{Result, check_shape};
 use crate::numeric::Element;
+use crate::numeric::limits::numel;
 use crate::optim::method::{Mode, SavedShared, SharedState, TensorMethod, TensorState};
 use crate::optim::report::StepOutcome;
 use crate::state::{
-    Lookup, Record, Scalar, StateBytes, StateDict, load_options, numel_fits, parse_shape, problem,
+    Lookup, Record, Scalar, StateBytes, StateDict, Storage, load_options, parse_shape, problem,
     saved_option,
 };
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     /// Bytes held per state slot.
@@ -100,12 +101,15 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             }
         }
         let mode = self.load_mode(dict, &used)?;
+        let known = self.tracked.iter().map(|tracked| (tracked.label(), &*tracked.shape));
+        let known: BTreeMap<String, &[usize]> = known.collect();
         let mut tracked = Vec::new();
         for name in parameter_names(dict) {
             let lookup = Lookup::new(format!("state.{name}"), dict, &used);
             let at = lookup.scalar("train_mode").filter(|_| self.has_eval_mode());
             let at = at.and_then(Scalar::as_bool).map_or(mode, mode_of);
-            tracked.push(Tracked { at, ..load_tracked(self, &groups, name, &lookup)? });
+            let loaded = load_tracked((&groups, &self.storage), &known, name, &lookup)?;
+            tracked.push(Tracked { at, ..loaded });
         }
         let methods = |group: usize| groups.get(group).map(|group| &group.method);
         let saved = SavedShared { dict, used: &used, prefix: "" };
@@ -203,10 +207,11 @@ fn parameter_names(dict: &StateDict) -> BTreeSet<&str> {
     names
 }
 
-/// Reads the state of one parameter; `groups` have the saved options, which decide about slots.
+/// Reads the state of one parameter; `groups` have the saved options, which decide about slots, and
+/// `known` are the shapes of the parameters that the optimizer has.
 fn load_tracked<M: TensorMethod<T>, T: Element>(
-    engine: &Engine<M, T>,
-    groups: &[Group<M>],
+    (groups, storage): (&[Group<M>], &Storage),
+    known: &BTreeMap<String, &[usize]>,
     name: &str,
     lookup: &Lookup<'_>,
 ) -> Result<Tracked<M::State>> {
@@ -220,14 +225,13 @@ fn load_tracked<M: TensorMethod<T>, T: Element>(
     // other programs state no shape; then that of any slot will do, and the others must agree
     let shape = match lookup.scalar("shape") {
         Some(shape) => shape.as_text().and_then(parse_shape),
-        None => lookup.slot_shape().filter(|shape| numel_fits(shape)),
+        None => lookup.slot_shape().filter(|shape| numel(shape).is_some()),
     };
     let shape = shape.ok_or_else(|| lookup.problem("shape", "is missing or no list of sizes"))?;
     let (leaf, row) = parse_label(name);
-    let same = |tracked: &&Tracked<_>| tracked.name == leaf && tracked.row == row;
-    if let Some(known) = engine.tracked.iter().find(same) {
-        check_shape(name, &known.shape, &shape)?;
+    if let Some(known) = known.get(name) {
+        check_shape(name, known, &shape)?;
     }
-    let state = method.load(&shape, &engine.storage, lookup)?;
+    let state = method.load(&shape, storage, lookup)?;
     Ok(Tracked { t, ..Tracked::new((leaf, row), &shape, group, state) })
 }

@@ -28,6 +28,7 @@ pub use dense::DenseFactor;
 pub use eigen::EigenFactor;
 pub use gram_sum::GramSum;
 pub use inverse::Inverse;
+pub(crate) use options::check_iterations;
 pub use options::{FactorOptions, FactorStorage, RootSolver};
 pub use pairs::Eigenpairs;
 pub use stored::{Basis, Codes, Parts, Stored, Symmetric, Triangular};

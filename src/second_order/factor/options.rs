@@ -4,8 +4,21 @@ use crate::error::{Error, Result};
 use crate::hyper::Hyperparameters;
 use crate::linalg::{CoupledNewton, Damping, InverseRoot, QrSigns};
 use crate::numeric::Real;
+use crate::numeric::limits::MOST_ITERATIONS;
 use crate::quant::{MatrixCodec, MatrixMap};
 use ndarray::{Array2, ArrayRef2};
+
+/// Refuses a number of iterations that would not end.
+pub(crate) fn check_iterations(
+    optimizer: &'static str,
+    field: &'static str,
+    iterations: usize,
+) -> Result<()> {
+    if iterations as u64 <= MOST_ITERATIONS {
+        return Ok(());
+    }
+    Err(Error::invalid(optimizer, field, format!("at most {MOST_ITERATIONS}"), iterations))
+}
 
 /// How the factors of a Kronecker preconditioner are stored.
 ///
@@ -94,6 +107,10 @@ impl FactorStorage {
                 expected: "in [0, 1)".into(),
                 found: beta.to_string(),
             });
+        }
+        if let Self::QuantizedEigen { rectify_update, rectify_root, .. } = *self {
+            check_iterations("FactorStorage", "rectify_update", rectify_update)?;
+            check_iterations("FactorStorage", "rectify_root", rectify_root)?;
         }
         self.codec().map_or(Ok(()), |codec| codec.validate())
     }
@@ -231,8 +248,11 @@ impl RootSolver {
         matches!(self, Self::Qr { .. })
     }
 
-    /// Refuses a solver that needs eigenvectors where the storage keeps none.
+    /// Refuses a solver that needs eigenvectors where the storage keeps none, and one without end.
     pub(crate) fn check_storage<C: Hyperparameters>(&self, storage: FactorStorage) -> Result<()> {
+        if let Self::Qr { max_iterations, .. } = *self {
+            check_iterations(C::NAME, "max_iterations", max_iterations)?;
+        }
         match storage {
             FactorStorage::Double | FactorStorage::Cholesky { .. } if self.keeps_basis() => {
                 let expected = "another solver for Double and Cholesky storage";

@@ -8,6 +8,7 @@ use crate::numeric::Real;
 use crate::optim::{Rule, SkipFirst, check_inner};
 use crate::quant::MatrixCodec;
 use crate::second_order::Reshape;
+use crate::second_order::factor::check_iterations;
 
 /// SOAP: AdamW, or another element-wise rule, in the eigenbasis of Shampoo's statistics.
 ///
@@ -204,8 +205,12 @@ impl Default for Soap<AdamW> {
 
 impl<U: Rule<GroupState = ()>> Soap<U> {
     fn check_choices(&self) -> Result<()> {
+        if let BasisSolver::Qr { max_iterations, .. } = self.solver {
+            check_iterations(Self::NAME, "max_iterations", max_iterations)?;
+        }
         if let Some(codec) = self.storage.codec() {
             codec.validate()?;
+            check_iterations(Self::NAME, "rectify", self.storage.rectify())?;
         }
         if let SoapOrder::Distributed { start, epsilon, .. } = self.order {
             if start == 0 {

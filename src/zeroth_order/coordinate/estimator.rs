@@ -340,8 +340,8 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
     /// The state holds how often active sets were drawn, not the active set itself: that is configuration.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let saved = Saved::open(NAME, state)?;
-        let [seed, step, draw] = ["seed", "step", "draw"].map(|name| saved.integer(name));
-        let (seed, step, draw) = (seed?, step?, draw?);
+        let (seed, step, draw) =
+            (saved.integer("seed")?, saved.count("step")?, saved.count("draw")?);
         let layout = saved.layout(&self.state.snapshot)?;
         saved.finish()?;
         self.state.resume(step, layout);

@@ -38,6 +38,11 @@ impl<'d> Saved<'d> {
         }
     }
 
+    /// A count, which can go on.
+    pub fn count(&self, name: &str) -> Result<u64> {
+        self.lookup(ESTIMATOR).count(name)
+    }
+
     /// The tensors. If `snapshot` has tensors already, they must be the same.
     pub fn layout<T: Element>(&self, snapshot: &ParamSnapshot<T>) -> Result<Layout> {
         snapshot.load(&self.lookup("tensors"))

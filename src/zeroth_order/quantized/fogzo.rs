@@ -102,7 +102,7 @@ impl Default for Fogzo {
 
 hyperparameters!(Fogzo, "Fogzo", {
     "alpha": Positive = alpha;
-    "num_samples": CountFrom(1) = num_samples;
+    "num_samples": Count(1, (1 << 24) - 1) = num_samples;
     "beta_min": Unit = beta_min;
     "total_steps": CountFrom(1) = total_steps;
 });

@@ -110,7 +110,7 @@ impl Default for IntegerQuzo {
 hyperparameters!(IntegerQuzo, "IntegerQuzo", {
     "lr": NonNegative = lr;
     "sigma": Positive = sigma;
-    "num_samples": CountFrom(1) = num_samples;
+    "num_samples": Count(1, (1 << 24) - 1) = num_samples;
 }, |config| {
     config.format.validate()?;
     let refuse = |field, expected: &str, found| Err(IntegerQuzo::invalid(field, expected, found));
@@ -441,7 +441,7 @@ impl IntegerQuzoOptimizer {
     /// [`Error::StateDict`] names the key. Nothing has changed then.
     pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let saved = Saved::open(SAVED_NAME, state)?;
-        let (seed, step) = (saved.integer("seed")?, saved.integer("step")?);
+        let (seed, step) = (saved.integer("seed")?, saved.count("step")?);
         saved.finish()?;
         (self.config.seed, self.step, self.noise) = (seed, step, Philox::new(seed));
         Ok(())

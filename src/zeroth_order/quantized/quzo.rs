@@ -103,7 +103,7 @@ impl Default for Quzo {
 hyperparameters!(Quzo, "Quzo", {
     "lr": NonNegative = lr;
     "epsilon": Positive = epsilon;
-    "num_samples": CountFrom(1) = num_samples;
+    "num_samples": Count(1, (1 << 24) - 1) = num_samples;
     "round_each_query": Flag = round_each_query;
 }, |config| {
     config.weights.validate()?;

@@ -464,7 +464,7 @@ impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
 
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let saved = Saved::open(Spsa::<S>::NAME, state)?;
-        let (seed, step) = (saved.integer("seed")?, saved.integer("step")?);
+        let (seed, step) = (saved.integer("seed")?, saved.count("step")?);
         let lookup = saved.lookup(ESTIMATOR);
         if lookup.scalar("law").and_then(Scalar::as_text) != Some(S::NAME) {
             return Err(lookup.problem("law", format!("is not `{}`", S::NAME)));
