@@ -51,6 +51,20 @@ pub enum Error {
         /// Length of the list.
         found: usize,
     },
+    /// A rate of the optimizer is not the one that a scheduler's loaded state belongs to.
+    #[error(
+        "{schedule}: group {group} of the optimizer has the learning rate {found}, the scheduler's state was saved at {saved}; load the optimizer's state of the same moment, or go on from the rates there with `LrScheduler::resume`"
+    )]
+    OtherRate {
+        /// Name of the schedule.
+        schedule: &'static str,
+        /// Number of the parameter group.
+        group: usize,
+        /// The rate that the scheduler wrote last.
+        saved: f64,
+        /// The rate of the optimizer.
+        found: f64,
+    },
     /// A schedule of fixed length was stepped past its end.
     #[error("{schedule}: step {epoch} lies past `total_steps` = {total_steps}")]
     ScheduleEnded {
