@@ -108,7 +108,6 @@ fn rates_end_on_the_closed_form() {
 /// Half-open, closed and one-sided ranges, with bases next to their ends.
 #[test]
 fn options_stay_in_their_range() {
-    let adam = |_: f64| AdamW::default().build::<f32>().unwrap();
     for n in lengths().filter(|n| n % 3 == 1) {
         for (option, base) in [
             ("weight_decay", 0.1),
@@ -117,7 +116,7 @@ fn options_stay_in_their_range() {
             ("betas.1", 0.9999999),
         ] {
             for (end, schedule) in ending(n).into_iter().chain(around(n)) {
-                let mut opt = adam(base);
+                let mut opt = AdamW::default().build::<f32>().unwrap();
                 opt.set_option(0, option, base).unwrap();
                 let mut scheduler = OptionScheduler::new(option, schedule, &mut opt).unwrap();
                 for _ in 0..end {

@@ -153,7 +153,9 @@ fn schedulers_that_share_the_rate_go_on() {
     };
     let mut opt = adam();
     let mut both = build(&mut opt);
-    (0..5).for_each(|_| drop(step(&mut both, &mut opt)));
+    for _ in 0..5 {
+        step(&mut both, &mut opt);
+    }
     let mut again = adam();
     let mut loaded = build(&mut again);
     loaded.0.load_state_dict(&both.0.state_dict()).unwrap();
