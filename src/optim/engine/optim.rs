@@ -44,7 +44,7 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
     pub fn new(method: M) -> Result<Self> {
         method.config().validate()?;
         let engine = Engine::new(method.into_engine());
-        engine.check_slots()?;
+        engine.check_composition()?;
         Ok(Self { engine, method: PhantomData })
     }
 
