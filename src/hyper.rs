@@ -256,6 +256,8 @@ pub trait Options {
     fn visit(&mut self, visitor: &mut dyn FnMut(Hyper<'_>));
     /// [`Hyperparameters::validate_together`].
     fn check_together(&self) -> Result<()>;
+    /// Every field as `Debug` writes it, with `value` for all options.
+    fn describe(&self, value: f64) -> String;
 }
 
 impl<C: Hyperparameters> Options for C {
@@ -267,6 +269,11 @@ impl<C: Hyperparameters> Options for C {
     }
     fn check_together(&self) -> Result<()> {
         self.validate_together()
+    }
+    fn describe(&self, value: f64) -> String {
+        let mut config = self.clone();
+        config.visit_options(&mut |option| option.value.set(value));
+        format!("{config:?}")
     }
 }
 

@@ -25,6 +25,7 @@
 
 mod bytes;
 pub(crate) mod chunk;
+mod described;
 mod dict;
 pub(crate) mod factors;
 mod floats;
@@ -42,7 +43,7 @@ pub use bytes::StateBytes;
 pub(crate) use dict::problem;
 pub use dict::{Dtype, Scalar, StateDict, StateTensor};
 pub use kind::{Factors, Input, SlotInit, SlotKind};
-pub(crate) use options::{load_options, saved_option};
+pub(crate) use options::{load_options, save_options};
 pub(crate) use reader::StateReader;
 pub use record::{Lookup, Record};
 pub(crate) use record::{numel_fits, parse_shape};

@@ -8,7 +8,7 @@ use crate::numeric::Element;
 use crate::optim::method::{Mode, SavedShared, SharedState, TensorMethod, TensorState};
 use crate::state::{
     Lookup, Record, Scalar, StateBytes, StateDict, load_options, numel_fits, parse_shape, problem,
-    saved_option,
+    save_options,
 };
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -32,7 +32,11 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             let mut record = Record::new(format!("groups.{index}"), &mut dict);
             record.scalar("select", Scalar::Text(group.select.label().to_owned()));
             let method = &group.method;
-            method.read_options(&mut |option| record.scalar(option.name, saved_option(&option)));
+            // cannot fail: nothing changes
+            let _ = method.changed(&mut |options| {
+                save_options(options, &mut record);
+                Ok(())
+            });
             method.clone().visit_group_state(&mut |name, value| {
                 record.scalar(&format!("scalars.{name}"), Scalar::Float(value.get()));
             });

@@ -26,7 +26,7 @@ pub use work_split::work_split;
 
 pub(super) use conservative::choose;
 pub(super) use estimate::Slices;
-pub(super) use saved::{ESTIMATOR, Saved};
+pub(super) use saved::{ESTIMATOR, OPTIONS, Saved};
 pub(super) use snapshot::ParamSnapshot;
 pub(super) use state::EstimatorState;
 pub(super) use traits::Core;
