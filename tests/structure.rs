@@ -9,7 +9,8 @@ use std::fs;
 use std::path::Path;
 
 /// The floor of every folder; a file of the top level counts as a folder.
-const FLOORS: [(&str, u32); 23] = [
+const FLOORS: [(&str, u32); 24] = [
+    ("config_file", 0),
     ("error", 0),
     ("numeric", 0),
     ("kernel", 1),

@@ -4,6 +4,7 @@ use crate::hyper::OptionValue;
 
 /// How a rate moves between two values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Anneal {
     /// Half a cosine wave.

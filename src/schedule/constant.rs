@@ -29,12 +29,15 @@ use super::rate::{At, Schedule, land};
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Constant {
     /// Factor until then.
     pub factor: f64,
     /// Step at which the factor is taken back.
     pub total_iters: u64,
 }
+crate::config_file::named_fields!(Constant);
 
 impl Default for Constant {
     fn default() -> Self {
@@ -89,6 +92,8 @@ impl Schedule for Constant {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Linear {
     /// Factor at construction.
     pub start_factor: f64,
@@ -97,6 +102,7 @@ pub struct Linear {
     /// Number of steps from one to the other.
     pub total_iters: u64,
 }
+crate::config_file::named_fields!(Linear);
 
 impl Default for Linear {
     fn default() -> Self {
@@ -168,12 +174,15 @@ impl Schedule for Linear {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Polynomial {
     /// Step at which the rate is zero.
     pub total_iters: u64,
     /// Exponent.
     pub power: f64,
 }
+crate::config_file::named_fields!(Polynomial);
 
 impl Default for Polynomial {
     fn default() -> Self {

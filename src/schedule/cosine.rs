@@ -33,12 +33,15 @@ use std::f64::consts::PI;
 /// ```
 /// Source: I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct CosineAnnealing {
     /// Steps from the base rate to `eta_min`.
     pub t_max: u64,
     /// Lowest rate.
     pub eta_min: f64,
 }
+crate::config_file::named_fields!(CosineAnnealing);
 
 impl Default for CosineAnnealing {
     fn default() -> Self {
@@ -107,6 +110,8 @@ impl Schedule for CosineAnnealing {
 /// ```
 /// Source: I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct CosineRestarts {
     /// Steps until the first restart.
     pub t_0: u64,
@@ -115,6 +120,7 @@ pub struct CosineRestarts {
     /// Lowest rate.
     pub eta_min: f64,
 }
+crate::config_file::named_fields!(CosineRestarts);
 
 impl Default for CosineRestarts {
     fn default() -> Self {

@@ -14,6 +14,8 @@ use crate::hyper::Range;
 /// assert!(each.get(2).is_nan());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(untagged))]
 #[non_exhaustive]
 pub enum PerGroup {
     /// The same number for every group.

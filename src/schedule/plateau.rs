@@ -10,6 +10,7 @@ use crate::state::{Scalar, StateDict, StateReader};
 
 /// Whether the metric should fall or rise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum PlateauMode {
     /// To fall: a loss.
     #[default]
@@ -20,6 +21,7 @@ pub enum PlateauMode {
 
 /// What `threshold` is measured against.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ThresholdMode {
     /// The best value so far.
     #[default]
@@ -66,6 +68,8 @@ two_way!(ThresholdMode, Rel Abs, ["rel", "abs"]);
 /// | `min_lr` | 0 | for all groups or for each |
 /// | `eps` | 1e-8 | smaller reductions are left out |
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct ReduceOnPlateau {
     /// Whether the metric should fall or rise.
     pub mode: PlateauMode,
@@ -84,6 +88,7 @@ pub struct ReduceOnPlateau {
     /// Smallest reduction that is worth it.
     pub eps: f64,
 }
+crate::config_file::named_fields!(ReduceOnPlateau);
 
 impl Default for ReduceOnPlateau {
     fn default() -> Self {
