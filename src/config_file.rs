@@ -55,7 +55,7 @@ pub(crate) mod numbers {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
-    struct Number(#[serde(with = "super::number")] f64);
+    struct Number(#[serde(with = "crate::config_file::number")] f64);
 
     pub(crate) fn serialize<S: Serializer>(list: &[f64], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(list.iter().copied().map(Number))
@@ -132,14 +132,14 @@ where
 
 #[cfg(feature = "serde")]
 mod name {
-    use super::Presets;
+    use crate::config_file::Presets;
     use crate::error::nearest;
     use serde::de::value::{MapAccessDeserializer, StrDeserializer};
     use serde::de::{Error, MapAccess, Visitor};
     use std::fmt;
     use std::marker::PhantomData;
 
-    pub(super) struct NameOrFields<P>(pub PhantomData<P>);
+    pub(crate) struct NameOrFields<P>(pub PhantomData<P>);
 
     impl<'de, P: Presets> Visitor<'de> for NameOrFields<P> {
         type Value = P;

@@ -43,7 +43,8 @@ const FLOORS: [(&str, u32); 24] = [
 ];
 
 /// Arrows between neighbours that are meant.
-const EXCEPTIONS: [(&str, &str, &str); 3] = [
+const EXCEPTIONS: [(&str, &str, &str); 4] = [
+    ("config_file", "error", "errors name the field that was meant in one way"),
     ("quant", "kernel", "codecs are loops, compiled for every instruction set"),
     ("linalg", "kernel", "every decomposition looks for numbers that are not finite"),
     ("tree", "state", "trees that own their values are saved in state dicts"),
