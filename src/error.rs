@@ -392,17 +392,19 @@ pub(crate) fn check_finite<'x, F: Float + 'x>(
     }
 }
 
-/// `, did you mean `…`?` for a name that is nearly one of a comma-separated list.
+/// ` (did you mean `…`?)` for a name that is nearly one of a comma-separated list.
 fn meant(name: &str, known: &str) -> String {
     let near = nearest(name, known.split(", "));
-    near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"))
+    near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
 }
 
 /// The name that `name` was meant to be: the one with the fewest typing errors, if these are at most a third of its
 /// letters.
 pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let found = known.map(|known| (typing_errors(name, known), known));
-    let most = (name.chars().count() / 3).max(1);
+    // of one letter nothing would be left
+    let letters = name.chars().count();
+    let most = if letters > 1 { (letters / 3).max(1) } else { 0 };
     found
         .filter(|(errors, _)| (1..=most).contains(errors))
         .min_by_key(|(errors, _)| *errors)

@@ -14,7 +14,7 @@ mod model;
 use eigenstep::optim::Optimizer;
 use eigenstep::prelude::*;
 use model::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Where a field is: keys of objects, and numbers of list elements.
 type Path = Vec<Value>;
