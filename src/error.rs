@@ -31,7 +31,7 @@ pub enum Error {
         found: String,
     },
     /// The optimizer has no option of this name.
-    #[error("{optimizer} has no option `{name}`; it has {known}")]
+    #[error("{optimizer} has no option `{name}`{}; it has {known}", meant(name, known))]
     UnknownOption {
         /// Name of the optimizer.
         optimizer: &'static str,
@@ -53,6 +53,20 @@ pub enum Error {
         groups: usize,
         /// Length of the list.
         found: usize,
+    },
+    /// A rate of the optimizer is not the one that a scheduler's loaded state belongs to.
+    #[error(
+        "{schedule}: group {group} of the optimizer has the learning rate {found}, the scheduler's state was saved at {saved}; load the optimizer's state of the same moment, or go on from the rates there with `LrScheduler::resume`"
+    )]
+    OtherRate {
+        /// Name of the schedule.
+        schedule: &'static str,
+        /// Number of the parameter group.
+        group: usize,
+        /// The rate that the scheduler wrote last.
+        saved: f64,
+        /// The rate of the optimizer.
+        found: f64,
     },
     /// A schedule of fixed length was stepped past its end.
     #[error("{schedule}: step {epoch} lies past `total_steps` = {total_steps}")]
@@ -214,7 +228,10 @@ pub enum Error {
         present: &'static str,
     },
     /// Statistics are of a layer that is not registered.
-    #[error("no layer of this name is registered: `{name}`; registered are {known}")]
+    #[error(
+        "no layer of this name is registered: `{name}`{}; registered are {known}",
+        meant(name, known)
+    )]
     UnknownLayer {
         /// The name given.
         name: String,
@@ -514,5 +531,68 @@ pub(crate) fn check_finite<'x, F: Float + 'x>(
     match numbers.into_iter().find(|x| !x.is_finite()) {
         Some(x) => Err(Error::NonFinite { what, value: x.to_f64().unwrap_or(f64::NAN) }),
         None => Ok(()),
+    }
+}
+
+/// ` (did you mean `…`?)` for a name that is nearly one of a comma-separated list.
+fn meant(name: &str, known: &str) -> String {
+    let near = nearest(name, known.split(", "));
+    near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
+}
+
+/// The name that `name` was meant to be: the one with the fewest typing errors, if these are at most a third of its
+/// letters.
+pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let found = known.map(|known| (typing_errors(name, known), known));
+    // of one letter nothing would be left
+    let letters = name.chars().count();
+    let most = if letters > 1 { (letters / 3).max(1) } else { 0 };
+    found
+        .filter(|(errors, _)| (1..=most).contains(errors))
+        .min_by_key(|(errors, _)| *errors)
+        .map(|(_, known)| known)
+}
+
+/// Letters to insert, to remove, to change, or to swap with their neighbour.
+fn typing_errors(a: &str, b: &str) -> usize {
+    let (mut before, mut last) = (Vec::new(), (0..=b.chars().count()).collect::<Vec<_>>());
+    let mut previous = None;
+    for (i, x) in a.chars().enumerate() {
+        let mut row = vec![i + 1];
+        let mut left = None;
+        for (j, y) in b.chars().enumerate() {
+            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
+            let mut least =
+                (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1).min(at(&row, j)) + 1);
+            if j > 0 && previous == Some(y) && left == Some(x) {
+                least = least.min(at(&before, j - 1).saturating_add(1));
+            }
+            row.push(least);
+            left = Some(y);
+        }
+        before = std::mem::replace(&mut last, row);
+        previous = Some(x);
+    }
+    last.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_errors_are_counted() {
+        for (a, b, expected) in [
+            ("weigth_decay", "weight_decay", 1),
+            ("", "lr", 2),
+            ("lr", "lr", 0),
+            ("beta", "betas.0", 3),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!((typing_errors(a, b), typing_errors(b, a)), (expected, expected), "{a} {b}");
+        }
+        let known = || ["lr", "betas.0", "betas.1", "weight_decay"].into_iter();
+        assert_eq!(nearest("weigth_decay", known()), Some("weight_decay"));
+        assert_eq!((nearest("temperature", known()), nearest("lR", known())), (None, Some("lr")));
     }
 }

@@ -86,9 +86,9 @@ impl Range {
     }
 
     /// The admissible number that `x` stands for if it is out of range by rounding alone: the nearest
-    /// integer for counts; the end of the range that it misses by less than `1e-12` of its size or of
-    /// `size`. Other numbers stay as they are.
-    pub(crate) fn settled(self, x: f64, size: f64) -> f64 {
+    /// integer for counts; the end of the range that it misses by less than `1e-12` of its size or of that
+    /// of `base`; `base` itself, if it is as near. Other numbers stay as they are.
+    pub(crate) fn settled(self, x: f64, base: f64) -> f64 {
         let ends = match self {
             Range::CountFrom(_) | Range::Count(..) => return x.round(),
             Range::NonNegative | Range::UnitHalfOpen | Range::NonPositive => &[0.0][..],
@@ -97,9 +97,10 @@ impl Range {
             Range::FromOne => &[1.0],
             _ => &[],
         };
-        let near = |end: f64| (x - end).abs() <= 1e-12 * x.abs().max(size.abs());
-        let end = ends.iter().copied().find(|&end| near(end));
-        end.filter(|_| !self.contains(x)).unwrap_or(x)
+        let near = |end: f64| (x - end).abs() <= 1e-12 * x.abs().max(base.abs());
+        let mut known =
+            ends.iter().copied().chain([base].into_iter().filter(|&x| self.contains(x)));
+        if self.contains(x) { x } else { known.find(|&end| near(end)).unwrap_or(x) }
     }
 
     /// The admissible values in words, as error messages print them.
@@ -259,6 +260,8 @@ pub trait Options {
     fn visit(&mut self, visitor: &mut dyn FnMut(Hyper<'_>));
     /// [`Hyperparameters::validate_together`].
     fn check_together(&self) -> Result<()>;
+    /// Every field as `Debug` writes it, with `value` for all options.
+    fn describe(&self, value: f64) -> String;
 }
 
 impl<C: Hyperparameters> Options for C {
@@ -270,6 +273,11 @@ impl<C: Hyperparameters> Options for C {
     }
     fn check_together(&self) -> Result<()> {
         self.validate_together()
+    }
+    fn describe(&self, value: f64) -> String {
+        let mut config = self.clone();
+        config.visit_options(&mut |option| option.value.set(value));
+        format!("{config:?}")
     }
 }
 

@@ -154,6 +154,7 @@
 //! `averages.md` (averages of weights, Lookahead, SAM), `pytorch.md` (old call → our call) and
 //! `benchmarks.md`.
 
+mod config_file;
 pub mod constrained;
 pub mod curvature;
 pub mod discrete;

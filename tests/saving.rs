@@ -81,7 +81,9 @@ fn is_optional(key: &str, dict: &StateDict) -> bool {
         let mut slots = dict.tensors.keys().filter_map(|key| key.strip_prefix(param));
         slots.any(|slot| !slot.trim_start_matches('.').contains('.'))
     };
-    key.ends_with(".select") || key.strip_suffix(".shape").is_some_and(has_plain_slot)
+    // older versions did not write what is no option
+    let added = key.ends_with(".config") || key.contains(".config.");
+    added || key.ends_with(".select") || key.strip_suffix(".shape").is_some_and(has_plain_slot)
 }
 
 fn scalars<U: Subject>(case: &Case<U>) {

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::Path;
 
 /// The floor of every folder; a file of the top level counts as a folder.
-const FLOORS: [(&str, u32); 23] = [
+const FLOORS: [(&str, u32); 24] = [
+    ("config_file", 0),
     ("error", 0),
     ("numeric", 0),
     ("kernel", 1),
@@ -42,7 +43,8 @@ const FLOORS: [(&str, u32); 23] = [
 ];
 
 /// Arrows between neighbours that are meant.
-const EXCEPTIONS: [(&str, &str, &str); 3] = [
+const EXCEPTIONS: [(&str, &str, &str); 4] = [
+    ("config_file", "error", "errors name the field that was meant in one way"),
     ("quant", "kernel", "codecs are loops, compiled for every instruction set"),
     ("linalg", "kernel", "every decomposition looks for numbers that are not finite"),
     ("tree", "state", "trees that own their values are saved in state dicts"),

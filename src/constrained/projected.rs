@@ -52,14 +52,18 @@ use crate::optim::{Apply, Rule, RuleAround};
 /// Method for Black-Box Optimization", NeurIPS 2019.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Projected<R> {
     /// The inner rule.
     pub inner: R,
     /// Smallest value of a parameter; may be `−∞`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub lower: f64,
     /// Largest value of a parameter; may be `+∞`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub upper: f64,
 }
+crate::config_file::named_fields!(Projected<R>, R);
 
 impl<R> Projected<R> {
     /// This rule without bounds.

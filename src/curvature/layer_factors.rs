@@ -108,6 +108,7 @@ use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 /// Shampoo for Memory-Efficient Network Training", NeurIPS 2024.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, remote = "Self"))]
 pub struct LayerFactors {
     /// Exponent `e > 0`: roots are `L^(−e)` and `R^(−e)`.
     pub exponent: f64,
@@ -146,6 +147,7 @@ pub struct LayerFactors {
     /// Failures since the last root that are tolerated.
     pub tolerated_failures: u64,
 }
+crate::config_file::named_fields!(LayerFactors);
 
 crate::hyperparameters!(LayerFactors, "LayerFactors", {
     "exponent": Positive = exponent;

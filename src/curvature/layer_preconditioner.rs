@@ -6,12 +6,14 @@ use crate::error::{Result, check_finite, check_shape};
 use crate::hyper::Hyperparameters;
 use crate::numeric::Real;
 use crate::second_order::factor::Factor;
-use crate::state::{Lookup, Record, StateBytes, StateDict, problem};
+use crate::state::{Lookup, Record, StateBytes, StateDict, load_options, problem, save_options};
 use ndarray::ArrayRef2;
 use std::cell::RefCell;
 
 /// Where the factors stand in a state dict of their own.
 const PREFIX: &str = "layer";
+/// The options, within the record of a layer.
+const OPTIONS: &str = "options";
 
 /// The factors of one layer, which precondition its gradients; [`LayerFactors`] has the equations.
 #[derive(Clone, Debug)]
@@ -139,14 +141,15 @@ impl<R: Real> LayerPreconditioner<R> {
         bytes
     }
 
-    /// Factors, roots and counts. Options are not part of it.
+    /// Factors, roots, counts and options.
     pub fn state_dict(&self) -> StateDict {
         let mut dict = StateDict::new(LayerFactors::NAME);
         self.save(&mut Record::new(PREFIX, &mut dict));
         dict
     }
 
-    /// Continues from the saved state of a layer with the same shape and options.
+    /// Continues from the saved state of a layer with the same shape, storage and way to invert. The options
+    /// of the dict replace the own ones.
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the first key that does not fit;
@@ -166,6 +169,7 @@ impl<R: Real> LayerPreconditioner<R> {
     /// Writes the state under the record's keys, so that many layers share one dict.
     pub fn save(&self, record: &mut Record<'_>) {
         record.count("observations", self.observations);
+        save_options(&mut self.options.clone(), &mut record.nested(OPTIONS));
         self.state.save(record);
     }
 
@@ -179,10 +183,12 @@ impl<R: Real> LayerPreconditioner<R> {
     }
 
     fn loaded(&self, lookup: &Lookup<'_>) -> Result<Self> {
+        let mut options = self.options.clone();
+        load_options(&mut options, &lookup.nested(OPTIONS))?;
         Ok(Self {
-            options: self.options.clone(),
+            state: LayerState::load(self.shape, &options, lookup)?,
+            options,
             shape: self.shape,
-            state: LayerState::load(self.shape, &self.options, lookup)?,
             observations: lookup.count("observations")?,
         })
     }

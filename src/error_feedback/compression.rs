@@ -23,6 +23,7 @@ pub enum Compression {
 /// Options of a sparse window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct SparseConfig {
     /// Which elements are kept.
     pub selection: Selection,
@@ -34,6 +35,7 @@ pub struct SparseConfig {
     /// rounding error goes into the residual.
     pub bf16_values: bool,
 }
+crate::config_file::named_fields!(SparseConfig);
 
 impl Default for SparseConfig {
     /// The largest hundredth, with feedback in full precision.
@@ -51,6 +53,7 @@ impl Default for SparseConfig {
 /// the last step's factor. Vectors are not compressed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct LowRankConfig {
     /// Columns of the factors, at least 1.
     pub rank: usize,
@@ -61,6 +64,7 @@ pub struct LowRankConfig {
     /// Seed of the first factors.
     pub seed: u64,
 }
+crate::config_file::named_fields!(LowRankConfig);
 
 impl Default for LowRankConfig {
     /// Rank 4, with feedback in full precision.

@@ -13,6 +13,7 @@ use crate::state::{Lookup, Record};
 /// The compressor of an optimizer and its options.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum CompressorConfig {
     /// No compression.

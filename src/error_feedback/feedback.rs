@@ -76,6 +76,11 @@ use crate::state::{Lookup, Record, StateBytes};
 /// "Error Feedback Fixes SignSGD and other Gradient Compression Schemes", ICML 2019.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default = "ErrorFeedback::of_file", deny_unknown_fields, remote = "Self")
+)]
+#[cfg_attr(feature = "serde", serde(bound(deserialize = "M: Default + serde::Deserialize<'de>")))]
 pub struct ErrorFeedback<M> {
     /// The inner method, which gets the compressed gradient.
     pub method: M,
@@ -87,6 +92,15 @@ pub struct ErrorFeedback<M> {
     pub residual: ResidualFormat,
     /// Which parameters are compressed together.
     pub scope: Scope,
+}
+crate::config_file::named_fields!(ErrorFeedback<M>, M);
+
+impl<M: Default> ErrorFeedback<M> {
+    /// The defaults of a configuration file.
+    #[cfg(feature = "serde")]
+    fn of_file() -> Self {
+        Self::around(M::default())
+    }
 }
 
 /// Adagrad on sparse gradients with error feedback: the method of EFCP's theory.

@@ -90,6 +90,14 @@ pub enum GgtForm {
 /// "Error Feedback Can Accurately Compress Preconditioners", ICML 2024.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default = "Ggt::of_file", deny_unknown_fields, remote = "Self")
+)]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(deserialize = "U: Default + serde::Deserialize<'de> + 'static"))
+)]
 pub struct Ggt<U = Momentum> {
     /// The inner optimizer.
     pub base: U,
@@ -116,6 +124,15 @@ pub struct Ggt<U = Momentum> {
     pub scope: Scope,
     /// Consecutive failed decompositions that are tolerated.
     pub tolerated_failures: u64,
+}
+crate::config_file::named_fields!(Ggt<U>, U);
+
+impl<U: Default + 'static> Ggt<U> {
+    /// The defaults of a configuration file.
+    #[cfg(feature = "serde")]
+    fn of_file() -> Self {
+        crate::config_file::default_or::<Ggt, _>(Self::with_base(U::default()))
+    }
 }
 
 impl Default for Ggt {

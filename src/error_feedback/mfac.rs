@@ -77,6 +77,11 @@ use crate::optim::{Rule, Scope};
 /// Feedback Can Accurately Compress Preconditioners", ICML 2024.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default = "MFac::of_file", deny_unknown_fields, remote = "Self")
+)]
+#[cfg_attr(feature = "serde", serde(bound(deserialize = "U: Default + serde::Deserialize<'de>")))]
 pub struct MFac<U = Momentum> {
     /// The inner optimizer.
     pub base: U,
@@ -97,6 +102,15 @@ pub struct MFac<U = Momentum> {
     pub scope: Scope,
     /// Consecutive failed decompositions that are tolerated.
     pub tolerated_failures: u64,
+}
+crate::config_file::named_fields!(MFac<U>, U);
+
+impl<U: Default> MFac<U> {
+    /// The defaults of a configuration file.
+    #[cfg(feature = "serde")]
+    fn of_file() -> Self {
+        Self::with_base(U::default())
+    }
 }
 
 impl Default for MFac {

@@ -85,7 +85,8 @@ pub enum Horizon {
 /// "MicroAdam: Accurate Adaptive Optimization with Low Space Overhead and Provable Convergence",
 /// NeurIPS 2024.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct MicroAdam {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -110,6 +111,7 @@ pub struct MicroAdam {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(MicroAdam);
 
 impl Default for MicroAdam {
     fn default() -> Self {

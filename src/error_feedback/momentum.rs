@@ -58,7 +58,8 @@ pub enum Shrinkage {
 /// B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; decay: I.
 /// Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Momentum {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -73,6 +74,7 @@ pub struct Momentum {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(Momentum);
 
 impl Default for Momentum {
     fn default() -> Self {

@@ -13,6 +13,7 @@ use crate::state::{Lookup, Record, StateBytes, StateTensor};
 /// The format of a residual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum ResidualFormat {
     /// Full precision: 4 bytes per `f32` element. Nothing is lost.

@@ -52,7 +52,8 @@ impl Fraction {
 /// Learning", 2020, and its published code; H.-J. M. Shi and others, "A Distributed Data-Parallel
 /// PyTorch Implementation of the Distributed Shampoo Optimizer", 2023.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", default, deny_unknown_fields))]
 pub struct CoupledNewton {
     /// Largest |M − I| at which to stop, `>= 0`.
     pub tolerance: f64,
@@ -66,6 +67,7 @@ pub struct CoupledNewton {
     /// Try again with a larger ridge while |A Xᵖ − I| is too large; `None` tries once.
     pub retry: Option<RidgeRetry>,
 }
+crate::config_file::presets!(CoupledNewton, [DISTRIBUTED, SCALABLE]);
 
 impl Default for CoupledNewton {
     fn default() -> Self {

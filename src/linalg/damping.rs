@@ -16,13 +16,15 @@ use crate::error::Result;
 /// assert_eq!(Damping::absolute(1e-12).ridge(50.0), 1e-12);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Damping {
     /// In units of the largest eigenvalue, `>= 0`.
     pub relative: f64,
     /// A lower bound, or the whole damping, `>= 0`.
     pub absolute: f64,
 }
+crate::config_file::named_fields!(Damping);
 
 impl Damping {
     /// ε = `epsilon`, whatever the matrix.
@@ -59,6 +61,7 @@ impl Damping {
 /// Order Optimization for Deep Learning", 2020.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", deny_unknown_fields))]
 pub struct RidgeRetry {
     /// Error |A Xᵖ − I| above which to try again, `>= 0`.
     pub above: f64,
@@ -67,6 +70,7 @@ pub struct RidgeRetry {
     /// Factor from one ridge to the next, `>= 1`.
     pub growth: f64,
 }
+crate::config_file::presets!(RidgeRetry, [SCALABLE]);
 
 impl RidgeRetry {
     /// As in Scalable Shampoo: up to six tries, each with ten times the ridge, while the error is

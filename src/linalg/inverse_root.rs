@@ -55,6 +55,7 @@ const SINGULAR: &str = "it is not positive definite, damping included";
 /// Optimization for Deep Learning", 2020.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum InverseRoot {
     /// Through eigenvalues: Q Diag(λ^(−e)) Qᵀ.

@@ -56,13 +56,15 @@ use ndarray::{Array2, ArrayRef2};
 /// K. Jordan and others, "Muon: An Optimizer for Hidden Layers in Neural Networks", 2024; N. Amsel,
 /// D. Persson, C. Musco, R. M. Gower, "The Polar Express", 2025; cubic: Å. Björck, C. Bowie, 1971.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct NewtonSchulz {
     /// One triple (a, b, c) per iteration.
     pub coefficients: Vec<[f64; 3]>,
     /// The norm below which a matrix is not scaled up any more, `eps >= 0`.
     pub eps: f64,
 }
+crate::config_file::named_fields!(NewtonSchulz);
 
 /// The best polynomials one after the other, for singular values from 1e-3 up.
 const POLAR_EXPRESS: [[f64; 3]; 8] = [

@@ -90,6 +90,14 @@ use ndarray::{ArrayViewMut2, ArrayViewMutD};
 /// by Gradient Low-Rank Projection", ICML 2024.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default = "GaLore::of_file", deny_unknown_fields, remote = "Self")
+)]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(deserialize = "U: Default + serde::Deserialize<'de> + 'static"))
+)]
 pub struct GaLore<U = AdamW> {
     /// The inner rule: of projected gradients, and of all tensors that are not projected.
     pub inner: U,
@@ -103,6 +111,15 @@ pub struct GaLore<U = AdamW> {
     pub project: bool,
     /// Consecutive failed decompositions that are tolerated.
     pub tolerated_failures: u64,
+}
+crate::config_file::named_fields!(GaLore<U>, U);
+
+impl<U: Default + 'static> GaLore<U> {
+    /// The defaults of a configuration file.
+    #[cfg(feature = "serde")]
+    fn of_file() -> Self {
+        crate::config_file::default_or::<GaLore, _>(Self::with_inner(U::default()))
+    }
 }
 
 impl<U> GaLore<U> {

@@ -86,7 +86,8 @@ use ndarray::{Array2, ArrayRef2, ArrayViewMut2, ArrayViewMutD};
 /// T. Robert, M. Safaryan, I.-V. Modoranu, D. Alistarh, "LDAdam: Adaptive Optimization from
 /// Low-Dimensional Gradient Statistics", ICLR 2025.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct LdAdam {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -107,6 +108,7 @@ pub struct LdAdam {
     /// Consecutive failed decompositions that are tolerated.
     pub tolerated_failures: u64,
 }
+crate::config_file::named_fields!(LdAdam);
 
 impl Default for LdAdam {
     fn default() -> Self {

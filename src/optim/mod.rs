@@ -51,15 +51,16 @@ pub use blockwise::{
     ErasedBlock, ErasedMatrix, MatrixUnit,
 };
 pub use blockwise::{BlockState, BlockStep, Blocked, GradEma, MatrixMethod, Partition, Tile};
-pub(crate) use elementwise::check_inner;
 #[doc(hidden)]
 pub use elementwise::{
-    AnyRule, ElementKernel, ElementState, ElementUnit, ErasedRule, Prepared, first_slots, kahan_add,
+    AnyRule, ElementKernel, ElementState, ElementUnit, ErasedRule, Prepared, check_inner_update,
+    first_slots, kahan_add,
 };
 pub use elementwise::{
     Apply, DecaySchedule, Elementwise, Factoring, Pair, Rule, RuleAround, SkipFirst, Slot,
     StepOnly, WeightDecay,
 };
+pub(crate) use elementwise::{check_inner, updates_itself};
 pub use engine::{Closure, ClosureOptimizer, IntoEvaluation, IntoLoss, Optim, Problem, step_once};
 pub use method::{
     Direction, GradSlice, GradSource, GroupState, Method, MethodFor, Mode, RegularizedGrad,

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 /// | `ties` | `Even` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Blockwise {
     /// Bits per code: 4 or 8.
     pub bits: u8,
@@ -24,6 +25,7 @@ pub struct Blockwise {
     /// Scaling and rounding.
     pub ties: Ties,
 }
+crate::config_file::named_fields!(Blockwise);
 
 impl Default for Blockwise {
     fn default() -> Self {

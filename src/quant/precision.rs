@@ -9,6 +9,7 @@ use crate::error::Result;
 /// How the state slots of one tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self"))]
 #[non_exhaustive]
 pub enum Precision {
     /// In the type of the update.
@@ -23,6 +24,7 @@ pub enum Precision {
     /// Only for [`QuantMap::DynamicLinear`].
     Rank1(Blockwise),
 }
+crate::config_file::presets!(Precision, [INT8_LINEAR, INT8_DYNAMIC, INT8_TORCHAO, INT4, INT4_LPMM]);
 
 impl Precision {
     /// 8 bits, evenly spaced, blocks of 256: the fastest.
@@ -109,6 +111,7 @@ pub enum SlotFormat {
 /// | `whole_blocks` | `false` (torchao: `true`) |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct StatePolicy {
     /// Storage of the tensors that qualify.
     pub precision: Precision,
@@ -118,6 +121,7 @@ pub struct StatePolicy {
     /// torchao does. Has no meaning for `Full` and `Bf16`.
     pub whole_blocks: bool,
 }
+crate::config_file::named_fields!(StatePolicy);
 
 impl Default for StatePolicy {
     fn default() -> Self {

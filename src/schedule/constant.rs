@@ -1,6 +1,6 @@
 //! Factors that reach their end after `total_iters` steps: `Constant`, `Linear`, `Polynomial`.
 
-use super::rate::{At, Schedule};
+use super::rate::{At, Schedule, land};
 
 /// Multiplies the rate by `factor` for `total_iters` steps: PyTorch's `ConstantLR`.
 ///
@@ -29,13 +29,15 @@ use super::rate::{At, Schedule};
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Constant {
     /// Factor until then.
     pub factor: f64,
     /// Step at which the factor is taken back.
     pub total_iters: u64,
 }
+crate::config_file::named_fields!(Constant);
 
 impl Default for Constant {
     fn default() -> Self {
@@ -54,13 +56,9 @@ impl Schedule for Constant {
         at.lr * self.factor
     }
     fn next(&self, at: At) -> f64 {
-        if at.epoch != self.total_iters as f64 {
-            at.lr
-        } else if self.factor == 0.0 {
-            at.base_lr
-        } else {
-            at.lr * (1.0 / self.factor)
-        }
+        let total = self.total_iters as f64;
+        let ends = at.epoch >= total && at.epoch - 1.0 < total;
+        if ends { land(at, self.factor, 1.0) } else { at.lr }
     }
     fn closed_form(&self, at: At) -> Option<f64> {
         let ended = at.epoch >= self.total_iters as f64;
@@ -94,7 +92,8 @@ impl Schedule for Constant {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Linear {
     /// Factor at construction.
     pub start_factor: f64,
@@ -103,6 +102,7 @@ pub struct Linear {
     /// Number of steps from one to the other.
     pub total_iters: u64,
 }
+crate::config_file::named_fields!(Linear);
 
 impl Default for Linear {
     fn default() -> Self {
@@ -121,6 +121,14 @@ crate::hyperparameters!(Linear, "Linear", {
     Err(Self::invalid("start_factor", "in (0, 1]", this.start_factor.to_string()))
 });
 
+impl Linear {
+    fn factor(&self, epoch: f64) -> f64 {
+        let total = self.total_iters as f64;
+        let rise = self.end_factor - self.start_factor;
+        self.start_factor + rise * total.min(epoch) / total
+    }
+}
+
 impl Schedule for Linear {
     from_table!();
     fn start(&self, at: At) -> f64 {
@@ -128,16 +136,17 @@ impl Schedule for Linear {
     }
     fn next(&self, at: At) -> f64 {
         let total = self.total_iters as f64;
-        if at.epoch > total {
+        if at.epoch - 1.0 >= total {
             return at.lr;
+        }
+        if at.epoch >= total {
+            return land(at, self.factor(at.epoch - 1.0), self.factor(at.epoch));
         }
         let rise = self.end_factor - self.start_factor;
         at.lr * (1.0 + rise / (total * self.start_factor + (at.epoch - 1.0) * rise))
     }
     fn closed_form(&self, at: At) -> Option<f64> {
-        let total = self.total_iters as f64;
-        let rise = self.end_factor - self.start_factor;
-        Some(at.base_lr * (self.start_factor + rise * total.min(at.epoch) / total))
+        Some(at.base_lr * self.factor(at.epoch))
     }
 }
 
@@ -165,13 +174,15 @@ impl Schedule for Linear {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Polynomial {
     /// Step at which the rate is zero.
     pub total_iters: u64,
     /// Exponent.
     pub power: f64,
 }
+crate::config_file::named_fields!(Polynomial);
 
 impl Default for Polynomial {
     fn default() -> Self {
@@ -184,6 +195,13 @@ crate::hyperparameters!(Polynomial, "Polynomial", {
     "power": NonNegative = power;
 });
 
+impl Polynomial {
+    fn factor(&self, epoch: f64) -> f64 {
+        let total = self.total_iters as f64;
+        (1.0 - total.min(epoch) / total).powf(self.power)
+    }
+}
+
 impl Schedule for Polynomial {
     from_table!();
     fn start(&self, at: At) -> f64 {
@@ -191,14 +209,16 @@ impl Schedule for Polynomial {
     }
     fn next(&self, at: At) -> f64 {
         let total = self.total_iters as f64;
-        if at.epoch > total {
+        if at.epoch - 1.0 >= total {
             return at.lr;
+        }
+        if at.epoch >= total {
+            return land(at, self.factor(at.epoch - 1.0), self.factor(at.epoch));
         }
         let ratio = (1.0 - at.epoch / total) / (1.0 - (at.epoch - 1.0) / total);
         at.lr * ratio.powf(self.power)
     }
     fn closed_form(&self, at: At) -> Option<f64> {
-        let total = self.total_iters as f64;
-        Some(at.base_lr * (1.0 - total.min(at.epoch) / total).powf(self.power))
+        Some(at.base_lr * self.factor(at.epoch))
     }
 }

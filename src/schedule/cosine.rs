@@ -33,13 +33,15 @@ use std::f64::consts::PI;
 /// ```
 /// Source: I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct CosineAnnealing {
     /// Steps from the base rate to `eta_min`.
     pub t_max: u64,
     /// Lowest rate.
     pub eta_min: f64,
 }
+crate::config_file::named_fields!(CosineAnnealing);
 
 impl Default for CosineAnnealing {
     fn default() -> Self {
@@ -52,23 +54,29 @@ crate::hyperparameters!(CosineAnnealing, "CosineAnnealing", {
     "eta_min": NonNegative = eta_min;
 });
 
+impl CosineAnnealing {
+    /// From 2 at the base rate to 0 at `eta_min`.
+    fn wave(&self, epoch: f64) -> f64 {
+        1.0 + (PI * epoch / self.t_max as f64).cos()
+    }
+}
+
 impl Schedule for CosineAnnealing {
     from_table!();
     fn start(&self, at: At) -> f64 {
         at.lr
     }
     fn next(&self, At { epoch, base_lr, lr, .. }: At) -> f64 {
-        let total = self.t_max as f64;
-        if (epoch - 1.0 - total) % (2.0 * total) == 0.0 {
-            return lr + (base_lr - self.eta_min) * (1.0 - (PI / total).cos()) / 2.0;
+        let (total, before) = (self.t_max as f64, self.wave(epoch - 1.0));
+        // the next step divides by the wave of this one: computed in the same way, their rounding
+        // errors cancel. Long waves are 0 also next to their end.
+        if (epoch - 1.0 - total) % (2.0 * total) == 0.0 || before == 0.0 {
+            return lr + (base_lr - self.eta_min) * (self.wave(epoch) - before) / 2.0;
         }
-        (1.0 + (PI * epoch / total).cos()) / (1.0 + (PI * (epoch - 1.0) / total).cos())
-            * (lr - self.eta_min)
-            + self.eta_min
+        self.wave(epoch) / before * (lr - self.eta_min) + self.eta_min
     }
     fn closed_form(&self, at: At) -> Option<f64> {
-        let wave = 1.0 + (PI * at.epoch / self.t_max as f64).cos();
-        Some(self.eta_min + (at.base_lr - self.eta_min) * wave / 2.0)
+        Some(self.eta_min + (at.base_lr - self.eta_min) * self.wave(at.epoch) / 2.0)
     }
 }
 
@@ -102,7 +110,8 @@ impl Schedule for CosineAnnealing {
 /// ```
 /// Source: I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct CosineRestarts {
     /// Steps until the first restart.
     pub t_0: u64,
@@ -111,6 +120,7 @@ pub struct CosineRestarts {
     /// Lowest rate.
     pub eta_min: f64,
 }
+crate::config_file::named_fields!(CosineRestarts);
 
 impl Default for CosineRestarts {
     fn default() -> Self {

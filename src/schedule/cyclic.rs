@@ -7,6 +7,7 @@ use crate::hyper::{Hyperparameters, Range};
 
 /// How the height of the cycles changes.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum CyclicMode {
     /// It does not.
@@ -20,8 +21,10 @@ pub enum CyclicMode {
         gamma: f64,
     },
     /// Any function of the cycle's number, which starts at 1.
+    #[cfg_attr(feature = "serde", serde(skip))]
     PerCycle(fn(f64) -> f64),
     /// Any function of the step number.
+    #[cfg_attr(feature = "serde", serde(skip))]
     PerStep(fn(f64) -> f64),
 }
 
@@ -83,6 +86,8 @@ impl CyclicMode {
 /// ```
 /// Source: L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Cyclic {
     /// Lower bound of the rate.
     pub base_lr: PerGroup,
@@ -101,6 +106,7 @@ pub struct Cyclic {
     /// Momentum at the lower bound of the rate.
     pub max_momentum: PerGroup,
 }
+crate::config_file::named_fields!(Cyclic);
 
 impl Default for Cyclic {
     fn default() -> Self {

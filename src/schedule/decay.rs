@@ -31,7 +31,8 @@ use crate::hyper::Hyperparameters;
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct InverseSqrt {
     /// Steps of the warm-up.
     pub warmup: u64,
@@ -40,6 +41,7 @@ pub struct InverseSqrt {
     /// Whether the warm-up starts at 1/`warmup` instead of 0.
     pub warmup_from_one: bool,
 }
+crate::config_file::named_fields!(InverseSqrt);
 
 impl Default for InverseSqrt {
     fn default() -> Self {
@@ -109,13 +111,15 @@ impl Schedule for InverseSqrt {
 /// ```
 /// Source: A. Vaswani et al., "Attention Is All You Need", 2017, eq. 3.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Noam {
     /// Width of the model.
     pub d_model: u64,
     /// Steps of the warm-up.
     pub warmup: u64,
 }
+crate::config_file::named_fields!(Noam);
 
 impl Default for Noam {
     fn default() -> Self {
@@ -165,13 +169,15 @@ impl Schedule for Noam {
 /// Source: J. Chen, C. Wolfe, A. Kyrillidis, "REX: Revisiting Budgeted Training with an Improved
 /// Schedule", 2022.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Rex {
     /// Step at which the rate is lowest.
     pub total: u64,
     /// Lowest rate over base rate.
     pub min_ratio: f64,
 }
+crate::config_file::named_fields!(Rex);
 
 impl Default for Rex {
     fn default() -> Self {

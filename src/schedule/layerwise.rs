@@ -31,7 +31,8 @@ use crate::hyper::Hyperparameters;
 /// ```
 /// Source: J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct LayerwiseLr {
     /// Rate of the head.
     pub lr: f64,
@@ -40,6 +41,7 @@ pub struct LayerwiseLr {
     /// Number of blocks between embedding and head.
     pub num_layers: usize,
 }
+crate::config_file::named_fields!(LayerwiseLr);
 
 impl Default for LayerwiseLr {
     fn default() -> Self {

@@ -55,7 +55,8 @@ use crate::hyper::{Hyperparameters, Range};
 /// Source: L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using
 /// Large Learning Rates", 2019.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct OneCycle {
     /// Highest rate.
     pub max_lr: PerGroup,
@@ -78,6 +79,7 @@ pub struct OneCycle {
     /// Whether the fall first mirrors the rise, as in the paper.
     pub three_phase: bool,
 }
+crate::config_file::named_fields!(OneCycle);
 
 impl Default for OneCycle {
     fn default() -> Self {

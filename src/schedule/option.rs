@@ -2,7 +2,8 @@
 
 use super::rate::{At, Schedule};
 use super::scheduler::{
-    Form, check_epoch, check_options, closed_form_of, finite, save_options, write_all,
+    Form, check_epoch, check_groups, check_options, closed_form_of, finite, inherited,
+    save_options, settled, write_all,
 };
 use crate::error::{Error, Result};
 use crate::hyper::Range;
@@ -30,8 +31,8 @@ use std::fmt;
 /// constant follow ([`Sequential`](super::Sequential)).
 ///
 /// What schedules call a rate (`base_lr`, `eta_min`, `max_lr`) is the option here. Their momentum is not
-/// used. A group added later joins where the others are on the curve, with its value at that moment as its
-/// base. Groups without the option, which optimizers of several methods may have, are left alone.
+/// used. A group added later joins where the others are on the curve, with the base of group 0, whose options
+/// it was copied from; if it was given another value, then with that one. Groups without the option, which optimizers of several methods may have, are left alone.
 ///
 /// Values that are outside of the option's range by rounding alone become the end of the range. Changes
 /// of the option by hand are overwritten at the next step.
@@ -206,11 +207,19 @@ impl OptionScheduler {
         let mut reader = StateReader::new(state, self.schedule.name())?;
         reader.word("option", &self.option)?;
         let epoch = reader.number("last_epoch", Range::NonNegative)?;
+        // groups that the state does not have join at the next step
+        let saved = |name: &str, group: usize| format!("{name}.{group}");
+        let has = |name, group: usize| state.scalars.contains_key(&saved(name, group));
+        let has_group = |&group: &usize| has("base_values", group) || has("last_values", group);
+        let most = opt.num_groups().max(self.base_values.len());
+        let groups = (0..most).rev().find(has_group).map_or(0, |last| last + 1);
         let values = |reader: &mut StateReader<'_>, name: &str| -> Result<Vec<Option<f64>>> {
-            let value = |(group, known): (usize, &Option<f64>)| {
-                known.map(|_| reader.number(&format!("{name}.{group}"), Range::Number)).transpose()
+            let value = |group: usize| {
+                let known = self.base_values.get(group).copied().flatten().is_some();
+                let read = || reader.number(&saved(name, group), Range::Number);
+                (known || has_group(&group)).then(read).transpose()
             };
-            self.base_values.iter().enumerate().map(value).collect()
+            (0..groups).map(value).collect()
         };
         let base_values = values(&mut reader, "base_values")?;
         let last_values = values(&mut reader, "last_values")?;
@@ -229,15 +238,14 @@ impl OptionScheduler {
         form: Form,
     ) -> Result<()> {
         let groups = opt.num_groups();
-        if groups != self.base_values.len() {
-            self.schedule.check(groups)?;
-        }
+        let known = self.base_values.len();
+        check_groups(&*self.schedule, "base_values", known, groups)?;
         check_epoch(&self.schedule, epoch)?;
         let (mut bases, mut values) = (self.base_values.clone(), self.last_values.clone());
         let added = |group| opt.option(group, &self.option);
-        bases.extend((self.base_values.len()..groups).map(added));
-        values.extend((self.base_values.len()..groups).map(added));
-        for (group, (base, value)) in bases.iter().zip(&mut values).enumerate().take(groups) {
+        bases.extend((known..groups).map(|group| Some(self.inherited(added(group)?, opt))));
+        values.extend((known..groups).map(added));
+        for (group, (base, value)) in bases.iter().zip(&mut values).enumerate() {
             if let (Some(base_lr), Some(value)) = (*base, value.as_mut()) {
                 let at = At { group, epoch, base_lr, lr: *value };
                 let next = closed_form_of(form(&*self.schedule, at), "OptionScheduler::step_to")?;
@@ -249,6 +257,15 @@ impl OptionScheduler {
         Ok(())
     }
 
+    /// The base of a group that was added after the last step, with the value `own`.
+    fn inherited<T: Element, O: Optimizer<T> + ?Sized>(&self, own: f64, opt: &O) -> f64 {
+        let base = self.base_values.first().copied().flatten();
+        let last = self.last_values.first().copied().flatten();
+        let written =
+            base.zip(last).map(|(base, last)| (base, settled(opt, (0, &self.option), last, base)));
+        inherited(own, opt.option(0, &self.option).unwrap_or(f64::NAN), written)
+    }
+
     /// Writes the values, or none.
     fn write<T: Element, O: Optimizer<T> + ?Sized>(
         &self,
@@ -258,9 +275,8 @@ impl OptionScheduler {
     ) -> Result<()> {
         let write = |(group, (base, value)): (usize, (&Option<f64>, &Option<f64>))| {
             let (base, value) = ((*base)?, (*value)?);
-            let range = opt.option_range(group, &self.option);
-            let settled = range.map_or(value, |range| range.settled(value, base));
-            Some((group, self.option.as_str(), settled))
+            let option = self.option.as_str();
+            Some((group, option, settled(opt, (group, option), value, base)))
         };
         let pairs = bases.iter().zip(values).enumerate().take(opt.num_groups());
         let writes: Vec<_> = pairs.filter_map(write).collect();

@@ -68,7 +68,8 @@ two_way!(ThresholdMode, Rel Abs, ["rel", "abs"]);
 /// | `min_lr` | 0 | for all groups or for each |
 /// | `eps` | 1e-8 | smaller reductions are left out |
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct ReduceOnPlateau {
     /// Whether the metric should fall or rise.
     pub mode: PlateauMode,
@@ -87,6 +88,7 @@ pub struct ReduceOnPlateau {
     /// Smallest reduction that is worth it.
     pub eps: f64,
 }
+crate::config_file::named_fields!(ReduceOnPlateau);
 
 impl Default for ReduceOnPlateau {
     fn default() -> Self {
@@ -212,6 +214,38 @@ impl PlateauScheduler {
         Ok(Self { config, epoch: 0, watch })
     }
 
+    /// A scheduler in the middle of a run, with other options than those that the state was saved with: counters
+    /// and best metric are those of the state. Does not touch the optimizer.
+    ///
+    /// # Errors
+    /// As [`PlateauScheduler::new`]; [`Error::StateDict`](crate::Error::StateDict) names the first key that does
+    /// not fit. The `mode` must be the one saved, or the best metric would be the worst.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::{prelude::*, schedule::{PlateauScheduler, ReduceOnPlateau}};
+    ///
+    /// let mut opt = AdamW { lr: 1e-2, ..AdamW::default() }.build::<f32>()?;
+    /// let mut first = PlateauScheduler::new(ReduceOnPlateau::default(), &opt)?;
+    /// first.step(0.7, &mut opt)?;
+    /// let patient = ReduceOnPlateau { patience: 20, ..ReduceOnPlateau::default() };
+    /// let second = PlateauScheduler::resume(patient, &first.state_dict(), &opt)?;
+    /// assert_eq!((second.best(), second.epoch()), (0.7, 1));
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    pub fn resume<T: Element, O: Optimizer<T> + ?Sized>(
+        config: ReduceOnPlateau,
+        state: &StateDict,
+        opt: &O,
+    ) -> Result<Self> {
+        let mut scheduler = Self::new(config, opt)?;
+        let mut reader = StateReader::new(state, "ReduceOnPlateau")?;
+        let mode = scheduler.config.mode;
+        reader.same("options.mode", mode.get())?;
+        (scheduler.epoch, scheduler.watch) = position(&mut reader)?;
+        Ok(scheduler)
+    }
+
     /// Takes the metric of one more epoch, and lowers the learning rates if it is time.
     ///
     /// # Errors
@@ -271,22 +305,29 @@ impl PlateauScheduler {
         state
     }
 
-    /// Goes on from a saved state.
+    /// Goes on from a saved state. The options must be those saved; [`PlateauScheduler::resume`] goes on
+    /// with others.
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the first key that does not fit, options
     /// included; the scheduler stays as it was.
     pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let mut reader = StateReader::new(state, "ReduceOnPlateau")?;
-        let epoch = reader.count("last_epoch")?;
-        let watch = Watch {
-            best: reader.any_number("best")?,
-            num_bad_epochs: reader.count("num_bad_epochs")?,
-            cooldown_counter: reader.count("cooldown_counter")?,
-        };
+        let (epoch, watch) = position(&mut reader)?;
         check_options(self.config.options(), &mut reader)?;
         reader.finish()?;
         (self.epoch, self.watch) = (epoch, watch);
         Ok(())
     }
+}
+
+/// The number of metrics, and what was seen of them.
+fn position(reader: &mut StateReader<'_>) -> Result<(u64, Watch)> {
+    let epoch = reader.count("last_epoch")?;
+    let watch = Watch {
+        best: reader.any_number("best")?,
+        num_bad_epochs: reader.count("num_bad_epochs")?,
+        cooldown_counter: reader.count("cooldown_counter")?,
+    };
+    Ok((epoch, watch))
 }

@@ -11,7 +11,12 @@ use std::fmt;
 /// Applies a [`Schedule`] to an optimizer, group by group.
 ///
 /// Each group has its own base rate: its learning rate when the scheduler was built. A group added
-/// later joins with its rate at that moment as its base.
+/// later has the base rate of group 0, whose options it was copied from; if it was given another rate,
+/// then that one.
+///
+/// State of scheduler and optimizer can be loaded in any order, and before or after the scheduler is
+/// built. Where the rate of the optimizer is not the one that belongs to the scheduler's state, and the
+/// next rate depends on it, the next step is an error.
 ///
 /// # Differences from PyTorch
 /// * The base rates live in the scheduler, not in the optimizer. A second scheduler built on an
@@ -40,6 +45,10 @@ pub struct LrScheduler {
     epoch: f64,
     base_lrs: Vec<f64>,
     last_lrs: Vec<f64>,
+    /// Whether rates were changed by others since the scheduler was built.
+    shared: bool,
+    /// From loading to the next step: the rates that this scheduler had written, or met, before.
+    loaded: Option<Vec<f64>>,
 }
 
 /// How to ask a schedule for its value.
@@ -94,14 +103,16 @@ impl LrScheduler {
         schedule.check(groups)?;
         check_epoch(&schedule, epoch)?;
         let last_lrs = (0..groups).map(|group| opt.lr(group)).collect();
-        Ok(Self { schedule: Box::new(schedule), epoch, base_lrs, last_lrs })
+        let schedule = Box::new(schedule);
+        Ok(Self { schedule, epoch, base_lrs, last_lrs, shared: false, loaded: None })
     }
 
     /// Goes one step on. Call it after the optimizer's step.
     ///
     /// # Errors
     /// [`Error::ScheduleEnded`]; [`Error::NonFinite`] if the schedule gives NaN or an infinity;
-    /// [`Error::InvalidHyperparameter`] if the optimizer refuses a value. Then nothing has changed.
+    /// [`Error::InvalidHyperparameter`] if the optimizer refuses a value; [`Error::OtherRate`] in the first
+    /// step after loading if the optimizer's state is not that of the same moment. Then nothing has changed.
     pub fn step<T: Element, O: Optimizer<T> + ?Sized>(&mut self, opt: &mut O) -> Result<()> {
         self.advance(opt, self.epoch + 1.0, |schedule, at| Some(schedule.next(at)))
     }
@@ -151,12 +162,12 @@ impl LrScheduler {
         for (i, &lr) in self.last_lrs.iter().enumerate() {
             put(format!("last_lrs.{i}"), lr);
         }
+        state.scalars.insert(SHARED.into(), Scalar::Bool(self.shared));
         save_options(self.schedule.options(), &mut state);
         state
     }
 
-    /// Goes on from a saved state. Does not touch the optimizer: load its state, too, and after
-    /// building the scheduler, which may change learning rates.
+    /// Goes on from a saved state. Does not touch the optimizer: load its state, too, before or after.
     ///
     /// # Errors
     /// [`Error::StateDict`] names the first key that does not fit, options included; the scheduler
@@ -164,15 +175,20 @@ impl LrScheduler {
     pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let mut reader = StateReader::new(state, self.schedule.name())?;
         let epoch = reader.number("last_epoch", Range::NonNegative)?;
+        let groups = saved_groups(state, &["base_lrs", "last_lrs"]);
         let rates = |reader: &mut StateReader, name: &str| -> Result<Vec<f64>> {
             let key = |i| format!("{name}.{i}");
-            (0..self.base_lrs.len()).map(|i| reader.number(&key(i), Range::Finite)).collect()
+            (0..groups).map(|i| reader.number(&key(i), Range::Finite)).collect()
         };
         let base_lrs = rates(&mut reader, "base_lrs")?;
         let last_lrs = rates(&mut reader, "last_lrs")?;
+        // older states do not say: then others may have
+        let shared = !state.scalars.contains_key(SHARED) || reader.any_number(SHARED)? != 0.0;
         check_options(self.schedule.options(), &mut reader)?;
         reader.finish()?;
-        (self.epoch, self.base_lrs, self.last_lrs) = (epoch, base_lrs, last_lrs);
+        let before = std::mem::replace(&mut self.last_lrs, last_lrs);
+        (self.epoch, self.base_lrs, self.shared) = (epoch, base_lrs, shared);
+        self.loaded = Some(self.loaded.take().unwrap_or(before));
         Ok(())
     }
 
@@ -184,27 +200,63 @@ impl LrScheduler {
         form: Form,
     ) -> Result<()> {
         let groups = opt.num_groups();
-        if groups != self.base_lrs.len() {
-            self.schedule.check(groups)?;
-        }
+        check_groups(&*self.schedule, "base_lrs", self.base_lrs.len(), groups)?;
         check_epoch(&self.schedule, epoch)?;
-        let mut base_lrs = self.base_lrs.clone();
-        base_lrs.extend((base_lrs.len()..groups).map(|group| opt.lr(group)));
-        let (mut writes, mut last_lrs) = (Vec::new(), Vec::new());
-        for (group, &base_lr) in base_lrs.iter().enumerate().take(groups) {
+        let (mut writes, mut base_lrs, mut last_lrs) = (Vec::new(), Vec::new(), Vec::new());
+        for group in 0..groups {
+            let base_lr = self.base_lr(group, opt);
             let at = At { group, epoch, base_lr, lr: opt.lr(group) };
-            let next = closed_form_of(form(&*self.schedule, at), "LrScheduler::step_to")?;
+            let next = self.next_lr(at, form)?;
+            let next = closed_form_of(next, "LrScheduler::step_to")?;
             let lr = finite("the scheduled learning rate", next)?;
+            let lr = settled(opt, (group, "lr"), lr, base_lr);
             writes.push((group, "lr", lr));
+            base_lrs.push(base_lr);
             last_lrs.push(lr);
             if let Some(momentum) = self.schedule.momentum(at) {
                 let name = momentum_option(self.schedule.name(), opt, group)?;
-                writes.push((group, name, finite("the scheduled momentum", momentum)?));
+                let momentum = finite("the scheduled momentum", momentum)?;
+                writes.push((group, name, settled(opt, (group, name), momentum, momentum)));
             }
         }
+        let same = |(group, lr): (usize, &f64)| opt.lr(group).to_bits() == lr.to_bits();
+        let shared =
+            self.shared || self.loaded.is_none() && !self.last_lrs.iter().enumerate().all(same);
         write_all(opt, &writes)?;
         (self.epoch, self.base_lrs, self.last_lrs) = (epoch, base_lrs, last_lrs);
+        (self.shared, self.loaded) = (shared, None);
         Ok(())
+    }
+
+    /// The base rate of a group, also of one that was added after the last step.
+    fn base_lr<T: Element, O: Optimizer<T> + ?Sized>(&self, group: usize, opt: &O) -> f64 {
+        let known = self.base_lrs.get(group).copied();
+        known.unwrap_or_else(|| {
+            let first = self.base_lrs.first().copied().zip(self.last_lrs.first().copied());
+            inherited(opt.lr(group), opt.lr(0), first)
+        })
+    }
+
+    /// The next rate. After loading, the current one is the saved one if the optimizer has not been
+    /// loaded since the scheduler was built; any other must be the saved one if it counts.
+    fn next_lr(&self, at: At, form: Form) -> Result<Option<f64>> {
+        let next = form(&*self.schedule, at);
+        let (Some(before), Some(&saved)) = (&self.loaded, self.last_lrs.get(at.group)) else {
+            return Ok(next);
+        };
+        let from_saved = form(&*self.schedule, At { lr: saved, ..at });
+        if at.lr == saved || next.map(f64::to_bits) == from_saved.map(f64::to_bits) {
+            return Ok(next);
+        }
+        let untouched = before.get(at.group) == Some(&at.lr);
+        match (self.shared, untouched) {
+            (false, true) => Ok(from_saved),
+            (true, false) => Ok(next),
+            _ => {
+                let (schedule, group) = (self.schedule.name(), at.group);
+                Err(Error::OtherRate { schedule, group, saved, found: at.lr })
+            }
+        }
     }
 }
 
@@ -237,6 +289,49 @@ pub fn curve(schedule: &dyn Schedule, base_lr: f64, steps: usize) -> Vec<f64> {
         lr
     };
     (0..steps).map(&mut value).collect()
+}
+
+/// The key that says whether rates were changed by others, too.
+const SHARED: &str = "shared";
+
+/// The base of a group that was added after the last step: that of group 0, `first` with the value written
+/// there last, whose options it was copied from; unless its own value is another one.
+pub(super) fn inherited(own: f64, of_first: f64, first: Option<(f64, f64)>) -> f64 {
+    let copied = first.filter(|&(_, last)| own == of_first || own == last);
+    copied.map_or(own, |(base, _)| base)
+}
+
+/// The number of groups whose values a state has under `names`; at least one.
+pub(super) fn saved_groups(state: &StateDict, names: &[&str]) -> usize {
+    let count = |name: &&str| {
+        let saved = |group: &usize| state.scalars.contains_key(&format!("{name}.{group}"));
+        (0..).take_while(saved).count()
+    };
+    names.iter().map(count).max().unwrap_or(0).max(1)
+}
+
+/// Refuses an optimizer with fewer groups than the scheduler knows, and a schedule that does not fit the
+/// groups that were added.
+pub(super) fn check_groups(
+    schedule: &dyn Schedule,
+    field: &'static str,
+    found: usize,
+    groups: usize,
+) -> Result<()> {
+    if found > groups {
+        return Err(Error::GroupValues { schedule: schedule.name(), field, groups, found });
+    }
+    if found < groups { schedule.check(groups) } else { Ok(()) }
+}
+
+/// A value as the option takes it: what is out of its range by rounding alone, within.
+pub(super) fn settled<T: Element, O: Optimizer<T> + ?Sized>(
+    opt: &O,
+    (group, option): (usize, &str),
+    value: f64,
+    base: f64,
+) -> f64 {
+    opt.option_range(group, option).map_or(value, |range| range.settled(value, base))
 }
 
 /// The value of a closed form, if there is one.

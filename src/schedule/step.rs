@@ -26,13 +26,15 @@ use super::rate::{At, Schedule};
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Step {
     /// Steps between two decays.
     pub step_size: u64,
     /// Factor of one decay.
     pub gamma: f64,
 }
+crate::config_file::named_fields!(Step);
 
 impl Default for Step {
     fn default() -> Self {
@@ -87,13 +89,15 @@ impl Schedule for Step {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct MultiStep {
     /// Steps at which the rate decays, in any order.
     pub milestones: Vec<u64>,
     /// Factor of one decay.
     pub gamma: f64,
 }
+crate::config_file::named_fields!(MultiStep);
 
 impl Default for MultiStep {
     fn default() -> Self {
@@ -156,11 +160,13 @@ impl Schedule for MultiStep {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Exponential {
     /// Factor of every step.
     pub gamma: f64,
 }
+crate::config_file::named_fields!(Exponential);
 
 impl Default for Exponential {
     fn default() -> Self {

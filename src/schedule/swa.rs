@@ -38,7 +38,8 @@ use std::f64::consts::PI;
 /// Source: P. Izmailov, D. Podoprikhin, T. Garipov, D. Vetrov, A. G. Wilson, "Averaging Weights
 /// Leads to Wider Optima and Better Generalization", 2018.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct SwaLr {
     /// The rate to arrive at.
     pub swa_lr: PerGroup,
@@ -47,6 +48,7 @@ pub struct SwaLr {
     /// Shape of the way.
     pub anneal: Anneal,
 }
+crate::config_file::named_fields!(SwaLr);
 
 impl Default for SwaLr {
     fn default() -> Self {

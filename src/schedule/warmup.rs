@@ -99,7 +99,8 @@ pub(super) use closed_factor;
 /// A. Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations",
 /// 2024 (the shape 1 − √x).
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Wsd {
     /// Steps of the warm-up.
     pub warmup: u64,
@@ -114,6 +115,7 @@ pub struct Wsd {
     /// Whether the warm-up starts at 1/`warmup` instead of 0.
     pub warmup_from_one: bool,
 }
+crate::config_file::named_fields!(Wsd);
 
 impl Default for Wsd {
     fn default() -> Self {
@@ -163,7 +165,8 @@ macro_rules! warmup_decay {
     ($type:ident, $name:literal, $(#[$doc:meta])*, |$x:ident| $shape:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
         pub struct $type {
             /// Steps of the warm-up.
             pub warmup: u64,
@@ -174,6 +177,7 @@ macro_rules! warmup_decay {
             /// Whether the warm-up starts at 1/`warmup` instead of 0.
             pub warmup_from_one: bool,
         }
+        crate::config_file::named_fields!($type);
 
         impl Default for $type {
             fn default() -> Self {

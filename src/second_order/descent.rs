@@ -54,7 +54,8 @@ use crate::optim::{DecaySchedule, Rule, Slot, WeightDecay};
 /// Defazio, "Why Gradients Rapidly Increase Near the End of Training", 2025. The order of decay and
 /// momentum is that of Distributed Shampoo.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Descent {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -69,6 +70,7 @@ pub struct Descent {
     /// How decay depends on the learning rate.
     pub decay: DecaySchedule,
 }
+crate::config_file::named_fields!(Descent);
 
 impl Default for Descent {
     fn default() -> Self {

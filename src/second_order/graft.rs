@@ -24,6 +24,7 @@ use ndarray::{ArrayViewD, ArrayViewMutD};
 /// Gradient Methods from Learning Rates", 2020.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self"))]
 #[non_exhaustive]
 pub enum Graft {
     /// None: D keeps its own length.
@@ -36,6 +37,7 @@ pub enum Graft {
     /// A diagonal method: A = Ḡ/(√v + ε).
     Moment(GraftMoment),
 }
+crate::config_file::presets!(Graft, [ADAGRAD, RMSPROP, ADAM]);
 
 impl Graft {
     /// Adagrad: v is the sum of squares, ε = 1e-10.
@@ -77,6 +79,7 @@ impl Graft {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, remote = "Self"))]
 pub struct GraftMoment {
     /// Decay rate `β` in `[0, 1]`; with 1 v is a sum.
     pub beta: f64,
@@ -87,6 +90,7 @@ pub struct GraftMoment {
     /// Divide G and Ḡ by ‖G‖ of the whole tensor first.
     pub normalized: bool,
 }
+crate::config_file::named_fields!(GraftMoment);
 
 /// Name of the second moment's slot.
 pub(super) const SLOT: &str = "graft_moment";

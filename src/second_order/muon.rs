@@ -73,7 +73,8 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// hidden layers in neural networks", 2024; J. Liu et al., "Muon is Scalable for LLM Training", 2025;
 /// N. Amsel, D. Persson, C. Musco, R. M. Gower, "The Polar Express", 2025.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Muon {
     /// Learning rate `γ >= 0` of the matrices.
     pub lr: f64,
@@ -103,6 +104,7 @@ pub struct Muon {
     /// Decoupled weight decay `>= 0` of the fallback.
     pub fallback_weight_decay: f64,
 }
+crate::config_file::named_fields!(Muon);
 
 impl Default for Muon {
     fn default() -> Self {

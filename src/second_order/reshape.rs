@@ -5,6 +5,7 @@ use crate::linalg::{matrix_shape, merge_leading_dims, merge_small_dims};
 /// The shape that a tensor is given before it is cut into blocks of at most `d` along a dimension.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Reshape {
     /// Its own shape: every dimension has a factor or basis, those of size 1 included. A scalar has no

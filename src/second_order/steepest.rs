@@ -59,6 +59,7 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// L. Carin, "Stochastic Spectral Descent for Restricted Boltzmann Machines", AISTATS 2015.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct SteepestDescent<U = Descent> {
     /// The inner rule, which takes the direction.
     pub inner: U,
@@ -73,10 +74,12 @@ pub struct SteepestDescent<U = Descent> {
     /// Weight `>= 0` of the parameter in the gradient.
     pub l2: f64,
 }
+crate::config_file::named_fields!(SteepestDescent<U>, U);
 
 /// The norm that measures steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Norm {
     /// The largest singular value, of matrices.

@@ -13,7 +13,7 @@ pub enum Scalar {
     /// An integer: step counts.
     Int(i64),
     /// A floating-point number: options, Prodigy's `d`.
-    Float(f64),
+    Float(#[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))] f64),
     /// A word: the name of a codec.
     Text(String),
     /// A flag: `amsgrad`.
@@ -151,6 +151,7 @@ impl StateTensor {
 /// | `state.{param}.{slot}` | a slot in full precision, or in bf16: a tensor |
 /// | `state.{param}.{slot}.codes`, `.scales`, `.codec` | a coded slot |
 /// | `groups.{i}.{option}` | every option, by its name in `set_option` |
+/// | `groups.{i}.config`, `.config.{field}` | what is in the configuration and no option, as text |
 /// | `groups.{i}.select` | label of the selector |
 /// | `groups.{i}.scalars.{name}` | numbers of the whole group: Prodigy's `d`, Schedule-Free's `k` |
 #[derive(Clone, Debug, PartialEq)]

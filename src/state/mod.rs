@@ -25,6 +25,7 @@
 
 mod bytes;
 pub(crate) mod chunk;
+mod described;
 mod dict;
 pub(crate) mod factors;
 #[cfg(feature = "safetensors")]
@@ -44,7 +45,7 @@ pub use bytes::StateBytes;
 pub(crate) use dict::problem;
 pub use dict::{Dtype, Scalar, StateDict, StateTensor};
 pub use kind::{Factors, Input, SlotInit, SlotKind};
-pub(crate) use options::{load_options, saved_option};
+pub(crate) use options::{load_options, save_options};
 pub(crate) use reader::StateReader;
 pub(crate) use record::parse_shape;
 pub use record::{Lookup, Record};

@@ -11,6 +11,7 @@ use crate::quant::{Precision, SlotFormat, StatePolicy};
 /// would lose. For `f32` and `f64` parameters only `Kahan` does anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Rounding {
     /// To nearest, ties to even. No memory; small steps are lost.
@@ -36,6 +37,7 @@ pub enum Rounding {
 /// How an optimizer stores its state.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Storage {
     /// Precision of the slots, and which tensors are exempt.
     pub state: StatePolicy,
@@ -44,6 +46,7 @@ pub struct Storage {
     /// Rounding of parameters.
     pub rounding: Rounding,
 }
+crate::config_file::named_fields!(Storage);
 
 impl Storage {
     /// Checks every precision, and that the slots named exist.

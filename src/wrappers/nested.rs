@@ -104,29 +104,15 @@ pub(super) fn load<T: Element, O: Optimizer<T> + ?Sized>(
     })
 }
 
-/// Writes every option as a number.
+/// Writes every option.
 pub(super) fn save_options<C: Hyperparameters>(options: &C, record: &mut Record<'_>) {
-    options.clone().visit_options(&mut |option| {
-        record.scalar(option.name, Scalar::Float(option.value.get()));
-    });
+    crate::state::save_options(&mut options.clone(), record);
 }
 
-/// Options with the numbers that [`save_options`] has written.
+/// Options as [`save_options`] has written them; also as plain numbers, which older
+/// versions wrote.
 pub(super) fn load_options<C: Hyperparameters>(options: &C, lookup: &Lookup<'_>) -> Result<C> {
-    let (mut loaded, mut outcome) = (options.clone(), Ok(()));
-    loaded.visit_options(&mut |option| {
-        let found = lookup.scalar(option.name).and_then(Scalar::as_f64);
-        match found.filter(|value| option.range.contains(*value)) {
-            Some(value) => option.value.set(value),
-            None if outcome.is_ok() => {
-                let expected = option.range.describe();
-                outcome = Err(lookup.problem(option.name, format!("must be {expected}")));
-            }
-            None => {}
-        }
-    });
-    outcome?;
-    let together = loaded.validate_together();
-    together.map_err(|error| lookup.problem("options", error.to_string()))?;
+    let mut loaded = options.clone();
+    crate::state::load_options(&mut loaded, lookup)?;
     Ok(loaded)
 }

@@ -407,7 +407,8 @@ fn what_is_wrong_is_said_and_changes_nothing() {
     for (stats, text) in [
         (
             LayerStats::new("0.wieght", x, y, sum),
-            "no layer of this name is registered: `0.wieght`; registered are 0.weight, 1.weight",
+            "no layer of this name is registered: `0.wieght` (did you mean `0.weight`?); registered are \
+             0.weight, 1.weight",
         ),
         (
             LayerStats::new("0.bias", x, y, sum),

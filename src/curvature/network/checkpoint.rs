@@ -5,7 +5,7 @@ use super::preconditioner::NetworkPreconditioner;
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::numeric::Element;
-use crate::state::{Lookup, Record, Scalar, StateDict, load_options, problem, saved_option};
+use crate::state::{Lookup, Record, Scalar, StateDict, load_options, problem, save_options};
 use std::cell::RefCell;
 
 /// Where the options of the whole network stand, and counts.
@@ -28,15 +28,11 @@ impl<T: Element> NetworkPreconditioner<T> {
         let mut network = Record::new(NETWORK, &mut dict);
         network.count("steps", self.steps);
         network.count("rejected_updates", self.rejected);
-        self.options.clone().visit_options(&mut |option| {
-            network.scalar(option.name, saved_option(&option));
-        });
+        save_options(&mut self.options.clone(), &mut network);
         for (index, group) in self.groups.iter().enumerate() {
             let mut record = Record::new(format!("groups.{index}"), &mut dict);
             record.scalar("select", Scalar::Text(group.select.label().to_owned()));
-            group.options.clone().visit_options(&mut |option| {
-                record.scalar(option.name, saved_option(&option));
-            });
+            save_options(&mut group.options.clone(), &mut record);
         }
         for layer in &self.layers {
             let mut record = Record::new(format!("layers.{}", layer.spec.weight()), &mut dict);

@@ -98,6 +98,7 @@ use crate::linalg::Damping;
 /// kfac-pytorch (J. G. Pauloski and others, 2021) computes it.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, remote = "Self"))]
 pub struct NetworkFactors {
     /// Options of the factors of every layer.
     pub layer: LayerFactors,
@@ -108,6 +109,7 @@ pub struct NetworkFactors {
     /// Learning rate that `kl_clip` assumes, `>= 0`.
     pub lr: f64,
 }
+crate::config_file::named_fields!(NetworkFactors);
 
 crate::hyperparameters!(NetworkFactors, "NetworkFactors", {
     "kl_clip": OptionalPositive = kl_clip;

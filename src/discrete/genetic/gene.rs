@@ -25,6 +25,7 @@ use crate::zeroth_order::{Philox, Purpose, RngStream};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Gene {
     /// An integer.

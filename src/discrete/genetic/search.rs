@@ -59,7 +59,8 @@
 /// T. Liu, J. Tang, G. Vietri, Z. S. Wu, "Generating Private Synthetic Data with Genetic Algorithms",
 /// ICML 2023.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct GeneticSearch {
     /// The number of survivors, `>= 1`.
     pub elite: usize,
@@ -72,6 +73,7 @@ pub struct GeneticSearch {
     /// The seed of the random numbers.
     pub seed: u64,
 }
+crate::config_file::named_fields!(GeneticSearch);
 
 impl Default for GeneticSearch {
     fn default() -> Self {

@@ -30,11 +30,13 @@ use crate::numeric::random::round_at_random;
 /// S. Horváth, C.-Y. Ho, Ľ. Horváth, A. N. Sahu, M. Canini, P. Richtárik, "Natural Compression for
 /// Distributed Deep Learning", 2019.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Natural {
     /// Seed of the random numbers; it must differ between workers.
     pub seed: u64,
 }
+crate::config_file::named_fields!(Natural);
 
 /// Bits of an exponent, and its bias.
 fn exponents<R: Real>() -> (u32, u32) {

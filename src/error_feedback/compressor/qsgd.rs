@@ -36,13 +36,15 @@ use crate::numeric::random::round_at_random;
 /// D. Alistarh, D. Grubic, J. Li, R. Tomioka, M. Vojnovic, "QSGD: Communication-Efficient SGD via
 /// Gradient Quantization and Encoding", NeurIPS 2017.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Qsgd {
     /// Number of levels `s`, from 1 to [`Qsgd::MOST_LEVELS`].
     pub levels: u32,
     /// Seed of the random numbers; it must differ between workers.
     pub seed: u64,
 }
+crate::config_file::named_fields!(Qsgd);
 
 impl Default for Qsgd {
     fn default() -> Self {

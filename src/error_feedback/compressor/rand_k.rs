@@ -37,7 +37,8 @@ use std::collections::HashSet;
 /// S. U. Stich, J.-B. Cordonnier, M. Jaggi, "Sparsified SGD with Memory", NeurIPS 2018. Positions: R.
 /// W. Floyd's algorithm in J. Bentley, "Programming Pearls: A Sample of Brilliance", 1987.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct RandK {
     /// Share of the elements that is kept, in `(0, 1]`.
     pub density: f64,
@@ -46,6 +47,7 @@ pub struct RandK {
     /// Seed of the positions; it must be the same on all workers.
     pub seed: u64,
 }
+crate::config_file::named_fields!(RandK);
 
 impl Default for RandK {
     fn default() -> Self {

@@ -9,6 +9,7 @@ use crate::numeric::Real;
 /// kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Selection {
     /// `max(1, ⌊density·d⌋)` of all `d` elements.

@@ -49,7 +49,8 @@ use crate::state::SlotInit;
 /// J. Duchi, E. Hazan, Y. Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic
 /// Optimization", JMLR 2011.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Adagrad {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -64,6 +65,7 @@ pub struct Adagrad {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(Adagrad);
 
 impl Default for Adagrad {
     fn default() -> Self {

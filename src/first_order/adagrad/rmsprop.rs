@@ -52,7 +52,8 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// T. Tieleman, G. Hinton, "Lecture 6.5: RMSprop", Coursera 2012; centered: A. Graves, "Generating
 /// Sequences With Recurrent Neural Networks", 2013.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct RmsProp {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -69,6 +70,7 @@ pub struct RmsProp {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(RmsProp);
 
 impl Default for RmsProp {
     fn default() -> Self {

@@ -57,7 +57,8 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// # Source
 /// D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Adam {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -78,6 +79,7 @@ pub struct Adam {
     /// Add `ε` to the root of the *uncorrected* second moment (the paper's ε̂).
     pub eps_hat: bool,
 }
+crate::config_file::named_fields!(Adam);
 
 impl Default for Adam {
     fn default() -> Self {

@@ -60,7 +60,8 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; amsgrad: S. J.
 /// Reddi, S. Kale, S. Kumar, "On the Convergence of Adam and Beyond", ICLR 2018.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct AdamW {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -79,6 +80,7 @@ pub struct AdamW {
     /// Add `ε` to the root of the *uncorrected* second moment (the paper's ε̂).
     pub eps_hat: bool,
 }
+crate::config_file::named_fields!(AdamW);
 
 impl Default for AdamW {
     fn default() -> Self {

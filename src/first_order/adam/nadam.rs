@@ -59,7 +59,8 @@ use crate::optim::{Rule, Slot, TensorStep};
 /// # Source
 /// T. Dozat, "Incorporating Nesterov Momentum into Adam", ICLR 2016 workshop.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct NAdam {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -76,6 +77,7 @@ pub struct NAdam {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(NAdam);
 
 impl Default for NAdam {
     fn default() -> Self {

@@ -60,12 +60,14 @@ use std::ops::Range;
 /// 2024.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Cautious<U> {
     /// The inner rule.
     pub inner: U,
     /// What makes up for the elements that are left out.
     pub scale: MaskScale,
 }
+crate::config_file::named_fields!(Cautious<U>, U);
 
 /// Factor on the elements that a mask keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

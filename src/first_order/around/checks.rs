@@ -3,12 +3,12 @@
 use crate::error::Result;
 use crate::hyper::Hyperparameters;
 use crate::numeric::Real;
-use crate::optim::Rule;
+use crate::optim::{Rule, updates_itself};
 
 /// Whether the step of `inner` is its direction times the learning rate, so that the wrapper `W` may
 /// change the direction.
 pub(super) fn check_direction<W: Hyperparameters, U: Rule>(inner: &U) -> Result<()> {
-    if inner.has_own_update() {
+    if updates_itself(inner) {
         let expected = "a rule whose step is its direction times the learning rate";
         return Err(W::invalid("inner", expected, U::NAME));
     }

@@ -49,10 +49,12 @@ use crate::optim::{Rule, RuleAround};
 /// Y. Cao, X. Li, Z. Song, "Grams: Gradient Descent with Adaptive Momentum Scaling", 2024.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Grams<U> {
     /// The inner rule.
     pub inner: U,
 }
+crate::config_file::named_fields!(Grams<U>, U);
 
 impl<U> Grams<U> {
     /// The signs of gradients around a rule.

@@ -50,6 +50,7 @@ use crate::optim::{Apply, Pair, Rule, RuleAround, Slot, WeightDecay};
 /// 2024.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct GrokFast<U> {
     /// The inner rule.
     pub inner: U,
@@ -58,6 +59,7 @@ pub struct GrokFast<U> {
     /// Weight `λ >= 0` of the average in the gradient.
     pub amplification: f64,
 }
+crate::config_file::named_fields!(GrokFast<U>, U);
 
 impl<U> GrokFast<U> {
     /// The defaults around a rule.

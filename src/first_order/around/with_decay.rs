@@ -62,6 +62,7 @@ use crate::optim::{Apply, Rule, RuleAround, WeightDecay};
 /// B. Su, C. Xie, N. W. Pierse, C. Liang, N. Lao, Q. Liu, "Cautious Weight Decay", 2025.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct WithDecay<U> {
     /// The inner rule, with its `weight_decay`.
     pub inner: U,
@@ -70,6 +71,7 @@ pub struct WithDecay<U> {
     /// The highest learning rate of the schedule, `> 0`, for [`DecayForm::Corrected`].
     pub peak_lr: f64,
 }
+crate::config_file::named_fields!(WithDecay<U>, U);
 
 /// Forms of weight decay; the page of [`WithDecay`] has the equations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -59,7 +59,8 @@ use crate::state::SlotInit;
 /// A. Defazio and others, "The Road Less Scheduled", NeurIPS 2024; A. Defazio, K. Mishchenko and
 /// others, "Smoothing DiLoCo with Primal Averaging for Faster Training of LLMs", 2025.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct PrimalAveraging {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -74,10 +75,12 @@ pub struct PrimalAveraging {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(PrimalAveraging);
 
 /// The weight `μx` of the old average.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Averaging {
     /// This, in `[0, 1)`: an exponential average.

@@ -64,7 +64,8 @@ use crate::state::SlotInit;
 /// # Source
 /// A. Defazio and others, "The Road Less Scheduled", NeurIPS 2024.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct ScheduleFreeAdamW {
     /// Learning rate `>= 0`.
     pub lr: f64,
@@ -82,6 +83,7 @@ pub struct ScheduleFreeAdamW {
     /// Power of the learning rate in the weight of the average.
     pub weight_lr_power: f64,
 }
+crate::config_file::named_fields!(ScheduleFreeAdamW);
 
 impl Default for ScheduleFreeAdamW {
     fn default() -> Self {

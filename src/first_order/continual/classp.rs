@@ -79,7 +79,8 @@ impl crate::hyper::OptionValue for ClasspVariant {
 /// O. Ludwig, "CLASSP: a Biologically-Inspired Approach to Continual Learning through Adjustment
 /// Suppression and Sparsity Promotion", 2024.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Classp {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -96,6 +97,7 @@ pub struct Classp {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(Classp);
 
 impl Default for Classp {
     fn default() -> Self {

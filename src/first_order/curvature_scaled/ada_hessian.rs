@@ -64,7 +64,8 @@ use crate::state::Input;
 /// Z. Yao, A. Gholami, S. Shen, M. Mustafa, K. Keutzer, M. W. Mahoney, "ADAHESSIAN: An Adaptive Second
 /// Order Optimizer for Machine Learning", AAAI 2021.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct AdaHessian {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -81,6 +82,7 @@ pub struct AdaHessian {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(AdaHessian);
 
 impl Default for AdaHessian {
     fn default() -> Self {

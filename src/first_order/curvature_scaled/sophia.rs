@@ -93,7 +93,8 @@ impl crate::hyper::OptionValue for SophiaEstimator {
 /// H. Liu, Z. Li, D. Hall, P. Liang, T. Ma, "Sophia: A Scalable Stochastic Second-order Optimizer for
 /// Language Model Pre-training", ICLR 2024.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Sophia {
     /// Learning rate `γ >= 0`: the largest step of an element.
     pub lr: f64,
@@ -114,6 +115,7 @@ pub struct Sophia {
     /// Ascend instead of descend; gradients and curvature are those of the function to maximise.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(Sophia);
 
 impl Default for Sophia {
     /// Sophia-G.

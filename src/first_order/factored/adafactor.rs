@@ -104,7 +104,8 @@ impl OptionValue for AdafactorForm {
 /// N. Shazeer, M. Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML 2018;
 /// `beta2_cap`: X. Zhai, A. Kolesnikov, N. Houlsby, L. Beyer, "Scaling Vision Transformers", CVPR 2022.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Adafactor {
     /// Learning rate `γ >= 0`: the largest step relative to the weights.
     pub lr: f64,
@@ -118,6 +119,7 @@ pub struct Adafactor {
     /// square `ε₂ >= 0` that weights count as.
     pub eps: (Option<f64>, f64),
     /// Largest root mean square `d >= 1` of `U`; may be `+∞`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub d: f64,
     /// Decoupled weight decay `λ >= 0`.
     pub weight_decay: f64,
@@ -134,6 +136,7 @@ pub struct Adafactor {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(Adafactor);
 
 impl Default for Adafactor {
     fn default() -> Self {

@@ -63,7 +63,8 @@ use crate::state::Input;
 /// D. Carlson, L. Carin, "Preconditioned Stochastic Gradient Langevin Dynamics for Deep Neural Networks",
 /// AAAI 2016.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Sgld {
     /// Learning rate `γ >= 0`; the variance of the noise is `2·γ·T`.
     pub lr: f64,
@@ -82,6 +83,7 @@ pub struct Sgld {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(Sgld);
 
 impl Default for Sgld {
     fn default() -> Self {

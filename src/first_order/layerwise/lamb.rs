@@ -54,7 +54,8 @@ use std::ops::Range;
 /// Y. You and others, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes",
 /// ICLR 2020.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Lamb {
     /// Learning rate `γ >= 0`: the step's share of the weight norm.
     pub lr: f64,
@@ -71,6 +72,7 @@ pub struct Lamb {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(Lamb);
 
 impl Default for Lamb {
     fn default() -> Self {

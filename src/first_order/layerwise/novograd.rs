@@ -59,7 +59,8 @@ use std::ops::Range;
 /// B. Ginsburg and others, "Stochastic Gradient Methods with Layer-wise Adaptive Moments for Training of
 /// Deep Networks", 2019.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct NovoGrad {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -78,6 +79,7 @@ pub struct NovoGrad {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(NovoGrad);
 
 impl Default for NovoGrad {
     fn default() -> Self {

@@ -74,7 +74,8 @@ use std::ops::Range;
 /// K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", ICML
 /// 2024.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Prodigy {
     /// Factor `γ >= 0` on the estimated learning rate.
     pub lr: f64,
@@ -97,10 +98,12 @@ pub struct Prodigy {
     /// Factor `c > 0` on the estimate.
     pub d_coef: f64,
     /// Largest factor, at least 1, by which the estimate may grow in a step.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub growth_rate: f64,
     /// Estimate `d` from every `slice_p`-th element; at least 1.
     pub slice_p: usize,
 }
+crate::config_file::named_fields!(Prodigy);
 
 impl Default for Prodigy {
     fn default() -> Self {

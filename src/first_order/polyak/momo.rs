@@ -79,7 +79,8 @@ use std::ops::Range;
 /// F. Schaipp, R. Ohana, M. Eickenberg, A. Defazio, R. M. Gower, "MoMo: Momentum Models for Adaptive Learning
 /// Rates", ICML 2024.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Momo {
     /// Largest learning rate `α >= 0`.
     pub lr: f64,
@@ -96,6 +97,7 @@ pub struct Momo {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(Momo);
 
 impl Default for Momo {
     fn default() -> Self {

@@ -80,7 +80,8 @@ use std::ops::Range;
 /// F. Schaipp, R. Ohana, M. Eickenberg, A. Defazio, R. M. Gower, "MoMo: Momentum Models for Adaptive Learning
 /// Rates", ICML 2024.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct MomoAdam {
     /// Largest learning rate `α >= 0`.
     pub lr: f64,
@@ -99,6 +100,7 @@ pub struct MomoAdam {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(MomoAdam);
 
 impl Default for MomoAdam {
     fn default() -> Self {

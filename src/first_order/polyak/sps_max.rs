@@ -70,7 +70,8 @@ use std::ops::Range;
 /// N. Loizou, S. Vaswani, I. Laradji, S. Lacoste-Julien, "Stochastic Polyak Step-size for SGD: An Adaptive
 /// Learning Rate for Fast Convergence", AISTATS 2021.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct SpsMax {
     /// Largest step size `γ >= 0`.
     pub lr: f64,
@@ -79,6 +80,7 @@ pub struct SpsMax {
     /// Lower bound `f*` of the loss.
     pub lower_bound: f64,
     /// Largest factor, at least 1, between two step sizes.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub growth_rate: f64,
     /// The step size before the first step, `> 0`; `growth_rate` counts from it.
     pub init_step_size: f64,
@@ -87,6 +89,7 @@ pub struct SpsMax {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(SpsMax);
 
 impl Default for SpsMax {
     fn default() -> Self {

@@ -52,7 +52,8 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// form: I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and
 /// momentum in deep learning", ICML 2013.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Sgd {
     /// Learning rate `γ >= 0`.
     pub lr: f64,
@@ -67,6 +68,7 @@ pub struct Sgd {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(Sgd);
 
 impl Default for Sgd {
     fn default() -> Self {

@@ -52,7 +52,8 @@ use std::ops::Range;
 /// Liang, L. Chen, B. Liu, Q. Liu, "Cautious Optimizers: Improving Training with One Line of Code",
 /// 2024.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Lion {
     /// Learning rate `γ >= 0`: the size of every step.
     pub lr: f64,
@@ -67,6 +68,7 @@ pub struct Lion {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(Lion);
 
 impl Default for Lion {
     fn default() -> Self {

@@ -42,7 +42,8 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// J. Bernstein, Y.-X. Wang, K. Azizzadenesheli, A. Anandkumar, "signSGD: Compressed Optimisation for
 /// Non-Convex Problems", ICML 2018.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct SignSgd {
     /// Learning rate `γ >= 0`: the size of every step.
     pub lr: f64,
@@ -53,6 +54,7 @@ pub struct SignSgd {
     /// Ascend instead of descend.
     pub maximize: bool,
 }
+crate::config_file::named_fields!(SignSgd);
 
 impl Default for SignSgd {
     fn default() -> Self {

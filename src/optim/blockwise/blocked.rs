@@ -239,6 +239,11 @@ impl<T: Element> TensorMethod<T> for AnyMatrix<T::Compute> {
         self.share_group_state();
     }
 
+    fn check_composition(&self) -> Result<()> {
+        self.rule.get().check_composition()?;
+        self.fallback.get().check_composition()
+    }
+
     fn check_group(&self, first: &Self) -> Result<()> {
         self.rule.get().check_group(first.rule.get())?;
         self.fallback.get().check_group(first.fallback.get())

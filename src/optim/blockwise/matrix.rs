@@ -172,6 +172,7 @@ pub trait MatrixMethod: Hyperparameters {
 }
 
 /// A matrix method with its options, run by the engine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Blocked<C>(pub C);

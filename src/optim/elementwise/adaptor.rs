@@ -87,6 +87,10 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         self.get_mut().visit_group_state(visitor);
     }
 
+    fn check_composition(&self) -> Result<()> {
+        self.get().check_composition()
+    }
+
     fn check_group(&self, first: &Self) -> Result<()> {
         self.get().check_group(first.get())
     }

@@ -369,6 +369,10 @@ macro_rules! rule_around {
             fn has_own_update(&self) -> bool {
                 <Self as $crate::optim::RuleAround>::has_own_update(self)
             }
+            fn check_composition(&self) -> $crate::Result<()> {
+                let inner = <Self as $crate::optim::RuleAround>::inner(self);
+                $crate::optim::check_inner_update(self, inner)
+            }
             fn step_size(&self, t: u64, group: &Self::GroupState) -> f64 {
                 <Self as $crate::optim::RuleAround>::step_size(self, t, group)
             }

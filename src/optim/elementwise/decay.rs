@@ -3,6 +3,7 @@
 /// How weight decay follows the learning rate `γ`; its share of a parameter per step is `γ·α`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum DecaySchedule {
     /// `α = λ`.

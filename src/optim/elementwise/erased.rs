@@ -35,6 +35,11 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn layout(&self) -> &'static [Slot];
     /// [`Rule::HAS_EVAL_MODE`].
     fn has_eval_mode(&self) -> bool;
+    /// [`Rule::check_composition`].
+    ///
+    /// # Errors
+    /// Those of the rule.
+    fn check_composition(&self) -> Result<()>;
     /// [`Rule::check_group`].
     ///
     /// # Errors
@@ -162,6 +167,9 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     }
     fn has_eval_mode(&self) -> bool {
         U::HAS_EVAL_MODE
+    }
+    fn check_composition(&self) -> Result<()> {
+        self.rule.check_composition()
     }
     fn check_group(&self, first: &dyn ErasedRule<R>) -> Result<()> {
         // all groups of an optimizer have rules of one type

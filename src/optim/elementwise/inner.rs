@@ -2,6 +2,7 @@
 
 use super::adaptor::split;
 use super::erased::{ErasedRule, InGroup};
+use super::own_update::{reads_parameter, updates_itself};
 use super::prepared::Prepared;
 use super::rule::{Apply, Elementwise, Rule, Slot, WeightDecay};
 use super::state::ElementState;
@@ -35,8 +36,10 @@ pub(crate) fn check_inner<C: Hyperparameters, U: Rule<GroupState = ()>>(inner: &
         "a rule without numbers of whole tensors"
     } else if U::SLOTS.iter().any(|slot| slot.kind.is_input()) {
         "a rule that needs nothing but gradients"
-    } else if inner.has_own_update() {
+    } else if updates_itself(inner) {
         "a rule whose step is its direction times the learning rate"
+    } else if reads_parameter(inner) {
+        "a rule whose direction does not depend on the parameter"
     } else {
         return Ok(());
     };

@@ -230,9 +230,19 @@ pub trait Rule: Hyperparameters {
     }
 
     /// Whether [`Rule::update`] is overridden, so that the step is not the direction times the learning
-    /// rate. Methods that use only the direction of an inner rule refuse it.
+    /// rate. Methods that use only the direction of an inner rule refuse it; they also refuse a rule that
+    /// overrides `update` without saying so here.
     fn has_own_update(&self) -> bool {
         false
+    }
+
+    /// Whether a wrapper keeps what the rule inside does; runs once, at `build`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
+    #[doc(hidden)]
+    fn check_composition(&self) -> Result<()> {
+        Ok(())
     }
 
     /// How weight decay acts: by the option `weight_decay`, decoupled unless the option
@@ -410,6 +420,7 @@ pub trait Rule: Hyperparameters {
 }
 
 /// A rule with its options, run by the engine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Elementwise<U>(pub U);

@@ -52,6 +52,10 @@ impl<U: Rule<GroupState = ()>> Rule for StepOnly<U> {
         false
     }
 
+    fn check_composition(&self) -> Result<()> {
+        self.0.check_composition()
+    }
+
     fn check_group(&self, first: &Self) -> Result<()> {
         self.0.check_group(&first.0)
     }

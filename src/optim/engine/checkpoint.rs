@@ -12,7 +12,7 @@ use crate::optim::method::{Mode, SavedShared, SharedState, TensorMethod, TensorS
 use crate::optim::report::StepOutcome;
 use crate::state::{
     Lookup, Record, Scalar, StateBytes, StateDict, Storage, load_options, parse_shape, problem,
-    saved_option,
+    save_options,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +36,11 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             let mut record = Record::new(format!("groups.{index}"), &mut dict);
             record.scalar("select", Scalar::Text(group.select.label().to_owned()));
             let method = &group.method;
-            method.read_options(&mut |option| record.scalar(option.name, saved_option(&option)));
+            // cannot fail: nothing changes
+            let _ = method.changed(&mut |options| {
+                save_options(options, &mut record);
+                Ok(())
+            });
             method.clone().visit_group_state(&mut |name, value| {
                 record.scalar(&format!("scalars.{name}"), Scalar::Float(value.get()));
             });

@@ -113,8 +113,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         outcome
     }
 
-    /// Refuses slots of one name, which would be one entry of a state dict.
-    pub fn check_slots(&self) -> Result<()> {
+    /// Refuses wrappers that would lose a part of the rule inside, and slots of one name, which would be one
+    /// entry of a state dict.
+    pub fn check_composition(&self) -> Result<()> {
+        self.groups.first().map_or(Ok(()), |group| group.method.check_composition())?;
         let slots = self.groups.first().map_or_else(Vec::new, |group| group.method.slots());
         let twice =
             slots.iter().enumerate().find(|(k, slot)| slots.iter().take(*k).any(|s| s == *slot));

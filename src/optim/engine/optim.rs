@@ -47,7 +47,7 @@ impl<M: MethodFor<T>, T: Element> Optim<M, T> {
         let method = method.into_engine();
         Engine::check_range(&method)?;
         let engine = Engine::new(method);
-        engine.check_slots()?;
+        engine.check_composition()?;
         Ok(Self { engine, method: PhantomData })
     }
 

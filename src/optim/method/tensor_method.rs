@@ -147,6 +147,11 @@ pub trait TensorMethod<T: Element>: Clone + Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
     fn check_group(&self, first: &Self) -> Result<()>;
+    /// Whether wrappers keep what the rules inside do; runs once, at `build`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`](crate::Error::InvalidHyperparameter).
+    fn check_composition(&self) -> Result<()>;
     /// Whether state made under these options fits `changed` ones.
     fn keeps_layout(&self, changed: &Self) -> bool;
     /// Names of the slots, which [`Storage`] may give a precision of their own.

@@ -157,7 +157,9 @@ pub trait VectorMethod: Hyperparameters {
 }
 
 /// A vector method with its options, run by the engine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Vectored<V>(pub V);
 
 impl<V: VectorMethod> Vectored<V> {

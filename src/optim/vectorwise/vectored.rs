@@ -140,6 +140,10 @@ impl<I: TensorMethod<T>, T: Element> TensorMethod<T> for AnyVector<T, I> {
         self.inner.visit_group_state(visitor);
     }
 
+    fn check_composition(&self) -> Result<()> {
+        self.inner.check_composition()
+    }
+
     fn check_group(&self, first: &Self) -> Result<()> {
         // which tensors share a vector is one question for all of them
         let (scope, expected) = (self.get().scope(), first.get().scope());

@@ -52,7 +52,8 @@ use std::fmt;
 /// # Source
 /// S. Wang, P. Zhou, J. Li, H. Huang, "4-bit Shampoo for Memory-Efficient Network Training", 2024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct MatrixCodec {
     /// Bits per code: 3, 4 or 8. The first code lies in the lowest bits of a byte; eight codes of 3
     /// bits fill three bytes.
@@ -62,6 +63,7 @@ pub struct MatrixCodec {
     /// The table.
     pub map: MatrixMap,
 }
+crate::config_file::named_fields!(MatrixCodec);
 
 impl Default for MatrixCodec {
     fn default() -> Self {

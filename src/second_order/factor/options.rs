@@ -26,6 +26,7 @@ pub(crate) fn check_iterations(
 /// little memory, and rounding hurts them most.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum FactorStorage {
     /// The statistic and its root in full precision: 8n² bytes in `f32`. The root is that of the
@@ -61,6 +62,7 @@ pub enum FactorStorage {
         error_beta: Option<f64>,
     },
 }
+crate::config_file::presets!(FactorStorage, [EIGEN4, EIGEN4_UNRECTIFIED, CHOLESKY4]);
 
 impl FactorStorage {
     /// 4-bit eigenvectors with orthogonality rectification, linear-2 codes in blocks of 64.
@@ -205,6 +207,7 @@ impl FactorOptions {
 /// How the inverse root of a statistic is computed; [`InverseRoot`] has the equations.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum RootSolver {
     /// From eigenvalues and eigenvectors, those stored or those of a decomposition; the ridge is

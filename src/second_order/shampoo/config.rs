@@ -126,6 +126,7 @@ use crate::second_order::{Descent, Reshape};
 /// on Shampoo's Preconditioner", 2024.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Shampoo<U = AdamW> {
     /// The inner rule: it takes the direction, and updates all tensors without factors.
     pub inner: U,
@@ -179,6 +180,7 @@ pub struct Shampoo<U = AdamW> {
     /// Consecutive failures tolerated.
     pub tolerated_failures: u64,
 }
+crate::config_file::named_fields!(Shampoo<U>, U);
 
 impl<U: Default> Default for Shampoo<U> {
     fn default() -> Self {

@@ -13,6 +13,7 @@ use crate::second_order::Reshape;
 /// | first root | at the interval | at the interval | at `start` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", deny_unknown_fields))]
 pub struct Pipeline {
     /// The shape that tensors are given before they are cut into blocks.
     pub reshape: Reshape,
@@ -21,6 +22,7 @@ pub struct Pipeline {
     /// Whether the first roots are made at step `start`; else whenever the interval says so.
     pub roots_at_start: bool,
 }
+crate::config_file::presets!(Pipeline, [LOW_BIT, SCALABLE, DISTRIBUTED]);
 
 impl Pipeline {
     /// As the code of 4-bit Shampoo: matrices, everything else by the inner rule alone.
@@ -76,6 +78,7 @@ pub enum Exponents {
 /// One entry of [`Exponents::Table`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, remote = "Self"))]
 pub struct Exponent {
     /// Number of dimensions of the block.
     pub order: usize,
@@ -84,6 +87,7 @@ pub struct Exponent {
     /// The exponent `>= 0`; with 0 the dimension has no factor.
     pub exponent: f64,
 }
+crate::config_file::named_fields!(Exponent);
 
 impl Exponents {
     /// The exponent of dimension `dim` of a block with `order` dimensions.

@@ -103,6 +103,14 @@ use crate::second_order::factor::check_iterations;
 /// H. Huang, "4-bit Shampoo for Memory-Efficient Network Training", NeurIPS 2024.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default = "Soap::of_file", deny_unknown_fields, remote = "Self")
+)]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(deserialize = "U: Default + serde::Deserialize<'de> + 'static"))
+)]
 pub struct Soap<U = AdamW> {
     /// The inner rule: it runs on the rotated gradient, and on all tensors without a basis.
     pub inner: U,
@@ -134,6 +142,15 @@ pub struct Soap<U = AdamW> {
     pub min_numel: usize,
     /// Consecutive failures tolerated.
     pub tolerated_failures: u64,
+}
+crate::config_file::named_fields!(Soap<U>, U);
+
+impl<U: Default + 'static> Soap<U> {
+    /// The defaults of a configuration file.
+    #[cfg(feature = "serde")]
+    fn of_file() -> Self {
+        crate::config_file::default_or::<Soap<AdamW>, _>(Self::with_inner(U::default()))
+    }
 }
 
 impl<U> Soap<U> {

@@ -6,6 +6,7 @@ use crate::quant::{MatrixCodec, MatrixMap};
 /// The order of statistic, basis and step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum SoapOrder {
     /// As in the paper's code: the first gradient makes the basis, later ones are used before they
@@ -38,6 +39,7 @@ impl Default for SoapOrder {
 /// How a basis follows its statistic `A`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum BasisSolver {
     /// One orthogonal iteration, `Q ← Q of A Q`.
@@ -57,6 +59,7 @@ pub enum BasisSolver {
 /// How statistic and basis of one dimension are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum BasisStorage {
     /// Both in full precision, 8n² bytes in `f32`. The statistic sees every gradient.
@@ -73,6 +76,7 @@ pub enum BasisStorage {
         rectify: usize,
     },
 }
+crate::config_file::presets!(BasisStorage, [FOUR_BIT, EIGHT_BIT]);
 
 impl BasisStorage {
     /// 4-bit eigenvectors, linear-2 codes in blocks of 64, rectified once.

@@ -54,7 +54,8 @@ use super::averaged::WeightAverage;
 /// B. T. Polyak, A. B. Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; the warm-up is that
 /// of `tf.train.ExponentialMovingAverage`.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Ema {
     /// How much of the average stays, in `[0, 1]`.
     pub decay: f64,
@@ -63,6 +64,7 @@ pub struct Ema {
     /// All weights seen so far count as an exponential average says, the first one too.
     pub debias: bool,
 }
+crate::config_file::named_fields!(Ema);
 
 impl Default for Ema {
     fn default() -> Self {

@@ -47,7 +47,8 @@ impl OptionValue for PullbackMomentum {
 /// | `alpha` α | `lookahead_alpha` | 0.5 | paper, pytorch_optimizer |
 /// | `pullback_momentum` | `lookahead_pullback_momentum`: 0 none, 1 reset, 2 pullback | `None` | pytorch_optimizer |
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct LookaheadOptions {
     /// Steps of the inner optimizer for one of the slow weights, at least 1.
     pub k: u64,
@@ -56,6 +57,7 @@ pub struct LookaheadOptions {
     /// What becomes of momentum.
     pub pullback_momentum: PullbackMomentum,
 }
+crate::config_file::named_fields!(LookaheadOptions);
 
 impl Default for LookaheadOptions {
     fn default() -> Self {

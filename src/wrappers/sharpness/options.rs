@@ -8,7 +8,8 @@
 /// | `adaptive` | false; true in [`SamOptions::adaptive`] | – |
 /// | `eta` η | 0.01, only used if `adaptive` | the authors' code of ASAM |
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct SamOptions {
     /// Length `ρ >= 0` of the way uphill.
     pub rho: f64,
@@ -17,6 +18,7 @@ pub struct SamOptions {
     /// Added to the magnitude of a parameter where it is the measure, `η >= 0`.
     pub eta: f64,
 }
+crate::config_file::named_fields!(SamOptions);
 
 impl Default for SamOptions {
     fn default() -> Self {
@@ -48,7 +50,8 @@ crate::hyperparameters!(SamOptions, "Sam", {
 /// | `epsilon` ε | 0.1 | authors' scripts; their program's default is 1e-3 |
 /// | `clamp_nonneg` | true | ours; the authors' code lets λ become negative |
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct IgniteOptions {
     /// Weight of the norm: the multiplier of the constraint, which every step changes.
     pub lambda: f64,
@@ -63,6 +66,7 @@ pub struct IgniteOptions {
     /// The multiplier stays at least 0.
     pub clamp_nonneg: bool,
 }
+crate::config_file::named_fields!(IgniteOptions);
 
 impl Default for IgniteOptions {
     fn default() -> Self {

@@ -52,7 +52,8 @@ use crate::zeroth_order::estimator::FiniteDifference;
 /// A. Chen, Y. Zhang, J. Jia, J. Diffenderfer, J. Liu, K. Parasyris, Y. Zhang, Z. Zhang, B. Kailkhura,
 /// S. Liu, "DeepZero: Scaling up Zeroth-Order Optimization for Deep Model Training", 2024.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Coordinate {
     /// The perturbation size, above 0.
     pub epsilon: f64,
@@ -63,6 +64,7 @@ pub struct Coordinate {
     /// What happens to losses that are NaN or infinite.
     pub non_finite: NonFinite,
 }
+crate::config_file::named_fields!(Coordinate);
 
 impl Default for Coordinate {
     fn default() -> Self {

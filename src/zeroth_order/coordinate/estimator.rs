@@ -332,7 +332,7 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
     }
 
     fn state_dict(&self) -> StateDict {
-        let mut dict = self.state.save(NAME, self.config.seed);
+        let mut dict = self.state.save(&self.config, self.config.seed);
         Record::new(ESTIMATOR, &mut dict).scalar("draw", Scalar::Int(self.draw as i64));
         dict
     }
@@ -342,10 +342,12 @@ impl<T: Element> Estimator<T> for CoordinateEstimator<T> {
         let saved = Saved::open(NAME, state)?;
         let (seed, step, draw) =
             (saved.integer("seed")?, saved.count("step")?, saved.count("draw")?);
+        let mut config = Coordinate { seed, ..self.config.clone() };
+        saved.options(&mut config)?;
         let layout = saved.layout(&self.state.snapshot)?;
         saved.finish()?;
         self.state.resume(step, layout);
-        (self.config.seed, self.draw) = (seed, draw);
+        (self.config, self.draw) = (config, draw);
         self.partials.coordinates.clear();
         Ok(())
     }

@@ -54,12 +54,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// ICLR 2020.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Grasp {
     /// Whether the second estimate draws its own directions, as in DeepZero's code.
     pub fresh: bool,
     /// Whether scores are ranked with their sign, as in GraSP, or by magnitude, as in DeepZero's code.
     pub signed: bool,
 }
+crate::config_file::named_fields!(Grasp);
 
 /// The scores of the weights that were selected.
 #[derive(Clone, Debug, PartialEq)]

@@ -55,12 +55,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// LLMs: A Hessian Informed Zeroth-Order Optimizer", 2025.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Hizoo {
     /// The weight of the newest curvature, in `[0, 1]`.
     pub alpha: f64,
     /// Whether the centered term is used, which is unbiased.
     pub centered: bool,
 }
+crate::config_file::named_fields!(Hizoo);
 
 impl Default for Hizoo {
     fn default() -> Self {

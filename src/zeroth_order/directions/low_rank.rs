@@ -61,6 +61,7 @@ use crate::zeroth_order::estimator::Purpose;
 /// with Low-Rank Structures", 2025.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Lozo {
     /// The number of columns of the factors, at least 1.
     pub rank: usize,
@@ -71,6 +72,7 @@ pub struct Lozo {
     /// The decay rate of the average of left factors, in `[0, 1)`. 0 keeps no average.
     pub momentum: f64,
 }
+crate::config_file::named_fields!(Lozo);
 
 impl Default for Lozo {
     fn default() -> Self {

@@ -49,7 +49,8 @@ use std::collections::VecDeque;
 /// A run is determined by its seed and its losses: S. Malladi et al., "Fine-Tuning Language Models with
 /// Just Forward Passes", 2023.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct ReplayedMomentum {
     /// The sampler of the directions.
     pub sampler: Random,
@@ -58,6 +59,7 @@ pub struct ReplayedMomentum {
     /// The weight below which past steps are dropped, in `(0, 1]`.
     pub floor: f64,
 }
+crate::config_file::named_fields!(ReplayedMomentum);
 
 impl Default for ReplayedMomentum {
     fn default() -> Self {

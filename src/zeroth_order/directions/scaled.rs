@@ -52,6 +52,11 @@ pub enum LayerScales {
 /// authors' code divides the norm of a tensor by its own square root where √d_k is meant.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default = "LayerScaled::of_file", deny_unknown_fields, remote = "Self")
+)]
+#[cfg_attr(feature = "serde", serde(bound(deserialize = "S: Default + serde::Deserialize<'de>")))]
 pub struct LayerScaled<S = Random> {
     /// The sampler of `z`.
     pub sampler: S,
@@ -59,6 +64,15 @@ pub struct LayerScaled<S = Random> {
     pub scales: LayerScales,
     /// Whether the update is multiplied by `c_k`.
     pub unbiased: bool,
+}
+crate::config_file::named_fields!(LayerScaled<S>, S);
+
+impl<S: Default> LayerScaled<S> {
+    /// The defaults of a configuration file.
+    #[cfg(feature = "serde")]
+    fn of_file() -> Self {
+        Self { sampler: S::default(), scales: LayerScales::default(), unbiased: true }
+    }
 }
 
 impl Default for LayerScaled {

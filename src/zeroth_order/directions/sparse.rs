@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 /// Which parameters are perturbed and updated.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Mask {
     /// The small parameters of every tensor: those of magnitude at most `h_k`, which is chosen such that a
@@ -66,11 +67,25 @@ pub enum Mask {
 /// a normal number where a uniform one is meant.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default = "Sparse::of_file", deny_unknown_fields, remote = "Self")
+)]
+#[cfg_attr(feature = "serde", serde(bound(deserialize = "S: Default + serde::Deserialize<'de>")))]
 pub struct Sparse<S = Random> {
     /// The sampler of `z`.
     pub sampler: S,
     /// Which parameters are perturbed and updated.
     pub mask: Mask,
+}
+crate::config_file::named_fields!(Sparse<S>, S);
+
+impl<S: Default> Sparse<S> {
+    /// The defaults of a configuration file.
+    #[cfg(feature = "serde")]
+    fn of_file() -> Self {
+        Self { sampler: S::default(), mask: Mask::SmallWeights { density: 0.25 } }
+    }
 }
 
 impl Default for Sparse {

@@ -53,6 +53,7 @@ use ndarray::Array2;
 /// Subspaces", 2025.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct SubZero {
     /// The dimension of the subspace on each side, at least 1.
     pub rank: usize,
@@ -61,6 +62,7 @@ pub struct SubZero {
     /// Whether directions are as long as plain ones.
     pub rescale: bool,
 }
+crate::config_file::named_fields!(SubZero);
 
 impl Default for SubZero {
     fn default() -> Self {

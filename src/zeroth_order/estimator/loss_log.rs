@@ -51,8 +51,10 @@ pub struct LossLog {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Entry {
     step: u64,
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::numbers"))]
     losses: Vec<f64>,
     /// The learning rate of every group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::numbers"))]
     lrs: Vec<f64>,
 }
 

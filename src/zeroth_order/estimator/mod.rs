@@ -29,7 +29,7 @@ pub(super) use backup::Backup;
 pub(super) use conservative::choose;
 pub(super) use estimate::Slices;
 pub(super) use noise::Cleared;
-pub(super) use saved::{ESTIMATOR, Saved};
+pub(super) use saved::{ESTIMATOR, OPTIONS, Saved};
 pub(super) use snapshot::ParamSnapshot;
 pub(super) use state::{EstimatorState, Stage};
 pub(super) use traits::Core;

@@ -2,14 +2,18 @@
 
 use super::snapshot::ParamSnapshot;
 use crate::error::{Error, Result};
+use crate::hyper::Options;
 use crate::numeric::Element;
 use crate::optim::Layout;
-use crate::state::{Lookup, Scalar, StateDict};
+use crate::state::{Lookup, Scalar, StateDict, load_options};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 /// The prefix of all keys that belong to no tensor.
 pub(in crate::zeroth_order) const ESTIMATOR: &str = "estimator";
+
+/// The prefix of the options.
+pub(in crate::zeroth_order) const OPTIONS: &str = "options";
 
 /// A state dict that is being read, and the keys that have been used.
 pub(in crate::zeroth_order) struct Saved<'d> {
@@ -41,6 +45,12 @@ impl<'d> Saved<'d> {
     /// A count, which can go on.
     pub fn count(&self, name: &str) -> Result<u64> {
         self.lookup(ESTIMATOR).count(name)
+    }
+
+    /// Takes the saved options over, if there are any; what is no option has to agree. After an error
+    /// `options` may have changed.
+    pub fn options(&self, options: &mut dyn Options) -> Result<()> {
+        load_options(options, &self.lookup(OPTIONS))
     }
 
     /// The tensors. If `snapshot` has tensors already, they must be the same.

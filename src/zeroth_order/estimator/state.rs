@@ -1,12 +1,13 @@
 //! What every estimator keeps within a step and from step to step.
 
 use super::estimate::{Estimate, LeafPool, Report, Slices};
-use super::saved::ESTIMATOR;
+use super::saved::{ESTIMATOR, OPTIONS};
 use super::snapshot::ParamSnapshot;
 use crate::error::{Error, Result};
+use crate::hyper::Hyperparameters;
 use crate::numeric::Element;
 use crate::optim::{Layout, NonFinite};
-use crate::state::{Record, Scalar, StateBytes, StateDict};
+use crate::state::{Record, Scalar, StateBytes, StateDict, save_options};
 use std::mem::swap;
 
 /// Where a step stands.
@@ -119,9 +120,14 @@ impl<T: Element> EstimatorState<T> {
         bytes
     }
 
-    /// A state dict with the seed, the step and the tensors.
-    pub(in crate::zeroth_order) fn save(&self, method: &'static str, seed: u64) -> StateDict {
-        let mut dict = StateDict::new(method);
+    /// A state dict with the options, the seed, the step and the tensors.
+    pub(in crate::zeroth_order) fn save<C: Hyperparameters>(
+        &self,
+        options: &C,
+        seed: u64,
+    ) -> StateDict {
+        let mut dict = StateDict::new(C::NAME);
+        save_options(&mut options.clone(), &mut Record::new(OPTIONS, &mut dict));
         let mut record = Record::new(ESTIMATOR, &mut dict);
         // all 64 bits survive
         record.scalar("seed", Scalar::Int(seed as i64));

@@ -68,7 +68,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// A. Yang, T. Aamodt, "Improving the Straight-Through Estimator with Zeroth-Order Information", NeurIPS
 /// 2025.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Fogzo {
     /// The spacing `α > 0` of the grid.
     pub alpha: f64,
@@ -85,6 +86,7 @@ pub struct Fogzo {
     /// What happens to losses that are NaN or infinite.
     pub non_finite: NonFinite,
 }
+crate::config_file::named_fields!(Fogzo);
 
 impl Default for Fogzo {
     fn default() -> Self {

@@ -41,6 +41,7 @@ use crate::numeric::Real;
 /// Precision", ICML 2015; P. Micikevicius et al., "FP8 Formats for Deep Learning", 2022.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self"))]
 #[non_exhaustive]
 pub enum Format {
     /// Integers.
@@ -50,6 +51,7 @@ pub enum Format {
     /// Floating-point numbers: [`Fp8::E5M2`].
     E5M2,
 }
+crate::config_file::presets!(Format, [INT2, INT4, INT8]);
 
 /// The factor by which a quotient may exceed the range because of rounding.
 const SLACK: f64 = 1.0 + 1.0 / (1u64 << 50) as f64;

@@ -32,12 +32,14 @@ pub enum UnitNoise {
 /// A. Yang, T. Aamodt, "Improving the Straight-Through Estimator with Zeroth-Order Information", 2025.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Guided {
     /// The share `β` of the given direction, in `[0, 1]`.
     pub beta: f64,
     /// The distribution of z.
     pub noise: UnitNoise,
 }
+crate::config_file::named_fields!(Guided);
 
 impl Default for Guided {
     fn default() -> Self {

@@ -11,9 +11,11 @@ use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::random::round_at_random;
 use crate::optim::{IntoLoss, NonFinite};
-use crate::state::{Record, Scalar, StateDict};
+use crate::state::{Record, Scalar, StateDict, save_options};
 use crate::zeroth_order::directions::{DirectionKey, Random};
-use crate::zeroth_order::estimator::{ESTIMATOR, Noise, Philox, Purpose, Report, RngStream, Saved};
+use crate::zeroth_order::estimator::{
+    ESTIMATOR, Noise, OPTIONS, Philox, Purpose, Report, RngStream, Saved,
+};
 use ndarray::{ArrayView, Dimension};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,7 +77,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// # Source
 /// J. Zhou et al., "QuZO: Quantized Zeroth-Order Fine-Tuning for Large Language Models", EMNLP 2025.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct IntegerQuzo {
     /// The learning rate, at least 0.
     pub lr: f64,
@@ -92,6 +95,7 @@ pub struct IntegerQuzo {
     /// What happens to losses that are NaN or infinite.
     pub non_finite: NonFinite,
 }
+crate::config_file::named_fields!(IntegerQuzo);
 
 impl Default for IntegerQuzo {
     fn default() -> Self {
@@ -425,13 +429,14 @@ impl IntegerQuzoOptimizer {
         saturated.into_inner()
     }
 
-    /// The seed and the step, which suffice to continue with the same codes.
+    /// The options, the seed and the step, which suffice to continue with the same codes.
     pub fn state_dict(&self) -> StateDict {
         let mut dict = StateDict::new(SAVED_NAME);
         let mut record = Record::new(ESTIMATOR, &mut dict);
         // all 64 bits survive
         record.scalar("seed", Scalar::Int(self.config.seed as i64));
         record.scalar("step", Scalar::Int(self.step as i64));
+        save_options(&mut self.config.clone(), &mut Record::new(OPTIONS, &mut dict));
         dict
     }
 
@@ -442,8 +447,10 @@ impl IntegerQuzoOptimizer {
     pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         let saved = Saved::open(SAVED_NAME, state)?;
         let (seed, step) = (saved.integer("seed")?, saved.count("step")?);
+        let mut config = IntegerQuzo { seed, ..self.config.clone() };
+        saved.options(&mut config)?;
         saved.finish()?;
-        (self.config.seed, self.step, self.noise) = (seed, step, Philox::new(seed));
+        (self.config, self.step, self.noise) = (config, step, Philox::new(seed));
         Ok(())
     }
 }

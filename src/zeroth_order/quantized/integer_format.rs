@@ -28,13 +28,15 @@ use crate::numeric::random::round_at_random;
 /// assert!(IntegerFormat { bits: 9, full: false }.validate().is_err());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct IntegerFormat {
     /// The number of bits, `2..=8`.
     pub bits: u8,
     /// Whether the most negative number is used, too, which has no positive counterpart.
     pub full: bool,
 }
+crate::config_file::named_fields!(IntegerFormat);
 
 impl Default for IntegerFormat {
     fn default() -> Self {

@@ -36,10 +36,12 @@ use crate::zeroth_order::estimator::Purpose;
 /// Quantized Zeroth-Order Fine-Tuning for Large Language Models", 2025.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct QuantizedNormal {
     /// The integers of which directions consist, up to their scale.
     pub format: IntegerFormat,
 }
+crate::config_file::named_fields!(QuantizedNormal);
 
 impl Default for QuantizedNormal {
     fn default() -> Self {

@@ -65,7 +65,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// J. Zhou, Y. Yang, K. Zhen, Z. Liu, Y. Zhao, E. Banijamali, A. Mouchtaris, N. Wong, Z. Zhang, "QuZO:
 /// Quantized Zeroth-Order Fine-Tuning for Large Language Models", EMNLP 2025.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Quzo {
     /// The learning rate, at least 0.
     pub lr: f64,
@@ -84,6 +85,7 @@ pub struct Quzo {
     /// What happens to losses that are NaN or infinite.
     pub non_finite: NonFinite,
 }
+crate::config_file::named_fields!(Quzo);
 
 impl Default for Quzo {
     fn default() -> Self {

@@ -19,6 +19,7 @@ use crate::numeric::Real;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, remote = "Self"))]
 pub struct Grid {
     /// The spacing of the grid, `> 0`.
     pub alpha: f64,
@@ -27,6 +28,7 @@ pub struct Grid {
     /// The largest code.
     pub qmax: i32,
 }
+crate::config_file::named_fields!(Grid);
 
 impl Grid {
     /// The grid of an integer format.

@@ -77,6 +77,11 @@ pub enum Slope {
 /// "Fine-Tuning Language Models with Just Forward Passes", 2023.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default = "Spsa::of_file", deny_unknown_fields, remote = "Self")
+)]
+#[cfg_attr(feature = "serde", serde(bound(deserialize = "S: Default + serde::Deserialize<'de>")))]
 pub struct Spsa<S = Random> {
     /// The perturbation size, above 0.
     pub epsilon: f64,
@@ -91,11 +96,21 @@ pub struct Spsa<S = Random> {
     /// What is used of the derivatives.
     pub slope: Slope,
     /// The largest magnitude of a derivative, above 0.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub clip: f64,
     /// The seed of all random numbers.
     pub seed: u64,
     /// What happens to losses that are NaN or infinite.
     pub non_finite: NonFinite,
+}
+crate::config_file::named_fields!(Spsa<S>, S);
+
+impl<S: Default> Spsa<S> {
+    /// The defaults of a configuration file.
+    #[cfg(feature = "serde")]
+    fn of_file() -> Self {
+        Self::with_sampler(S::default())
+    }
 }
 
 impl Default for Spsa {

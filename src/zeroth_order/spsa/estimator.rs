@@ -455,7 +455,7 @@ impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
     }
 
     fn state_dict(&self) -> StateDict {
-        let mut dict = self.state.save(Spsa::<S>::NAME, self.config.seed);
+        let mut dict = self.state.save(&self.config, self.config.seed);
         // samplers were called laws when the first files were written: the keys stay
         Record::new(ESTIMATOR, &mut dict).scalar("law", Scalar::Text(S::NAME.to_owned()));
         self.estimate.directions.save(&mut Record::new("law", &mut dict));
@@ -469,8 +469,10 @@ impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
         if lookup.scalar("law").and_then(Scalar::as_text) != Some(S::NAME) {
             return Err(lookup.problem("law", format!("is not `{}`", S::NAME)));
         }
+        let mut config = Spsa { seed, ..self.config.clone() };
+        saved.options(&mut config)?;
         let layout = saved.layout(&self.state.snapshot)?;
-        let mut directions = self.config.sampler.directions();
+        let mut directions = config.sampler.directions();
         directions.load(&layout, &saved.lookup("law"))?;
         saved.finish()?;
         self.state.resume(step, layout);
@@ -478,7 +480,7 @@ impl<T: Element, S: DirectionSampler> Estimator<T> for SpsaEstimator<T, S> {
         if seed != self.config.seed {
             self.estimate.noise = Box::new(Philox::new(seed));
         }
-        self.config.seed = seed;
+        self.config = config;
         Ok(())
     }
 }
