@@ -434,3 +434,28 @@ fn contradictions_are_named() {
         "SteepestDescent: `filter_weight` must be unset without filter_beta, got 0.5"
     );
 }
+
+/// Factors in `f32` that are nearly singular: the small eigenvalues, which roots make the large ones, survive,
+/// and the path is that of `f64` but for the rounding of the factors themselves.
+#[test]
+fn nearly_singular_factors_in_single_precision_have_good_roots() {
+    for (rows, columns) in [(40, 48), (150, 160)] {
+        let (basis, _) = eigenstep::linalg::qr(&matrix(7, rows, rows)).unwrap();
+        let size = |i: usize| 10f64.powf(-2.5 * i as f64 / (rows - 1) as f64);
+        let sizes = Array1::from_shape_fn(rows, size);
+        // every gradient has the same directions with the same sizes
+        let gradient =
+            |step| (&basis * &sizes).dot(&matrix(step, rows, columns)).mapv(|x| x as f32);
+        let method = Shampoo { damping: Damping::absolute(1e-12), ..Shampoo::distributed() };
+        let mut single = method.clone().build::<f32>().unwrap();
+        let mut double = method.build::<f64>().unwrap();
+        let (mut w, mut expected) =
+            (Array2::<f32>::zeros((rows, columns)), Array2::zeros((rows, columns)));
+        for step in 0..8 {
+            single.step(&mut w, &gradient(step)).unwrap();
+            double.step(&mut expected, &gradient(step).mapv(f64::from)).unwrap();
+        }
+        let off = norm(&(w.mapv(f64::from) - &expected)) / norm(&expected);
+        assert!(off < 2e-3, "{rows} × {columns}: off by {off:e}");
+    }
+}
