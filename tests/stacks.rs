@@ -96,7 +96,8 @@ fn every_matrix_of_a_stack_is_treated_as_it_would_be_alone() {
             let what = format!("{single:?}");
             same_as_alone::<_, f32>(stacked.clone(), &single, (stack, entry), &what);
             same_as_alone::<_, f64>(stacked.clone(), &single, (stack, entry), &what);
-            same_as_alone::<_, bf16>(stacked, &single, (stack, entry), &what);
+            #[cfg(feature = "half")]
+            same_as_alone::<_, eigenstep::numeric::bf16>(stacked, &single, (stack, entry), &what);
         }
         for norm in [Norm::default(), Norm::Max { scale: 0.5 }] {
             let single = SteepestDescent { norm, ..SteepestDescent::<Descent>::default() };
@@ -267,9 +268,11 @@ fn state<M: MatrixMethod>(method: M, shape: &[usize]) -> f64 {
 #[test]
 fn long_sides_can_be_left_out() {
     let table = [2400, 16];
-    let soap = |max_aspect| Soap { max_aspect, ..Soap::default() };
+    // nothing is decomposed in the one step that is made
+    let order = SoapOrder::Distributed { start: 1000, epsilon: 0.0, bias_correction: true };
+    let soap = |max_aspect| Soap { max_aspect, order, ..Soap::default() };
     let shampoo = |max_aspect| Shampoo { max_aspect, ..Shampoo::<AdamW>::default() };
-    let distributed = |max_aspect| Shampoo { max_aspect, ..Shampoo::distributed() };
+    let distributed = |max_aspect| Shampoo { max_aspect, start: 1000, ..Shampoo::distributed() };
     assert_eq!((state(soap(None), &table), state(soap(Some(10.0)), &table)), (303.0, 3.0));
     assert_eq!((state(shampoo(None), &table), state(shampoo(Some(10.0)), &table)), (153.0, 3.0));
     let limited = state(distributed(Some(10.0)), &table);
