@@ -360,6 +360,7 @@ fn spectral_descent_with_momentum_is_muon() {
         filter_weight: Some(0.95 * 0.95),
         bias_correction: false,
         l2: 0.0,
+        batch_dims: 0,
     };
     assert_eq!(path(&steepest, &[7, 4], 5), path(&muon, &[7, 4], 5));
 }
@@ -435,27 +436,27 @@ fn contradictions_are_named() {
     );
 }
 
-/// Factors in `f32` that are nearly singular: the small eigenvalues, which roots make the large ones, survive,
-/// and the path is that of `f64` but for the rounding of the factors themselves.
+/// Factors in `f32` that are nearly singular: roots keep the small eigenvalues as far as rounding of the
+/// factors has left them. Roots in `f32` are off by 0.5 and by 4 here.
 #[test]
 fn nearly_singular_factors_in_single_precision_have_good_roots() {
-    for (rows, columns) in [(40, 48), (150, 160)] {
-        let (basis, _) = eigenstep::linalg::qr(&matrix(7, rows, rows)).unwrap();
-        let size = |i: usize| 10f64.powf(-2.5 * i as f64 / (rows - 1) as f64);
+    let (rows, columns) = (150, 160);
+    let (basis, _) = eigenstep::linalg::qr(&matrix(7, rows, rows)).unwrap();
+    for decades in [2.0, 2.5] {
+        let size = |i: usize| 10f64.powf(-decades * i as f64 / (rows - 1) as f64);
         let sizes = Array1::from_shape_fn(rows, size);
         // every gradient has the same directions with the same sizes
         let gradient =
             |step| (&basis * &sizes).dot(&matrix(step, rows, columns)).mapv(|x| x as f32);
-        let method = Shampoo { damping: Damping::absolute(1e-12), ..Shampoo::distributed() };
-        let mut single = method.clone().build::<f32>().unwrap();
-        let mut double = method.build::<f64>().unwrap();
-        let (mut w, mut expected) =
-            (Array2::<f32>::zeros((rows, columns)), Array2::zeros((rows, columns)));
-        for step in 0..8 {
+        let mut single = Shampoo::distributed().build::<f32>().unwrap();
+        let mut double = Shampoo::distributed().build::<f64>().unwrap();
+        let mut w = Array2::<f32>::zeros((rows, columns));
+        let mut expected = w.mapv(f64::from);
+        for step in 0..4 {
             single.step(&mut w, &gradient(step)).unwrap();
             double.step(&mut expected, &gradient(step).mapv(f64::from)).unwrap();
         }
         let off = norm(&(w.mapv(f64::from) - &expected)) / norm(&expected);
-        assert!(off < 2e-3, "{rows} × {columns}: off by {off:e}");
+        assert!(off < 0.05, "{decades} decades: off by {off:e}");
     }
 }
