@@ -1,4 +1,5 @@
 use super::polar::PolarBlock;
+use super::reshape::{entry_of, of_entries};
 use super::{Descent, LrAdjustment, Orthogonalization};
 use crate::error::Result;
 use crate::first_order::AdamW;
@@ -22,9 +23,24 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// O = NS(U)                  U V Sᵀ ↦ about U Sᵀ, by Newton–Schulz steps
 /// W ← W·(1 − γλ) − γ·s·O     s: see LrAdjustment, for rows × columns
 /// ```
-/// A tensor of more than two dimensions is reshaped to (first, all others). Rows are the outputs of a layer in
-/// `Original` and `Spectral`; for weights that are in × out see
+/// A tensor of more than two dimensions is reshaped to (first, all others), dimensions of size 1 dropped. Rows are
+/// the outputs of a layer in `Original` and `Spectral`; for weights that are in × out see
 /// [which way round](crate::params#which-way-round-is-a-matrix).
+///
+/// A stack of matrices in one tensor, such as those of experts or heads, is none of these: put it into a group
+/// with `batch_dims = 1`, which numbers the matrices by the first dimension. Each is then orthogonalized as it
+/// would be alone, to the bit:
+/// ```
+/// use eigenstep::{prelude::*, second_order::Muon};
+/// use ndarray::{Array3, Axis};
+///
+/// let mut experts = Array3::<f32>::from_shape_fn((4, 6, 5), |(i, j, k)| (i * 31 + j * 7 + k) as f32).sin();
+/// let (grad, mut last) = (experts.clone(), experts.index_axis(Axis(0), 3).to_owned());
+/// Muon { batch_dims: 1, ..Muon::default() }.build()?.step(&mut experts, &grad)?;
+/// Muon::default().build()?.step(&mut last, &grad.index_axis(Axis(0), 3).to_owned())?;
+/// assert_eq!(experts.index_axis(Axis(0), 3), last);
+/// # Ok::<(), eigenstep::Error>(())
+/// ```
 ///
 /// | field | default | source of the default |
 /// |---|---|---|
@@ -36,6 +52,7 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// | `ns_steps` | 5 | paper |
 /// | `eps` | 1e-7 | paper |
 /// | `adjust_lr` | `Original` | paper |
+/// | `batch_dims` | 0 | –; author's code: 1 for tensors of three dimensions |
 /// | `orthogonalize` | true | false: AdamW updates this group |
 /// | `fallback_lr_ratio` | 1 | AdamW's learning rate is `lr` times this |
 /// | `fallback_betas`, `fallback_eps`, `fallback_weight_decay` | (0.9, 0.999), 1e-8, 0.01 | PyTorch's AdamW |
@@ -66,7 +83,10 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// ```
 ///
 /// # Differences
-/// PyTorch iterates in bfloat16; here the type is the parameter's, or `f32`.
+/// PyTorch iterates in bfloat16; here the type is the parameter's, or `f32`. It refuses what is no matrix. The
+/// author's code reshapes tensors of four dimensions as here, takes all others of more than two for stacks, and
+/// has the factor of [`LrAdjustment::LastTwoDims`]: for a kernel of 64 × 3 × 3 × 3 that is 1, where
+/// `Original` has √(64/27) = 1.54.
 ///
 /// # Source
 /// K. Jordan, Y. Jin, V. Boza, J. You, F. Cesista, L. Newhouse, J. Bernstein, "Muon: An optimizer for
@@ -92,6 +112,9 @@ pub struct Muon {
     pub eps: f64,
     /// Factor on the learning rate, by the shape of the matrix.
     pub adjust_lr: LrAdjustment,
+    /// Number of leading dimensions that number the matrices of a stack. A tensor of which they leave fewer
+    /// than two dimensions is updated by AdamW.
+    pub batch_dims: usize,
     /// Whether Muon updates the matrices of this group; else AdamW does.
     pub orthogonalize: bool,
     /// Learning rate of the fallback, as a multiple `>= 0` of `lr`. With [`LrAdjustment::MatchRmsAdamW`]
@@ -117,6 +140,7 @@ impl Default for Muon {
             ns_steps: 5,
             eps: 1e-7,
             adjust_lr: LrAdjustment::default(),
+            batch_dims: 0,
             orthogonalize: true,
             fallback_lr_ratio: 1.0,
             fallback_betas: (0.9, 0.999),
@@ -141,6 +165,15 @@ crate::hyperparameters!(Muon, "Muon", {
     "fallback_weight_decay": NonNegative = fallback_weight_decay;
 });
 
+/// What is orthogonalized of a tensor: a matrix as it is, of one row or column as well; what has more
+/// dimensions as (first, all others).
+fn as_matrix(shape: &[usize]) -> Option<(usize, usize)> {
+    match *shape {
+        [rows, columns] => Some((rows, columns)),
+        _ => matrix_shape(shape),
+    }
+}
+
 impl MatrixMethod for Muon {
     type Rule = Descent;
     type Fallback = AdamW;
@@ -161,8 +194,10 @@ impl MatrixMethod for Muon {
     }
 
     fn partition(&self, shape: &[usize]) -> Option<Partition> {
-        let (rows, columns) = matrix_shape(shape).filter(|_| self.orthogonalize)?;
-        Some(Partition::new(vec![rows, columns], usize::MAX))
+        of_entries(shape, self.batch_dims, |entry| {
+            let (rows, columns) = as_matrix(entry).filter(|_| self.orthogonalize)?;
+            Some(Partition::new(vec![rows, columns], usize::MAX))
+        })
     }
 
     /// `μB⁺ + (1 − μ)G = μ²B + (1 − μ²)G` for `B⁺ = μB + (1 − μ)G`.
@@ -177,12 +212,13 @@ impl MatrixMethod for Muon {
     }
 
     fn lr_factor(&self, shape: &[usize]) -> f64 {
-        let (rows, columns) = matrix_shape(shape).unwrap_or((1, 1));
-        self.adjust_lr.factor(rows, columns)
+        let entry = entry_of(shape, self.batch_dims);
+        self.adjust_lr.factor(entry, as_matrix(entry).unwrap_or((1, 1)))
     }
 
     fn keeps_layout(&self, changed: &Self) -> bool {
-        self.orthogonalize == changed.orthogonalize
+        let layout = |method: &Self| (method.orthogonalize, method.batch_dims);
+        layout(self) == layout(changed)
     }
 
     fn init<R: Real>(&self, _: &[usize], _: &Storage) -> PolarBlock {

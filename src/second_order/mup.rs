@@ -137,14 +137,14 @@ pub fn mup_scales(kind: UpdateKind, role: LayerRole, width_ratio: f64) -> Result
     })
 }
 
-/// The power of the width in the factor that Muon itself puts on the learning rate.
+/// The power of the width in the factor that Muon itself puts on the learning rate of a matrix.
 fn adjusted(adjustment: LrAdjustment, role: LayerRole) -> f64 {
+    use LrAdjustment::{LastTwoDims, MatchRmsAdamW, None, Original, Spectral};
     match (adjustment, role) {
-        (LrAdjustment::Original | LrAdjustment::Spectral, LayerRole::Input) => 0.5,
-        (LrAdjustment::Spectral, LayerRole::Output) => -0.5,
-        (LrAdjustment::Original | LrAdjustment::Spectral, _) => 0.0,
-        (LrAdjustment::MatchRmsAdamW, _) => 0.5,
-        (LrAdjustment::None, _) => 0.0,
+        (Original | LastTwoDims | Spectral, LayerRole::Input) => 0.5,
+        (Spectral, LayerRole::Output) => -0.5,
+        (Original | LastTwoDims | Spectral | None, _) => 0.0,
+        (MatchRmsAdamW, _) => 0.5,
     }
 }
 

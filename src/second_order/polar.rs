@@ -31,9 +31,14 @@ pub enum Orthogonalization {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum LrAdjustment {
-    /// `√max(1, rows/columns)`.
+    /// `√max(1, rows/columns)` of the matrix that is orthogonalized: a convolution's kernel counts as
+    /// out × in·height·width.
     #[default]
     Original,
+    /// `√max(1, a/b)` for the last two dimensions a × b of the tensor itself, as in the code of Muon's author: of
+    /// a matrix the same as `Original`, of a convolution's kernel height and width, and so 1 where these
+    /// are equal.
+    LastTwoDims,
     /// `0.2·√max(rows, columns)`: updates as large as AdamW's, so that AdamW's learning rate fits.
     MatchRmsAdamW,
     /// `√(rows/columns)`: the spectral norm that keeps features of equal size.
@@ -43,11 +48,16 @@ pub enum LrAdjustment {
 }
 
 impl LrAdjustment {
-    /// The factor of a matrix of this shape.
-    pub(super) fn factor(self, rows: usize, columns: usize) -> f64 {
+    /// The factor of a tensor of this shape that is orthogonalized as a matrix of `rows` × `columns`.
+    pub(super) fn factor(self, shape: &[usize], (rows, columns): (usize, usize)) -> f64 {
+        let clamped = |rows: f64, columns: f64| (rows / columns).max(1.0).sqrt();
         let (rows, columns) = (rows as f64, columns as f64);
         match self {
-            Self::Original => (rows / columns).max(1.0).sqrt(),
+            Self::Original => clamped(rows, columns),
+            Self::LastTwoDims => match shape {
+                [.., rows, columns] => clamped(*rows as f64, *columns as f64),
+                _ => 1.0,
+            },
             Self::MatchRmsAdamW => 0.2 * rows.max(columns).sqrt(),
             Self::Spectral => (rows / columns).sqrt(),
             Self::None => 1.0,

@@ -1,6 +1,7 @@
 //! The shape that a matrix method gives a tensor.
 
 use crate::linalg::{matrix_shape, merge_leading_dims, merge_small_dims};
+use crate::optim::Partition;
 
 /// The shape that a tensor is given before it is cut into blocks of at most `d` along a dimension.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,22 @@ pub enum Reshape {
     /// Dimensions merged from the first to the last while the product is at most `d`; see
     /// [`merge_leading_dims`].
     Leading,
+}
+
+/// The partition of a stack whose first `batch_dims` dimensions number tensors: every entry is cut as `cut`
+/// cuts one alone. `None`: there are fewer dimensions, or an entry is not cut at all.
+pub(super) fn of_entries(
+    shape: &[usize],
+    batch_dims: usize,
+    cut: impl FnOnce(&[usize]) -> Option<Partition>,
+) -> Option<Partition> {
+    let (stack, entry) = shape.split_at_checked(batch_dims)?;
+    Some(cut(entry)?.stacked(stack))
+}
+
+/// The shape of one entry of such a stack.
+pub(super) fn entry_of(shape: &[usize], batch_dims: usize) -> &[usize] {
+    shape.get(batch_dims..).unwrap_or_default()
 }
 
 impl Reshape {

@@ -1,4 +1,5 @@
 use super::polar::PolarBlock;
+use super::reshape::{entry_of, of_entries};
 use super::{Descent, LrAdjustment, Orthogonalization};
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
@@ -23,7 +24,8 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// ```
 /// Of all D with ‖D‖ = 1 these are the ones along which the loss falls fastest. For `Spectral`, a tensor of
 /// more than two dimensions is reshaped to (first, all others); what is no matrix is the inner
-/// optimizer's alone, without the average.
+/// optimizer's alone, without the average. With `batch_dims` the first dimensions number the matrices of a
+/// stack, each of which is a tensor of its own.
 ///
 /// | field | default | source of the default |
 /// |---|---|---|
@@ -33,6 +35,7 @@ use ndarray::{ArrayViewMutD, Ix2};
 /// | `filter_weight` β₃ | β₁ | Distributed Shampoo |
 /// | `bias_correction` | true | Distributed Shampoo |
 /// | `l2` | 0 | L2 regularisation |
+/// | `batch_dims` | 0 | –; 1 for the matrices of experts or heads in one tensor |
 ///
 /// State: `filtered_grad` with a filter, 4 bytes per `f32` parameter; the inner rule's slots.
 ///
@@ -73,6 +76,9 @@ pub struct SteepestDescent<U = Descent> {
     pub bias_correction: bool,
     /// Weight `>= 0` of the parameter in the gradient.
     pub l2: f64,
+    /// Number of leading dimensions that number the matrices of a stack; `Max` does not ask.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub batch_dims: usize,
 }
 crate::config_file::named_fields!(SteepestDescent<U>, U);
 
@@ -128,6 +134,7 @@ impl<U> SteepestDescent<U> {
             filter_weight: None,
             bias_correction: true,
             l2: 0.0,
+            batch_dims: 0,
         }
     }
 }
@@ -180,10 +187,10 @@ impl<U: Rule> MatrixMethod for SteepestDescent<U> {
     fn partition(&self, shape: &[usize]) -> Option<Partition> {
         match self.norm {
             _ if shape.contains(&0) => None,
-            Norm::Spectral { .. } => {
-                let (rows, columns) = matrix_shape(shape)?;
+            Norm::Spectral { .. } => of_entries(shape, self.batch_dims, |entry| {
+                let (rows, columns) = matrix_shape(entry)?;
                 Some(Partition::new(vec![rows, columns], usize::MAX))
-            }
+            }),
             Norm::Max { .. } => Some(Partition::new(vec![shape.iter().product()], usize::MAX)),
         }
     }
@@ -205,8 +212,8 @@ impl<U: Rule> MatrixMethod for SteepestDescent<U> {
     fn lr_factor(&self, shape: &[usize]) -> f64 {
         match self.norm {
             Norm::Spectral { adjust_lr, .. } => {
-                let (rows, columns) = matrix_shape(shape).unwrap_or((1, 1));
-                adjust_lr.factor(rows, columns)
+                let entry = entry_of(shape, self.batch_dims);
+                adjust_lr.factor(entry, matrix_shape(entry).unwrap_or((1, 1)))
             }
             Norm::Max { .. } => 1.0,
         }
@@ -214,7 +221,8 @@ impl<U: Rule> MatrixMethod for SteepestDescent<U> {
 
     fn keeps_layout(&self, changed: &Self) -> bool {
         let layout = |method: &Self| {
-            (matches!(method.norm, Norm::Spectral { .. }), method.filter_beta > 0.0)
+            let spectral = matches!(method.norm, Norm::Spectral { .. });
+            (spectral.then_some(method.batch_dims), method.filter_beta > 0.0)
         };
         layout(self) == layout(changed)
     }

@@ -110,8 +110,15 @@ fn with_inner<U: Rule + Default>(
                     adjust_lr: LrAdjustment::None,
                 }
             };
-            let method =
-                SteepestDescent { inner, norm, filter_beta, filter_weight, bias_correction, l2 };
+            let method = SteepestDescent {
+                inner,
+                norm,
+                filter_beta,
+                filter_weight,
+                bias_correction,
+                l2,
+                batch_dims: 0,
+            };
             options.finish()?;
             steps(case, method, lrs, tolerance)
         }
@@ -170,6 +177,8 @@ fn shampoo<U: Rule + Default>(
         damping,
         trace_scaling: options.number_or("trace_scaling_exponent", 0.0)?,
         root: solver(kind, options)?,
+        max_aspect: None,
+        batch_dims: 0,
         double_roots: distributed.double_roots,
         exponents: exponents(options)?,
         combination: distributed.combination,

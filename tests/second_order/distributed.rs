@@ -360,6 +360,7 @@ fn spectral_descent_with_momentum_is_muon() {
         filter_weight: Some(0.95 * 0.95),
         bias_correction: false,
         l2: 0.0,
+        batch_dims: 0,
     };
     assert_eq!(path(&steepest, &[7, 4], 5), path(&muon, &[7, 4], 5));
 }
@@ -433,4 +434,29 @@ fn contradictions_are_named() {
         steepest.build::<f32>().unwrap_err().to_string(),
         "SteepestDescent: `filter_weight` must be unset without filter_beta, got 0.5"
     );
+}
+
+/// Factors in `f32` that are nearly singular: roots keep the small eigenvalues as far as rounding of the
+/// factors has left them. Roots in `f32` are off by 0.5 and by 4 here.
+#[test]
+fn nearly_singular_factors_in_single_precision_have_good_roots() {
+    let (rows, columns) = (150, 160);
+    let (basis, _) = eigenstep::linalg::qr(&matrix(7, rows, rows)).unwrap();
+    for decades in [2.0, 2.5] {
+        let size = |i: usize| 10f64.powf(-decades * i as f64 / (rows - 1) as f64);
+        let sizes = Array1::from_shape_fn(rows, size);
+        // every gradient has the same directions with the same sizes
+        let gradient =
+            |step| (&basis * &sizes).dot(&matrix(step, rows, columns)).mapv(|x| x as f32);
+        let mut single = Shampoo::distributed().build::<f32>().unwrap();
+        let mut double = Shampoo::distributed().build::<f64>().unwrap();
+        let mut w = Array2::<f32>::zeros((rows, columns));
+        let mut expected = w.mapv(f64::from);
+        for step in 0..4 {
+            single.step(&mut w, &gradient(step)).unwrap();
+            double.step(&mut expected, &gradient(step).mapv(f64::from)).unwrap();
+        }
+        let off = norm(&(w.mapv(f64::from) - &expected)) / norm(&expected);
+        assert!(off < 0.05, "{decades} decades: off by {off:e}");
+    }
 }

@@ -63,8 +63,9 @@ fn load_tile<T: Element>(
     tile: &Tile,
     out: &mut [T::Compute],
 ) {
-    if tile.shape() == shape {
-        return grad.load(0, out);
+    // a whole tensor, or a whole entry of a stack
+    if shape.ends_with(tile.shape()) && tile.stack_dims() + tile.shape().len() == shape.len() {
+        return grad.load(tile.row_offset(shape, 0), out);
     }
     let width = tile.shape().last().copied().unwrap_or(1).max(1);
     for (row, out) in out.chunks_mut(width).enumerate() {
@@ -216,7 +217,7 @@ pub(crate) fn norm_squared<R: Real>(array: &ArrayViewD<'_, R>) -> f64 {
     }
 }
 
-/// Disjoint views of the tiles of an array, in row-major order of the tiles.
+/// Disjoint views of the tiles of an array, in row-major order of the tiles; without a stack's dimensions.
 pub(in crate::optim) fn split_tiles<'a, R>(
     array: ArrayViewMutD<'a, R>,
     partition: &Partition,
@@ -229,7 +230,8 @@ pub(in crate::optim) fn split_tiles<'a, R>(
         each: &mut dyn FnMut(ArrayViewMutD<'a, R>),
     ) {
         if axis == array.ndim() {
-            return each(array);
+            let entry = |array: ArrayViewMutD<'a, R>, _| array.index_axis_move(Axis(0), 0);
+            return each((0..partition.stack_dims()).fold(array, entry));
         }
         let mut remaining = array;
         for length in partition.lengths(axis) {

@@ -16,6 +16,8 @@ use ndarray::{Array1, Array2, ArrayRef2};
 /// P ← Q of A V = Q R              orthogonal iteration from the old basis, Rᵢᵢ ≥ 0
 /// λ ← diag(Pᵀ A P),  U ← encode(P)
 /// ```
+/// An update is computed in `f64`.
+///
 /// Bytes in `f32`, order n, b bits, blocks of B: `n·⌈nb/8⌉ + 4n·⌈n/B⌉ + 4n`.
 #[derive(Clone, Debug)]
 pub struct Eigenpairs<R> {
@@ -58,13 +60,16 @@ impl<R: Real> Eigenpairs<R> {
         iterations: usize,
         signs: QrSigns,
     ) -> Result<()> {
-        let v = self.rectified(rectify)?;
+        // in f32 a QR decomposition loses so much orthogonality that small eigenvalues take up part of the
+        // large ones
+        let v = self.rectified(rectify)?.mapv(|x| x.widen());
         // a quotient that rounding has left just below zero is none that a statistic has
-        let roots = self.values.mapv(|x| x.max(R::zero()).sqrt());
-        let mut a = gram.to_owned();
-        add_gram_left(&(&v * &roots), (new, old), &mut a)?;
+        let roots = self.values.mapv(|x| x.widen().max(0.0).sqrt());
+        let mut a = gram.mapv(|x| x.widen());
+        add_gram_left(&(&v * &roots), (new.widen(), old.widen()), &mut a)?;
         let a = mirror_lower(a);
         let (values, p) = orthogonal_iteration_with(&a, &v, iterations, signs)?;
+        let (values, p) = (values.mapv(R::of), p.mapv(R::of));
         self.replace(values, &p)
     }
 

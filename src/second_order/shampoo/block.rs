@@ -27,7 +27,7 @@ pub struct ShampooBlock<R> {
 impl<R: Real> ShampooBlock<R> {
     pub(super) fn new<U>(method: &Shampoo<U>, shape: &[usize], storage: &Storage) -> Self {
         let factor = |(axis, &size): (usize, &usize)| {
-            let options = method.factor_options(shape.len(), axis, 0);
+            let options = method.factor_options(shape, axis, 0);
             (options.exponent > 0.0).then(|| Factor::new(size, &options))
         };
         Self {
@@ -46,7 +46,7 @@ impl<R: Real> ShampooBlock<R> {
         lookup: &Lookup<'_>,
     ) -> Result<Self> {
         let factor = |(axis, &size): (usize, &usize)| {
-            let options = method.factor_options(shape.len(), axis, 0);
+            let options = method.factor_options(shape, axis, 0);
             let load = || Factor::load(size, &options, &lookup.nested(&format!("factor{axis}")));
             (options.exponent > 0.0).then(load).transpose()
         };
@@ -96,7 +96,7 @@ impl<R: Real> ShampooBlock<R> {
             }
         };
         each_axis(&mut self.factors, &self.shape, |axis, factor| {
-            let options = method.factor_options(order, axis, step.t);
+            let options = method.factor_options(&self.shape, axis, step.t);
             let whitened = whitened.get(axis).and_then(Option::as_ref);
             let gradient = whitened.map_or(step.gradient.view(), |whitened| whitened.view());
             factor.accumulate_mode(&gradient, axis, &options)
@@ -104,9 +104,8 @@ impl<R: Real> ShampooBlock<R> {
     }
 
     fn refresh_roots<U: Sync>(&mut self, t: u64, method: &Shampoo<U>) -> Result<()> {
-        let order = self.factors.len();
         each_axis(&mut self.factors, &self.shape, |axis, factor| {
-            factor.refresh_root(&method.factor_options(order, axis, t))
+            factor.refresh_root(&method.factor_options(&self.shape, axis, t))
         })
     }
 

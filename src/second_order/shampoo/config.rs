@@ -8,6 +8,7 @@ use crate::linalg::{COUPLED_EXPONENT, CoupledNewton, Damping, QrSigns};
 use crate::optim::Rule;
 use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 use crate::second_order::graft::Graft;
+use crate::second_order::per_axis::{check_aspect, within_aspect};
 use crate::second_order::{Descent, Reshape};
 
 /// Shampoo: the gradient of a matrix, whitened from both sides, then handed to any element-wise rule.
@@ -57,12 +58,14 @@ use crate::second_order::{Descent, Reshape};
 /// | `initial` ε₀ | 1e-6 | paper: L = R = ε₀I before the first step |
 /// | `trace_scaling` s | 0 | L·max(tr L, ε)^(−s) takes the place of L |
 /// | `root` | `Eigen` | –; see [`RootSolver`]. `PseudoInverse` does not use `damping` |
-/// | `double_roots` | true | –; false, as in Distributed Shampoo: in the type of the statistic |
+/// | `double_roots` | true | –; false: in the type of the statistic |
 /// | `qr_signs` | `Positive` | –; `Lapack` for the numbers of the authors' code. Only eigenvector storages use it |
 /// | `filter_beta` β₁ | 0: no average | 4-bit Shampoo; see [`GradEma`](crate::optim::GradEma) |
 /// | `filter_weight` β₃ | β₁ | Distributed Shampoo |
 /// | `l2` λ₂ | 0 | L2 regularisation; other decay is the inner rule's |
 /// | `min_numel` | 4096 | paper's code: factors with n² below it keep full precision |
+/// | `max_aspect` | none | –; 10 for tall, thin tables: a 2400 × 16 table has 153 times its bytes, with it 3.0 |
+/// | `batch_dims` | 0 | –; 1 for the matrices of experts or heads in one tensor |
 /// | `tolerated_failures` | 3 | Distributed Shampoo |
 ///
 /// State of an m × n block in `f32`: `Dense` and `Eigen` 8(m² + n²) bytes, `EIGEN4` and `CHOLESKY4`
@@ -106,7 +109,8 @@ use crate::second_order::{Descent, Reshape};
 /// multiplies them by ‖g‖/(‖g‖ + 1e-12); here this factor is left out.
 ///
 /// *From Distributed Shampoo.* It keeps learning rates and averages in 32 bits, here they have 64. Its
-/// factors may be packed triangles, here they are whole matrices. It counts the steps of a group; here
+/// factors may be packed triangles, here they are whole matrices. Its roots are computed in the type of the
+/// factors, `f32`, by LAPACK; here they are computed in `f64`, which comes closer to a run in `f64`. It counts the steps of a group; here
 /// every tensor counts its own, as in PyTorch's optimizers, which matters only where gradients are missing.
 /// With [`Graft::Gradient`] and no bias correction, its steps before `start` overwrite the filter; here
 /// the filter stays as it is.
@@ -150,8 +154,9 @@ pub struct Shampoo<U = AdamW> {
     pub trace_scaling: f64,
     /// How roots are computed.
     pub root: RootSolver,
-    /// Compute roots in `f64`: rounding in `f32` is as large as a small ridge. In `f32` roots are some 1.6×
-    /// faster.
+    /// Compute roots in `f64`. Those in `f32` are some 1.6 to 2 times faster, but the eigenvalues that count
+    /// most in a root, the small ones, then have errors as large as 1e-5 of the largest one: far above a
+    /// small ridge, and above what LAPACK loses in `f32`.
     pub double_roots: bool,
     /// Exponents of the factors: `L^(−exponent)`.
     pub exponents: Exponents,
@@ -175,6 +180,14 @@ pub struct Shampoo<U = AdamW> {
     pub update_roots_every: u64,
     /// Largest order of a factor, at least 1.
     pub max_dim: usize,
+    /// How many times as long as the product of the others a dimension with a factor may be, at least 1;
+    /// `None`: any length. Vectors are not asked. The standard exponents are those of the factors there are:
+    /// 1/2 for a matrix with one.
+    pub max_aspect: Option<f64>,
+    /// Number of leading dimensions that number the tensors of a stack: each has factors of its own, and
+    /// every block of it the length that its own gradient asks for.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub batch_dims: usize,
     /// Smallest n² of a factor that is coded.
     pub min_numel: usize,
     /// Consecutive failures tolerated.
@@ -215,6 +228,8 @@ impl<U> Shampoo<U> {
             update_factors_every: 100,
             update_roots_every: 500,
             max_dim: 1200,
+            max_aspect: None,
+            batch_dims: 0,
             min_numel: 4096,
             tolerated_failures: 3,
         }
@@ -273,7 +288,6 @@ impl Shampoo<Descent> {
             initial: 0.0,
             damping: Damping::absolute(1e-12),
             root: RootSolver::DampedEigen,
-            double_roots: false,
             graft: Graft::None,
             filter_beta: 0.9,
             update_factors_every: 1,
@@ -320,6 +334,7 @@ impl<U: Rule> Hyperparameters for Shampoo<U> {
             let expected = "unset without filter_beta";
             return Err(Self::invalid("filter_weight", expected, weight.to_string()));
         }
+        check_aspect::<Self>(self.max_aspect)?;
         let solver = self.root.inverse_root(self.damping);
         solver.validate()?;
         for exponent in self.exponents.named() {
@@ -362,8 +377,21 @@ impl<U> Shampoo<U> {
         (due(self.update_factors_every), roots)
     }
 
-    /// What the factor of dimension `axis` of a block of `order` dimensions is told at step `t`.
-    pub(super) fn factor_options(&self, order: usize, axis: usize, t: u64) -> FactorOptions {
+    /// The exponent of dimension `axis` of a block of this shape; 0: it has no factor.
+    fn exponent(&self, shape: &[usize], axis: usize) -> f64 {
+        let has_factor = |&axis: &usize| within_aspect(shape, axis, self.max_aspect);
+        match &self.exponents {
+            _ if !has_factor(&axis) => 0.0,
+            Exponents::Standard => {
+                let factors = (0..shape.len()).filter(has_factor).count();
+                Exponents::Standard.of(factors, axis)
+            }
+            named => named.of(shape.len(), axis),
+        }
+    }
+
+    /// What the factor of dimension `axis` of a block of this shape is told at step `t`.
+    pub(super) fn factor_options(&self, shape: &[usize], axis: usize, t: u64) -> FactorOptions {
         let sum = self.sum_of_grams || self.factor_beta == 1.0;
         let updates = t / self.update_factors_every.max(1);
         let corrected = self.bias_correction && !sum && updates > 0;
@@ -378,7 +406,7 @@ impl<U> Shampoo<U> {
             damping: self.damping,
             root: self.root,
             double_roots: self.double_roots,
-            exponent: self.exponents.of(order, axis),
+            exponent: self.exponent(shape, axis),
             iterations: 1,
             qr_signs: self.qr_signs,
             eigenpairs: false,

@@ -10,11 +10,24 @@ pub use pipeline::{Combination, Exponent, Exponents, GraftScope, Pipeline, Stati
 
 use super::factor::FactorStorage;
 use super::graft::{Graft, SLOT};
+use super::reshape::of_entries;
 use crate::error::Result;
 use crate::numeric::Real;
 use crate::optim::{BlockStep, GradEma, MatrixMethod, Partition, Rule, norm_squared};
 use crate::state::{Lookup, Storage};
 use ndarray::ArrayViewMutD;
+
+impl<U> Shampoo<U> {
+    /// The stabiliser of the length of every block, if that is what is grafted. The entries of a stack have
+    /// nothing to do with one another, so that there is no length of the whole.
+    fn grafts_blocks(&self) -> Option<f64> {
+        match self.pipeline.graft_scope {
+            _ if self.graft == Graft::None => None,
+            GraftScope::Block => Some(1e-16),
+            GraftScope::Tensor => (self.batch_dims > 0).then_some(1e-12),
+        }
+    }
+}
 
 impl<U: Rule> MatrixMethod for Shampoo<U> {
     type Rule = U;
@@ -30,7 +43,7 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
     }
 
     fn partition(&self, shape: &[usize]) -> Option<Partition> {
-        self.pipeline.partition(shape, self.max_dim)
+        of_entries(shape, self.batch_dims, |entry| self.pipeline.partition(entry, self.max_dim))
     }
 
     fn block_slots(&self) -> &[&'static str] {
@@ -52,7 +65,7 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
     }
 
     fn grafts(&self, t: u64) -> bool {
-        let whole = self.pipeline.graft_scope == GraftScope::Tensor;
+        let whole = self.pipeline.graft_scope == GraftScope::Tensor && self.batch_dims == 0;
         whole && t >= self.start && self.graft != Graft::None
     }
 
@@ -62,6 +75,7 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
             let has_factor = axes.map(|(order, axis)| method.exponents.of(order, axis) > 0.0);
             (
                 (method.storage, method.max_dim, method.min_numel, method.pipeline.reshape),
+                (method.max_aspect, method.batch_dims),
                 (method.root.keeps_basis(), method.graft.moment().is_some()),
                 method.filter_beta > 0.0,
                 has_factor.collect::<Vec<_>>(),
@@ -96,9 +110,9 @@ impl<U: Rule> MatrixMethod for Shampoo<U> {
             return wanted;
         }
         block.apply(self.combination, direction.view_mut());
-        if self.graft != Graft::None && self.pipeline.graft_scope == GraftScope::Block {
+        if let Some(tiny) = self.grafts_blocks() {
             let length = norm_squared(&direction.view()).sqrt();
-            let ratio = R::of(wanted.sqrt() / (length + 1e-16));
+            let ratio = R::of(wanted.sqrt() / (length + tiny));
             direction.mapv_inplace(|x| x * ratio);
         }
         wanted

@@ -54,7 +54,7 @@ impl Pipeline {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum GraftScope {
-    /// The tensor: `D·‖A‖/(‖D‖ + 1e-12)`.
+    /// The tensor: `D·‖A‖/(‖D‖ + 1e-12)`. In a stack (`batch_dims`) every block instead.
     Tensor,
     /// Every block: `D·‖A‖/(‖D‖ + 1e-16)`.
     Block,

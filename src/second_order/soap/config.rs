@@ -9,6 +9,7 @@ use crate::optim::{Rule, SkipFirst, check_inner};
 use crate::quant::MatrixCodec;
 use crate::second_order::Reshape;
 use crate::second_order::factor::check_iterations;
+use crate::second_order::per_axis::{check_aspect, within_aspect};
 
 /// SOAP: AdamW, or another element-wise rule, in the eigenbasis of Shampoo's statistics.
 ///
@@ -30,8 +31,9 @@ use crate::second_order::factor::check_iterations;
 /// `inner` is the direction of the inner rule, without learning rate γ and decay λ, which act on W. M
 /// stands for its slots of both signs (first moments), V for those `>= 0` (second moments). A tensor of
 /// any number of dimensions has one statistic and one basis per dimension. A dimension longer than
-/// `max_dim` has none, nor has a vector unless `precondition_1d`. A tensor without any basis gets the inner
-/// optimizer alone, which also skips the first step. [`SoapOrder`] has Distributed Shampoo's order.
+/// `max_dim` has none, nor has a vector unless `precondition_1d`; what [`Reshape`] merges into one dimension
+/// is no vector, and has one. A tensor without any basis gets the inner optimizer alone, which also skips
+/// the first step. [`SoapOrder`] has Distributed Shampoo's order.
 ///
 /// | field | default | source of the default |
 /// |---|---|---|
@@ -44,6 +46,8 @@ use crate::second_order::factor::check_iterations;
 /// | `sides` | `All` | paper |
 /// | `ignored` | none | Distributed Shampoo (`ignored_basis_change_dims`) |
 /// | `max_dim` | 10000 | paper's code (`max_precond_dim`) |
+/// | `max_aspect` | none | –; 10 for tall, thin tables, see below |
+/// | `batch_dims` | 0 | –; 1 for the matrices of experts or heads in one tensor |
 /// | `reshape` | `AsIs` | paper's code; `Leading` is its `merge_dims` |
 /// | `block_dim` | none | Distributed Shampoo cuts at 1024 |
 /// | `precondition_1d` | false | paper's code |
@@ -55,6 +59,9 @@ use crate::second_order::factor::check_iterations;
 /// 0.56(m² + n²); the inner rule's slots, which `with_state_precision` codes like any others; and a
 /// scratch buffer for the direction, 4 bytes per parameter. In the eigenbasis second moments spread over
 /// many orders of magnitude. Take codes that do so, too: `Precision::INT8_DYNAMIC`, not `INT8_LINEAR`.
+///
+/// A side of n elements costs 8n² bytes however short the other one is: for a table of 2400 × 16 all state is
+/// 303 times the table's own bytes. With `max_aspect` 10 the long side has no basis, and it is 3.0 times.
 ///
 /// # Errors
 /// `build` refuses options out of range, an impossible codec, and an inner rule that takes sums over
@@ -130,11 +137,18 @@ pub struct Soap<U = AdamW> {
     pub ignored: Vec<(usize, usize)>,
     /// Longest dimension that gets a basis, at least 1.
     pub max_dim: usize,
+    /// How many times as long as the product of the others a dimension with a basis may be, at least 1;
+    /// `None`: any length. Vectors are not asked.
+    pub max_aspect: Option<f64>,
+    /// Number of leading dimensions that number the tensors of a stack: each has statistics and bases of
+    /// its own, and is treated as it would be alone.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub batch_dims: usize,
     /// Which dimensions are merged into one; merged ones are no larger than `block_dim`, or `max_dim`.
     pub reshape: Reshape,
     /// Tensors longer than this along a dimension are cut into blocks with bases of their own.
     pub block_dim: Option<usize>,
-    /// Whether vectors get a basis.
+    /// Whether tensors of one dimension, before any are merged, get a basis.
     pub precondition_1d: bool,
     /// Give every direction a root mean square of 1.
     pub normalize_grads: bool,
@@ -166,6 +180,8 @@ impl<U> Soap<U> {
             sides: Sides::default(),
             ignored: Vec::new(),
             max_dim: 10_000,
+            max_aspect: None,
+            batch_dims: 0,
             reshape: Reshape::AsIs,
             block_dim: None,
             precondition_1d: false,
@@ -175,14 +191,20 @@ impl<U> Soap<U> {
         }
     }
 
-    /// Whether dimension `axis` of a block of this shape gets a basis.
+    /// Whether dimension `axis` of a block of this shape gets a basis. The block is no part of a vector
+    /// that gets none: what was merged into one dimension is not one.
     pub(super) fn has_basis(&self, shape: &[usize], axis: usize) -> bool {
         // of one number there is but one basis
         let sized = shape.get(axis).is_some_and(|&n| 1 < n && n <= self.max_dim);
         sized
-            && (shape.len() > 1 || self.precondition_1d)
+            && within_aspect(shape, axis, self.max_aspect)
             && self.sides.include(shape, axis)
             && !self.ignored.contains(&(shape.len(), axis))
+    }
+
+    /// Whether a tensor of this shape, before its dimensions are merged, may have a basis at all.
+    pub(super) fn preconditions(&self, shape: &[usize]) -> bool {
+        !shape.contains(&0) && (shape.len() > 1 || self.precondition_1d)
     }
 
     /// The codes of a basis of order `n`.
@@ -238,6 +260,7 @@ impl<U: Rule<GroupState = ()>> Soap<U> {
                 return Err(Self::invalid("order.epsilon", expected, epsilon.to_string()));
             }
         }
+        check_aspect::<Self>(self.max_aspect)?;
         match self.solver {
             BasisSolver::Qr { tolerance, .. } if !Range::NonNegative.contains(tolerance) => {
                 let expected = Range::NonNegative.describe();

@@ -14,8 +14,25 @@ pub use side::Side;
 use crate::error::Result;
 use crate::numeric::Real;
 use crate::optim::{BlockStep, MatrixMethod, Partition, Rule};
+use crate::second_order::reshape::of_entries;
 use crate::state::{Lookup, Storage};
 use ndarray::ArrayViewMutD;
+
+impl<U> Soap<U> {
+    /// How a tensor, or one entry of a stack, is cut into blocks; `None`: no block would have a basis.
+    fn cut(&self, shape: &[usize]) -> Option<Partition> {
+        if !self.preconditions(shape) {
+            return None;
+        }
+        let shape = self.reshape.of(shape, self.block_dim.unwrap_or(self.max_dim))?;
+        let partition = Partition::new(shape, self.block_dim.unwrap_or(usize::MAX));
+        let has_basis = |shape: &[usize]| (0..shape.len()).any(|axis| self.has_basis(shape, axis));
+        // blocks have no more than two sizes along a dimension, and these two have all of them
+        let (first, last) = (partition.tiles().next(), partition.tiles().next_back());
+        let some = [first, last].iter().flatten().any(|tile| has_basis(tile.shape()));
+        some.then_some(partition)
+    }
+}
 
 impl<U: Rule<GroupState = ()>> MatrixMethod for Soap<U> {
     type Rule = SkipFirst<StepOnly<U>>;
@@ -32,22 +49,14 @@ impl<U: Rule<GroupState = ()>> MatrixMethod for Soap<U> {
     }
 
     fn partition(&self, shape: &[usize]) -> Option<Partition> {
-        if shape.contains(&0) {
-            return None;
-        }
-        let shape = self.reshape.of(shape, self.block_dim.unwrap_or(self.max_dim))?;
-        let partition = Partition::new(shape, self.block_dim.unwrap_or(usize::MAX));
-        let has_basis = |shape: &[usize]| (0..shape.len()).any(|axis| self.has_basis(shape, axis));
-        // blocks have no more than two sizes along a dimension, and these two have all of them
-        let (first, last) = (partition.tiles().next(), partition.tiles().next_back());
-        let some = [first, last].iter().flatten().any(|tile| has_basis(tile.shape()));
-        some.then_some(partition)
+        of_entries(shape, self.batch_dims, |entry| self.cut(entry))
     }
 
     fn keeps_layout(&self, changed: &Self) -> bool {
         let layout = |method: &Self| {
             let Self { storage, sides, max_dim, reshape, block_dim, .. } = method;
-            let numbers = (*max_dim, *block_dim, method.precondition_1d, method.min_numel);
+            let dims = (*max_dim, method.max_aspect, *block_dim, method.batch_dims);
+            let numbers = (dims, method.precondition_1d, method.min_numel);
             (*storage, *sides, *reshape, numbers, method.ignored.clone())
         };
         layout(self) == layout(changed)
