@@ -286,7 +286,7 @@ fn options_out_of_range() {
     );
     says(
         build(LayerFactors { iterations: 0, ..kfac() }),
-        "LayerFactors: `iterations` must be an integer >= 1, got 0",
+        "LayerFactors: `iterations` must be an integer >= 1 and <= 10000, got 0",
     );
     says(
         build(LayerFactors { factor_beta: 1.5, ..kfac() }),

@@ -335,7 +335,7 @@ fn parts_at_different_points_stay_there_when_a_move_fails() {
     let mut opt = Partitioned::new(first).with(Select::name("1").or(Select::name("2")), second);
     let before = opt.state_dict();
     let mut other = model.clone();
-    other[2] = Array1::zeros(9);
+    other[2] = Array1::zeros(2);
     let kept = other.clone();
     let error = opt.eval(&mut other).unwrap_err();
     assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");

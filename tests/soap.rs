@@ -328,7 +328,7 @@ fn failures_are_counted_and_named() {
 fn sides_that_cannot_be_renewed_are_counted() {
     let method =
         Soap { shampoo_beta: 1.0, update_basis_every: 1, tolerated_failures: 1, ..eager() };
-    let mut opt = method.build::<f32>().unwrap();
+    let mut opt = method.build::<f32>().unwrap().with_non_finite(NonFinite::Propagate);
     let mut w = Array2::zeros((2, 2));
     let mut outcomes = (0..12).map(|_| opt.step(&mut w, &Array2::from_elem((2, 2), 8e18)));
     let error = outcomes.find_map(|outcome| outcome.err()).unwrap();

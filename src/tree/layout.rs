@@ -197,8 +197,9 @@ impl Layout {
                 return Err(leaf.problem("name", "is used twice"));
             }
             let shape = leaf.scalar("shape").and_then(Scalar::as_text).and_then(parse_shape);
-            let shape =
-                shape.ok_or_else(|| leaf.problem("shape", "is missing or no list of sizes"))?;
+            let shape = shape.ok_or_else(|| {
+                leaf.problem("shape", "is missing, or no list of sizes that memory could hold")
+            })?;
             let numel = shape.iter().product::<usize>();
             if layout.numel.checked_add(numel).is_none_or(|numel| numel > isize::MAX as usize / 8) {
                 return Err(leaf.problem("shape", "makes the vector too long"));

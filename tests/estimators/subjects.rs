@@ -519,7 +519,13 @@ pub fn each_subject(f: &mut dyn FnMut(Twins)) {
         Box::new(FogzoRun(Fogzo { beta_min: 0.5, ..Fogzo::default() }.build().unwrap(), adam()))
     };
     f(Twins { name: "Fogzo".into(), build: Box::new(fogzo) });
-    let quzo = || -> Box<dyn Subject> { Box::new(QuzoRun(Quzo::default().build().unwrap())) };
+    let quzo = || -> Box<dyn Subject> {
+        {
+            // the grid comes with the first step; the options are the same
+            let config = Quzo { lr: 1e-3, epsilon: 0.1, ..Quzo::default() };
+            Box::new(QuzoRun(config.build().unwrap()))
+        }
+    };
     f(Twins { name: "Quzo".into(), build: Box::new(quzo) });
     let integers = || -> Box<dyn Subject> {
         Box::new(IntegerRun(

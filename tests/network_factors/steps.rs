@@ -376,7 +376,8 @@ fn groups_have_their_own_options() {
     Mlp::observe(&mut network, &backward);
     says(
         network.precondition(&backward.grads).map(drop),
-        "parameter group 3 (`2.*`) matches no parameter",
+        "parameter group 3 (`2.*`) matches no parameter; if all of its parameters are frozen and left out of the \
+         tree, mark the selector with `may_be_empty`",
     );
 }
 

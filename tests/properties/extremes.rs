@@ -4,9 +4,10 @@ use crate::inputs::{Inputs, reads_curvature};
 use eigenstep::params::{Flat, FlatMut};
 use eigenstep::prelude::*;
 
-/// Steps with these gradients, in `f32`; the parameters after them.
+/// Steps with these gradients, in `f32`, with no check of how large they are; the parameters after them.
 fn after<U: Rule>(config: &U, steps: &[[f32; 4]]) -> [f32; 4] {
-    let mut opt = config.clone().build::<f32>().unwrap();
+    let opt = config.clone().build::<f32>().unwrap();
+    let mut opt = opt.with_non_finite(NonFinite::Propagate);
     let mut w = [1.0f32, -1.0, 0.5, 0.0];
     for g in steps {
         let grads = Flat::new(g, &[4]);

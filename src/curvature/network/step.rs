@@ -291,7 +291,7 @@ impl<T: Element> NetworkPreconditioner<T> {
             let matches = |layer: &Layer<T>| {
                 group.select.matches(layer.spec.weight(), &layer.spec.weight_shape())
             };
-            if !self.layers.iter().any(matches) {
+            if !group.select.is_optional() && !self.layers.iter().any(matches) {
                 let select = group.select.label().to_owned();
                 return Err(Error::EmptyGroup { group: index, select });
             }

@@ -10,6 +10,7 @@ use crate::numeric::Element;
 use crate::numeric::limits::numel;
 use crate::optim::method::{Mode, SavedShared, SharedState, TensorMethod, TensorState};
 use crate::optim::report::StepOutcome;
+use crate::params::Select;
 use crate::state::{
     Lookup, Record, Scalar, StateBytes, StateDict, Storage, load_options, parse_shape, problem,
     save_options,
@@ -94,15 +95,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             group.method = group.method.changed(&mut |options| load_options(options, &lookup))?;
             Self::check_range(&group.method)?;
             load_group_state(&mut group.method, &lookup)?;
-            match lookup.scalar("select").map(Scalar::as_text) {
-                None => {}
-                Some(Some(label)) if label == group.select.label() => {}
-                Some(label) => {
-                    let (expected, found) = (group.select.label(), label.unwrap_or("no text"));
-                    let text = format!("expected the selector `{expected}`, found `{found}`");
-                    return Err(lookup.problem("select", text));
-                }
-            }
+            check_select(&group.select, &lookup)?;
         }
         let mode = self.load_mode(dict, &used)?;
         let known = self.tracked.iter().map(|tracked| (tracked.label(), &*tracked.shape));
@@ -115,18 +108,14 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             let loaded = load_tracked((&groups, &self.storage), &known, name, &lookup)?;
             tracked.push(Tracked { at, ..loaded });
         }
+        // rows that were added follow their parameter
+        tracked.sort_by(|a, b| (&a.name, a.row).cmp(&(&b.name, b.row)));
         let methods = |group: usize| groups.get(group).map(|group| &group.method);
         let saved = SavedShared { dict, used: &used, prefix: "" };
         let shared = M::Shared::load(&methods, saved, &self.storage)?;
         let without_state = dict.scalars.get(WITHOUT_STATE).and_then(Scalar::as_text);
         used.borrow_mut().extend(without_state.is_some().then(|| WITHOUT_STATE.to_owned()));
-        let switches = match dict.scalars.get("switches").filter(|_| self.storage.is_random()) {
-            Some(count) => {
-                used.borrow_mut().insert("switches".into());
-                count.as_u64().ok_or_else(|| problem("switches", "is not a count"))?
-            }
-            None => 0,
-        };
+        let switches = self.load_switches(dict, &used)?;
         let used = used.into_inner();
         let mut keys = dict.scalars.keys().chain(dict.tensors.keys());
         if let Some(unknown) = keys.find(|key| !used.contains(*key)) {
@@ -158,6 +147,17 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         used.borrow_mut().insert("train_mode".into());
         train.map(mode_of).ok_or_else(|| problem("train_mode", "is missing"))
     }
+
+    /// How often they have moved; counted for random rounding alone.
+    fn load_switches(&self, dict: &StateDict, used: &RefCell<BTreeSet<String>>) -> Result<u64> {
+        match dict.scalars.get("switches").filter(|_| self.storage.is_random()) {
+            Some(count) => {
+                used.borrow_mut().insert("switches".into());
+                count.as_u64().ok_or_else(|| problem("switches", "is not a count"))
+            }
+            None => Ok(0),
+        }
+    }
 }
 
 /// Key of a state that was saved in the middle of a step.
@@ -177,6 +177,17 @@ fn check_group_count(dict: &StateDict, expected: usize) -> Result<()> {
         return Err(problem("groups", format!("expected {expected} groups, found {found}")));
     }
     Ok(())
+}
+
+/// A group must select the parameters that it selected when its state was saved.
+fn check_select(select: &Select, lookup: &Lookup<'_>) -> Result<()> {
+    let found = match lookup.scalar("select").map(Scalar::as_text) {
+        None => return Ok(()),
+        Some(label) if label == Some(select.label()) => return Ok(()),
+        Some(label) => label.unwrap_or("no text"),
+    };
+    let text = format!("expected the selector `{}`, found `{found}`", select.label());
+    Err(lookup.problem("select", text))
 }
 
 fn load_group_state<M: TensorMethod<T>, T: Element>(
@@ -231,7 +242,9 @@ fn load_tracked<M: TensorMethod<T>, T: Element>(
         Some(shape) => shape.as_text().and_then(parse_shape),
         None => lookup.slot_shape().filter(|shape| numel(shape).is_some()),
     };
-    let shape = shape.ok_or_else(|| lookup.problem("shape", "is missing or no list of sizes"))?;
+    let shape = shape.ok_or_else(|| {
+        lookup.problem("shape", "is missing, or no list of sizes that memory could hold")
+    })?;
     let (leaf, row) = parse_label(name);
     if let Some(known) = known.get(name) {
         check_shape(name, known, &shape)?;

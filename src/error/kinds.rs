@@ -1,6 +1,6 @@
 //! The one error type of the crate: what was wrong, where, what was expected and what was found.
 
-use num_traits::Float;
+use super::texts::{listed, meant};
 
 /// A failure that a closure of the user reported.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -484,115 +484,5 @@ impl Error {
     ) -> Self {
         let (expected, found) = (expected.into(), found.to_string());
         Self::InvalidHyperparameter { optimizer, field, expected, found }
-    }
-}
-
-/// `what` and the first few names; nothing if there is none.
-fn listed(what: &str, names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    if names.is_empty() {
-        return String::new();
-    }
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
-    let more = match names.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{what} {}{more}", shown.join(", "))
-}
-
-/// Refuses a buffer of another length.
-pub(crate) fn check_length(
-    name: &str,
-    shape: &[usize],
-    expected: usize,
-    found: usize,
-) -> Result<()> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(Error::LengthMismatch { name: name.to_owned(), shape: shape.to_vec(), expected, found })
-}
-
-/// Refuses another shape.
-pub(crate) fn check_shape(name: &str, expected: &[usize], found: &[usize]) -> Result<()> {
-    if expected == found {
-        return Ok(());
-    }
-    let (expected, found) = (expected.to_vec(), found.to_vec());
-    Err(Error::ShapeMismatch { name: name.to_owned(), expected, found })
-}
-
-/// Refuses a NaN or an infinity, and names the first.
-pub(crate) fn check_finite<'x, F: Float + 'x>(
-    what: &'static str,
-    numbers: impl IntoIterator<Item = &'x F>,
-) -> Result<()> {
-    match numbers.into_iter().find(|x| !x.is_finite()) {
-        Some(x) => Err(Error::NonFinite { what, value: x.to_f64().unwrap_or(f64::NAN) }),
-        None => Ok(()),
-    }
-}
-
-/// ` (did you mean `…`?)` for a name that is nearly one of a comma-separated list.
-fn meant(name: &str, known: &str) -> String {
-    let near = nearest(name, known.split(", "));
-    near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
-}
-
-/// The name that `name` was meant to be: the one with the fewest typing errors, if these are at most a third of its
-/// letters.
-pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let found = known.map(|known| (typing_errors(name, known), known));
-    // of one letter nothing would be left
-    let letters = name.chars().count();
-    let most = if letters > 1 { (letters / 3).max(1) } else { 0 };
-    found
-        .filter(|(errors, _)| (1..=most).contains(errors))
-        .min_by_key(|(errors, _)| *errors)
-        .map(|(_, known)| known)
-}
-
-/// Letters to insert, to remove, to change, or to swap with their neighbour.
-fn typing_errors(a: &str, b: &str) -> usize {
-    let (mut before, mut last) = (Vec::new(), (0..=b.chars().count()).collect::<Vec<_>>());
-    let mut previous = None;
-    for (i, x) in a.chars().enumerate() {
-        let mut row = vec![i + 1];
-        let mut left = None;
-        for (j, y) in b.chars().enumerate() {
-            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
-            let mut least =
-                (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1).min(at(&row, j)) + 1);
-            if j > 0 && previous == Some(y) && left == Some(x) {
-                least = least.min(at(&before, j - 1).saturating_add(1));
-            }
-            row.push(least);
-            left = Some(y);
-        }
-        before = std::mem::replace(&mut last, row);
-        previous = Some(x);
-    }
-    last.last().copied().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn typing_errors_are_counted() {
-        for (a, b, expected) in [
-            ("weigth_decay", "weight_decay", 1),
-            ("", "lr", 2),
-            ("lr", "lr", 0),
-            ("beta", "betas.0", 3),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!((typing_errors(a, b), typing_errors(b, a)), (expected, expected), "{a} {b}");
-        }
-        let known = || ["lr", "betas.0", "betas.1", "weight_decay"].into_iter();
-        assert_eq!(nearest("weigth_decay", known()), Some("weight_decay"));
-        assert_eq!((nearest("temperature", known()), nearest("lR", known())), (None, Some("lr")));
     }
 }

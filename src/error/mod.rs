@@ -1,0 +1,9 @@
+//! The one error type of the crate: what was wrong, where, what was expected and what was found.
+
+mod checks;
+mod kinds;
+mod texts;
+
+pub(crate) use checks::{check_finite, check_length, check_shape};
+pub use kinds::{BoxError, Error, Result};
+pub(crate) use texts::nearest;
