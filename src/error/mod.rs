@@ -6,4 +6,5 @@ mod texts;
 
 pub(crate) use checks::{check_finite, check_length, check_shape};
 pub use kinds::{BoxError, Error, Result};
+#[cfg(feature = "serde")]
 pub(crate) use texts::nearest;

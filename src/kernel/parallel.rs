@@ -50,6 +50,7 @@ fn longest_first<I: Send>(items: &mut [I], cost: &dyn Fn(&I) -> f64, f: &(dyn Fn
 }
 
 /// Runs both, on two threads if one is free.
+#[cfg(feature = "faer")] // nothing else asks for it
 pub fn join(a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
     #[cfg(feature = "rayon")]
     if rayon::current_num_threads() > 1 {

@@ -32,7 +32,7 @@ fn gradient(step: u64) -> Array1<f32> {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         if (z >> 40) & 1 == 0 { 1.0f32 } else { -1.0 }
     };
-    let signal = |i: u64| if i % 2 == 0 { 0.7 } else { -0.7 };
+    let signal = |i: u64| if i.is_multiple_of(2) { 0.7 } else { -0.7 };
     (0..LEN as u64).map(|i| signal(i) + 0.7 * noise(i)).collect()
 }
 
@@ -69,7 +69,7 @@ fn way(precision: Precision, spike: f32, clip: Clip) -> [f64; 2] {
         opt.step(&mut w, &clipped(g, clip)).unwrap();
     }
     let along = |to: &Array1<f32>, i: usize| {
-        f64::from(to[i] - points[0][i]) * if i % 2 == 0 { -1.0 } else { 1.0 }
+        f64::from(to[i] - points[0][i]) * if i.is_multiple_of(2) { -1.0 } else { 1.0 }
     };
     let neighbours = (0..128).filter(|&i| i != PLACE);
     [1, 2].map(|end| neighbours.clone().map(|i| along(&points[end], i)).sum())

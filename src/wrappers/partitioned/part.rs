@@ -16,8 +16,8 @@ pub(super) struct Part<T: Element> {
 impl<T: Element> Part<T> {
     /// Whether a tree without any parameter of this part is no mistake: they are frozen.
     pub fn may_be_empty(&self) -> bool {
-        let with_state = |part: &Box<dyn Optimizer<T>>| !part.parameters_with_state().is_empty();
-        self.seen || self.select.is_optional() || self.optimizer.as_ref().is_some_and(with_state)
+        let with_state = |part: &dyn Optimizer<T>| !part.parameters_with_state().is_empty();
+        self.seen || self.select.is_optional() || self.optimizer.as_deref().is_some_and(with_state)
     }
 
     /// Number of groups; a frozen part has none.
