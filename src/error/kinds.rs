@@ -282,7 +282,8 @@ pub enum Error {
     },
     /// The optimizer keeps no state of a parameter of this name.
     #[error(
-        "{optimizer} keeps no state of a parameter `{name}`{}",
+        "{optimizer} keeps no state of a parameter `{name}`{}{}",
+        meant(name, &known.join(", ")),
         listed("; it keeps that of", known)
     )]
     UnknownParameter {
