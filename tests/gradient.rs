@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use eigenstep_instances as _;
+
 #[path = "gradient/edges.rs"]
 mod edges;
 mod support;

@@ -3,6 +3,8 @@
 // a test that fails says so by panicking
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use eigenstep_instances as _;
+
 use eigenstep::Result;
 use eigenstep::constrained::Projected;
 use eigenstep::numeric::Real;

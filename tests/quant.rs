@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use eigenstep_instances as _;
+
 #[path = "support/cases.rs"]
 mod cases;
 #[path = "quant/spikes.rs"]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use eigenstep_instances as _;
+
 #[path = "schedule/ends.rs"]
 mod ends;
 #[path = "schedule/resuming.rs"]

@@ -2,6 +2,8 @@
 // a test that fails says so by panicking, and its indices are of its own making
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use eigenstep_instances as _;
+
 use eigenstep::Error;
 use eigenstep::zeroth_order::{Grid, StraightThrough};
 use proptest::prelude::*;
