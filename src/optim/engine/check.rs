@@ -9,6 +9,7 @@ use crate::optim::method::{Mode, ParamInfo, SharedState, TensorMethod};
 use crate::optim::optimizer::NonFinite;
 use crate::params::{GradVisitor, Manifest, ParamVisitor};
 use num_traits::Float;
+use std::collections::BTreeSet;
 
 /// What becomes of a step in which nothing is wrong.
 pub(super) enum Checked {
@@ -84,12 +85,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
 
     /// Every parameter of the step must stand where training goes on.
     fn check_points(&self, matched: &Match, params: &Manifest) -> Result<()> {
-        let elsewhere = |name: &str| {
-            let mut known = self.tracked.iter().filter(|known| known.at == Mode::Eval);
-            known.any(|known| known.name == name)
-        };
-        let names = matched.pairs.iter().map(|&(param, ..)| params.name(param));
-        match names.into_iter().find(|name| elsewhere(name)) {
+        let elsewhere = self.tracked.iter().filter(|known| known.at == Mode::Eval);
+        let elsewhere: BTreeSet<&str> = elsewhere.map(|known| known.name.as_str()).collect();
+        let mut names = matched.pairs.iter().map(|&(param, ..)| params.name(param));
+        match names.find(|name| elsewhere.contains(name)) {
             Some(name) => {
                 Err(Error::LeftAtEvaluation { optimizer: self.name(), name: name.to_owned() })
             }

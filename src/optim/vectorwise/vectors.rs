@@ -54,10 +54,8 @@ impl<R: Real> Vector<R> {
 
     /// Follows its first parameter into another group; the tree may lack some parameters, or all.
     fn follow(&mut self, leaves: &[ParamInfo<'_>]) {
-        let first = |(name, place): (&String, &usize)| {
-            Some((*place, leaves.iter().find(|leaf| leaf.name == name)?.group))
-        };
-        let first = self.places.iter().filter_map(first).min();
+        let place = |leaf: &ParamInfo<'_>| Some((*self.places.get(leaf.name)?, leaf.group));
+        let first = leaves.iter().filter_map(place).min();
         if let (Some(group), Some((_, new))) = (&mut self.group, first) {
             *group = new;
         }
