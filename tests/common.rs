@@ -85,3 +85,13 @@ eigenstep::for_each_second_order!(promises);
 eigenstep::for_each_error_feedback!(promises);
 eigenstep::for_each_windowed!(promises);
 eigenstep::for_each_low_rank!(promises);
+
+/// Options that no variant has, because they are no numbers: an average whose weights are remembered by group.
+#[test]
+fn weights_of_an_average_follow_its_parameters() {
+    use eigenstep::first_order::Averaging;
+    use eigenstep::prelude::{Precision, PrimalAveraging};
+    let averaging = Averaging::ScheduleFree { lr_power: 2.0 };
+    let config = PrimalAveraging { averaging, ..PrimalAveraging::default() };
+    groups::added_groups_of(&config, Precision::Full);
+}
