@@ -5,7 +5,7 @@ use super::layer_factors::LayerFactors;
 use crate::error::{Error, Result, check_finite};
 use crate::linalg::{Damping, frobenius, matmul};
 use crate::numeric::Real;
-use crate::numeric::range::settled;
+use crate::numeric::range::flushed;
 use crate::second_order::factor::{Eigenpairs, Factor, FactorOptions, GramSum, reason};
 use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor};
 use ndarray::{Array1, Array2, ArrayRef2, ArrayView2, Zip};
@@ -152,7 +152,7 @@ impl<R: Real> LayerState<R> {
         let told = options.factor_options(rows, 0);
         let (old, new) = (told.beta, told.weight);
         let mut next = moments.clone();
-        next.zip_mut_with(sum, |s, x| *s = settled(R::of(old * s.widen() + new * x.widen())));
+        next.zip_mut_with(sum, |s, x| *s = flushed(R::of(old * s.widen() + new * x.widen())));
         check_finite("a second moment", &next)?;
         *moments = next;
         Ok(())

@@ -6,7 +6,7 @@ use crate::kernel::huge_pages::Buffer;
 use crate::kernel::scratch::with_scratch;
 use crate::numeric::Real;
 use crate::numeric::random::philox4x32;
-use crate::numeric::range::settled;
+use crate::numeric::range::flushed;
 use crate::quant::decode_bf16;
 use crate::state::{Lookup, Record, StateBytes, StateTensor};
 
@@ -289,7 +289,7 @@ fn encode_block<R: Real>(values: &[R], codes: &mut [u8]) -> [R; 2] {
             _ => [if x < lo { x } else { lo }, if x > hi { x } else { hi }],
         };
     }
-    let [lo, hi] = range.map(settled);
+    let [lo, hi] = range.map(flushed);
     let unit = (hi - lo) / R::of(15.0);
     let code = |&x: &R| {
         // the unit is 0 if all elements are equal, or if their range underflows

@@ -3,7 +3,7 @@
 use super::isa::{Isa, Kernel};
 use super::prefetch::ahead_of;
 use crate::numeric::Real;
-use crate::numeric::range::settled;
+use crate::numeric::range::flushed;
 use crate::numeric::reduce::LaneSum;
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -231,7 +231,7 @@ impl<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: usize> Kerne
                 let (new_p, state) = update.update(p[i], g[i] * scale, state);
                 p[i] = new_p;
                 for k in 0..K {
-                    slots[k][i] = settled(state[k]);
+                    slots[k][i] = flushed(state[k]);
                 }
             }
         }

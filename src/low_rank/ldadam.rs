@@ -5,7 +5,7 @@ use crate::kernel::Isa;
 use crate::kernel::scratch::with_scratch;
 use crate::linalg::{matmul, matrix_shape, qr, scale_to_one};
 use crate::numeric::Real;
-use crate::numeric::range::settled;
+use crate::numeric::range::flushed;
 use crate::optim::{BlockState, BlockStep, MatrixMethod, Partition, StepOnly};
 use crate::state::slot::{SlotBuffer, SlotShape};
 use crate::state::{Lookup, Record, SlotInit, SlotKind, StateBytes, Storage};
@@ -168,7 +168,7 @@ fn read<R: Real>(buffer: &mut SlotBuffer<R>, out: &mut [R], with: impl Fn(&mut R
 
 fn write<R: Real>(buffer: &mut SlotBuffer<R>, from: &[R]) {
     buffer.rewrite(Isa::detect(), from.len(), |start, values| {
-        values.iter_mut().zip(from.iter().skip(start)).for_each(|(x, &value)| *x = settled(value));
+        values.iter_mut().zip(from.iter().skip(start)).for_each(|(x, &value)| *x = flushed(value));
     });
 }
 

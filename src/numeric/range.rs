@@ -30,13 +30,13 @@ pub(crate) fn largest_for<R: Real>(power: u32, spare: i32, bf16: bool) -> R {
     if bf16 { largest.min(stored()) } else { largest }
 }
 
-/// `x`, and 0 for what has decayed to nothing: below 1024 times the smallest normal number.
+/// `x` flushed to zero where it has decayed to nothing: below 1024 times the smallest normal number.
 ///
 /// Processors take tens to hundreds of cycles for an operation on a subnormal number, and a moment whose
 /// gradient has gone would end as one and stay it. Where a moment decays as `x − w·x` the product is
 /// subnormal first, for which there are ten bits; a NaN stays one.
 #[inline(always)]
-pub(crate) fn settled<R: Real>(x: R) -> R {
+pub(crate) fn flushed<R: Real>(x: R) -> R {
     let least = R::min_positive_value() * R::of(1024.0);
     if x.abs() < least { R::zero() } else { x }
 }
@@ -60,14 +60,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_decayed_is_settled() {
+    fn only_what_has_decayed_is_flushed() {
         let least = 1024.0 * f32::MIN_POSITIVE;
         for x in [least, -least, 1.0, f32::INFINITY] {
-            assert_eq!(settled(x), x);
+            assert_eq!(flushed(x), x);
         }
         for x in [0.0, -0.0, least.next_down(), -least.next_down(), 1e-45] {
-            assert_eq!(settled(x).to_bits(), 0);
+            assert_eq!(flushed(x).to_bits(), 0);
         }
-        assert!(settled(f32::NAN).is_nan());
+        assert!(flushed(f32::NAN).is_nan());
     }
 }

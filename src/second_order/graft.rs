@@ -5,7 +5,7 @@ use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
 use crate::kernel::{Isa, Kernel};
 use crate::numeric::Real;
-use crate::numeric::range::settled;
+use crate::numeric::range::flushed;
 use crate::optim::BlockStep;
 use crate::state::slot::{SlotBuffer, SlotShape};
 use crate::state::{Lookup, Record, SlotInit, SlotKind, StateBytes, Storage};
@@ -209,7 +209,7 @@ impl<R: Real> Kernel for Absorb<'_, R> {
     fn run(self) {
         for (v, &g) in self.v.iter_mut().zip(self.g) {
             let g = self.scale * g;
-            *v = settled(self.beta * *v + self.new * g * g);
+            *v = flushed(self.beta * *v + self.new * g * g);
         }
     }
 }

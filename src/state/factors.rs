@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::kernel::axis_sums::{AxisSums, scaled_roots};
 use crate::kernel::{CHUNK, Isa, Kernel};
 use crate::numeric::Real;
-use crate::numeric::range::settled;
+use crate::numeric::range::flushed;
 use crate::numeric::reduce::LaneSum;
 use std::ops::Range;
 
@@ -90,7 +90,7 @@ impl Averaging {
     fn average<R: Real>(&self, sums: &[f64], count: usize, means: &mut [R]) {
         let weight = R::of(self.weight);
         for (mean, sum) in means.iter_mut().zip(sums) {
-            *mean = settled(*mean + weight * (R::of(sum / count as f64) - *mean));
+            *mean = flushed(*mean + weight * (R::of(sum / count as f64) - *mean));
         }
     }
 

@@ -48,13 +48,8 @@ use std::ops::Range;
 /// that is not finite [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss).
 ///
 /// # Gradients must not be rescaled
-/// The model of the loss is made of losses and of *their* gradients. One that a view has shortened, such as
-/// [`clip_grad_norm`](crate::gradient::clip_grad_norm), says that the loss falls more slowly than it does: where
-/// `lr` is not the smaller bound, steps get longer for it. Training usually survives that, since the average is
-/// of the shortened gradients, too, but `τ` no longer means what the equations say: let `lr` bound the step
-/// instead. [`GradScaler`](crate::gradient::GradScaler) may be used, since the gradient is unscaled again before
-/// the step: the loss that goes with it ([`with_loss`](crate::gradient::with_loss)) is the *unscaled* one. With
-/// the mean of an [`Accumulator`](crate::gradient::Accumulator) goes the mean of the micro-batches' losses.
+/// As for [`Momo`](crate::first_order::Momo#gradients-must-not-be-rescaled): the model of the loss is made of
+/// losses and of *their* gradients, and clipped ones make steps longer.
 ///
 /// # Examples
 /// ```

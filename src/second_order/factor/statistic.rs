@@ -7,7 +7,7 @@ use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
 use crate::linalg::{mirror_lower, mode_gram, modes, spectral_norm, symmetric_from_lower};
 use crate::numeric::Real;
-use crate::numeric::range::settled;
+use crate::numeric::range::flushed;
 use crate::state::{Lookup, Record, StateTensor};
 use ndarray::{Array1, Array2, ArrayRef2, ArrayViewD};
 
@@ -170,7 +170,7 @@ fn add<S: Real>(
     change(&mut sum, options.weights())?;
     let lower = sum.rows().into_iter().enumerate().flat_map(|(i, row)| row.into_iter().take(i + 1));
     check_finite("a factor", lower)?;
-    sum.mapv_inplace(settled);
+    sum.mapv_inplace(flushed);
     *a = sum;
     Ok(())
 }
@@ -195,7 +195,7 @@ fn add_mode<S: Real>(
 ) -> Result<()> {
     if stays_finite(a, x, options) {
         modes::add_gram(x, shape, axis, options.weights(), a)?;
-        a.mapv_inplace(settled);
+        a.mapv_inplace(flushed);
         return Ok(());
     }
     add(a, options, |a, weights| modes::add_gram(x, shape, axis, weights, a))

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, check_finite};
 use crate::numeric::Real;
-use crate::numeric::range::settled;
+use crate::numeric::range::flushed;
 use crate::quant::{MatrixCodec, QuantizedColumns, QuantizedSymmetric, QuantizedTriangular};
 use crate::state::{Lookup, Record, Scalar, StateTensor};
 use ndarray::{Array2, ArrayRef2, ArrayView2, ArrayViewMut2, CowArray, Ix2};
@@ -129,7 +129,7 @@ impl<R: Real, Q: Codes<R>> Stored<R, Q> {
             Self::Coded(codes) => codes.encode(matrix),
             Self::Exact(own) => {
                 check_finite("a factor", matrix)?;
-                own.zip_mut_with(matrix, |own, &x| *own = settled(x));
+                own.zip_mut_with(matrix, |own, &x| *own = flushed(x));
                 Ok(())
             }
         }

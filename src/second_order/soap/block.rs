@@ -8,7 +8,7 @@ use crate::kernel::scratch::with_scratch;
 use crate::kernel::squares::sum_of_squares;
 use crate::linalg::modes;
 use crate::numeric::Real;
-use crate::numeric::range::settled;
+use crate::numeric::range::flushed;
 use crate::optim::{BlockState, ElementState, Elementwise, Rule, TensorState};
 use crate::second_order::per_axis::each_axis;
 use crate::state::{Lookup, Record, Rounding, SlotKind, StateBytes, Storage};
@@ -152,7 +152,7 @@ impl<R: Real> SoapBlock<R> {
         each_axis(&mut self.sides, shape, |axis, side| match side {
             Side::Full { statistic, .. } => {
                 modes::add_gram(g, shape, axis, weights, statistic)?;
-                statistic.mapv_inplace(settled);
+                statistic.mapv_inplace(flushed);
                 Ok(())
             }
             Side::Quantized(_) => Ok(()),
