@@ -9,7 +9,6 @@ use crate::optim::method::{Mode, ParamInfo, SharedState, TensorMethod};
 use crate::optim::optimizer::NonFinite;
 use crate::params::{GradVisitor, Manifest, ParamVisitor};
 use num_traits::Float;
-use std::collections::BTreeSet;
 
 /// What becomes of a step in which nothing is wrong.
 pub(super) enum Checked {
@@ -43,7 +42,6 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             .transpose()?;
         if let Some(matched) = &matched {
             self.check_names(matched, &params.manifest, &grads.manifest)?;
-            self.check_points(matched, &params.manifest)?;
         }
         if let Some((first, others)) = self.groups.split_first() {
             others.iter().try_for_each(|group| group.method.check_group(&first.method))?;
@@ -81,19 +79,6 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         let limits = self.groups.iter().map(|group| group.method.largest_gradient(bf16));
         let largest = limits.fold(T::Compute::max_value(), Float::min);
         Limit { largest, optimizer: self.name() }
-    }
-
-    /// Every parameter of the step must stand where training goes on.
-    fn check_points(&self, matched: &Match, params: &Manifest) -> Result<()> {
-        let elsewhere = self.tracked.iter().filter(|known| known.at == Mode::Eval);
-        let elsewhere: BTreeSet<&str> = elsewhere.map(|known| known.name.as_str()).collect();
-        let mut names = matched.pairs.iter().map(|&(param, ..)| params.name(param));
-        match names.find(|name| elsewhere.contains(name)) {
-            Some(name) => {
-                Err(Error::LeftAtEvaluation { optimizer: self.name(), name: name.to_owned() })
-            }
-            None => Ok(()),
-        }
     }
 
     /// Inputs besides gradients: those that a method needs must be there, and what is there is read.

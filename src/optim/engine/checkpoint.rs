@@ -2,6 +2,7 @@
 
 use super::core::Engine;
 use super::group::Group;
+use super::grown::Growth;
 use super::names::WITHOUT_STATE;
 use super::plan::Plan;
 use super::tracked::{Tracked, parse_label};
@@ -99,7 +100,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         }
         let mode = self.load_mode(dict, &used)?;
         let known = self.tracked.iter().map(|tracked| (tracked.label(), &*tracked.shape));
-        let known: BTreeMap<String, &[usize]> = known.collect();
+        let known = KnownShapes::new(known.collect());
         let mut tracked = Vec::new();
         for name in parameter_names(dict) {
             let lookup = Lookup::new(format!("state.{name}"), dict, &used);
@@ -122,8 +123,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             return Err(problem(unknown, format!("is unknown to {}", self.name())));
         }
         // everything fits
-        let names = without_state.into_iter().flat_map(str::lines).map(str::to_owned).collect();
-        self.names.loaded = (!tracked.is_empty()).then_some(names);
+        self.names.loaded = (!tracked.is_empty()).then(|| names_of(without_state));
         self.groups = groups;
         self.tracked = tracked;
         self.shared = shared;
@@ -132,7 +132,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         self.outcome = StepOutcome::default();
         self.switches = switches;
         self.plan = Plan { stale: true, ..Plan::default() };
-        self.growth.clear();
+        self.growth = Growth::default();
         Ok(())
     }
 }
@@ -160,8 +160,27 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     }
 }
 
+/// The shapes of the parameters that an optimizer knows, by their names in state dicts.
+struct KnownShapes<'s>(BTreeMap<String, &'s [usize]>);
+
+impl<'s> KnownShapes<'s> {
+    fn new(known: Vec<(String, &'s [usize])>) -> Self {
+        Self(known.into_iter().collect())
+    }
+
+    /// What is loaded must have the shape that is known.
+    fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.0.get(name).map_or(Ok(()), |known| check_shape(name, known, shape))
+    }
+}
+
 /// Key of a state that was saved in the middle of a step.
 const INTERRUPTED: &str = "interrupted";
+
+/// The names of a list, a line each.
+fn names_of(list: Option<&str>) -> BTreeSet<String> {
+    list.into_iter().flat_map(str::lines).map(str::to_owned).collect()
+}
 
 fn mode_of(train: bool) -> Mode {
     if train { Mode::Train } else { Mode::Eval }
@@ -226,7 +245,7 @@ fn parameter_names(dict: &StateDict) -> BTreeSet<&str> {
 /// `known` are the shapes of the parameters that the optimizer has.
 fn load_tracked<M: TensorMethod<T>, T: Element>(
     (groups, storage): (&[Group<M>], &Storage),
-    known: &BTreeMap<String, &[usize]>,
+    known: &KnownShapes<'_>,
     name: &str,
     lookup: &Lookup<'_>,
 ) -> Result<Tracked<M::State>> {
@@ -246,9 +265,7 @@ fn load_tracked<M: TensorMethod<T>, T: Element>(
         lookup.problem("shape", "is missing, or no list of sizes that memory could hold")
     })?;
     let (leaf, row) = parse_label(name);
-    if let Some(known) = known.get(name) {
-        check_shape(name, known, &shape)?;
-    }
+    known.check(name, &shape)?;
     let state = method.load(&shape, storage, lookup)?;
     Ok(Tracked { t, ..Tracked::new((leaf, row), &shape, group, state) })
 }

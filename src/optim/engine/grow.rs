@@ -24,10 +24,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         let found = with_rows(&shape, rows);
         match shape.first() {
             Some(&before) if rows == before => {
-                self.growth.remove(name);
+                self.growth.withdraw(name);
             }
             Some(&before) if rows > before => {
-                self.growth.insert(name.to_owned(), rows);
+                self.growth.announce(name, rows);
             }
             _ => {
                 let name = name.to_owned();
@@ -40,7 +40,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
 
     /// Makes the state of announced rows of a parameter whose elements are `data`.
     pub(super) fn adopt_rows(&mut self, name: &str, group: usize, data: &[T]) {
-        let Some(&rows) = self.growth.get(name) else { return };
+        let Some(rows) = self.growth.rows(name) else { return };
         let known = known_shapes(&self.tracked).find(|(known, _)| *known == name);
         let Some((_, shape)) = known else { return };
         let row = shape.first().copied().unwrap_or(0);
@@ -51,6 +51,6 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             let state = group_of.method.init(&own, data, &self.storage);
             self.tracked.push(Tracked::new((name, row), &own, group, state));
         }
-        self.growth.remove(name);
+        self.growth.withdraw(name);
     }
 }

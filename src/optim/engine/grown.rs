@@ -5,7 +5,34 @@ use crate::error::{Error, Result, check_shape};
 use std::collections::BTreeMap;
 
 /// The number of rows that parameters have from the next step on, by name.
-pub(in crate::optim) type Growth = BTreeMap<String, usize>;
+#[derive(Clone, Debug, Default)]
+pub(in crate::optim) struct Growth(BTreeMap<String, usize>);
+
+impl Growth {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The announced number of rows.
+    pub fn rows(&self, name: &str) -> Option<usize> {
+        self.0.get(name).copied()
+    }
+
+    pub fn announce(&mut self, name: &str, rows: usize) {
+        self.0.insert(name.to_owned(), rows);
+    }
+
+    pub fn withdraw(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// What was announced for `from` holds for `to`.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if let Some(rows) = self.0.remove(from) {
+            self.announce(to, rows);
+        }
+    }
+}
 
 /// The shape of a parameter with another number of rows.
 pub(super) fn with_rows(shape: &[usize], rows: usize) -> Vec<usize> {
@@ -43,7 +70,7 @@ pub(in crate::optim) fn check_rows<'l, S>(
     }
     for (name, known) in known_shapes(tracked) {
         let expected =
-            growth.get(name).map_or_else(|| known.clone(), |&rows| with_rows(&known, rows));
+            growth.rows(name).map_or_else(|| known.clone(), |rows| with_rows(&known, rows));
         if let Some(found) = shape_of(name) {
             check(name, &expected, found)?;
         }

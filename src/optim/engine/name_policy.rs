@@ -27,4 +27,59 @@ impl Names {
         let names: Vec<String> = without.map(|leaf| params.name(leaf).to_owned()).collect();
         if names.is_empty() { Ok(()) } else { Err(Error::MissingGradients { names }) }
     }
+
+    /// The first tree after loading must have the names of the state, `known`, and no new ones, unless that is
+    /// accepted.
+    pub(super) fn check_loaded(
+        &self,
+        optimizer: &'static str,
+        known: &[&str],
+        (params, grads): (&Manifest, &Manifest),
+    ) -> Result<()> {
+        let Some(without_state) = self.loaded.as_ref().filter(|_| !self.lenient) else {
+            return Ok(());
+        };
+        let leaves: BTreeSet<&str> = (0..params.len()).map(|leaf| params.name(leaf)).collect();
+        let known: BTreeSet<&str> = known.iter().copied().collect();
+        let missing = known.difference(&leaves).map(|name| (*name).to_owned());
+        let new = (0..grads.len()).map(|leaf| grads.name(leaf));
+        let new = new.filter(|name| !known.contains(name) && !without_state.contains(*name));
+        let (missing, new): (Vec<_>, Vec<_>) =
+            (missing.collect(), new.map(str::to_owned).collect());
+        if missing.is_empty() && new.is_empty() {
+            return Ok(());
+        }
+        Err(Error::UnmatchedState { optimizer, missing, new })
+    }
+
+    /// Names of the last tree, or of the state that was loaded, that have no state: all but `known`.
+    pub(super) fn without_state<'n>(
+        &'n self,
+        known: &[&str],
+        params: &'n Manifest,
+    ) -> Vec<&'n str> {
+        if let Some(loaded) = &self.loaded {
+            return loaded.iter().map(String::as_str).collect();
+        }
+        let known: BTreeSet<&str> = known.iter().copied().collect();
+        let names = (0..params.len()).map(|leaf| params.name(leaf));
+        names.filter(|name| !known.contains(name)).collect()
+    }
+}
+
+/// No parameter with a gradient may stand at the evaluation point, where those of `elsewhere` do.
+pub(super) fn check_points(
+    optimizer: &'static str,
+    elsewhere: &[&str],
+    grads: &Manifest,
+) -> Result<()> {
+    if elsewhere.is_empty() {
+        return Ok(());
+    }
+    let elsewhere: BTreeSet<&str> = elsewhere.iter().copied().collect();
+    let mut names = (0..grads.len()).map(|leaf| grads.name(leaf));
+    match names.find(|name| elsewhere.contains(name)) {
+        Some(name) => Err(Error::LeftAtEvaluation { optimizer, name: name.to_owned() }),
+        None => Ok(()),
+    }
 }

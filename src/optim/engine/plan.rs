@@ -5,8 +5,9 @@ use super::group::{Group, check_groups, group_of};
 use super::grown::{Growth, check_rows};
 use super::tracked::Tracked;
 use crate::error::{Error, Result, check_shape};
+use crate::optim::report::{StepOutcome, StepReport};
 use crate::params::Manifest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A parameter leaf, its gradient leaf and its state.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +30,35 @@ pub(in crate::optim) struct Plan {
     pub groups: Vec<usize>,
     /// The groups have changed since.
     pub stale: bool,
+}
+
+impl Plan {
+    /// What a step of this plan did, which ended with `outcome`.
+    pub fn report(&self, outcome: &StepOutcome, norm: Option<f64>, groups: usize) -> StepReport {
+        let mut report = StepReport { outcome: outcome.clone(), ..StepReport::default() };
+        if report.outcome != StepOutcome::Stepped {
+            return report;
+        }
+        let with: BTreeSet<usize> = self.pairs.iter().map(|pair| pair.param).collect();
+        let without = (0..self.params.len()).filter(|leaf| !with.contains(leaf));
+        let used: BTreeSet<usize> = self.groups.iter().copied().collect();
+        report.updated = with.len();
+        report.without_gradient = without.map(|leaf| self.params.name(leaf).to_owned()).collect();
+        report.idle_groups = (0..groups).filter(|group| !used.contains(group)).collect();
+        report.gradient_norm = norm;
+        report
+    }
+}
+
+/// Which groups go on with what another one remembers: those whose first parameters come from other groups, with
+/// the group of the first one. `moved` has the old and the new group of every parameter.
+pub(in crate::optim) fn heirs(moved: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    let occupied: BTreeSet<usize> = moved.iter().map(|&(from, _)| from).collect();
+    let mut heirs = BTreeMap::new();
+    for &(from, to) in moved.iter().filter(|(_, to)| !occupied.contains(to)) {
+        heirs.entry(to).or_insert(from);
+    }
+    heirs.into_iter().collect()
 }
 
 /// A plan for new trees, made without changing anything.

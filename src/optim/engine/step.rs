@@ -3,7 +3,7 @@
 use super::check::{Checked, leaves_of};
 use super::core::Engine;
 use super::passes::{Passes, TensorTask};
-use super::plan::{Match, Pair};
+use super::plan::{Match, Pair, heirs};
 use super::tracked::Tracked;
 use crate::error::Result;
 use crate::numeric::Element;
@@ -140,15 +140,9 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         }
     }
 
-    /// A group whose first parameters come from other groups goes on with what the group of the first one
-    /// remembers; `moved` has the old and the new group of every parameter.
+    /// A group whose first parameters come from other groups goes on with what one of these remembers.
     fn inherit(&mut self, moved: &[(usize, usize)]) {
-        let occupied: BTreeSet<usize> = moved.iter().map(|&(from, _)| from).collect();
-        let mut heirs = BTreeMap::new();
-        for &(from, to) in moved.iter().filter(|(_, to)| !occupied.contains(to)) {
-            heirs.entry(to).or_insert(from);
-        }
-        for (to, from) in heirs {
+        for (to, from) in heirs(moved) {
             let from = self.groups.get(from).map(|group| group.method.clone());
             if let (Some(from), Some(to)) = (from, self.groups.get_mut(to)) {
                 to.method.set_group_state(from.group_state());

@@ -25,7 +25,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         visitor.collect(params)?;
         let leaves = by_name(&visitor.manifest)?;
         let shape_of = |name: &str| leaves.get(name).map(|&leaf| visitor.manifest.shape(leaf));
-        check_rows(&self.tracked, &Growth::new(), &shape_of)?;
+        check_rows(&self.tracked, &Growth::default(), &shape_of)?;
         // a tree in which nothing is known is another model's
         let strange = |known: &Tracked<_>| !leaves.contains_key(known.name.as_str());
         if let Some(known) = self.tracked.first().filter(|_| !leaves.is_empty())
