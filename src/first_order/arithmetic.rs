@@ -14,14 +14,6 @@ pub(super) fn ratio<R: Real>(n: R, d: R) -> R {
     if d == R::zero() { d } else { n / d }
 }
 
-/// `x`, and the largest number of its sign for an infinity; a NaN stays one.
-#[inline(always)]
-pub(super) fn capped<R: Real>(x: R) -> R {
-    let largest = R::max_value();
-    let x = if x > largest { largest } else { x };
-    if x < -largest { -largest } else { x }
-}
-
 /// `x^power`, exactly for the powers that matter.
 #[inline(always)]
 pub(super) fn power<R: Real>(x: R, power: R) -> R {

@@ -5,6 +5,7 @@ use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::kernel::scratch::with_scratch;
 use crate::linalg::matrix_shape;
 use crate::numeric::Real;
+use crate::numeric::range::capped;
 use crate::optim::{
     BlockState, BlockStep, ElementState, Elementwise, MatrixMethod, Partition, Rule, SkipFirst,
     StepOnly, TensorState, check_inner,
@@ -177,11 +178,6 @@ pub struct GaLoreBlock<R: Real> {
 /// The shape of a projected gradient: the tensor's, with one side cut to the rank.
 fn low_shape(side: Side) -> [usize; 2] {
     if side.right { [side.rows, side.rank] } else { [side.rank, side.columns] }
-}
-
-/// Clamps the magnitude to `limit`. NaN stays NaN.
-fn capped<R: Real>(x: R, limit: R) -> R {
-    if x.abs() > limit { limit * x.signum() } else { x }
 }
 
 /// The inner rule steps a scratch buffer, so it needs no slots for rounding.

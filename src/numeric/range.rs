@@ -41,6 +41,12 @@ pub(crate) fn flushed<R: Real>(x: R) -> R {
     if x.abs() < least { R::zero() } else { x }
 }
 
+/// `x` with its magnitude clamped to `limit`; a NaN stays one.
+#[inline(always)]
+pub(crate) fn capped<R: Real>(x: R, limit: R) -> R {
+    if x.abs() > limit { limit * x.signum() } else { x }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

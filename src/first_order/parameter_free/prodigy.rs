@@ -1,8 +1,9 @@
 use crate::error::Result;
-use crate::first_order::arithmetic::{capped, ratio};
+use crate::first_order::arithmetic::ratio;
 use crate::hyper::Hyperparameters;
 use crate::kernel::Sums;
 use crate::numeric::Real;
+use crate::numeric::range::capped;
 use crate::optim::{Rule, Slot, WeightDecay};
 use crate::state::SlotInit;
 use std::ops::Range;
@@ -221,9 +222,9 @@ impl Rule for Prodigy {
         [v, s, p0, m]: [R; 4],
     ) -> (R, [R; 4]) {
         // an estimate that grows for ever, on a loss without a minimum, ends at the largest numbers
-        let m = capped(c.beta1 * m + c.first * g);
-        let v = capped(c.beta2 * v + c.second * g * g);
-        let s = capped(c.beta3 * s + c.third * g);
+        let m = capped(c.beta1 * m + c.first * g, R::max_value());
+        let v = capped(c.beta2 * v + c.second * g * g, R::max_value());
+        let s = capped(c.beta3 * s + c.third * g, R::max_value());
         let numerator = if c.bare { c.d_before * g } else { m };
         (ratio(numerator, v.sqrt() + c.eps), [v, s, p0, m])
     }
@@ -286,7 +287,7 @@ impl Rule for Prodigy {
         g: R,
         [_, s, p0, _]: [R; 4],
     ) -> Sums {
-        let s = capped(c.beta3 * s + c.third * g);
+        let s = capped(c.beta3 * s + c.third * g, R::max_value());
         [c.inner * (g.widen() * (p0 - p).widen()), s.abs().widen(), 0.0, 0.0]
     }
 
