@@ -111,7 +111,7 @@ impl Rule for Momentum {
     type Coefficients<R: Real> = MomentumCoefficients<R>;
     type State<R: Real> = [R; 1];
     type GroupState = ();
-    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
+    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer").optional()];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> MomentumCoefficients<R> {
         MomentumCoefficients {

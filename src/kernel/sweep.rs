@@ -123,6 +123,9 @@ impl<'c, R> SlotSlices<'c, R> {
 ///
 /// Mark the implementation `#[inline(always)]`, so that it is compiled with the features of the loop.
 pub trait ElementUpdate<R: Real, S>: Copy {
+    /// How many slots are given at least: no loops are compiled for fewer.
+    const LEAST: usize = 0;
+
     /// New parameter and new state of one element; of zeros, too, which fill the last block of a slice.
     /// What has decayed to nothing in the state is kept as 0.
     fn update(&self, p: R, g: R, s: S) -> (R, S);
@@ -146,8 +149,8 @@ fn sweep_prefix<R: Real, F: ElementUpdate<R, [R; N]>, const N: usize, const K: u
     update: F,
     chunk: Chunk<'_, R>,
 ) {
-    // decided by the compiler: no loop is generated for more slots than the rule has
-    if const { K <= N } {
+    // decided by the compiler: no loop is generated for more slots than the rule has, or fewer than it needs
+    if const { F::LEAST <= K && K <= N } {
         let Chunk { p, g, scale, slots: SlotSlices { mut slices, .. } } = chunk;
         if let Some(slots) = slices.first_chunk_mut::<K>() {
             let slots = slots.each_mut().map(|slot| Blocks::new(slot, p.len()));

@@ -114,7 +114,7 @@ impl Rule for Descent {
     type Coefficients<R: Real> = DescentCoefficients<R>;
     type State<R: Real> = [R; 1];
     type GroupState = ();
-    const SLOTS: &'static [Slot] = &[Slot::signed("momentum")];
+    const SLOTS: &'static [Slot] = &[Slot::signed("momentum").optional()];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> DescentCoefficients<R> {
         let gain = 1.0 - self.dampening;

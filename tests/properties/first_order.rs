@@ -390,3 +390,25 @@ fn state_sizes_are_the_documented_ones() {
     assert_eq!(bytes(ScheduleFreeAdamW::default()), 8.0);
     assert_eq!(bytes(Classp::default()), 4.0);
 }
+
+/// A slot that some option switches off is marked as optional: others are kept whatever `uses_slot` says.
+#[test]
+fn slots_that_can_be_off_are_optional() {
+    let mut optional = 0;
+    macro_rules! check {
+        ($rule:ident) => {
+            let mut names = Vec::new();
+            $rule::default().visit_options(&mut |option| names.push(option.name));
+            for (name, value) in names.into_iter().flat_map(|n| [0.0, 0.5, 1.0].map(|x| (n, x))) {
+                let mut rule = $rule::default();
+                let _ = rule.set_option(name, value);
+                for (k, slot) in <$rule as Rule>::SLOTS.iter().enumerate() {
+                    assert!(slot.optional || rule.uses_slot(k), "{}: {}", $rule::NAME, slot.name);
+                    optional += usize::from(slot.optional);
+                }
+            }
+        };
+    }
+    eigenstep::for_each_first_order!(check);
+    assert!(optional > 0);
+}

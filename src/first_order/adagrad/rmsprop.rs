@@ -111,8 +111,11 @@ impl Rule for RmsProp {
     type Coefficients<R: Real> = RmsPropCoefficients<R>;
     type State<R: Real> = [R; 3];
     type GroupState = ();
-    const SLOTS: &'static [Slot] =
-        &[Slot::unsigned("square_avg"), Slot::signed("momentum_buffer"), Slot::signed("grad_avg")];
+    const SLOTS: &'static [Slot] = &[
+        Slot::unsigned("square_avg"),
+        Slot::signed("momentum_buffer").optional(),
+        Slot::signed("grad_avg").optional(),
+    ];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> RmsPropCoefficients<R> {
         RmsPropCoefficients {

@@ -36,8 +36,11 @@ pub struct AdamCoefficients<R> {
 
 impl AdamCoefficients<()> {
     /// The slots of [`AdamCoefficients::direction`].
-    pub const SLOTS: [Slot; 3] =
-        [Slot::signed("exp_avg"), Slot::unsigned("exp_avg_sq"), Slot::unsigned("max_exp_avg_sq")];
+    pub const SLOTS: [Slot; 3] = [
+        Slot::signed("exp_avg"),
+        Slot::unsigned("exp_avg_sq"),
+        Slot::unsigned("max_exp_avg_sq").optional(),
+    ];
 }
 
 impl<R: Real> AdamCoefficients<R> {

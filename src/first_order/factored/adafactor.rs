@@ -265,8 +265,8 @@ impl Rule for Adafactor {
     type GroupState = ();
     const SLOTS: &'static [Slot] = &[
         Slot::factored("variance", "row_var", "col_var"),
-        Slot::signed("exp_avg"),
-        Slot::unsigned("max_root"),
+        Slot::signed("exp_avg").optional(),
+        Slot::unsigned("max_root").optional(),
     ];
     const GRADIENT_POWER: u32 = 0;
     const PER_TENSOR: bool = true;

@@ -127,7 +127,7 @@ impl Rule for Sgld {
     type State<R: Real> = [R; 2];
     type GroupState = ();
     const SLOTS: &'static [Slot] =
-        &[Slot::input("noise", Input::Noise), Slot::unsigned("square_avg")];
+        &[Slot::input("noise", Input::Noise), Slot::unsigned("square_avg").optional()];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> SgldCoefficients<R> {
         // a rate that the arithmetic rounds to 0 moves nothing

@@ -193,7 +193,7 @@ impl Rule for Prodigy {
         Slot::unsigned("exp_avg_sq"),
         Slot::signed("s"),
         Slot::iterate("p0"),
-        Slot::signed("exp_avg"),
+        Slot::signed("exp_avg").optional(),
     ];
 
     fn coefficients<R: Real>(&self, _: u64, scalars: &ProdigyGroupState) -> ProdigyCoefficients<R> {

@@ -118,7 +118,7 @@ impl Rule for Sgd {
     type Coefficients<R: Real> = SgdCoefficients<R>;
     type State<R: Real> = [R; 1];
     type GroupState = ();
-    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
+    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer").optional()];
     const GRADIENT_POWER: u32 = 1;
 
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> SgdCoefficients<R> {

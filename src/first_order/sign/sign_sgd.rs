@@ -74,7 +74,7 @@ impl Rule for SignSgd {
     type Coefficients<R: Real> = R;
     type State<R: Real> = [R; 1];
     type GroupState = ();
-    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer")];
+    const SLOTS: &'static [Slot] = &[Slot::signed("momentum_buffer").optional()];
     const GRADIENT_POWER: u32 = 1;
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> R {

@@ -49,7 +49,7 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn decay(&self) -> WeightDecay;
     /// [`Rule::maximize`].
     fn maximize(&self) -> bool;
-    /// [`Rule::uses_slot`].
+    /// [`Rule::uses_slot`]; true for slots that are not optional.
     fn uses_slot(&self, slot: usize) -> bool;
     /// [`Rule::slot_init`].
     fn slot_init(&self, slot: usize) -> SlotInit;
@@ -182,7 +182,7 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
         self.rule.maximize()
     }
     fn uses_slot(&self, slot: usize) -> bool {
-        self.rule.uses_slot(slot)
+        U::SLOTS.get(slot).is_some_and(|slot| !slot.optional) || self.rule.uses_slot(slot)
     }
     fn slot_init(&self, slot: usize) -> SlotInit {
         self.rule.slot_init(slot)

@@ -52,6 +52,18 @@ const fn any_factored(slots: &[Slot]) -> bool {
     false
 }
 
+/// How many slots every configuration uses.
+const fn always_used(slots: &[Slot]) -> usize {
+    let (mut rest, mut used) = (slots, 0);
+    while let [slot, others @ ..] = rest {
+        if slot.optional {
+            return used;
+        }
+        (rest, used) = (others, used + 1);
+    }
+    used
+}
+
 /// The coefficients of the rule `U`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RuleKernel<U: Rule, R: Real>(pub U::Coefficients<R>);
@@ -114,6 +126,8 @@ impl<U: Rule, R: Real, const COUPLED: bool> Clone for Update<U, R, COUPLED> {
 impl<U: Rule, R: Real, const COUPLED: bool> ElementUpdate<R, U::State<R>>
     for Update<U, R, COUPLED>
 {
+    const LEAST: usize = always_used(U::SLOTS);
+
     #[inline(always)]
     fn update(&self, p: R, g: R, s: U::State<R>) -> (R, U::State<R>) {
         let Self(coefficients, apply) = self;
@@ -165,6 +179,8 @@ impl<U: Rule, R: Real> Clone for Switch<U, R> {
     }
 }
 impl<U: Rule, R: Real> ElementUpdate<R, U::State<R>> for Switch<U, R> {
+    const LEAST: usize = always_used(U::SLOTS);
+
     #[inline(always)]
     fn update(&self, p: R, _: R, s: U::State<R>) -> (R, U::State<R>) {
         (U::switch(&self.1, self.0, p, s), s)

@@ -46,6 +46,8 @@ impl<F: Copy, S> Clone for Flat<F, S> {
 }
 
 impl<R: Real, S: Slots<R>, F: ElementUpdate<R, S>> ElementUpdate<R, [R; MAX_SLOTS]> for Flat<F, S> {
+    const LEAST: usize = F::LEAST;
+
     #[inline(always)]
     fn update(&self, p: R, g: R, s: [R; MAX_SLOTS]) -> (R, [R; MAX_SLOTS]) {
         let (p, s) = self.update.update(p, g, S::from_fn(|k| s.get(k)));

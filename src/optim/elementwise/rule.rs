@@ -20,6 +20,8 @@ pub struct Slot {
     pub kind: SlotKind,
     /// Means over rows and columns that tensors of two and more dimensions hold in its place.
     pub factors: Option<Factors>,
+    /// Whether options can switch it off: [`Rule::uses_slot`] is asked.
+    pub optional: bool,
 }
 
 /// How a slot with [`Slot::factors`] is averaged at one step.
@@ -43,17 +45,17 @@ impl Factoring {
 impl Slot {
     /// A slot of numbers of both signs.
     pub const fn signed(name: &'static str) -> Self {
-        Self { name, kind: SlotKind::Signed, factors: None }
+        Self { name, kind: SlotKind::Signed, factors: None, optional: false }
     }
 
     /// A slot of numbers `>= 0`.
     pub const fn unsigned(name: &'static str) -> Self {
-        Self { name, kind: SlotKind::Unsigned, factors: None }
+        Self { name, kind: SlotKind::Unsigned, factors: None, optional: false }
     }
 
-    /// An input of the step that the rule reads like a slot, such as the curvature.
+    /// An input of the step that the rule reads like a slot, such as the curvature; always optional.
     pub const fn input(name: &'static str, input: Input) -> Self {
-        Self { name, kind: SlotKind::Input(input), factors: None }
+        Self { name, kind: SlotKind::Input(input), factors: None, optional: true }
     }
 
     /// A slot of numbers `>= 0` that tensors of two and more dimensions hold as means over the rows and
@@ -62,12 +64,19 @@ impl Slot {
     /// There it reads as the root of that product, `√(row·column/mean)`, and what the rule writes is
     /// forgotten. See [`Rule::factoring`].
     pub const fn factored(name: &'static str, rows: &'static str, columns: &'static str) -> Self {
-        Self { name, kind: SlotKind::Unsigned, factors: Some(Factors { rows, columns }) }
+        let factors = Some(Factors { rows, columns });
+        Self { name, kind: SlotKind::Unsigned, factors, optional: false }
     }
 
     /// A point in parameter space. It stays in full precision unless a precision is set for it by name.
     pub const fn iterate(name: &'static str) -> Self {
-        Self { name, kind: SlotKind::Iterate, factors: None }
+        Self { name, kind: SlotKind::Iterate, factors: None, optional: false }
+    }
+
+    /// The same slot, for options to switch off: [`Rule::uses_slot`] says when. Loops are compiled for each
+    /// number of slots that can be in use, so only what can be off should be optional.
+    pub const fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 }
 
@@ -181,7 +190,7 @@ pub trait Rule: Hyperparameters {
     type State<R: Real>: Slots<R>;
     /// Numbers that a whole group remembers from step to step; `()` for most.
     type GroupState: GroupState;
-    /// The state slots. Slots that an option can switch off come last.
+    /// The state slots. Those that an option can switch off come last, and are [`Slot::optional`].
     const SLOTS: &'static [Slot];
     /// Numbers that are remembered per tensor, with their first values: NAdam's product, NovoGrad's norm.
     const TENSOR_SLOTS: &'static [(&'static str, f64)] = &[];
@@ -262,7 +271,8 @@ pub trait Rule: Hyperparameters {
         self.option("maximize").is_some_and(|maximize| maximize != 0.0)
     }
 
-    /// Whether this configuration needs slot number `slot`; one that is off costs no memory.
+    /// Whether this configuration needs slot number `slot`, one that is [optional](Slot::optional); a slot that
+    /// is off costs no memory.
     fn uses_slot(&self, slot: usize) -> bool {
         let _ = slot;
         true
