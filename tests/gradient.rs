@@ -252,7 +252,10 @@ fn adaptive_clipping() {
     assert_eq!(error.to_string(), "parameter `1`: expected shape [1], found [2]");
     assert_eq!(grads.0[0], 100.0);
     let error = clip.apply(&mut model.0, &mut grads).unwrap_err();
-    assert_eq!(error.to_string(), "gradient `0` belongs to no parameter");
+    assert_eq!(
+        error.to_string(),
+        "gradient `0` belongs to no parameter (the parameters are `param`)"
+    );
     let error = AdaptiveClip { eps: -1.0, ..clip }.apply(&mut model, &mut grads).unwrap_err();
     assert_eq!(error.to_string(), "AdaptiveClip: `eps` must be finite and >= 0, got -1");
 }
@@ -335,9 +338,8 @@ fn norm_guard() {
         assert_eq!(guard.step(&mut opt, &mut w, &array![g]).unwrap(), accepted, "{g}");
     }
     assert_eq!((opt.steps, guard.skipped()), (4, 2));
-    let mut second =
-        NormGuard::new(NormLimit { warmup: 3, factor: 5.0, decay: 0.5, ..NormLimit::default() })
-            .unwrap();
+    // options come with the state, and are not needed to read it
+    let mut second = NormGuard::new(NormLimit::default()).unwrap();
     second.load_state_dict(&guard.state_dict()).unwrap();
     assert_eq!(second, guard);
 }

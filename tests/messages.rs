@@ -63,8 +63,8 @@ fn groups() {
     let opt = Sgd::default().build::<f32>().unwrap();
     let mut opt = opt.with_group(Select::name("*.bais"), |_| {}).unwrap();
     let step = opt.step(&mut tree(&["fc.bias"]), &tree(&["fc.bias"]));
-    let text = "parameter group 1 (`*.bais`) matches no parameter; if all of its parameters are frozen and left \
-                out of the tree, mark the selector with `may_be_empty`";
+    let text = "parameter group 1 (`*.bais`) matches no parameter (did you mean `*.bias`?); if all of its parameters are \
+                frozen and left out of the tree, mark the selector with `may_be_empty`";
     says(step, text);
     let opt = Prodigy::default().build::<f32>().unwrap();
     let mut opt = opt.with_group(Select::name("a"), |group| group.lr = 0.5).unwrap();
@@ -78,7 +78,7 @@ fn trees() {
     let step = opt.step(&mut tree(&["w"]), &BTreeMap::from([("w".to_string(), array![1.0])]));
     says(step, "parameter `w`: expected shape [2], found [1]");
     let step = opt.step(&mut tree(&["w"]), &tree(&["v"]));
-    says(step, "gradient `v` belongs to no parameter");
+    says(step, "gradient `v` belongs to no parameter (the parameters are `w`)");
     let flat = FlatMut::new(&mut [0.0; 5], &[2, 3]).to_tree(&mut opt);
     says(flat, "`param`: shape [2, 3] needs 6 elements, the buffer has 5");
     let step = opt.step(&mut Array2::zeros((2, 3)), &Flat::new(&[0.0; 7], &[2, 3]));

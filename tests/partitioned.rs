@@ -378,8 +378,8 @@ fn a_part_without_a_parameter_is_named() {
     assert_eq!(parts.num_groups(), 3);
     says(
         parts,
-        "parameter group 2 (`ndim 3..`) matches no parameter; if all of its parameters are frozen and left out of the \
-         tree, mark the selector with `may_be_empty`",
+        "parameter group 2 (`ndim 3..`) matches no parameter (the parameters are `embedding`, `hidden`); if all of its \
+         parameters are frozen and left out of the tree, mark the selector with `may_be_empty`",
     );
 }
 

@@ -1,6 +1,6 @@
 //! The one error type of the crate: what was wrong, where, what was expected and what was found.
 
-use super::texts::{listed, meant};
+use super::texts::{hint, listed, meant};
 
 /// A failure that a closure of the user reported.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -114,13 +114,16 @@ pub enum Error {
     },
     /// A parameter group has never selected any parameter: nearly always a typing error.
     #[error(
-        "parameter group {group} (`{select}`) matches no parameter; if all of its parameters are frozen and left out of the tree, mark the selector with `may_be_empty`"
+        "parameter group {group} (`{select}`) matches no parameter{}; if all of its parameters are frozen and left out of the tree, mark the selector with `may_be_empty`",
+        hint(select, parameters)
     )]
     EmptyGroup {
         /// Number of the group.
         group: usize,
         /// The selector's label.
         select: String,
+        /// Paths of the parameters that there are.
+        parameters: Vec<String>,
     },
     /// A part of a [`Partitioned`](crate::wrappers::Partitioned) is left with no parameter at all.
     #[error(
@@ -188,10 +191,12 @@ pub enum Error {
         rows: usize,
     },
     /// A gradient has no parameter of the same path.
-    #[error("gradient `{name}` belongs to no parameter")]
+    #[error("gradient `{name}` belongs to no parameter{}", hint(name, parameters))]
     UnknownGradient {
         /// Path of the gradient.
         name: String,
+        /// Paths of the parameters that there are.
+        parameters: Vec<String>,
     },
     /// One of two trees that must have the same leaves has a leaf that the other lacks.
     #[error("leaf `{name}` of one tree is not in the other")]
@@ -473,17 +478,4 @@ pub enum Error {
         /// Why it failed the last time.
         problem: &'static str,
     },
-}
-
-impl Error {
-    /// The error for an option that is out of range.
-    pub(crate) fn invalid(
-        optimizer: &'static str,
-        field: &'static str,
-        expected: impl Into<String>,
-        found: impl ToString,
-    ) -> Self {
-        let (expected, found) = (expected.into(), found.to_string());
-        Self::InvalidHyperparameter { optimizer, field, expected, found }
-    }
 }

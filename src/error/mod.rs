@@ -1,6 +1,7 @@
 //! The one error type of the crate: what was wrong, where, what was expected and what was found.
 
 mod checks;
+mod constructors;
 mod kinds;
 mod texts;
 

@@ -14,6 +14,37 @@ pub(super) fn listed(what: &str, names: &[String]) -> String {
     format!("{what} {}{more}", shown.join(", "))
 }
 
+/// The name or pattern that was meant, or else the first few names that there are.
+pub(super) fn hint(name: &str, known: &[String]) -> String {
+    let digits = |name: &str| name.chars().filter(char::is_ascii_digit).collect::<String>();
+    let alike: Vec<String> = known.iter().map(|known| with_stars(known, name)).collect();
+    // another number is another layer, and no typing error
+    let same_layer = alike.iter().filter(|alike| digits(alike) == digits(name));
+    match nearest(name, same_layer.map(String::as_str)) {
+        Some(near) => format!(" (did you mean `{near}`?)"),
+        None => match listed("the parameters are", known) {
+            list if list.is_empty() => list,
+            list => format!(" ({list})"),
+        },
+    }
+}
+
+/// `name` with a star for what the star at the beginning or at the end of `pattern` stands for.
+fn with_stars(name: &str, pattern: &str) -> String {
+    let written = pattern.split('.').count() - 1;
+    if pattern.starts_with("*.") {
+        let mut last: Vec<&str> = name.rsplit('.').take(written).collect();
+        last.push("*");
+        last.reverse();
+        last.join(".")
+    } else if pattern.ends_with(".*") {
+        let first = name.split('.').take(written);
+        first.chain(["*"]).collect::<Vec<_>>().join(".")
+    } else {
+        name.to_owned()
+    }
+}
+
 /// ` (did you mean `…`?)` for a name that is nearly one of a comma-separated list.
 pub(super) fn meant(name: &str, known: &str) -> String {
     let near = nearest(name, known.split(", "));
@@ -74,5 +105,18 @@ mod tests {
         let known = || ["lr", "betas.0", "betas.1", "weight_decay"].into_iter();
         assert_eq!(nearest("weigth_decay", known()), Some("weight_decay"));
         assert_eq!((nearest("temperature", known()), nearest("lR", known())), (None, Some("lr")));
+    }
+
+    #[test]
+    fn a_name_that_is_wrong_brings_the_one_that_was_meant_or_a_few() {
+        let known = ["fc1.weight", "fc1.bias", "fc2.weight"].map(str::to_owned);
+        assert_eq!(hint("fc1.wieght", &known), " (did you mean `fc1.weight`?)");
+        let all = " (the parameters are `fc1.weight`, `fc1.bias`, `fc2.weight`)";
+        assert_eq!(hint("encoder", &known), all);
+        assert_eq!(hint("encoder", &[]), "");
+        assert_eq!(hint("*.wieght", &known), " (did you mean `*.weight`?)");
+        assert_eq!(hint("cf1.*", &known), " (did you mean `fc1.*`?)");
+        assert_eq!(hint("decoder.*", &known), all);
+        assert_eq!(hint("fc3.weight", &known), all);
     }
 }

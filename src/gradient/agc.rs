@@ -86,8 +86,10 @@ impl AdaptiveClip {
         }
         let mut pairs = Vec::new();
         for (name, grad) in arrays(grads)? {
-            let weight =
-                weights.remove(&name).ok_or(Error::UnknownGradient { name: name.clone() })?;
+            let Some(weight) = weights.remove(&name) else {
+                // those before it are used up
+                return Err(Error::unknown_gradient(&name, weights.keys().map(String::as_str)));
+            };
             if weight.shape() != grad.shape() {
                 let (expected, found) = (weight.shape().to_vec(), grad.shape().to_vec());
                 return Err(Error::ShapeMismatch { name, expected, found });

@@ -146,7 +146,7 @@ impl NormGuard {
         self.skipped
     }
 
-    /// Running mean and counts.
+    /// Options, running mean and counts.
     pub fn state_dict(&self) -> StateDict {
         let mut state = StateDict::new("NormGuard");
         let mut put = |key: &str, value| state.scalars.insert(key.to_owned(), value);
@@ -156,10 +156,14 @@ impl NormGuard {
         if self.in_a_row > 0 {
             put("in_a_row", Scalar::Int(self.in_a_row as i64));
         }
+        // a copy: options are visited to be changed
+        self.limit.clone().visit_options(&mut |option| {
+            put(option.name, Scalar::Float(option.value.get()));
+        });
         state
     }
 
-    /// Goes on from a saved state.
+    /// Goes on from a saved state, with its options; dicts without options leave those that are set.
     ///
     /// # Errors
     /// [`Error::StateDict`](crate::Error::StateDict) names the first key that does not fit; the
@@ -169,7 +173,16 @@ impl NormGuard {
         let mean = reader.number("mean", Range::NonNegative)?;
         let (accepted, skipped) = (reader.count("accepted")?, reader.count("skipped")?);
         let in_a_row = reader.has("in_a_row").then(|| reader.count("in_a_row")).transpose()?;
+        let (mut limit, mut outcome) = (self.limit, Ok(()));
+        limit.visit_options(&mut |option| {
+            if outcome.is_ok() && reader.has(option.name) {
+                let read = reader.number(option.name, option.range);
+                outcome = read.map(|value| option.value.set(value));
+            }
+        });
+        outcome?;
         reader.finish()?;
+        self.limit = limit;
         (self.mean, self.accepted, self.skipped) = (mean, accepted, skipped);
         self.in_a_row = in_a_row.unwrap_or(0);
         Ok(())

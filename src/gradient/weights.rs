@@ -28,7 +28,7 @@ fn copies<T: Element>(visitor: ParamVisitor<'_, T>, tree: &Tree<'_, T>) -> Resul
     }
     let copy = |grad: usize| {
         let (name, shape) = (tree.manifest.name(grad), tree.manifest.shape(grad));
-        let unknown = || Error::UnknownGradient { name: name.to_owned() };
+        let unknown = || Error::unknown_gradient(name, by_name.keys().copied());
         let (param, leaf) = by_name.get(name).ok_or_else(unknown)?;
         check_shape(name, manifest.shape(*param), shape)?;
         let copy: Vec<T> = match leaf {

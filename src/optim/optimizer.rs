@@ -150,7 +150,7 @@ pub trait Optimizer<T: Element>: Send {
     /// [`Error::UnknownParameter`]: there is no state of `from`; [`Error::DuplicateName`]: there is one of `to`.
     fn rename(&mut self, from: &str, to: &str) -> Result<()> {
         let _ = to;
-        Err(unknown_parameter(self.name(), from, []))
+        Err(Error::unknown_parameter(self.name(), from, []))
     }
 
     /// Drops the state of a parameter: it is gone, or begins anew. In a method over a vector of several
@@ -159,7 +159,7 @@ pub trait Optimizer<T: Element>: Send {
     /// # Errors
     /// [`Error::UnknownParameter`]: there is no state of it.
     fn forget(&mut self, name: &str) -> Result<()> {
-        Err(unknown_parameter(self.name(), name, []))
+        Err(Error::unknown_parameter(self.name(), name, []))
     }
 
     /// Announces that the parameter `name` has `rows` rows (indices of its first dimension) from the next step
@@ -311,16 +311,6 @@ impl<T: Element, O: Optimizer<T> + ?Sized> Optimizer<T> for Box<O> {
     fn eval(&mut self, params: &mut dyn Parameters<T>) -> Result<()> {
         (**self).eval(params)
     }
-}
-
-/// The error for a parameter without state, where there is state of `known`.
-pub(crate) fn unknown_parameter<'n>(
-    optimizer: &'static str,
-    name: &str,
-    known: impl IntoIterator<Item = &'n str>,
-) -> Error {
-    let known = known.into_iter().map(str::to_owned).collect();
-    Error::UnknownParameter { optimizer, name: name.to_owned(), known }
 }
 
 /// What a step does with a NaN or an infinity in a gradient, in a curvature, or in the loss.

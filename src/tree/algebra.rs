@@ -9,6 +9,7 @@ use super::walk::walk;
 use crate::error::Result;
 use crate::kernel::scratch::{with_kept, with_scratch};
 use crate::kernel::{CHUNK, Isa, zip};
+use crate::numeric::range::flushed;
 use crate::numeric::{Element, Real};
 use crate::params::{Manifest, ParamLeaf, Parameters};
 
@@ -126,7 +127,8 @@ where
 /// w < ½:  y ← y + w·(x − y)
 /// else    y ← x − (1 − w)·(x − y)
 /// ```
-/// So `w = 0` leaves `y` and `w = 1` gives `x`, to the bit; where `x` and `y` are equal, `y` stays.
+/// So `w = 0` leaves `y` and `w = 1` gives `x`, to the bit; where `x` and `y` are equal, `y` stays. What has
+/// decayed to nothing on the way, below 1024 times the smallest normal number, becomes 0.
 ///
 /// # Errors
 /// As [`copy`].
@@ -167,9 +169,9 @@ pub(crate) fn between<R: Real>(w: f64) -> impl Fn(R, R) -> R + Sync + Send + Cop
         } else if w == 0.0 || x == y {
             y
         } else if first {
-            y + near * (x - y)
+            flushed(y + near * (x - y))
         } else {
-            x - rest * (x - y)
+            flushed(x - rest * (x - y))
         }
     }
 }

@@ -131,7 +131,8 @@ impl<T: Element> Snapshot<T> {
             }
         }
         if layout.segments().is_empty() {
-            return Err(Error::EmptyGroup { group: 0, select: select.label().to_owned() });
+            let names = all.segments().iter().map(|leaf| leaf.name.as_str());
+            return Err(Error::empty_group(0, select.label(), names));
         }
         Ok((layout, places))
     }

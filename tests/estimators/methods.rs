@@ -443,7 +443,7 @@ fn a_given_gradient_decides_what_is_probed() {
             [(name.to_owned(), Array2::from_elem(shape, value))].into();
         estimator.estimate(&mut model, &given, loss).unwrap_err()
     };
-    assert!(matches!(wrong("x", (3, 2), 1.0), Error::UnknownGradient { name } if name == "x"));
+    assert!(matches!(wrong("x", (3, 2), 1.0), Error::UnknownGradient { name, .. } if name == "x"));
     assert!(matches!(wrong("0", (2, 3), 1.0), Error::ShapeMismatch { .. }));
     assert!(matches!(wrong("0", (3, 2), f64::NAN), Error::NonFinite { .. }));
     assert!(matches!(wrong("0", (3, 2), f64::INFINITY), Error::NonFinite { .. }));

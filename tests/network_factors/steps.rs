@@ -376,8 +376,8 @@ fn groups_have_their_own_options() {
     Mlp::observe(&mut network, &backward);
     says(
         network.precondition(&backward.grads).map(drop),
-        "parameter group 3 (`2.*`) matches no parameter; if all of its parameters are frozen and left out of the \
-         tree, mark the selector with `may_be_empty`",
+        "parameter group 3 (`2.*`) matches no parameter (the parameters are `0.weight`, `1.weight`); if all of its \
+         parameters are frozen and left out of the tree, mark the selector with `may_be_empty`",
     );
 }
 

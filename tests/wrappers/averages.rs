@@ -7,6 +7,7 @@ use crate::threads::on_threads;
 use eigenstep::prelude::*;
 use eigenstep::state::Scalar;
 use ndarray::{Array1, array};
+use std::collections::BTreeMap;
 
 type Model = Vec<Leaf<f64>>;
 
@@ -141,6 +142,63 @@ fn parameters_may_appear_and_be_missing() {
     }
     check(Swa);
     emas().into_iter().for_each(check);
+}
+
+/// An average goes on under another name, and begins anew after it was dropped; what is refused changes nothing.
+#[test]
+fn averages_follow_names() {
+    fn check<C: WeightAverage>(rule: C) {
+        let mut average: Averaged<C, f64> = rule.clone().build().unwrap();
+        let mut twin: Averaged<C, f64> = rule.build().unwrap();
+        let tree = |names: [&str; 2], step: u32| -> BTreeMap<String, Array1<f64>> {
+            let leaf = |(i, name): (usize, &str)| {
+                (name.to_owned(), Array1::from_elem(i + 2, f64::from(step * 7 % 5) + i as f64))
+            };
+            names.into_iter().enumerate().map(leaf).collect()
+        };
+        for step in 0..4 {
+            average.update(&mut tree(["a", "b"], step)).unwrap();
+            twin.update(&mut tree(["a", "b"], step)).unwrap();
+        }
+        let state = average.state_dict();
+        assert!(matches!(average.rename("a", "b"), Err(Error::DuplicateName { .. })));
+        assert!(matches!(average.rename("c", "d"), Err(Error::UnknownParameter { .. })));
+        assert!(matches!(average.forget("c"), Err(Error::UnknownParameter { .. })));
+        average.swap(&mut tree(["a", "b"], 0)).unwrap();
+        assert!(matches!(average.forget("a"), Err(Error::OutOfOrder { .. })));
+        assert!(matches!(average.rename("a", "c"), Err(Error::OutOfOrder { .. })));
+        average.restore(&mut tree(["a", "b"], 0)).unwrap();
+        assert!(average.state_dict() == state);
+
+        average.rename("a", "z").unwrap();
+        average.update(&mut tree(["z", "b"], 4)).unwrap();
+        twin.update(&mut tree(["a", "b"], 4)).unwrap();
+        assert_eq!(average.weights().get("z").unwrap(), twin.weights().get("a").unwrap());
+        assert_eq!(average.updates("z"), twin.updates("a"));
+
+        average.forget("z").unwrap();
+        assert_eq!(average.updates("z"), None);
+        // the same name with another shape
+        let mut params = tree(["b", "z"], 5);
+        params.insert("b".into(), Array1::from_elem(3, 1.0));
+        average.update(&mut params).unwrap();
+        assert_eq!((average.updates("z"), average.updates("b")), (Some(1), Some(6)));
+        assert_eq!(average.weights().get("z").unwrap(), params["z"].view().into_dyn());
+    }
+    check(Swa);
+    emas().into_iter().for_each(check);
+}
+
+/// What an average has left behind is 0 in the end, and never subnormal, which would be slow.
+#[test]
+fn averages_decay_to_zero() {
+    let mut average = Ema { decay: 0.5, ..Ema::default() }.build::<f32>().unwrap();
+    average.update(&mut array![1.0f32]).unwrap();
+    for _ in 0..200 {
+        average.update(&mut array![0.0f32]).unwrap();
+        assert!(average.weights().values().iter().all(|x| *x == 0.0 || x.is_normal()));
+    }
+    assert_eq!(average.weights().values(), [0.0]);
 }
 
 #[test]

@@ -292,8 +292,8 @@ impl<T: Element> NetworkPreconditioner<T> {
                 group.select.matches(layer.spec.weight(), &layer.spec.weight_shape())
             };
             if !group.select.is_optional() && !self.layers.iter().any(matches) {
-                let select = group.select.label().to_owned();
-                return Err(Error::EmptyGroup { group: index, select });
+                let names = self.layers.iter().map(|layer| layer.spec.weight());
+                return Err(Error::empty_group(index, group.select.label(), names));
             }
         }
         for ((layer, due), places) in self.layers.iter().zip(due).zip(places) {

@@ -35,8 +35,8 @@ pub(in crate::optim) fn check_groups<M, S>(
             && !leaves.any(|leaf| group.select.matches(params.name(leaf), params.shape(leaf)))
             && !tracked.iter().any(known)
         {
-            let select = group.select.label().to_owned();
-            return Err(Error::EmptyGroup { group: index, select });
+            let names = (0..params.len()).map(|leaf| params.name(leaf));
+            return Err(Error::empty_group(index, group.select.label(), names));
         }
     }
     Ok(())

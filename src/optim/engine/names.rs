@@ -6,7 +6,6 @@ use super::plan::Match;
 use crate::error::{Error, Result};
 use crate::numeric::Element;
 use crate::optim::method::{Mode, SharedState, TensorMethod};
-use crate::optim::optimizer::unknown_parameter;
 use crate::optim::report::StepReport;
 use crate::params::Manifest;
 
@@ -71,6 +70,7 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
     }
 
     fn unknown(&self, name: &str) -> Error {
-        unknown_parameter(self.name(), name, self.tracked.iter().map(|known| known.name.as_str()))
+        let known = self.tracked.iter().map(|known| known.name.as_str());
+        Error::unknown_parameter(self.name(), name, known)
     }
 }

@@ -101,7 +101,7 @@ pub(in crate::optim) fn match_trees<M, S>(
     for grad in 0..grads.len() {
         let name = grads.name(grad);
         let Some(&param) = param_leaves.get(name) else {
-            return Err(Error::UnknownGradient { name: name.to_owned() });
+            return Err(Error::unknown_gradient(name, param_leaves.keys().copied()));
         };
         check_shape(name, params.shape(param), grads.shape(grad))?;
         pairs.push((param, grad, curvature_leaves.get(name).copied()));

@@ -67,6 +67,7 @@ pub trait WeightAverage: Hyperparameters {
 /// | [`swap`](Averaged::swap) · [`restore`](Averaged::restore) | parameters become the average · and come back, to the bit |
 /// | [`copy_to`](Averaged::copy_to) | parameters become the average, for good |
 /// | [`weights`](Averaged::weights) | the average itself, by name |
+/// | [`rename`](Averaged::rename) · [`forget`](Averaged::forget) | parameters that are called otherwise, or gone |
 ///
 /// Averages are kept in the arithmetic type: `f32` for `bf16` parameters. A parameter that appears later begins
 /// its average then, with counts of its own. If an update lacks a parameter, its average stays as it is.
@@ -310,6 +311,45 @@ impl<C: WeightAverage, T: Element> Averaged<C, T> {
     /// Number of updates that a parameter was part of; `None` if it has not been in any.
     pub fn updates(&self, name: &str) -> Option<u64> {
         self.ages.get(self.average.layout().position(name)?).map(|age| age.updates)
+    }
+
+    /// The average of the parameter `from` goes on as that of `to`: a layer has a new name.
+    ///
+    /// # Errors
+    /// [`Error::OutOfOrder`] between [`Averaged::swap`] and [`Averaged::restore`]; [`Error::UnknownParameter`]:
+    /// `from` has no average; [`Error::DuplicateName`]: `to` has one.
+    pub fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        self.check_place("Averaged::rename")?;
+        self.check_known(from)?;
+        if from != to && self.average.layout().position(to).is_some() {
+            return Err(Error::DuplicateName { name: to.to_owned() });
+        }
+        self.average.rename(from, to);
+        Ok(())
+    }
+
+    /// Drops the average of a parameter: it is gone, or begins anew, also with another shape.
+    ///
+    /// # Errors
+    /// [`Error::OutOfOrder`] between [`Averaged::swap`] and [`Averaged::restore`]; [`Error::UnknownParameter`].
+    pub fn forget(&mut self, name: &str) -> Result<()> {
+        self.check_place("Averaged::forget")?;
+        self.check_known(name)?;
+        let rest = TreeVec::of(&mut select(&mut self.average, |other, _| other != name)?)?;
+        let layout = self.average.layout();
+        let ages = layout.segments().iter().zip(&self.ages).filter(|(leaf, _)| leaf.name != name);
+        self.ages = ages.map(|(_, age)| *age).collect();
+        self.average = rest;
+        Ok(())
+    }
+
+    fn check_known(&self, name: &str) -> Result<()> {
+        let layout = self.average.layout();
+        let known = layout.segments().iter().map(|leaf| leaf.name.as_str());
+        match layout.position(name) {
+            Some(_) => Ok(()),
+            None => Err(Error::unknown_parameter(C::NAME, name, known)),
+        }
     }
 
     /// Whether the parameters are the average: between [`Averaged::swap`] and [`Averaged::restore`].

@@ -216,7 +216,8 @@ impl<T: Element> Partitioned<T> {
         for leaf in 0..visitor.manifest.len() {
             let name = visitor.manifest.name(leaf);
             if !self.plan.by_name.contains_key(name) {
-                return Err(Error::UnknownGradient { name: name.to_owned() });
+                let names = self.plan.by_name.keys().map(String::as_str);
+                return Err(Error::unknown_gradient(name, names));
             }
         }
         for leaf in 0..visitor.curvature_manifest.len() {
@@ -292,7 +293,9 @@ impl<T: Element> Partitioned<T> {
 /// The error of a part, with the number that its group has among those of all parts.
 fn counted_through(error: Error, before: usize) -> Error {
     match error {
-        Error::EmptyGroup { group, select } => Error::EmptyGroup { group: before + group, select },
+        Error::EmptyGroup { group, select, parameters } => {
+            Error::EmptyGroup { group: before + group, select, parameters }
+        }
         other => other,
     }
 }

@@ -123,8 +123,8 @@ impl<R: Real, A: Directions<R>, B: Directions<R>> Directions<R> for SplitDirecti
             self.divide(context.layout);
         }
         if !self.selected.contains(&true) {
-            let select = self.select.label().to_owned();
-            return Err(Error::EmptyGroup { group: 0, select });
+            let names = context.layout.segments().iter().map(|leaf| leaf.name.as_str());
+            return Err(Error::empty_group(0, self.select.label(), names));
         }
         self.begun = [true, false];
         self.sampler.begin(&StepContext { layout: &self.own, ..*context })?;

@@ -251,7 +251,10 @@ impl<R: Real> Guide<R> {
             guide.names.push(segment.name.clone());
         }
         match given.into_keys().next() {
-            Some(name) => Err(Error::UnknownGradient { name }),
+            Some(name) => {
+                let names = segments.iter().map(|segment| segment.name.as_str());
+                Err(Error::unknown_gradient(&name, names))
+            }
             None => Ok(guide),
         }
     }

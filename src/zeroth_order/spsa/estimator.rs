@@ -351,7 +351,8 @@ impl<T: Element, S: DirectionSampler> Core<T> for SpsaEstimator<T, S> {
         RngStream::check(state.step, self.config.num_samples, largest)?;
         for select in self.epsilons.iter().map(|(select, _)| select).chain(&self.active) {
             if !segments.iter().any(|s| select.matches(&s.name, &s.shape)) {
-                return Err(Error::EmptyGroup { group: 0, select: select.label().to_owned() });
+                let names = segments.iter().map(|s| s.name.as_str());
+                return Err(Error::empty_group(0, select.label(), names));
             }
         }
         estimate.derivatives.epsilons.clear();
