@@ -275,6 +275,11 @@ fn long_sides_can_be_left_out() {
     let distributed = |max_aspect| Shampoo { max_aspect, start: 1000, ..Shampoo::distributed() };
     assert_eq!((state(soap(None), &table), state(soap(Some(10.0)), &table)), (303.0, 3.0));
     assert_eq!((state(shampoo(None), &table), state(shampoo(Some(10.0)), &table)), (153.0, 3.0));
+    let defaults = (
+        state(Soap { order, ..Soap::default() }, &table),
+        state(Shampoo::<AdamW>::default(), &table),
+    );
+    assert_eq!(defaults, (3.0, 3.0));
     let limited = state(distributed(Some(10.0)), &table);
     assert_eq!((state(distributed(None), &table), limited), (117.7, 2.0));
     // what is not long stays as it is

@@ -4,6 +4,9 @@ use crate::error::Result;
 use crate::hyper::{Hyperparameters, Range};
 use crate::kernel::parallel::for_each;
 
+/// The default of `max_aspect`: beyond it a factor takes more than 100 times the bytes of its matrix.
+pub(super) const MAX_ASPECT: f64 = 64.0;
+
 /// Whether dimension `axis` of a block is at most `limit` times as long as the product of the others; a block
 /// of one dimension has no others, and is.
 pub(super) fn within_aspect(shape: &[usize], axis: usize, limit: Option<f64>) -> bool {

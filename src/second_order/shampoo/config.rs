@@ -8,7 +8,7 @@ use crate::linalg::{COUPLED_EXPONENT, CoupledNewton, Damping, QrSigns};
 use crate::optim::Rule;
 use crate::second_order::factor::{FactorOptions, FactorStorage, RootSolver};
 use crate::second_order::graft::Graft;
-use crate::second_order::per_axis::{check_aspect, within_aspect};
+use crate::second_order::per_axis::{MAX_ASPECT, check_aspect, within_aspect};
 use crate::second_order::{Descent, Reshape};
 
 /// Shampoo: the gradient of a matrix, whitened from both sides, then handed to any element-wise rule.
@@ -64,7 +64,7 @@ use crate::second_order::{Descent, Reshape};
 /// | `filter_weight` β₃ | β₁ | Distributed Shampoo |
 /// | `l2` λ₂ | 0 | L2 regularisation; other decay is the inner rule's |
 /// | `min_numel` | 4096 | paper's code: factors with n² below it keep full precision |
-/// | `max_aspect` | none | –; 10 for tall, thin tables: a 2400 × 16 table has 153 times its bytes, with it 3.0 |
+/// | `max_aspect` | 64 | ours: a 2400 × 16 table would take 153 times its bytes, with it 3.0; `scalable` and `distributed` have none |
 /// | `batch_dims` | 0 | –; 1 for the matrices of experts or heads in one tensor |
 /// | `tolerated_failures` | 3 | Distributed Shampoo |
 ///
@@ -228,7 +228,7 @@ impl<U> Shampoo<U> {
             update_factors_every: 100,
             update_roots_every: 500,
             max_dim: 1200,
-            max_aspect: None,
+            max_aspect: Some(MAX_ASPECT),
             batch_dims: 0,
             min_numel: 4096,
             tolerated_failures: 3,
@@ -250,6 +250,7 @@ impl<U> Shampoo<U> {
             update_factors_every: 1,
             update_roots_every: 1,
             max_dim: 128,
+            max_aspect: None,
             ..Self::with_inner(inner)
         }
     }
@@ -293,6 +294,7 @@ impl Shampoo<Descent> {
             update_factors_every: 1,
             update_roots_every: 1,
             max_dim: 1024,
+            max_aspect: None,
             ..Self::with_inner(Descent { lr: 1e-2, ..Descent::default() })
         }
     }

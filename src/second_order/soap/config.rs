@@ -9,7 +9,7 @@ use crate::optim::{Rule, SkipFirst, check_inner};
 use crate::quant::MatrixCodec;
 use crate::second_order::Reshape;
 use crate::second_order::factor::check_iterations;
-use crate::second_order::per_axis::{check_aspect, within_aspect};
+use crate::second_order::per_axis::{MAX_ASPECT, check_aspect, within_aspect};
 
 /// SOAP: AdamW, or another element-wise rule, in the eigenbasis of Shampoo's statistics.
 ///
@@ -46,7 +46,7 @@ use crate::second_order::per_axis::{check_aspect, within_aspect};
 /// | `sides` | `All` | paper |
 /// | `ignored` | none | Distributed Shampoo (`ignored_basis_change_dims`) |
 /// | `max_dim` | 10000 | paper's code (`max_precond_dim`) |
-/// | `max_aspect` | none | –; 10 for tall, thin tables, see below |
+/// | `max_aspect` | 64 | ours, see below; the paper's code has none |
 /// | `batch_dims` | 0 | –; 1 for the matrices of experts or heads in one tensor |
 /// | `reshape` | `AsIs` | paper's code; `Leading` is its `merge_dims` |
 /// | `block_dim` | none | Distributed Shampoo cuts at 1024 |
@@ -60,8 +60,8 @@ use crate::second_order::per_axis::{check_aspect, within_aspect};
 /// scratch buffer for the direction, 4 bytes per parameter. In the eigenbasis second moments spread over
 /// many orders of magnitude. Take codes that do so, too: `Precision::INT8_DYNAMIC`, not `INT8_LINEAR`.
 ///
-/// A side of n elements costs 8n² bytes however short the other one is: for a table of 2400 × 16 all state is
-/// 303 times the table's own bytes. With `max_aspect` 10 the long side has no basis, and it is 3.0 times.
+/// A side of n elements costs 8n² bytes however short the other one is: for a table of 2400 × 16 all state would
+/// be 303 times the table's own bytes. Under `max_aspect` the long side has no basis, and it is 3.0 times.
 ///
 /// # Errors
 /// `build` refuses options out of range, an impossible codec, and an inner rule that takes sums over
@@ -180,7 +180,7 @@ impl<U> Soap<U> {
             sides: Sides::default(),
             ignored: Vec::new(),
             max_dim: 10_000,
-            max_aspect: None,
+            max_aspect: Some(MAX_ASPECT),
             batch_dims: 0,
             reshape: Reshape::AsIs,
             block_dim: None,
