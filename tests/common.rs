@@ -5,8 +5,6 @@
 // a test that fails says so by panicking, and its indices are of its own making
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use eigenstep_instances as _;
-
 #[path = "common/edges.rs"]
 mod edges;
 #[path = "common/errors.rs"]
@@ -74,13 +72,13 @@ macro_rules! promises {
         mod $rule {
             $(#[test]
             fn $promise() {
-                crate::$file::$promise::<crate::model::named::$rule>();
+                crate::$file::$promise(&crate::model::named::$rule);
             })*
         }
     };
 }
 eigenstep::for_each_first_order!(promises);
-model::for_each_composition!(promises);
+eigenstep_instances::for_each_composition!(promises);
 eigenstep::for_each_second_order!(promises);
 eigenstep::for_each_error_feedback!(promises);
 eigenstep::for_each_windowed!(promises);
@@ -93,5 +91,5 @@ fn weights_of_an_average_follow_its_parameters() {
     use eigenstep::prelude::{Precision, PrimalAveraging};
     let averaging = Averaging::ScheduleFree { lr_power: 2.0 };
     let config = PrimalAveraging { averaging, ..PrimalAveraging::default() };
-    groups::added_groups_of(&config, Precision::Full);
+    groups::added_groups_of(&config.into(), Precision::Full);
 }

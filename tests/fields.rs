@@ -6,13 +6,12 @@
 // a test that fails says so by panicking, and its indices are of its own making
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
-use eigenstep_instances as _;
-
 #[path = "common/model.rs"]
 mod model;
 
 use eigenstep::optim::Optimizer;
 use eigenstep::prelude::*;
+use eigenstep_instances::Tested;
 use model::*;
 use serde_json::{Value, json};
 
@@ -39,11 +38,18 @@ fn at<'v>(value: &'v mut Value, path: &[Value]) -> &'v mut Value {
     })
 }
 
+/// What serde says against a value of a configuration's type.
+type Refused = fn(Value) -> Option<String>;
+
+fn refusal<C: for<'de> serde::Deserialize<'de>>(value: Value) -> Option<String> {
+    serde_json::from_value::<C>(value).err().map(|error| error.to_string())
+}
+
 /// The words between backticks behind `expected` in an error of serde: variants of an enumeration.
-fn variants<U: for<'de> serde::Deserialize<'de>>(config: &Value, path: &[Value]) -> Vec<Value> {
+fn variants(refused: Refused, config: &Value, path: &[Value]) -> Vec<Value> {
     let mut wrong = config.clone();
     *at(&mut wrong, path) = json!("no variant");
-    let error = serde_json::from_value::<U>(wrong).err().map(|e| e.to_string()).unwrap_or_default();
+    let error = refused(wrong).unwrap_or_default();
     if !error.starts_with("unknown variant") {
         return Vec::new();
     }
@@ -56,10 +62,10 @@ fn variants<U: for<'de> serde::Deserialize<'de>>(config: &Value, path: &[Value])
 }
 
 /// Other values that a field may have.
-fn others<U: for<'de> serde::Deserialize<'de>>(config: &Value, path: &[Value]) -> Vec<Value> {
+fn others(refused: Refused, config: &Value, path: &[Value]) -> Vec<Value> {
     let mut config = config.clone();
     let value = at(&mut config, path).clone();
-    let mut others = variants::<U>(&config, path);
+    let mut others = variants(refused, &config, path);
     match &value {
         Value::Bool(flag) => others.push(json!(!flag)),
         Value::Number(x) if x.is_u64() => {
@@ -79,36 +85,43 @@ fn others<U: for<'de> serde::Deserialize<'de>>(config: &Value, path: &[Value]) -
     others
 }
 
-fn built<U: Subject>(config: &Option<U>) -> Option<Opt<U, f64>> {
-    config.clone()?.optimizer().ok()
+/// A configuration that serde reads and writes.
+struct Form {
+    refused: Refused,
+    read: fn(Value) -> Option<Config>,
+    write: fn(&Config) -> Value,
 }
 
-/// For every field of `U`: saved with another value, loaded into the default.
-fn every_field<U>(unchanged: &mut Vec<String>)
-where
-    U: Subject + serde::Serialize + for<'de> serde::Deserialize<'de>,
-{
-    let own = U::subject();
-    let config = serde_json::to_value(&own).unwrap();
-    assert_eq!(
-        serde_json::to_value(serde_json::from_value::<U>(config.clone()).unwrap()).unwrap(),
-        config
-    );
+impl Form {
+    fn of<C: Tested + serde::Serialize + for<'de> serde::Deserialize<'de>>() -> Self {
+        Self {
+            refused: refusal::<C>,
+            read: |value| Some(serde_json::from_value::<C>(value).ok()?.into()),
+            write: |config| serde_json::to_value(config.get::<C>().unwrap()).unwrap(),
+        }
+    }
+}
+
+/// For every field: saved with another value, loaded into the default.
+fn every_field(subject: &Subject, form: &Form, unchanged: &mut Vec<String>) {
+    let own = subject.config();
+    let config = (form.write)(&own);
+    assert_eq!((form.write)(&(form.read)(config.clone()).unwrap()), config);
     let mut fields = Vec::new();
     paths(&config, &Vec::new(), &mut fields);
     for path in fields.iter().skip(1) {
         let mut changed = 0;
-        for other in others::<U>(&config, path) {
+        for other in others(form.refused, &config, path) {
             let mut json = config.clone();
             *at(&mut json, path) = other.clone();
-            let changes: Option<U> = serde_json::from_value(json).ok();
-            let Some(mut opt) = built(&changes) else { continue };
+            let built = (form.read)(json).and_then(|changes| changes.optimizer::<f64>().ok());
+            let Some(mut opt) = built else { continue };
             changed += 1;
             let mut params = leaves::<f64>(1, &[&[6, 5], &[7], &[2, 3, 2]]);
-            train_as::<U, _>(&mut opt, &mut params, 0..2);
-            let mut again: Opt<U, f64> = own.clone().optimizer().unwrap();
+            train_as(subject, &mut opt, &mut params, 0..2);
+            let mut again = own.optimizer::<f64>().unwrap();
             let before = again.state_dict();
-            let what = format!("{}: {path:?} = {other}", U::NAME);
+            let what = format!("{}: {path:?} = {other}", subject.name);
             match again.load_state_dict(&opt.state_dict()) {
                 Err(error) => {
                     let text = error.to_string();
@@ -120,8 +133,8 @@ where
                 }
                 Ok(()) => {
                     let mut copy = params.clone();
-                    train_as::<U, _>(&mut opt, &mut params, 2..5);
-                    train_as::<U, _>(&mut again, &mut copy, 2..5);
+                    train_as(subject, &mut opt, &mut params, 2..5);
+                    train_as(subject, &mut again, &mut copy, 2..5);
                     assert!(
                         all_bits(&params) == all_bits(&copy),
                         "{what}: other steps, and no error"
@@ -132,7 +145,7 @@ where
         let leaf =
             !at(&mut config.clone(), path).is_object() && !at(&mut config.clone(), path).is_array();
         if changed == 0 && leaf {
-            unchanged.push(format!("{}: {path:?}", U::NAME));
+            unchanged.push(format!("{}: {path:?}", subject.name));
         }
     }
 }
@@ -147,7 +160,8 @@ macro_rules! fields {
             #[test]
             fn every_field() {
                 let mut unchanged = Vec::new();
-                crate::every_field::<eigenstep::prelude::$rule>(&mut unchanged);
+                let form = crate::Form::of::<eigenstep::prelude::$rule>();
+                crate::every_field(&crate::named::$rule, &form, &mut unchanged);
                 // what has no other value as long as another field has its default
                 let known = |field: &String| crate::BOUND.iter().any(|name| field.contains(name));
                 assert!(unchanged.iter().all(known), "without another value: {unchanged:?}");
@@ -229,7 +243,7 @@ fn every_field_of_an_estimator() {
         paths(&json, &Vec::new(), &mut fields);
         let (mut taken, mut refused) = (0, 0);
         for path in fields.iter().skip(1).filter(|path| path[0] != json!("non_finite")) {
-            for other in others::<C>(&json, path) {
+            for other in others(refusal::<C>, &json, path) {
                 let mut changed = json.clone();
                 *at(&mut changed, path) = other;
                 let Ok(changed) = serde_json::from_value::<C>(changed) else { continue };

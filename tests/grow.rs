@@ -3,8 +3,6 @@
 // a test that fails says so by panicking; the helpers serve other tests too
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
-use eigenstep_instances as _;
-
 #[path = "common/model.rs"]
 mod model;
 
@@ -66,18 +64,19 @@ fn values<T: Element>(tree: &Tree<T>) -> Vec<u8> {
 }
 
 /// One step with gradients that depend on the step's number alone.
-fn step<U: Subject, T: Element>(
+fn step<T: Element>(
+    subject: &Subject,
     opt: &mut dyn Optimizer<T>,
     params: &mut Tree<T>,
     number: u64,
     (rows, starts): (usize, &[usize]),
 ) -> Result<()> {
     let grads = tree::<T>(900 + 10 * number, rows, starts);
-    opt.step(params, &inputs::<U, _>(number, &grads))
+    opt.step(params, &inputs(subject, number, &grads))
 }
 
-fn build<U: Subject, T: Element>(precision: Precision) -> Opt<U, T> {
-    let opt: Opt<U, T> = U::subject().optimizer().unwrap();
+fn build<T: Element>(subject: &Subject, precision: Precision) -> Opt<T> {
+    let opt: Opt<T> = subject.optimizer().unwrap();
     let policy = StatePolicy { precision, min_numel: 0, whole_blocks: false };
     opt.with_state_policy(policy).unwrap()
 }
@@ -101,9 +100,9 @@ fn grown<T: Element>(params: &Tree<T>, rows: usize, starts: &[usize]) -> Tree<T>
     larger
 }
 
-fn new_rows_are_a_parameter_of_their_own<U: Subject, T: Element>(precision: Precision) {
-    let what = format!("{} {} {precision:?}", U::NAME, T::NAME);
-    let (mut opt, mut twin) = (build::<U, T>(precision), build::<U, T>(precision));
+fn new_rows_are_a_parameter_of_their_own<T: Element>(subject: &Subject, precision: Precision) {
+    let what = format!("{} {} {precision:?}", subject.name, T::NAME);
+    let (mut opt, mut twin) = (build::<T>(subject, precision), build::<T>(subject, precision));
     let (mut params, mut apart) = (tree::<T>(1, 6, &[0]), tree::<T>(1, 6, &[0]));
     let (mut number, mut starts) = (0, vec![0]);
     for rows in [6, 9, 10] {
@@ -111,7 +110,7 @@ fn new_rows_are_a_parameter_of_their_own<U: Subject, T: Element>(precision: Prec
             let before = opt.state_dict();
             let mut larger = grown(&params, rows, &[0]);
             // not a word was said: refused, with the way out
-            let error = step::<U, T>(&mut opt, &mut larger, number, (rows, &[0])).unwrap_err();
+            let error = step(subject, &mut opt, &mut larger, number, (rows, &[0])).unwrap_err();
             assert!(matches!(error, Error::AddedRows { .. }), "{what}: {error}");
             assert!(error.to_string().contains(&format!("grow_rows(\"emb\", {rows})")), "{error}");
             opt.grow_rows("emb", rows).unwrap();
@@ -124,17 +123,17 @@ fn new_rows_are_a_parameter_of_their_own<U: Subject, T: Element>(precision: Prec
             params = larger;
         }
         for _ in 0..3 {
-            step::<U, T>(&mut opt, &mut params, number, (rows, &[0])).unwrap();
-            step::<U, T>(&mut twin, &mut apart, number, (rows, &starts)).unwrap();
+            step(subject, &mut opt, &mut params, number, (rows, &[0])).unwrap();
+            step(subject, &mut twin, &mut apart, number, (rows, &starts)).unwrap();
             number += 1;
             assert_eq!(values(&params), values(&apart), "{what}: {rows} rows, step {number}");
             assert_eq!(opt.state_dict(), twin.state_dict(), "{what}: {rows} rows");
         }
         // saved and loaded, it goes on
-        let mut again = build::<U, T>(precision);
+        let mut again = build::<T>(subject, precision);
         again.load_state_dict(&opt.state_dict()).unwrap();
         assert_eq!(again.state_dict(), opt.state_dict(), "{what}");
-        if U::HAS_EVAL_MODE {
+        if subject.has_eval_mode {
             let mut other = params.clone();
             again.eval(&mut other).unwrap();
             opt.eval(&mut params).unwrap();
@@ -149,14 +148,14 @@ fn new_rows_are_a_parameter_of_their_own<U: Subject, T: Element>(precision: Prec
     assert_eq!(opt.steps("emb"), Some(9));
 }
 
-fn refused<U: Subject>() {
-    let (mut opt, mut params) = (build::<U, f32>(Precision::Full), tree::<f32>(1, 6, &[0]));
-    step::<U, f32>(&mut opt, &mut params, 0, (6, &[0])).unwrap();
+fn refused(subject: &Subject) {
+    let (mut opt, mut params) = (build::<f32>(subject, Precision::Full), tree::<f32>(1, 6, &[0]));
+    step(subject, &mut opt, &mut params, 0, (6, &[0])).unwrap();
     let before = opt.state_dict();
     let error = opt.grow_rows("emb", 9).unwrap_err();
-    assert!(matches!(error, Error::CannotGrow { .. }), "{}: {error}", U::NAME);
+    assert!(matches!(error, Error::CannotGrow { .. }), "{}: {error}", subject.name);
     assert_eq!(opt.state_dict(), before);
-    step::<U, f32>(&mut opt, &mut params, 1, (6, &[0])).unwrap();
+    step(subject, &mut opt, &mut params, 1, (6, &[0])).unwrap();
 }
 
 macro_rules! rows {
@@ -165,17 +164,18 @@ macro_rules! rows {
         #[test]
         fn $method() {
             for precision in FORMATS {
-                new_rows_are_a_parameter_of_their_own::<named::$method, f32>(precision);
+                new_rows_are_a_parameter_of_their_own::<f32>(&named::$method, precision);
             }
             #[cfg(feature = "half")]
-            new_rows_are_a_parameter_of_their_own::<named::$method, eigenstep::numeric::bf16>(
+            new_rows_are_a_parameter_of_their_own::<eigenstep::numeric::bf16>(
+                &named::$method,
                 Precision::Full,
             );
         }
     };
 }
 eigenstep::for_each_first_order!(rows);
-for_each_composition!(rows);
+eigenstep_instances::for_each_composition!(rows);
 eigenstep::for_each_second_order!(rows);
 eigenstep::for_each_low_rank!(rows);
 
@@ -184,7 +184,7 @@ macro_rules! vectors {
         #[allow(non_snake_case)]
         #[test]
         fn $method() {
-            refused::<named::$method>();
+            refused(&named::$method);
         }
     };
 }
@@ -193,26 +193,27 @@ eigenstep::for_each_windowed!(vectors);
 
 #[test]
 fn what_cannot_grow_is_said() {
-    let (mut opt, mut params) = (build::<AdamW, f32>(Precision::Full), tree::<f32>(1, 6, &[0]));
+    let (mut opt, mut params) =
+        (build::<f32>(&named::AdamW, Precision::Full), tree::<f32>(1, 6, &[0]));
     assert!(matches!(opt.grow_rows("emb", 9), Err(Error::MissingParameter { .. })));
-    step::<AdamW, f32>(&mut opt, &mut params, 0, (6, &[0])).unwrap();
+    step(&named::AdamW, &mut opt, &mut params, 0, (6, &[0])).unwrap();
     assert!(matches!(opt.grow_rows("embed", 9), Err(Error::MissingParameter { .. })));
     assert!(matches!(opt.grow_rows("emb", 5), Err(Error::ShapeMismatch { .. })));
     // another number of rows than was announced
     opt.grow_rows("emb", 8).unwrap();
     let mut larger = grown(&params, 9, &[0]);
-    let error = step::<AdamW, f32>(&mut opt, &mut larger, 1, (9, &[0])).unwrap_err();
+    let error = step(&named::AdamW, &mut opt, &mut larger, 1, (9, &[0])).unwrap_err();
     assert!(matches!(error, Error::AddedRows { .. }), "{error}");
-    let error = step::<AdamW, f32>(&mut opt, &mut params, 1, (6, &[0])).unwrap_err();
+    let error = step(&named::AdamW, &mut opt, &mut params, 1, (6, &[0])).unwrap_err();
     assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
     // taken back
     opt.grow_rows("emb", 6).unwrap();
-    step::<AdamW, f32>(&mut opt, &mut params, 1, (6, &[0])).unwrap();
+    step(&named::AdamW, &mut opt, &mut params, 1, (6, &[0])).unwrap();
     // what is around an optimizer hands it on, or says that it does not
     let mut boxed: Box<dyn Optimizer<f32>> = Box::new(opt);
     boxed.grow_rows("emb", 9).unwrap();
     let mut larger = grown(&params, 9, &[0]);
-    step::<AdamW, f32>(&mut boxed, &mut larger, 2, (9, &[0])).unwrap();
+    step(&named::AdamW, &mut boxed, &mut larger, 2, (9, &[0])).unwrap();
 }
 
 /// Bias corrections of the new rows are those of a first step.
@@ -222,12 +223,12 @@ fn new_rows_count_their_own_steps() {
     let mut opt = config.build::<f64>().unwrap();
     let mut params = tree::<f64>(1, 6, &[0]);
     for number in 0..100 {
-        step::<AdamW, f64>(&mut opt, &mut params, number, (6, &[0])).unwrap();
+        step(&named::AdamW, &mut opt, &mut params, number, (6, &[0])).unwrap();
     }
     opt.grow_rows("emb", 9).unwrap();
     let mut params = grown(&params, 9, &[0]);
     let before = params.0[0].1.values[6 * WIDTH..].to_vec();
-    step::<AdamW, f64>(&mut opt, &mut params, 100, (9, &[0])).unwrap();
+    step(&named::AdamW, &mut opt, &mut params, 100, (9, &[0])).unwrap();
     for (x, y) in before.iter().zip(&params.0[0].1.values[6 * WIDTH..]) {
         assert!(((x - y).abs() - 1e-2).abs() < 1e-6, "{}", x - y);
     }

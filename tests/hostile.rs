@@ -2,8 +2,6 @@
 // a test that fails says so by panicking
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
-use eigenstep_instances as _;
-
 #[path = "common/model.rs"]
 mod model;
 
@@ -24,32 +22,36 @@ use std::time::{Duration, Instant};
 
 /// The options of every method, each with the largest count: the method is refused under the name of
 /// the option, or it is built and takes a step in no time.
-fn large_counts<U: Subject>() {
-    for (name, range, _) in options(&U::subject()) {
+fn large_counts(subject: &Subject) {
+    for (name, range, _) in options(&subject.config()) {
         for count in [2f64.powi(31), 2f64.powi(50), 2f64.powi(53)] {
-            let mut config = U::subject();
+            let mut config = subject.config();
             if !range.contains(count) || range.contains(count + 0.5) {
                 continue;
             }
             let start = Instant::now();
             match config.set_option(name, count).and_then(|()| config.optimizer::<f32>()) {
                 Err(Error::InvalidHyperparameter { field, .. }) => assert_eq!(field, name),
-                Err(other) => panic!("{}: `{name}`: {other}", U::NAME),
+                Err(other) => panic!("{}: `{name}`: {other}", subject.name),
                 Ok(mut opt) => {
                     let mut params = leaves(1, &[&[6, 5], &[4], &[]]);
                     let grads = gradients(0, &params);
-                    opt.step(&mut params.as_mut_slice(), &inputs::<U, _>(0, &grads)).unwrap();
+                    opt.step(&mut params.as_mut_slice(), &inputs(subject, 0, &grads)).unwrap();
                 }
             }
             let took = start.elapsed();
-            assert!(took < Duration::from_secs(60), "{}: `{name}` = {count}: {took:?}", U::NAME);
+            assert!(
+                took < Duration::from_secs(60),
+                "{}: `{name}` = {count}: {took:?}",
+                subject.name
+            );
         }
     }
 }
 
 macro_rules! every_method {
     ($rule:ident) => {
-        large_counts::<eigenstep::prelude::$rule>();
+        large_counts(&named::$rule);
     };
 }
 
@@ -170,11 +172,11 @@ fn rows_that_are_not_there_take_no_memory() {
 
 /// A dict of a few bytes that claims parameters of terabytes: every method refuses it, or holds nothing
 /// for it until the parameter itself is there.
-fn claims<U: Subject>() {
-    for config in [U::subject(), busy()] {
+fn claims(subject: &Subject) {
+    for config in [subject.config(), busy(subject)] {
         for precision in [Precision::Full, Precision::INT8_LINEAR, Precision::INT4_LPMM] {
-            let build = || -> Opt<U, f32> {
-                let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
+            let build = || -> Opt<f32> {
+                let opt: Opt<f32> = config.optimizer().unwrap();
                 opt.with_state_precision(precision).unwrap()
             };
             for shape in ["1099511627776", "1048576,1048576", "1099511627776,0", "0,1099511627776"]
@@ -186,7 +188,7 @@ fn claims<U: Subject>() {
                 dict.scalars.insert("state.w.shape".into(), Scalar::Text(shape.into()));
                 let start = Instant::now();
                 let _ = opt.load_state_dict(&dict);
-                assert!(start.elapsed() < Duration::from_secs(60), "{}: {shape}", U::NAME);
+                assert!(start.elapsed() < Duration::from_secs(60), "{}: {shape}", subject.name);
             }
         }
     }
@@ -194,7 +196,7 @@ fn claims<U: Subject>() {
 
 macro_rules! every_claim {
     ($rule:ident) => {
-        claims::<eigenstep::prelude::$rule>();
+        claims(&named::$rule);
     };
 }
 

@@ -4,8 +4,6 @@
 // the allocator is counted here; a test that fails says so by panicking
 #![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
-use eigenstep_instances as _;
-
 #[path = "common/model.rs"]
 mod model;
 #[path = "support/threads.rs"]
@@ -58,28 +56,29 @@ static ALLOCATOR: Counting = Counting;
 ///
 /// What `state_bytes` leaves out, as it says: the work list (less than a KiB per unit of 16 384
 /// elements), names, shapes, and the empty lists around them (less than 8 KiB).
-fn state_takes_what_it_says<U: Subject>() {
+fn state_takes_what_it_says(subject: &Subject) {
     let shapes: [&[usize]; 2] = [&[128, 1024], &[70_000]];
     let units = 8 + 5;
     let mut params: Vec<Leaf<f32>> = leaves(1, &shapes);
     let grads = gradients(0, &params);
-    for config in [U::subject(), busy()] {
+    for config in [subject.config(), busy(subject)] {
         for precision in PRECISIONS {
             for rounding in [Rounding::Master, Rounding::Kahan] {
-                let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
+                let opt: Opt<f32> = config.optimizer().unwrap();
                 let opt = opt.with_state_precision(precision).unwrap();
                 let mut opt = opt.with_rounding(rounding).unwrap();
-                (0..2).for_each(|_| opt.step(&mut params, &inputs::<U, _>(0, &grads)).unwrap());
+                (0..2).for_each(|_| opt.step(&mut params, &inputs(subject, 0, &grads)).unwrap());
                 let said = opt.state_bytes().total() as isize;
                 assert_eq!(opt.state_bytes().parameters(), 128 * 1024 + 70_000);
-                let before = LIVE.load(Relaxed);
+                // the box around it is no state
+                let before = LIVE.load(Relaxed) - size_of_val(&*opt) as isize;
                 drop(opt);
                 let freed = before - LIVE.load(Relaxed);
                 let slack = 1024 * units + 8192;
                 assert!(
                     (said..=said + slack).contains(&freed),
                     "{}, {precision:?}, {rounding:?}: said {said}, freed {freed}",
-                    U::NAME
+                    subject.name
                 );
             }
         }
@@ -181,19 +180,20 @@ fn windows_take_what_they_say() {
 /// Runs steps until five in a row allocate nothing; panics if that never happens.
 ///
 /// On several threads it may take a while until every one of them has had work, and so its scratch.
-fn settles<U: Subject, P: Parameters<f32>, G: Gradients<f32>>(
+fn settles<P: Parameters<f32>, G: Gradients<f32>>(
+    subject: &Subject,
     what: &str,
     (precision, patience): (Precision, usize),
     params: &mut P,
     grads: &G,
 ) {
-    for config in [U::subject(), busy()] {
-        let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
+    for config in [subject.config(), busy(subject)] {
+        let opt: Opt<f32> = config.optimizer().unwrap();
         let mut opt = opt.with_state_precision(precision).unwrap();
         let (mut quiet, mut steps, mut last) = (0, 0, 0);
         while quiet < 5 {
             let before = ALLOCATIONS.load(Relaxed);
-            opt.step(params, &inputs::<U, _>(steps as u64, grads)).unwrap();
+            opt.step(params, &inputs(subject, steps as u64, grads)).unwrap();
             last = match ALLOCATIONS.load(Relaxed) - before {
                 0 => last,
                 some => some,
@@ -203,7 +203,7 @@ fn settles<U: Subject, P: Parameters<f32>, G: Gradients<f32>>(
             assert!(
                 steps < patience || quiet > 0 && steps < patience + 5,
                 "{} with {precision:?}, {what}: {last} allocations in step {steps}",
-                U::NAME
+                subject.name
             );
         }
     }
@@ -215,25 +215,25 @@ struct Layer {
 }
 eigenstep::parameters!(Layer { weight, bias }: f32);
 
-fn steady_steps_allocate_nothing<U: Subject>() {
+fn steady_steps_allocate_nothing(subject: &Subject) {
     let matrix = |x: f32| Array2::from_shape_fn((70, 61), |(i, j)| x * ((i * 61 + j) as f32).sin());
     let vector = |x: f32| Array1::from_shape_fn(4100, |i| x * (i as f32).cos());
     let layer = |x: f32| Layer { weight: matrix(x), bias: Some(vector(x)) };
     for precision in PRECISIONS {
         // the first step makes the state, the third one has seen every buffer full
         let serial = (precision, 4);
-        settles::<U, _, _>("one array", serial, &mut matrix(1.0), &matrix(0.1));
+        settles(subject, "one array", serial, &mut matrix(1.0), &matrix(0.1));
         let (mut tuple, grads) = ((matrix(1.0), vector(1.0)), (matrix(0.1), vector(0.1)));
-        settles::<U, _, _>("a tuple", serial, &mut tuple, &grads);
+        settles(subject, "a tuple", serial, &mut tuple, &grads);
         let mut list = vec![layer(1.0), layer(0.5), layer(0.25)];
         let grads = vec![layer(0.1), layer(0.2), Layer { bias: None, ..layer(0.3) }];
-        settles::<U, _, _>("structs in a list", serial, &mut list, &grads);
-        settles::<U, _, _>("a scaled view", serial, &mut list, &Scaled::new(0.5, &grads));
+        settles(subject, "structs in a list", serial, &mut list, &grads);
+        settles(subject, "a scaled view", serial, &mut list, &Scaled::new(0.5, &grads));
     }
     on_threads(2, || {
         for precision in [Precision::Full, Precision::INT8_LINEAR, Precision::INT4_LPMM] {
             let (mut large, grads) = (Array2::<f32>::ones((512, 300)), Array2::ones((512, 300)));
-            settles::<U, _, _>("two threads", (precision, 200), &mut large, &grads);
+            settles(subject, "two threads", (precision, 200), &mut large, &grads);
         }
     });
 }
@@ -249,8 +249,8 @@ fn memory() {
     factored_state_is_rows_and_columns();
     macro_rules! every_rule {
         ($rule:ident) => {
-            state_takes_what_it_says::<eigenstep::prelude::$rule>();
-            steady_steps_allocate_nothing::<eigenstep::prelude::$rule>();
+            state_takes_what_it_says(&named::$rule);
+            steady_steps_allocate_nothing(&named::$rule);
         };
     }
     eigenstep::for_each_first_order!(every_rule);

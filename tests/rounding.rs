@@ -4,8 +4,6 @@
 // a test that fails says so by panicking; the helpers serve other tests too
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
-use eigenstep_instances as _;
-
 #[path = "common/model.rs"]
 mod model;
 #[path = "rounding/moves.rs"]
@@ -22,14 +20,15 @@ use threads::on_threads;
 const ROUNDINGS: [Rounding; 4] =
     [Rounding::Nearest, Rounding::Stochastic { seed: 7 }, Rounding::Kahan, Rounding::Master];
 
-fn build<U: Subject, T: Element>(config: &U, rounding: Rounding) -> Opt<U, T> {
-    let opt: Opt<U, T> = config.clone().optimizer().unwrap();
+fn build<T: Element>(config: &Config, rounding: Rounding) -> Opt<T> {
+    let opt: Opt<T> = config.optimizer().unwrap();
     opt.with_rounding(rounding).unwrap()
 }
 
 /// Weights of 1.0 after `steps` steps of size `lr`.
 fn after<T: Element>(rounding: Rounding, lr: f64, steps: usize, len: usize) -> Vec<f64> {
-    let mut opt: Opt<Sgd, T> = build(&Sgd { lr, ..Sgd::default() }, rounding);
+    let config = Config::from(Sgd { lr, ..Sgd::default() });
+    let mut opt = build::<T>(&config, rounding);
     let one = T::store(eigenstep::numeric::Real::of(1.0));
     let mut params = vec![Leaf { shape: vec![len], values: vec![one; len] }];
     let grads = params.clone();
@@ -83,8 +82,8 @@ fn stochastic_rounding_is_unbiased() {
 #[test]
 fn streams_differ_between_seeds_steps_and_parameters() {
     let run = |seed, name: &str, steps| {
-        let mut opt: Opt<Sgd, bf16> =
-            build(&Sgd { lr: 1e-3, ..Sgd::default() }, Rounding::Stochastic { seed });
+        let config = Config::from(Sgd { lr: 1e-3, ..Sgd::default() });
+        let mut opt = build::<bf16>(&config, Rounding::Stochastic { seed });
         let mut tree = std::collections::BTreeMap::from([(name.to_owned(), leaf(bf16::ONE))]);
         let grads = tree.clone();
         for _ in 0..steps {
@@ -110,10 +109,11 @@ fn no_rounding_draws_numbers_that_another_had() {
     use eigenstep::prelude::{ScheduleFreeAdamW, Sgld};
     use eigenstep::state::Scalar;
     let rounding = Rounding::Stochastic { seed: 3 };
-    let mut opt: Opt<ScheduleFreeAdamW, bf16> =
-        build(&ScheduleFreeAdamW { lr: 0.01, ..ScheduleFreeAdamW::default() }, rounding);
+    let subject = &named::ScheduleFreeAdamW;
+    let config = ScheduleFreeAdamW { lr: 0.01, ..ScheduleFreeAdamW::default() };
+    let mut opt = build::<bf16>(&config.into(), rounding);
     let mut params = leaves::<bf16>(1, &[&[512]]);
-    train_as::<ScheduleFreeAdamW, _>(&mut opt, &mut params, 0..3);
+    train_as(subject, &mut opt, &mut params, 0..3);
     let start = params.clone();
     let mut moved = Vec::new();
     for _ in 0..4 {
@@ -122,7 +122,7 @@ fn no_rounding_draws_numbers_that_another_had() {
         moved.push(all_bits(&params));
         params.clone_from(&start);
         // a copy goes on with the same numbers
-        let mut copy: Opt<ScheduleFreeAdamW, bf16> = build(&ScheduleFreeAdamW::default(), rounding);
+        let mut copy = build::<bf16>(&ScheduleFreeAdamW::default().into(), rounding);
         copy.load_state_dict(&opt.state_dict()).unwrap();
         opt.train(&mut params).unwrap();
         let mut again = start.clone();
@@ -134,18 +134,19 @@ fn no_rounding_draws_numbers_that_another_had() {
         assert!(moved.iter().skip(i + 2).step_by(2).all(|other| other != one), "move {i}");
     }
 
-    fn at<U: Subject>(config: &U, rounding: Rounding, t: i64) -> Vec<Vec<u8>> {
-        let mut opt: Opt<U, bf16> = build(config, rounding);
+    fn at(config: &Config, rounding: Rounding, t: i64) -> Vec<Vec<u8>> {
+        let subject = &config.subject();
+        let mut opt: Opt<bf16> = build(config, rounding);
         let mut params = leaves::<bf16>(1, &[&[512]]);
-        train_as::<U, _>(&mut opt, &mut params, 0..1);
+        train_as(subject, &mut opt, &mut params, 0..1);
         let mut dict = opt.state_dict();
         dict.scalars.insert("state.0.step".into(), Scalar::Int(t));
         opt.load_state_dict(&dict).unwrap();
-        train_as::<U, _>(&mut opt, &mut params, 1..2);
+        train_as(subject, &mut opt, &mut params, 1..2);
         all_bits(&params)
     }
-    let sgd = Sgd { lr: 1e-3, ..Sgd::default() };
-    let sgld = Sgld { temperature: 1.0, ..Sgld::default() };
+    let sgd = Config::from(Sgd { lr: 1e-3, ..Sgd::default() });
+    let sgld = Config::from(Sgld { temperature: 1.0, ..Sgld::default() });
     let steps = [7, 7 + (1 << 32), 7 + (1 << 33), 7 ^ (1 << 16), 7 ^ (1 << 17)];
     for (i, &one) in steps.iter().enumerate() {
         for &other in &steps[i + 1..] {
@@ -156,32 +157,32 @@ fn no_rounding_draws_numbers_that_another_had() {
     }
 }
 
-fn reload<U: Subject, T: Element>() {
+fn reload<T: Element>(subject: &Subject) {
     for rounding in ROUNDINGS {
         for precision in [Precision::Full, Precision::INT8_LINEAR, Precision::INT4_LPMM] {
-            let fresh = |config: &U| -> Opt<U, T> {
+            let fresh = |config: &Config| -> Opt<T> {
                 build(config, rounding).with_state_precision(precision).unwrap()
             };
-            let (mut opt, mut again) = (fresh(&busy()), fresh(&U::subject()));
+            let (mut opt, mut again) = (fresh(&busy(subject)), fresh(&subject.config()));
             let mut params = leaves(1, &SHAPES);
-            train_as::<U, _>(&mut opt, &mut params, 0..3);
+            train_as(subject, &mut opt, &mut params, 0..3);
             let mut copy = params.clone();
             again.load_state_dict(&opt.state_dict()).unwrap();
-            train_as::<U, _>(&mut opt, &mut params, 3..5);
-            train_as::<U, _>(&mut again, &mut copy, 3..5);
+            train_as(subject, &mut opt, &mut params, 3..5);
+            train_as(subject, &mut again, &mut copy, 3..5);
             assert_eq!(all_bits(&copy), all_bits(&params), "{}, {rounding:?}", T::NAME);
             assert_eq!(again.state_dict(), opt.state_dict(), "{}, {rounding:?}", T::NAME);
         }
     }
 }
 
-fn threads<U: Subject>() {
+fn threads(subject: &Subject) {
     for rounding in ROUNDINGS {
         let run = |threads| {
             on_threads(threads, || {
-                let mut opt: Opt<U, bf16> = build(&busy::<U>(), rounding);
+                let mut opt: Opt<bf16> = build(&busy(subject), rounding);
                 let mut params = leaves(1, &[&[16_385], &[60_001]]);
-                train_as::<U, _>(&mut opt, &mut params, 0..2);
+                train_as(subject, &mut opt, &mut params, 0..2);
                 (all_bits(&params), opt.state_dict())
             })
         };
@@ -193,16 +194,16 @@ macro_rules! every_rule {
     ($rule:ident) => {
         #[allow(non_snake_case)]
         mod $rule {
+            use crate::named::$rule as subject;
             use eigenstep::numeric::{bf16, f16};
-            type Rule = eigenstep::prelude::$rule;
             #[test]
             fn reload_continues_bit_for_bit() {
-                crate::reload::<Rule, bf16>();
-                crate::reload::<Rule, f16>();
+                crate::reload::<bf16>(&subject);
+                crate::reload::<f16>(&subject);
             }
             #[test]
             fn threads_do_not_change_bits() {
-                crate::threads::<Rule>();
+                crate::threads(&subject);
             }
         }
     };
@@ -214,7 +215,8 @@ mod each {
 /// A value that the program writes into a parameter wins over the exact copy.
 #[test]
 fn a_written_parameter_is_taken_over() {
-    let mut opt: Opt<Sgd, bf16> = build(&Sgd { lr: 1e-3, ..Sgd::default() }, Rounding::Master);
+    let sgd = Config::from(Sgd { lr: 1e-3, ..Sgd::default() });
+    let mut opt = build::<bf16>(&sgd, Rounding::Master);
     let one = |x| vec![Leaf { shape: vec![1], values: vec![bf16::from_f32(x)] }];
     let mut params = one(1.0);
     opt.step(&mut params, &one(1.0)).unwrap();

@@ -2,17 +2,26 @@
 // a test that fails says so by panicking; the helpers serve other tests too
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
-use eigenstep_instances as _;
-
 #[path = "common/model.rs"]
 mod model;
 
 use eigenstep::error_feedback::{CompressorConfig, ErrorFeedback};
 use eigenstep::gradient::with_loss;
-use eigenstep::optim::{Blocked, Elementwise, MethodFor, Optim, Optimizer, SkipFirst, Vectored};
+use eigenstep::hyper::Hyperparameters;
+use eigenstep::optim::{
+    Blocked, Elementwise, MethodFor, Optim, Optimizer, Scope, SkipFirst, VectorMethod, Vectored,
+};
 use eigenstep::prelude::*;
 use eigenstep::state::Scalar;
+use eigenstep_instances::Tested;
 use model::*;
+
+type Boxed = Box<dyn Optimizer<f64>>;
+
+/// An optimizer of this method.
+fn boxed(method: impl MethodFor<f64>) -> Boxed {
+    Box::new(Optim::new(method).unwrap())
+}
 
 /// Parameters after some steps of an optimizer.
 fn trained_leaves(opt: &mut dyn Optimizer<f64>, curvature: bool) -> Vec<Leaf<f64>> {
@@ -25,40 +34,45 @@ fn trajectory(opt: &mut dyn Optimizer<f64>) -> Vec<Vec<u8>> {
     all_bits(&trained_leaves(opt, false))
 }
 
-fn same<U: Subject>(what: &str, inner: impl MethodFor<f64>, around: impl MethodFor<f64>) {
-    let mut inner = Optim::new(inner).unwrap();
-    let mut around = Optim::new(around).unwrap();
-    let inner = trained_leaves(&mut inner, U::reads_curvature());
-    let around = trained_leaves(&mut around, U::reads_curvature());
-    assert!(all_bits(&inner) == all_bits(&around), "{what}");
-}
-
 /// Wrappers that change nothing leave no method of the inner rule out: passes, sums, slots, group and
 /// tensor numbers, decay, direction and update.
 mod transparent {
     use super::*;
+
+    /// Everything around a rule that changes nothing, with its name.
+    fn around<R: Rule>(rule: &R) -> Vec<(&'static str, Boxed)> {
+        let inner = || rule.clone();
+        let grokfast = GrokFast { amplification: 0.0, ..GrokFast::with_inner(inner()) };
+        let delayed = SkipFirst { inner: inner(), skip_first: false, decay_after: false };
+        let mut around = vec![
+            ("WithDecay", boxed(Elementwise(WithDecay::with_inner(inner())))),
+            ("GrokFast", boxed(Elementwise(grokfast))),
+            ("SkipFirst", boxed(Elementwise(delayed))),
+        ];
+        if !R::HAS_EVAL_MODE {
+            around.push(("Projected", boxed(Elementwise(Projected::with_inner(inner())))));
+        }
+        around
+    }
+
+    fn check(subject: &Subject, around: fn(&Config) -> Vec<(&'static str, Boxed)>) {
+        let trained = |opt: &mut dyn Optimizer<f64>| {
+            all_bits(&trained_leaves(opt, subject.reads_curvature()))
+        };
+        for config in variants(subject) {
+            let inner = trained(&mut config.optimizer::<f64>().unwrap());
+            for (wrapper, mut around) in around(&config) {
+                assert!(trained(&mut around) == inner, "{wrapper} around {config:?}");
+            }
+        }
+    }
 
     macro_rules! rule {
         ($rule:ident) => {
             #[test]
             #[allow(non_snake_case)]
             fn $rule() {
-                for config in variants::<$rule>() {
-                    let inner = || Elementwise(config.clone());
-                    let name = |wrapper: &str| format!("{wrapper} around {config:?}");
-                    let with_decay = WithDecay::with_inner(config.clone());
-                    same::<$rule>(&name("WithDecay"), inner(), Elementwise(with_decay));
-                    let grokfast =
-                        GrokFast { amplification: 0.0, ..GrokFast::with_inner(config.clone()) };
-                    same::<$rule>(&name("GrokFast"), inner(), Elementwise(grokfast));
-                    let delayed =
-                        SkipFirst { inner: config.clone(), skip_first: false, decay_after: false };
-                    same::<$rule>(&name("SkipFirst"), inner(), Elementwise(delayed));
-                    if !<$rule as Rule>::HAS_EVAL_MODE {
-                        let projected = Projected::with_inner(config.clone());
-                        same::<$rule>(&name("Projected"), inner(), Elementwise(projected));
-                    }
-                }
+                check(&named::$rule, |config| around(config.get::<$rule>().unwrap()));
             }
         };
     }
@@ -84,45 +98,53 @@ fn a_delayed_rule_is_the_rule_one_step_later() {
 mod identity_feedback {
     use super::*;
 
-    fn around<U: Subject, M: MethodFor<f64>>(what: &str, method: M)
+    fn around<M: MethodFor<f64>>(method: M, scope: Scope) -> Boxed
     where
-        ErrorFeedback<M>: eigenstep::optim::VectorMethod<Inner = M>,
+        ErrorFeedback<M>: VectorMethod<Inner = M>,
     {
-        for scope in [eigenstep::optim::Scope::Group, eigenstep::optim::Scope::Tensor] {
-            let around = ErrorFeedback::around(method.clone());
-            let around = ErrorFeedback { compressor: CompressorConfig::Identity, scope, ..around };
-            let mut inner = Optim::new(method.clone()).unwrap();
-            let mut around = Optim::new(Vectored(around)).unwrap();
-            let inner = all_values(&trained_leaves(&mut inner, U::reads_curvature()));
-            let around = all_values(&trained_leaves(&mut around, U::reads_curvature()));
+        let around = ErrorFeedback::around(method);
+        let compressor = CompressorConfig::Identity;
+        boxed(Vectored(ErrorFeedback { compressor, scope, ..around }))
+    }
+
+    fn check(subject: &Subject, config: &Config, around: &dyn Fn(Scope) -> Boxed) {
+        let trained = |opt: &mut dyn Optimizer<f64>| {
+            all_values(&trained_leaves(opt, subject.reads_curvature()))
+        };
+        let inner = trained(&mut config.optimizer::<f64>().unwrap());
+        for scope in [Scope::Group, Scope::Tensor] {
+            let around = trained(&mut around(scope));
             // sums over a tensor are taken in longer pieces
             let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-13 * a.abs().max(1.0);
-            assert!(inner.iter().zip(&around).all(near), "{what}, {scope:?}");
+            assert!(inner.iter().zip(&around).all(near), "{}, {scope:?}", subject.name);
         }
     }
 
     macro_rules! test {
-        ($name:ident, $method:expr) => {
+        ($name:ident, $config:expr, $as_method:expr) => {
             #[test]
             #[allow(non_snake_case)]
             fn $name() {
-                around::<$name, _>(stringify!($name), $method);
+                let config: Config = $config;
+                let method: $name = config.get::<$name>().unwrap().clone();
+                let around = |scope| around($as_method(method.clone()), scope);
+                check(&named::$name, &config, &around);
             }
         };
     }
     macro_rules! rule {
         ($rule:ident) => {
-            test!($rule, Elementwise(busy::<$rule>()));
+            test!($rule, busy(&named::$rule), Elementwise);
         };
     }
     macro_rules! matrix_method {
         ($method:ident) => {
-            test!($method, Blocked(<$method as Subject>::subject()));
+            test!($method, named::$method.config(), Blocked);
         };
     }
     macro_rules! windowed {
         ($method:ident) => {
-            test!($method, Vectored(<$method as Subject>::subject()));
+            test!($method, named::$method.config(), Vectored);
         };
     }
     eigenstep::for_each_first_order!(rule);
@@ -135,7 +157,7 @@ mod identity_feedback {
 #[test]
 fn feedback_around_a_window_keeps_both_memories() {
     let method = || {
-        let window = Vectored(<MFac as Subject>::subject());
+        let window = Vectored(MFac::for_tests());
         let compressor =
             CompressorConfig::TopK(eigenstep::error_feedback::Selection::TopK { density: 0.2 });
         Vectored(ErrorFeedback { compressor, ..ErrorFeedback::around(window) })
@@ -160,10 +182,33 @@ fn feedback_around_a_window_keeps_both_memories() {
 mod refused {
     use super::*;
 
-    pub(super) fn refused<C: eigenstep::hyper::Hyperparameters>(config: &C, field: &str) {
-        match config.validate() {
+    pub(super) fn refused<C: Hyperparameters>(config: &C, field: &str) {
+        is_refused(C::NAME, config.validate(), field);
+    }
+
+    fn is_refused(name: &str, outcome: Result<()>, field: &str) {
+        match outcome {
             Err(Error::InvalidHyperparameter { field: found, .. }) => assert_eq!(found, field),
-            other => panic!("{}: {other:?}", C::NAME),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    /// What takes the direction of a rule refuses the rules that do more, and is built around all others.
+    fn check<R: Rule + Default>() {
+        let rule = R::default();
+        let own = rule.has_own_update();
+        let cautious = Cautious::with_inner(rule.clone());
+        let grams = Grams::with_inner(rule.clone());
+        let decay = WithDecay::with_inner(rule);
+        let decay = WithDecay { decay_form: DecayForm::Cautious, ..decay };
+        if own {
+            refused(&cautious, "inner");
+            refused(&grams, "inner");
+            refused(&decay, "inner");
+        } else {
+            cautious.build::<f32>().unwrap();
+            grams.build::<f32>().unwrap();
+            decay.build::<f32>().unwrap();
         }
     }
 
@@ -172,21 +217,7 @@ mod refused {
             #[test]
             #[allow(non_snake_case)]
             fn $rule() {
-                let rule = $rule::default();
-                let own = rule.has_own_update();
-                let cautious = Cautious::with_inner(rule.clone());
-                let grams = Grams::with_inner(rule.clone());
-                let decay = WithDecay::with_inner(rule.clone());
-                let decay = WithDecay { decay_form: DecayForm::Cautious, ..decay };
-                if own {
-                    refused(&cautious, "inner");
-                    refused(&grams, "inner");
-                    refused(&decay, "inner");
-                } else {
-                    cautious.build::<f32>().unwrap();
-                    grams.build::<f32>().unwrap();
-                    decay.build::<f32>().unwrap();
-                }
+                check::<$rule>();
             }
         };
     }

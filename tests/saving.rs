@@ -2,8 +2,6 @@
 // a test that fails says so by panicking; the helpers serve other tests too
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
-use eigenstep_instances as _;
-
 #[path = "common/model.rs"]
 mod model;
 
@@ -11,31 +9,32 @@ use eigenstep::Error;
 use eigenstep::hyper::Hyperparameters;
 use eigenstep::optim::Optimizer;
 use eigenstep::params::Select;
-use eigenstep::prelude::{Precision, Prodigy, ScheduleFreeAdamW, Sgd, StateDict};
+use eigenstep::prelude::{Precision, Rule, Sgd, StateDict};
 use eigenstep::state::{Dtype, Scalar};
 use model::*;
 use std::cell::RefCell;
 
-struct Case<U: Subject> {
+struct Case {
+    subject: Subject,
     precision: Precision,
     saved: StateDict,
-    config: U,
-    victim: RefCell<Victim<U>>,
+    config: Config,
+    victim: RefCell<Victim>,
 }
 
 /// The optimizer that refuses every dict, and what it trains.
-type Victim<U> = (Opt<U, f32>, Vec<Leaf<f32>>);
+type Victim = (Opt<f32>, Vec<Leaf<f32>>);
 
-impl<U: Subject> Case<U> {
-    fn new(precision: Precision) -> Self {
-        let config = busy::<U>();
+impl Case {
+    fn new(subject: &Subject, precision: Precision) -> Self {
+        let config = busy(subject);
         let build = || build(&config, precision);
         let (mut opt, mut params) = (build(), leaves(1, &SHAPES));
-        train_as::<U, _>(&mut opt, &mut params, 0..2);
+        train_as(subject, &mut opt, &mut params, 0..2);
         let (mut victim, mut trained) = (build(), leaves(5, &SHAPES));
-        train_as::<U, _>(&mut victim, &mut trained, 0..1);
+        train_as(subject, &mut victim, &mut trained, 0..1);
         let victim = RefCell::new((victim, trained));
-        Self { precision, saved: opt.state_dict(), config, victim }
+        Self { subject: *subject, precision, saved: opt.state_dict(), config, victim }
     }
 
     /// Loads what `damage` has made of the dict; the error must name a key with `key` in it.
@@ -52,25 +51,26 @@ impl<U: Subject> Case<U> {
             }
             // the one shape that is known already
             Err(Error::ShapeMismatch { name, .. }) => assert!(key.contains(&name), "{key}"),
-            other => panic!("{}: `{key}`: {other:?}", U::NAME),
+            other => panic!("{}: `{key}`: {other:?}", self.subject.name),
         }
         assert_eq!(opt.state_dict(), state, "{key}");
     }
 
     /// After all that it refused, the optimizer goes on as one that has never seen any of it.
     fn goes_on(self) {
+        let subject = &self.subject;
         let (mut opt, mut params) = self.victim.into_inner();
         let (mut twin, mut copy) = (build(&self.config, self.precision), leaves(5, &SHAPES));
-        train_as::<U, _>(&mut twin, &mut copy, 0..1);
+        train_as(subject, &mut twin, &mut copy, 0..1);
         assert_eq!(opt.state_dict(), twin.state_dict());
-        train_as::<U, _>(&mut opt, &mut params, 1..3);
-        train_as::<U, _>(&mut twin, &mut copy, 1..3);
-        assert_eq!(all_bits(&params), all_bits(&copy), "{}", U::NAME);
+        train_as(subject, &mut opt, &mut params, 1..3);
+        train_as(subject, &mut twin, &mut copy, 1..3);
+        assert_eq!(all_bits(&params), all_bits(&copy), "{}", subject.name);
     }
 }
 
-fn build<U: Subject>(config: &U, precision: Precision) -> Opt<U, f32> {
-    let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
+fn build(config: &Config, precision: Precision) -> Opt<f32> {
+    let opt: Opt<f32> = config.optimizer().unwrap();
     opt.with_state_precision(precision).unwrap()
 }
 
@@ -86,7 +86,7 @@ fn is_optional(key: &str, dict: &StateDict) -> bool {
     added || key.ends_with(".select") || key.strip_suffix(".shape").is_some_and(has_plain_slot)
 }
 
-fn scalars<U: Subject>(case: &Case<U>) {
+fn scalars(case: &Case) {
     for (key, scalar) in &case.saved.scalars {
         if !is_optional(key, &case.saved) {
             case.refused(key, |dict| drop(dict.scalars.remove(key)));
@@ -114,7 +114,7 @@ fn scalars<U: Subject>(case: &Case<U>) {
     }
 }
 
-fn counts<U: Subject>(case: &Case<U>) {
+fn counts(case: &Case) {
     let set = |key: &'static str, scalar: Scalar| {
         move |dict: &mut StateDict| drop(dict.scalars.insert(key.into(), scalar))
     };
@@ -140,7 +140,7 @@ fn counts<U: Subject>(case: &Case<U>) {
     case.refused("version", |dict| dict.version = 0);
 }
 
-fn tensors<U: Subject>(case: &Case<U>) {
+fn tensors(case: &Case) {
     for (key, tensor) in &case.saved.tensors {
         // the slot that is missing is named, or one of its other parts
         let slot = key.trim_end_matches(".codes").trim_end_matches(".scales");
@@ -175,11 +175,11 @@ fn tensors<U: Subject>(case: &Case<U>) {
     }
 }
 
-fn hostile<U: Subject>() {
+fn hostile(subject: &Subject) {
     for precision in
         [Precision::Full, Precision::Bf16, Precision::INT8_LINEAR, Precision::INT4_LPMM]
     {
-        let case = Case::<U>::new(precision);
+        let case = Case::new(subject, precision);
         tensors(&case);
         scalars(&case);
         counts(&case);
@@ -193,7 +193,7 @@ macro_rules! every_rule {
         mod $rule {
             #[test]
             fn hostile() {
-                crate::hostile::<eigenstep::prelude::$rule>();
+                crate::hostile(&crate::named::$rule);
             }
         }
     };
@@ -207,7 +207,7 @@ mod each {
 
 #[test]
 fn contradicting_options_are_named() {
-    let case = Case::<Sgd>::new(Precision::Full);
+    let case = Case::new(&named::Sgd, Precision::Full);
     case.refused("groups.0.nesterov", |dict| {
         dict.scalars.insert("groups.0.nesterov".into(), Scalar::Bool(true));
         dict.scalars.insert("groups.0.momentum".into(), Scalar::Float(0.0));
@@ -220,10 +220,10 @@ fn counters_of_a_group_hold_counts() {
     let refused = |bad: f64| {
         let key = "groups.0.scalars.k";
         let set = |dict: &mut StateDict| drop(dict.scalars.insert(key.into(), Scalar::Float(bad)));
-        let prodigy = Case::<Prodigy>::new(Precision::Full);
+        let prodigy = Case::new(&named::Prodigy, Precision::Full);
         prodigy.refused(key, set);
         prodigy.goes_on();
-        let schedule_free = Case::<ScheduleFreeAdamW>::new(Precision::Full);
+        let schedule_free = Case::new(&named::ScheduleFreeAdamW, Precision::Full);
         schedule_free.refused(key, set);
         schedule_free.goes_on();
     };
@@ -233,9 +233,9 @@ fn counters_of_a_group_hold_counts() {
 /// A dict of another precision: full precision can be coded, codes cannot be guessed.
 #[test]
 fn precisions_meet() {
-    let momentum = Sgd { momentum: 0.9, ..Sgd::default() };
-    let (full, mut params) = trained::<_, f32>(&momentum, 2);
-    let build = || -> Opt<Sgd, f32> { momentum.clone().optimizer().unwrap() };
+    let momentum = Config::from(Sgd { momentum: 0.9, ..Sgd::default() });
+    let (full, mut params) = trained::<f32>(&momentum, 2);
+    let build = || momentum.optimizer::<f32>().unwrap();
     let mut coded = build().with_state_precision(Precision::INT8_LINEAR).unwrap();
     coded.load_state_dict(&full.state_dict()).unwrap();
     assert!(coded.state_bytes().total() < full.state_bytes().total() / 3);
@@ -247,7 +247,7 @@ fn precisions_meet() {
          found Linear signed, 8 bits, blocks of 256, ties Even"
     );
     // another element type
-    let mut double: Opt<Sgd, f64> = momentum.clone().optimizer().unwrap();
+    let mut double = momentum.optimizer::<f64>().unwrap();
     double.load_state_dict(&full.state_dict()).unwrap();
     assert_eq!(double.state_bytes().total(), 2 * full.state_bytes().total());
 }
@@ -259,10 +259,10 @@ fn parameters_may_have_any_name() {
     let tree = || -> std::collections::BTreeMap<String, Leaf<f32>> {
         names.iter().map(|name| (name.to_string(), leaves(1, &[&[3]]).remove(0))).collect()
     };
-    let mut opt: Opt<Sgd, f32> = Sgd { momentum: 0.9, ..Sgd::default() }.optimizer().unwrap();
-    opt = opt.with_group(Select::name("a.*"), |group| group.lr = 0.5).unwrap();
-    let mut again: Opt<Sgd, f32> = Sgd::default().optimizer().unwrap();
-    again = again.with_group(Select::name("a.*"), |_| {}).unwrap();
+    let opt = Sgd { momentum: 0.9, ..Sgd::default() }.build().unwrap();
+    let mut opt = opt.with_group(Select::name("a.*"), |group| group.lr = 0.5).unwrap();
+    let again = Sgd::default().build().unwrap();
+    let mut again = again.with_group(Select::name("a.*"), |_| {}).unwrap();
     let mut params = tree();
     opt.step(&mut params, &tree()).unwrap();
     again.load_state_dict(&opt.state_dict()).unwrap();

@@ -3,8 +3,6 @@
 // a test that fails says so by panicking; the helpers serve other tests too
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
-use eigenstep_instances as _;
-
 #[path = "common/model.rs"]
 mod model;
 #[path = "support/threads.rs"]

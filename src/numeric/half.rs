@@ -3,6 +3,16 @@
 use super::Element;
 use ::half::{bf16, f16};
 
+/// Calls `$macro!(Type)` for the elements that the feature `half` adds.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! half_elements {
+    ($macro:ident) => {
+        $macro!($crate::numeric::bf16);
+        $macro!($crate::numeric::f16);
+    };
+}
+
 macro_rules! half {
     ($type:ident, $stochastic:expr) => {
         impl Element for $type {

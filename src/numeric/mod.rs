@@ -23,6 +23,14 @@ mod half;
 #[cfg(feature = "half")]
 pub use ::half::{bf16, f16};
 
+/// Calls `$macro!(Type)` for the elements that the feature `half` adds: none.
+#[cfg(not(feature = "half"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! half_elements {
+    ($macro:ident) => {};
+}
+
 /// Arithmetic type of every update: `f32` or `f64`.
 ///
 /// Methods are written once, generic over `Real`; scalars (learning rate, bias corrections) are

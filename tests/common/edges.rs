@@ -33,14 +33,15 @@ fn not_finite(dict: &StateDict) -> Option<String> {
 }
 
 /// A step is refused and changes nothing, or is taken and keeps nothing but numbers.
-fn step_on_numbers<U: Subject, T: Element>(
-    opt: &mut Opt<U, T>,
+fn step_on_numbers<T: Element>(
+    subject: &Subject,
+    opt: &mut Opt<T>,
     mut params: &mut [Leaf<T>],
     (step, grads): (u64, &Vec<Leaf<T>>),
     what: &str,
 ) {
     let (before, state) = (all_bits(params), opt.state_dict());
-    match opt.step(&mut params, &inputs::<U, _>(step, grads)) {
+    match opt.step(&mut params, &inputs(subject, step, grads)) {
         Ok(()) => {
             let bad = all_values(params).into_iter().find(|x| !x.is_finite());
             assert!(bad.is_none(), "{what}: a parameter is {bad:?}");
@@ -68,66 +69,67 @@ fn spike<T: Element>(step: u64, params: &[Leaf<T>], size: f64, everywhere: bool)
     grads
 }
 
-fn spikes<U: Subject, T: Element>(config: &U, precision: Precision, sizes: &[f64]) {
+fn spikes<T: Element>(config: &Config, precision: Precision, sizes: &[f64]) {
+    let subject = &config.subject();
     for &size in sizes {
         for everywhere in [true, false] {
-            let opt: Opt<U, T> = config.clone().optimizer().unwrap();
+            let opt: Opt<T> = config.optimizer().unwrap();
             let mut opt = opt.with_state_precision(precision).unwrap();
             let mut params = leaves::<T>(1, &SHAPES);
-            train_as::<U, T>(&mut opt, &mut params, 0..2);
+            train_as(subject, &mut opt, &mut params, 0..2);
             let what = format!("{precision:?}, {size:e} in {}: {config:?}", T::NAME);
             for step in 2..6 {
                 let grads = spike(step, &params, size, everywhere);
-                step_on_numbers::<U, T>(&mut opt, &mut params, (step, &grads), &what);
+                step_on_numbers(subject, &mut opt, &mut params, (step, &grads), &what);
             }
             for step in 6..8 {
                 let grads = gradients(step, &params);
-                step_on_numbers::<U, T>(&mut opt, &mut params, (step, &grads), &what);
+                step_on_numbers(subject, &mut opt, &mut params, (step, &grads), &what);
             }
         }
     }
 }
 
 /// Whatever the size of the gradients, in every precision.
-pub fn nothing_but_numbers_is_kept<U: Subject>() {
+pub fn nothing_but_numbers_is_kept(subject: &Subject) {
     let largest = f64::from(f32::MAX);
-    for config in [U::subject(), busy()] {
-        spikes::<U, f32>(&config, Precision::Full, &[1e15, largest]);
-        spikes::<U, f32>(&config, Precision::Full, &[1e12, 1e19, 1e38]);
-        spikes::<U, f64>(&config, Precision::Full, &[1e140, 1e154, 1e300]);
-        spikes::<U, f64>(&config, Precision::INT4_LPMM, &[1e145, 1e300]);
-        spikes::<U, f64>(&config, Precision::Bf16, &[1e30, 1e140]);
+    for config in [subject.config(), busy(subject)] {
+        spikes::<f32>(&config, Precision::Full, &[1e15, largest]);
+        spikes::<f32>(&config, Precision::Full, &[1e12, 1e19, 1e38]);
+        spikes::<f64>(&config, Precision::Full, &[1e140, 1e154, 1e300]);
+        spikes::<f64>(&config, Precision::INT4_LPMM, &[1e145, 1e300]);
+        spikes::<f64>(&config, Precision::Bf16, &[1e30, 1e140]);
     }
     for precision in PRECISIONS {
-        spikes::<U, f32>(&busy(), precision, &[1e15, largest]);
+        spikes::<f32>(&busy(subject), precision, &[1e15, largest]);
     }
 }
 
 /// What is too large is refused by name, counted where steps are left out, and fine under a factor.
-pub fn too_large_is_said<U: Subject>() {
-    let opt = || -> Opt<U, f32> { U::subject().optimizer().unwrap() };
+pub fn too_large_is_said(subject: &Subject) {
+    let opt = || -> Opt<f32> { subject.optimizer().unwrap() };
     let mut params = leaves::<f32>(1, &SHAPES);
     let grads = spike(2, &params, 1e37, false);
-    match opt().step(&mut params, &inputs::<U, _>(9, &grads)) {
+    match opt().step(&mut params, &inputs(subject, 9, &grads)) {
         // rules without squares and sums take every number
         Ok(()) => {}
         Err(error) => {
             let Error::GradientTooLarge { optimizer, name, index: 71, value, limit } = error else {
                 panic!("{error}");
             };
-            assert_eq!((optimizer, name.as_str(), value), (U::NAME, "0", f64::from(1e37_f32)));
+            assert_eq!((optimizer, name.as_str(), value), (subject.name, "0", f64::from(1e37_f32)));
             assert!((1e12..1e31).contains(&limit), "{limit}");
             let mut skipping = opt().with_non_finite(NonFinite::Skip);
-            skipping.step(&mut params, &inputs::<U, _>(9, &grads)).unwrap();
+            skipping.step(&mut params, &inputs(subject, 9, &grads)).unwrap();
             assert_eq!(skipping.skipped_steps(), 1);
             let scaled = eigenstep::params::Scaled::new(1e-37, &grads);
-            opt().step(&mut params, &inputs::<U, _>(9, &scaled)).unwrap();
+            opt().step(&mut params, &inputs(subject, 9, &scaled)).unwrap();
         }
     }
 }
 
-fn long<U: Subject, T: Element>(pattern: impl Fn(usize, usize) -> f64) {
-    let mut opt: Opt<U, T> = U::subject().optimizer().unwrap();
+fn long<T: Element>(subject: &Subject, pattern: impl Fn(usize, usize) -> f64) {
+    let mut opt: Opt<T> = subject.optimizer().unwrap();
     let mut params = leaves::<T>(1, &[&[6, 4], &[5]]);
     let mut grads = params.clone();
     for leaf in &mut grads {
@@ -138,20 +140,20 @@ fn long<U: Subject, T: Element>(pattern: impl Fn(usize, usize) -> f64) {
     }
     for step in 0..450 {
         let what = format!("step {step} in {}", T::NAME);
-        step_on_numbers::<U, T>(&mut opt, &mut params, (step, &grads), &what);
+        step_on_numbers(subject, &mut opt, &mut params, (step, &grads), &what);
     }
 }
 
 /// Gradients that never change, as of a loss without a minimum.
-pub fn gradients_of_one_direction_stay_numbers<U: Subject>() {
+pub fn gradients_of_one_direction_stay_numbers(subject: &Subject) {
     let patterns: [fn(usize, usize) -> f64; 3] = [
         |_, _| 1.0,
         |i, j| f64::from(u8::from((i, j) == (0, 1))),
         |i, j| (i as f64 - 2.5) * (j as f64 + 0.5),
     ];
     for pattern in patterns {
-        long::<U, f32>(pattern);
-        long::<U, f64>(pattern);
+        long::<f32>(subject, pattern);
+        long::<f64>(subject, pattern);
     }
 }
 
@@ -169,50 +171,51 @@ fn subnormal(dict: &StateDict) -> Option<(&str, f64)> {
 }
 
 /// Moments whose gradients have gone decay to 0, and not to numbers that are slow to compute with.
-fn decay<U: Subject, T: Element>(config: &U, precision: Precision) {
-    let opt: Opt<U, T> = config.clone().optimizer().unwrap();
+fn decay<T: Element>(config: &Config, precision: Precision) {
+    let subject = &config.subject();
+    let opt: Opt<T> = config.optimizer().unwrap();
     let mut opt = opt.with_state_precision(precision).unwrap();
     let mut params = leaves::<T>(1, &SHAPES);
     // a little above what is flushed, and squares there
     let least = T::Compute::min_positive_value().widen();
     for (step, size) in [least * 1e4, least.sqrt() * 1e2, least * 2.0].into_iter().enumerate() {
         let grads = spike(step as u64, &params, size, true);
-        opt.step(&mut params, &inputs::<U, _>(9, &grads)).unwrap();
+        opt.step(&mut params, &inputs(subject, 9, &grads)).unwrap();
     }
     let grads = spike(0, &params, 0.0, true);
     for step in 0..60 {
-        opt.step(&mut params, &inputs::<U, _>(step, &grads)).unwrap();
+        opt.step(&mut params, &inputs(subject, step, &grads)).unwrap();
         let dict = opt.state_dict();
         let found = subnormal(&dict);
         assert!(found.is_none(), "step {step}, {precision:?}, {}: {found:?}: {config:?}", T::NAME);
     }
 }
 
-pub fn moments_decay_to_zero<U: Subject>() {
-    decay::<U, f32>(&U::subject(), Precision::Full);
+pub fn moments_decay_to_zero(subject: &Subject) {
+    decay::<f32>(&subject.config(), Precision::Full);
     for precision in
         [Precision::Full, Precision::Bf16, Precision::INT8_LINEAR, Precision::INT4_LPMM]
     {
-        decay::<U, f32>(&busy(), precision);
+        decay::<f32>(&busy(subject), precision);
     }
-    decay::<U, f64>(&busy(), Precision::Full);
+    decay::<f64>(&busy(subject), Precision::Full);
 }
 
 /// Where every gradient is 0, and nothing keeps divisors from 0, nothing moves.
-pub fn nothing_over_nothing_is_nothing<U: Subject>() {
-    for mut config in variants::<U>() {
+pub fn nothing_over_nothing_is_nothing(subject: &Subject) {
+    for mut config in variants(subject) {
         for (name, _, _) in options(&config.clone()) {
             if name.starts_with("eps") || name.ends_with("eps") {
                 let _ = config.set_option(name, 0.0);
             }
         }
         for precision in [Precision::Full, Precision::INT8_LINEAR, Precision::INT4_LPMM] {
-            let opt: Opt<U, f32> = config.clone().optimizer().unwrap();
+            let opt: Opt<f32> = config.optimizer().unwrap();
             let mut opt = opt.with_state_precision(precision).unwrap();
             let mut params = leaves::<f32>(1, &SHAPES);
             let grads = spike(0, &params, 0.0, true);
             for step in 0..3 {
-                opt.step(&mut params, &inputs::<U, _>(step, &grads)).unwrap();
+                opt.step(&mut params, &inputs(subject, step, &grads)).unwrap();
             }
             let bad = all_values(&params).into_iter().find(|x| !x.is_finite());
             assert!(bad.is_none(), "{precision:?}: {bad:?}: {config:?}");
@@ -223,8 +226,8 @@ pub fn nothing_over_nothing_is_nothing<U: Subject>() {
 }
 
 /// A failure that repeats is an error that says where, how often, and why.
-pub fn repeated_failures_say_where<U: Subject>() {
-    let opt: Opt<U, f32> = U::subject().optimizer().unwrap();
+pub fn repeated_failures_say_where(subject: &Subject) {
+    let opt: Opt<f32> = subject.optimizer().unwrap();
     let mut opt = opt.with_non_finite(NonFinite::Propagate);
     let mut params = leaves::<f32>(1, &[&[6, 4], &[5]]);
     for step in 0..12 {
@@ -232,7 +235,7 @@ pub fn repeated_failures_say_where<U: Subject>() {
         grads[0].values[3] = f32::NAN;
         // parameters stay numbers, so that nothing but the method fails
         let before = params.clone();
-        match opt.step(&mut params, &inputs::<U, _>(step, &grads)) {
+        match opt.step(&mut params, &inputs(subject, step, &grads)) {
             Ok(()) => params = before,
             Err(error) => {
                 let Error::RepeatedFailure { name, block: 0, failures, problem } = &error else {
@@ -249,20 +252,20 @@ pub fn repeated_failures_say_where<U: Subject>() {
 }
 
 /// Options beyond the arithmetic of the parameters would be infinite in it.
-pub fn options_are_numbers_of_the_arithmetic<U: Subject>() {
-    let mut opt = U::subject().optimizer::<f32>().unwrap();
-    for (name, range, value) in options(&U::subject()) {
-        let mut config = U::subject();
+pub fn options_are_numbers_of_the_arithmetic(subject: &Subject) {
+    let mut opt = subject.optimizer::<f32>().unwrap();
+    for (name, range, value) in options(&subject.config()) {
+        let mut config = subject.config();
         let huge = 1e300;
         if !range.contains(huge) || config.set_option(name, huge).is_err() {
             continue;
         }
         if config.option(name) == Some(huge) {
-            let text = format!("{}: `{name}` must be finite in f32, got {huge}", U::NAME);
+            let text = format!("{}: `{name}` must be finite in f32, got {huge}", subject.name);
             let error = opt.set_option(0, name, huge).unwrap_err().to_string();
             assert_eq!(error, text);
             assert_eq!(opt.option(0, name).map(f64::to_bits), Some(value.to_bits()));
-            assert_eq!(config.clone().optimizer::<f32>().unwrap_err().to_string(), text);
+            assert_eq!(config.optimizer::<f32>().unwrap_err().to_string(), text);
             config.optimizer::<f64>().unwrap();
         }
     }

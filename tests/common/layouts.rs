@@ -14,14 +14,15 @@ fn row_major(seed: u64) -> Array4<f32> {
 }
 
 /// Parameters after three steps, each with a gradient of `grad`.
-fn run<U: Subject, P: Parameters<f32>, G: Gradients<f32>>(
-    config: &U,
+fn run<P: Parameters<f32>, G: Gradients<f32>>(
+    config: &Config,
     params: &mut P,
     grad: impl Fn(u64) -> G,
-) -> Opt<U, f32> {
-    let mut opt: Opt<U, f32> = config.clone().optimizer().unwrap();
+) -> Opt<f32> {
+    let mut opt: Opt<f32> = config.optimizer().unwrap();
+    let subject = &config.subject();
     for step in 0..3 {
-        opt.step(params, &inputs::<U, _>(step, &grad(100 + step))).unwrap();
+        opt.step(params, &inputs(subject, step, &grad(100 + step))).unwrap();
     }
     opt
 }
@@ -30,8 +31,8 @@ fn array_bits<D: ndarray::Dimension>(array: &Array<f32, D>) -> Vec<u8> {
     bits(&array.iter().copied().collect::<Vec<_>>())
 }
 
-pub fn memory_order_does_not_change_bits<U: Subject>() {
-    for config in variants::<U>() {
+pub fn memory_order_does_not_change_bits(subject: &Subject) {
+    for config in variants(subject) {
         let mut expected = row_major(1);
         let state = run(&config, &mut expected, row_major).state_dict();
         let expected = array_bits(&expected);
@@ -77,8 +78,8 @@ pub fn memory_order_does_not_change_bits<U: Subject>() {
 }
 
 /// The same numbers as 0-D and 1-D arrays of one element, and as one row.
-pub fn scalars_and_vectors<U: Subject>() {
-    for config in variants::<U>() {
+pub fn scalars_and_vectors(subject: &Subject) {
+    for config in variants(subject) {
         let array = |shape: &[usize], seed| {
             ArrayD::from_shape_vec(IxDyn(shape), random::<f32>(seed, 1)).unwrap()
         };
@@ -94,8 +95,8 @@ pub fn scalars_and_vectors<U: Subject>() {
 }
 
 /// Arrays without elements are parameters like any other, and disturb no one.
-pub fn empty_arrays<U: Subject>() {
-    for config in variants::<U>() {
+pub fn empty_arrays(subject: &Subject) {
+    for config in variants(subject) {
         let w = || Array::from_vec(random::<f32>(1, 50));
         let grad = |seed| Array::from_vec(random::<f32>(seed, 50));
         // the only tensor, of the same name
@@ -106,29 +107,29 @@ pub fn empty_arrays<U: Subject>() {
         let opt = run(&config, &mut with_empty, |seed| (grad(seed), empty()));
         assert_eq!(array_bits(&with_empty.0), array_bits(&alone[0]), "{config:?}");
         assert_eq!(opt.steps("1.1"), Some(3));
-        let mut again: Opt<U, f32> = config.clone().optimizer().unwrap();
+        let mut again: Opt<f32> = config.optimizer().unwrap();
         again.load_state_dict(&opt.state_dict()).unwrap();
         assert_eq!(again.state_dict(), opt.state_dict(), "{config:?}");
     }
 }
 
 /// Low-bit state of shapes that are smaller than a block, empty, or have many dimensions.
-pub fn low_bits_of_any_shape<U: Subject>() {
+pub fn low_bits_of_any_shape(subject: &Subject) {
     let shapes: [&[usize]; 8] =
         [&[], &[1], &[0], &[2, 0], &[17], &[3, 129], &[1, 1, 5, 1], &[2, 3, 4, 5, 6]];
     for precision in PRECISIONS {
-        let build = || -> Opt<U, f32> {
+        let build = || -> Opt<f32> {
             let policy = StatePolicy { precision, min_numel: 0, whole_blocks: false };
-            let opt: Opt<U, f32> = busy::<U>().optimizer().unwrap();
+            let opt: Opt<f32> = busy(subject).optimizer().unwrap();
             opt.with_state_policy(policy).unwrap()
         };
         let (mut opt, mut again) = (build(), build());
         let mut params = leaves(1, &shapes);
-        train_as::<U, _>(&mut opt, &mut params, 0..2);
+        train_as(subject, &mut opt, &mut params, 0..2);
         again.load_state_dict(&opt.state_dict()).unwrap();
         let mut copy = params.clone();
-        train_as::<U, _>(&mut opt, &mut params, 2..4);
-        train_as::<U, _>(&mut again, &mut copy, 2..4);
+        train_as(subject, &mut opt, &mut params, 2..4);
+        train_as(subject, &mut again, &mut copy, 2..4);
         assert_eq!(all_bits(&copy), all_bits(&params), "{precision:?}");
         assert!(all_values(&params).iter().all(|x| x.is_finite()), "{precision:?}");
     }

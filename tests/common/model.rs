@@ -1,164 +1,12 @@
 //! Configurations, data and runs that the promises share.
 
-use eigenstep::Result;
-use eigenstep::error_feedback::{CompressorConfig, Selection};
-use eigenstep::hyper::{Hyperparameters, Range};
+use eigenstep::hyper::Range;
 use eigenstep::numeric::{Element, Real};
-use eigenstep::optim::{
-    Blocked, Elementwise, MatrixMethod, MethodFor, Optim, Optimizer, Rule, Scope, Slot,
-    VectorMethod, Vectored,
-};
+use eigenstep::optim::Optimizer;
 use eigenstep::params::{GradVisitor, Gradients, ParamVisitor, Parameters};
 use eigenstep::quant::Precision;
-
-#[path = "compositions.rs"]
-mod compositions;
-
-/// Every optimizer by its name.
-#[allow(unused_imports)]
-pub mod named {
-    pub use super::compositions::*;
-    pub use eigenstep::prelude::*;
-}
-#[allow(unused_imports)]
-pub(crate) use compositions::for_each_composition;
-
-#[path = "../support/inputs.rs"]
-mod inputs;
-pub use inputs::Inputs;
-
-pub type Opt<U, T> = Optim<<U as Subject>::Method<T>, T>;
-
-/// A configuration that the list of promises can be run for.
-pub trait Subject: Hyperparameters {
-    /// What runs it.
-    type Method<T: Element>: MethodFor<T, Config = Self>;
-    /// Whether training and evaluation happen at different points.
-    const HAS_EVAL_MODE: bool;
-
-    /// The default, but for intervals too long for a test.
-    fn subject() -> Self;
-    /// Whether a step takes a curvature.
-    fn reads_curvature() -> bool {
-        false
-    }
-    /// The slots that can have a precision of their own.
-    fn slots() -> Vec<Slot>;
-    /// The optimizer.
-    fn optimizer<T: Element>(self) -> Result<Opt<Self, T>>;
-}
-
-macro_rules! rule {
-    ($rule:ident) => {
-        impl Subject for named::$rule {
-            type Method<T: Element> = Elementwise<Self>;
-            const HAS_EVAL_MODE: bool = <Self as Rule>::HAS_EVAL_MODE;
-
-            fn subject() -> Self {
-                let mut rule = Self::default();
-                // noise that does not hide what the gradient does
-                let _ = rule.set_option("temperature", 1e-6);
-                rule
-            }
-            fn reads_curvature() -> bool {
-                inputs::reads_curvature::<Self>()
-            }
-            fn slots() -> Vec<Slot> {
-                Self::SLOTS.iter().filter(|slot| !slot.kind.is_input()).copied().collect()
-            }
-            fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
-                self.build()
-            }
-        }
-    };
-}
-eigenstep::for_each_first_order!(rule);
-compositions::for_each_composition!(rule);
-
-macro_rules! matrix_method {
-    ($method:ident) => {
-        impl Subject for eigenstep::prelude::$method {
-            type Method<T: Element> = Blocked<Self>;
-            const HAS_EVAL_MODE: bool = false;
-
-            fn subject() -> Self {
-                let mut method = Self::default();
-                // roots within a few steps, and a ridge well above what f32 rounds away
-                let eager = [("update_factors_every", 1.0), ("update_roots_every", 2.0)];
-                let ridge = ("damping.relative", 0.01);
-                // a basis that gradients determine, of an order that is soon decomposed
-                let basis = [("update_basis_every", 2.0), ("sides", 1.0), ("max_dim", 130.0)];
-                // a subspace that moves, of a rank whose moments are worth coding
-                let subspace = [("update_proj_gap", 2.0), ("rank", 60.0)];
-                let changed = eager.into_iter().chain([ridge]).chain(basis).chain(subspace);
-                for (name, value) in changed {
-                    let _ = method.set_option(name, value);
-                }
-                method
-            }
-            fn slots() -> Vec<Slot> {
-                let method = Self::default();
-                let filter = method.grad_ema().map(|filter| Slot::signed(filter.slot));
-                let blocks = method.block_slots().iter().map(|slot| Slot::signed(slot));
-                let slots = <<Self as MatrixMethod>::Fallback as Rule>::SLOTS.iter().copied();
-                filter.into_iter().chain(blocks).chain(slots).collect()
-            }
-            fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
-                self.build()
-            }
-        }
-    };
-}
-eigenstep::for_each_second_order!(matrix_method);
-eigenstep::for_each_low_rank!(matrix_method);
-
-macro_rules! windowed {
-    ($method:ident) => {
-        impl Subject for eigenstep::prelude::$method {
-            type Method<T: Element> = Vectored<Self>;
-            const HAS_EVAL_MODE: bool = false;
-
-            fn subject() -> Self {
-                let mut method = Self::default();
-                // windows that fill, damping well above what f32 rounds away
-                for (name, value) in [("window", 4.0), ("damping", 0.1), ("eps", 0.1)] {
-                    let _ = method.set_option(name, value);
-                }
-                method
-            }
-            fn slots() -> Vec<Slot> {
-                vec![Slot::signed("momentum_buffer")]
-            }
-            fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
-                self.build()
-            }
-        }
-    };
-}
-eigenstep::for_each_windowed!(windowed);
-
-macro_rules! error_feedback {
-    ($method:ident) => {
-        impl Subject for eigenstep::prelude::$method {
-            type Method<T: Element> = Vectored<Self>;
-            const HAS_EVAL_MODE: bool = false;
-
-            fn subject() -> Self {
-                let selection = Selection::TopK { density: 0.5 };
-                let compressor = CompressorConfig::TopK(selection);
-                // one vector per tensor: groups of several are measured together
-                Self { compressor, scope: Scope::Tensor, ..Self::default() }
-            }
-            fn slots() -> Vec<Slot> {
-                eigenstep::prelude::Adagrad::SLOTS.to_vec()
-            }
-            fn optimizer<T: Element>(self) -> Result<Opt<Self, T>> {
-                self.build()
-            }
-        }
-    };
-}
-eigenstep::for_each_error_feedback!(error_feedback);
+#[allow(unused_imports)] // not all of it in every program
+pub use eigenstep_instances::{AnyOptim, Config, Inputs, Opt, Subject, named};
 
 /// Every format that a state dict can hold.
 pub const PRECISIONS: [Precision; 7] = [
@@ -172,7 +20,7 @@ pub const PRECISIONS: [Precision; 7] = [
 ];
 
 /// Name, range and value of every option.
-pub fn options<U: Hyperparameters>(config: &U) -> Vec<(&'static str, Range, f64)> {
+pub fn options(config: &Config) -> Vec<(&'static str, Range, f64)> {
     let mut options = Vec::new();
     config.clone().visit_options(&mut |o| options.push((o.name, o.range, o.value.get())));
     options
@@ -193,24 +41,25 @@ fn switched_on(range: Range, value: f64) -> Option<f64> {
 }
 
 /// The default, the default with each option switched on, and with all of them switched on.
-pub fn variants<U: Subject>() -> Vec<U> {
-    let mut variants = vec![U::subject()];
-    for (name, range, value) in options(&U::subject()) {
-        let mut variant = U::subject();
+pub fn variants(subject: &Subject) -> Vec<Config> {
+    let default = subject.config();
+    let mut variants = vec![default.clone()];
+    for (name, range, value) in options(&default) {
+        let mut variant = default.clone();
         // Nesterov needs momentum: such options are covered by the last variant
         if switched_on(range, value).is_some_and(|on| variant.set_option(name, on).is_ok()) {
             variants.push(variant);
         }
     }
-    variants.push(busy());
+    variants.push(busy(subject));
     variants
 }
 
 /// Everything switched on that can be at the same time.
-pub fn busy<U: Subject>() -> U {
-    let mut config = U::subject();
+pub fn busy(subject: &Subject) -> Config {
+    let mut config = subject.config();
     for _ in 0..2 {
-        for (name, range, value) in options(&U::subject()) {
+        for (name, range, value) in options(&subject.config()) {
             if let Some(on) = switched_on(range, value) {
                 let _ = config.set_option(name, on);
             }
@@ -274,8 +123,8 @@ pub fn gradients<T: Element>(step: u64, params: &[Leaf<T>]) -> Vec<Leaf<T>> {
 
 /// Gradients of step number `step`, and what else the method needs: a loss, and for some methods a
 /// curvature.
-pub fn inputs<U: Subject, G: ?Sized>(step: u64, grads: &G) -> Inputs<'_, G> {
-    Inputs::new(grads, loss(step), U::reads_curvature())
+pub fn inputs<'g, G: ?Sized>(subject: &Subject, step: u64, grads: &'g G) -> Inputs<'g, G> {
+    Inputs::new(grads, loss(step), subject.reads_curvature())
 }
 
 /// A loss that depends on the step's number alone.
@@ -307,13 +156,14 @@ pub fn train<T: Element>(
     }
 }
 
-/// The same with all that the method `U` needs.
-pub fn train_as<U: Subject, T: Element>(
+/// The same with all that the method needs.
+pub fn train_as<T: Element>(
+    subject: &Subject,
     opt: &mut dyn Optimizer<T>,
     params: &mut [Leaf<T>],
     steps: std::ops::Range<u64>,
 ) {
-    train_with(opt, params, steps, U::reads_curvature());
+    train_with(opt, params, steps, subject.reads_curvature());
 }
 
 /// The same with losses, and with curvatures where they are asked for.
@@ -330,9 +180,9 @@ pub fn train_with<T: Element>(
 }
 
 /// A fresh optimizer and its parameters after `n` steps.
-pub fn trained<U: Subject, T: Element>(config: &U, n: u64) -> (Opt<U, T>, Vec<Leaf<T>>) {
-    let mut opt = config.clone().optimizer().unwrap();
+pub fn trained<T: Element>(config: &Config, n: u64) -> (Opt<T>, Vec<Leaf<T>>) {
+    let mut opt = config.optimizer().unwrap();
     let mut params = leaves(1, &SHAPES);
-    train_as::<U, T>(&mut opt, &mut params, 0..n);
+    train_as(&config.subject(), &mut opt, &mut params, 0..n);
     (opt, params)
 }

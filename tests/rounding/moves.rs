@@ -67,28 +67,28 @@ fn kept<T: Element>(rounding: Rounding) -> Option<&'static str> {
 }
 
 /// Three steps with `A`, then with `B`.
-fn moves<U: Subject, A: Element, B: Element>(from: Rounding, to: Rounding) {
-    let what = format!("{} from {} {from:?} to {} {to:?}", U::NAME, A::NAME, B::NAME);
-    let mut a: Opt<U, A> = build(&U::subject(), from);
+fn moves<A: Element, B: Element>(subject: &Subject, from: Rounding, to: Rounding) {
+    let what = format!("{} from {} {from:?} to {} {to:?}", subject.name, A::NAME, B::NAME);
+    let mut a: Opt<A> = build(&subject.config(), from);
     let mut params = leaves::<A>(1, &SHAPES);
-    train_as::<U, A>(&mut a, &mut params, 0..3);
+    train_as(subject, &mut a, &mut params, 0..3);
     let saved = a.state_dict();
-    let mut b: Opt<U, B> = build(&U::subject(), to);
+    let mut b: Opt<B> = build(&subject.config(), to);
     b.load_state_dict(&saved).unwrap_or_else(|error| panic!("{what}: {error}"));
     same::<B>(&what, &without_rounding(saved.clone()), &without_rounding(b.state_dict()));
     // and back, before a step: what went through the wider type is what it was
-    let mut back: Opt<U, A> = build(&U::subject(), from);
+    let mut back: Opt<A> = build(&subject.config(), from);
     back.load_state_dict(&b.state_dict()).unwrap_or_else(|error| panic!("{what}, back: {error}"));
     if size_of::<A::Compute>() <= size_of::<B::Compute>() {
         assert_eq!(without_rounding(back.state_dict()), without_rounding(saved), "{what}, back");
     }
     // a state that waits for the next step is saved like any other
-    let mut again: Opt<U, B> = build(&U::subject(), to);
+    let mut again: Opt<B> = build(&subject.config(), to);
     again.load_state_dict(&b.state_dict()).unwrap();
     let mut moved = cast::<A, B>(&params);
     let mut copy = moved.clone();
-    train_as::<U, B>(&mut b, &mut moved, 3..5);
-    train_as::<U, B>(&mut again, &mut copy, 3..5);
+    train_as(subject, &mut b, &mut moved, 3..5);
+    train_as(subject, &mut again, &mut copy, 3..5);
     assert_eq!(all_bits(&moved), all_bits(&copy), "{what}");
     assert!(all_values(&moved).iter().all(|x| x.is_finite()), "{what}");
     let after = b.state_dict();
@@ -110,20 +110,20 @@ fn moves<U: Subject, A: Element, B: Element>(from: Rounding, to: Rounding) {
     }
 }
 
-fn every_move<U: Subject>() {
+fn every_move(subject: &Subject) {
     for to in ROUNDINGS {
-        moves::<U, f32, bf16>(Rounding::Master, to);
-        moves::<U, bf16, f32>(to, Rounding::Master);
+        moves::<f32, bf16>(subject, Rounding::Master, to);
+        moves::<bf16, f32>(subject, to, Rounding::Master);
         for from in ROUNDINGS {
-            moves::<U, bf16, bf16>(from, to);
+            moves::<bf16, bf16>(subject, from, to);
         }
     }
-    moves::<U, bf16, f16>(Rounding::Kahan, Rounding::Kahan);
-    moves::<U, f16, bf16>(Rounding::Master, Rounding::Master);
-    moves::<U, f32, f64>(Rounding::Kahan, Rounding::Kahan);
-    moves::<U, f64, f32>(Rounding::Master, Rounding::Kahan);
-    moves::<U, f64, bf16>(Rounding::Master, Rounding::Master);
-    moves::<U, bf16, f64>(Rounding::Master, Rounding::Master);
+    moves::<bf16, f16>(subject, Rounding::Kahan, Rounding::Kahan);
+    moves::<f16, bf16>(subject, Rounding::Master, Rounding::Master);
+    moves::<f32, f64>(subject, Rounding::Kahan, Rounding::Kahan);
+    moves::<f64, f32>(subject, Rounding::Master, Rounding::Kahan);
+    moves::<f64, bf16>(subject, Rounding::Master, Rounding::Master);
+    moves::<bf16, f64>(subject, Rounding::Master, Rounding::Master);
 }
 
 macro_rules! tests {
@@ -131,12 +131,12 @@ macro_rules! tests {
         #[allow(non_snake_case)]
         #[test]
         fn $method() {
-            every_move::<named::$method>();
+            every_move(&named::$method);
         }
     };
 }
 eigenstep::for_each_first_order!(tests);
-for_each_composition!(tests);
+eigenstep_instances::for_each_composition!(tests);
 eigenstep::for_each_second_order!(tests);
 eigenstep::for_each_error_feedback!(tests);
 eigenstep::for_each_windowed!(tests);
@@ -146,12 +146,12 @@ eigenstep::for_each_low_rank!(tests);
 #[test]
 fn master_weights_are_made_from_the_parameters() {
     use eigenstep::prelude::Sgd;
-    let sgd = Sgd { lr: 1e-3, ..Sgd::default() };
-    let mut wide: Opt<Sgd, f32> = build(&sgd, Rounding::Master);
+    let sgd = Config::from(Sgd { lr: 1e-3, ..Sgd::default() });
+    let mut wide = build::<f32>(&sgd, Rounding::Master);
     let mut params = vec![Leaf { shape: vec![1], values: vec![1.0f32] }];
     let one = |_| vec![Leaf { shape: vec![1], values: vec![1.0f32] }];
     wide.step(&mut params, &one(0)).unwrap();
-    let mut narrow: Opt<Sgd, bf16> = build(&sgd, Rounding::Master);
+    let mut narrow = build::<bf16>(&sgd, Rounding::Master);
     narrow.load_state_dict(&wide.state_dict()).unwrap();
     let mut moved = cast::<f32, bf16>(&params);
     let gradient = cast::<f32, bf16>(&one(0));
@@ -164,8 +164,8 @@ fn master_weights_are_made_from_the_parameters() {
     // numbers that the other type does not have are refused, by name
     let mut dict = StateDict::clone(&wide.state_dict());
     dict.tensors.insert("state.0.momentum_buffer".into(), StateTensor::new(&[1], &[1e300f64]));
-    let mut momentum: Opt<Sgd, f32> =
-        build(&Sgd { momentum: 0.9, ..sgd.clone() }, Rounding::Master);
+    let config = Sgd { lr: 1e-3, momentum: 0.9, ..Sgd::default() };
+    let mut momentum = build::<f32>(&config.into(), Rounding::Master);
     dict.scalars.insert("groups.0.momentum".into(), eigenstep::state::Scalar::Float(0.9));
     let error = momentum.load_state_dict(&dict).unwrap_err().to_string();
     assert!(error.contains("state.0.momentum_buffer") && error.contains("range"), "{error}");

@@ -2,7 +2,6 @@
 
 pub use eigenstep::error_feedback::Momentum;
 use eigenstep::prelude::*;
-pub use eigenstep::prelude::{AdamW, Lion, Sgd};
 pub use eigenstep::second_order::Descent;
 
 pub type CautiousAdamW = Cautious<AdamW>;
@@ -13,6 +12,7 @@ pub type ProjectedAdamW = Projected<AdamW>;
 pub type NestedRules = WithDecay<Cautious<GrokFast<Adam>>>;
 
 /// Calls `$macro!(Type)` for every composition of rules, and every rule that is part of other methods.
+#[macro_export]
 macro_rules! for_each_composition {
     ($macro:ident) => {
         $macro!(CautiousAdamW);
@@ -25,4 +25,3 @@ macro_rules! for_each_composition {
         $macro!(Descent);
     };
 }
-pub(crate) use for_each_composition;
