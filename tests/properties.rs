@@ -18,6 +18,8 @@ mod first_order;
 mod inputs;
 #[path = "properties/langevin.rs"]
 mod langevin;
+#[path = "properties/layerwise.rs"]
+mod layerwise;
 #[path = "properties/polyak.rs"]
 mod polyak;
 #[path = "properties/projected.rs"]
@@ -26,3 +28,5 @@ mod projected;
 mod references;
 #[path = "support/threads.rs"]
 mod threads;
+#[path = "properties/torch_optim.rs"]
+mod torch_optim;

@@ -5,15 +5,21 @@
 //! | [`Adam`] | 8, with `amsgrad` 12 | reproducing results made with it |
 //! | [`AdamW`] | 8, with `amsgrad` 12 | nearly everything |
 //! | [`NAdam`] | 8, and 8 per tensor | Adam with Nesterov's momentum |
+//! | [`RAdam`] | 8 | Adam without a warm-up |
+//! | [`Adamax`] | 8 | sparse gradients, outliers |
 
 mod adam;
+mod adamax;
 mod adamw;
 mod coefficients;
 mod nadam;
+mod radam;
 
 pub use adam::Adam;
+pub use adamax::Adamax;
 pub use adamw::AdamW;
 pub use nadam::NAdam;
+pub use radam::RAdam;
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]
@@ -23,5 +29,7 @@ macro_rules! for_each_adam {
         $macro!(Adam);
         $macro!(AdamW);
         $macro!(NAdam);
+        $macro!(RAdam);
+        $macro!(Adamax);
     };
 }
