@@ -47,6 +47,7 @@
 //! | [`NAdam`](first_order::NAdam) | 8, and 8 per tensor | – | Adam with Nesterov's momentum |
 //! | [`RAdam`](first_order::RAdam) | 8 | – | Adam without a warm-up |
 //! | [`Adamax`](first_order::Adamax) | 8 | – | sparse gradients, outliers |
+//! | [`SparseAdam`](first_order::SparseAdam) | 8 | [`RowGradient`](params::RowGradient) | large embeddings with gradients of few rows |
 //! | [`Fromage`](first_order::Fromage) | 0, and 8 per tensor | one pass more; two with `p_bound` | one learning rate for all layers |
 //! | [`NovoGrad`](first_order::NovoGrad) | 4, and 8 per tensor | one pass more over the gradients | gradients of very different size from layer to layer |
 //! | [`Adagrad`](first_order::Adagrad) | 4 | – | sparse gradients |

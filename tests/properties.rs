@@ -26,6 +26,8 @@ mod polyak;
 mod projected;
 #[path = "properties/references.rs"]
 mod references;
+#[path = "properties/rows.rs"]
+mod rows;
 #[path = "support/threads.rs"]
 mod threads;
 #[path = "properties/torch_optim.rs"]

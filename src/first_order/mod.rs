@@ -8,6 +8,7 @@
 //! | [`NAdam`] | 8, and 8 per tensor | Adam with Nesterov's momentum |
 //! | [`RAdam`] | 8 | Adam without a warm-up |
 //! | [`Adamax`] | 8 | sparse gradients, outliers |
+//! | [`SparseAdam`] | 8 | large embeddings with gradients of few rows |
 //! | [`Fromage`] | 0, and 8 per tensor | one learning rate for all layers |
 //! | [`NovoGrad`] | 4, and 8 per tensor | gradients of very different size from layer to layer |
 //! | [`Adagrad`] | 4 | sparse gradients |

@@ -22,6 +22,7 @@ FAMILIES = {
         "adadelta": ["adadelta_"],
         "adamax": ["adamax_"],
         "radam": ["radam_"],
+        "sparse_adam": ["sparseadam_"],
         "rprop": ["rprop_"],
         "asgd": ["asgd_"],
         "rmsprop": ["rmsprop_"],

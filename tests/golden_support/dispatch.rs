@@ -62,6 +62,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "Adam" => trajectory::run::<Adam>(case, TORCH),
         "AdamW" => trajectory::run::<AdamW>(case, TORCH),
         "RAdam" => trajectory::run::<RAdam>(case, TORCH),
+        "SparseAdam" => trajectory::run::<SparseAdam>(case, TORCH),
         "Adamax" => trajectory::run::<Adamax>(case, TORCH),
         "Adagrad" => trajectory::run::<Adagrad>(case, TORCH),
         "Adadelta" => trajectory::run::<Adadelta>(case, TORCH),

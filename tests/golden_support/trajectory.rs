@@ -87,7 +87,30 @@ pub fn gradients<R: Real>(
     step: &Value,
     params: &Tree<ArrayD<R>>,
 ) -> Outcome<Tree<Option<ArrayD<R>>>> {
-    arrays(step, "grads", params)
+    match step.get("grads") {
+        Some(_) => arrays(step, "grads", params),
+        None => Ok(Tree::new()),
+    }
+}
+
+/// Gradients of some rows, where a step has such.
+fn row_gradients<R: Real + Element>(
+    step: &Value,
+    params: &Tree<ArrayD<R>>,
+) -> Outcome<Tree<RowGradient<R>>> {
+    let read = |(name, value): (&String, &Value)| {
+        let param = params.get(name).ok_or_else(|| fail(format!("no parameter `{name}`")))?;
+        let rows = json::numbers(json::field(value, "rows")?)?;
+        let rows: Vec<usize> = rows.into_iter().map(|row| row as usize).collect();
+        let width = param.shape().iter().skip(1).product();
+        let values = json::array(&[rows.len(), width], json::field(value, "values")?)?;
+        let values = values.into_dimensionality().map_err(|error| fail(error.to_string()))?;
+        Ok((name.clone(), RowGradient::new(param.shape(), rows, values)?))
+    };
+    match step.get("sparse_grads") {
+        Some(_) => json::object(step, "sparse_grads")?.iter().map(read).collect(),
+        None => Ok(Tree::new()),
+    }
 }
 
 /// The field `key` of a step: arrays of the shapes of the parameters.
@@ -110,6 +133,7 @@ fn arrays<R: Real>(
 /// All that a step is given.
 struct Inputs<R> {
     grads: Tree<Option<ArrayD<R>>>,
+    rows: Tree<RowGradient<R>>,
     curvature: Option<Tree<Option<ArrayD<R>>>>,
     loss: Option<f64>,
 }
@@ -117,7 +141,7 @@ struct Inputs<R> {
 /// Fields with a curvature.
 const CURVATURES: [&str; 3] = ["hessian_input", "hessian_grads", "hvp"];
 
-impl<R: Real> Inputs<R> {
+impl<R: Real + Element> Inputs<R> {
     fn of(step: &Value, params: &Tree<ArrayD<R>>) -> Outcome<Self> {
         let grads = gradients(step, params)?;
         let given = |key: &&str| step.get(*key).is_some_and(|value| !value.is_null());
@@ -129,7 +153,8 @@ impl<R: Real> Inputs<R> {
         let has = |name: &String| grads.get(name).is_some_and(Option::is_some);
         curvature.iter_mut().for_each(|tree| tree.retain(|name, _| has(name)));
         let loss = step.get("loss").map(json::number).transpose()?;
-        Ok(Self { grads, curvature, loss })
+        let rows = row_gradients(step, params)?;
+        Ok(Self { grads, rows, curvature, loss })
     }
 }
 
@@ -137,6 +162,7 @@ impl<R: Real + Element> Gradients<R> for Inputs<R> {
     fn visit<'a>(&'a self, visitor: &mut GradVisitor<'a, R>) {
         self.loss.iter().for_each(|loss| visitor.loss(*loss));
         self.grads.visit(visitor);
+        self.rows.visit(visitor);
         self.curvature.iter().for_each(|tree| visitor.curvature(tree));
     }
 }
@@ -226,7 +252,8 @@ impl<U: Rule + Default, R: Real> Trajectory<U, R> {
     }
 
     fn step(&mut self, step: &Value) -> Outcome {
-        let known = ["grads", "expect", "expect_state", "set", "group", "loss", "z"];
+        let known =
+            ["grads", "sparse_grads", "expect", "expect_state", "set", "group", "loss", "z"];
         json::only(step, &[&known[..], &CURVATURES].concat())?;
         if step.get("set").is_some() {
             let options =

@@ -40,8 +40,9 @@ fn extreme_gradients_give_finite_steps() {
         stays_finite(NAdam { eps, ..NAdam::default() });
         stays_finite(RAdam { eps, ..RAdam::default() });
         stays_finite(Adamax { eps, ..Adamax::default() });
+        stays_finite(SparseAdam { eps, ..SparseAdam::default() });
         stays_finite(Adadelta { eps, ..Adadelta::default() });
-        stays_finite(RmsPropTf { eps, centered: true, ..RmsPropTf::default() });
+        stays_finite(RmsPropTf { eps, momentum: 0.9, ..RmsPropTf::default() });
         stays_finite(Lars { eps, ..Lars::larc() });
         stays_finite(Came { eps: (eps, eps), ..Came::default() });
         stays_finite(NovoGrad { eps, ..NovoGrad::default() });

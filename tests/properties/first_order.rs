@@ -376,6 +376,7 @@ fn state_sizes_are_the_documented_ones() {
     assert_eq!(bytes(NAdam::default()), 8.0 + number);
     assert_eq!(bytes(RAdam::default()), 8.0);
     assert_eq!(bytes(Adamax::default()), 8.0);
+    assert_eq!(bytes(SparseAdam::default()), 8.0);
     assert_eq!(bytes(NovoGrad::default()), 4.0 + number);
     assert_eq!(bytes(AdaHessian::default()), 8.0 + number);
     assert_eq!(bytes(Sophia::default()), 8.0);

@@ -1,4 +1,5 @@
 use crate::first_order::arithmetic::{power, ratio};
+use crate::numeric::range::capped;
 use crate::numeric::{Real, sign};
 use crate::optim::{Apply, Rule, Slot, WeightDecay};
 
@@ -98,7 +99,8 @@ impl Ftrl {
     /// The new parameter and state of one element.
     #[inline(always)]
     fn step_of<R: Real>(c: &FtrlCoefficients<R>, p: R, g: R, [z, n]: [R; 2]) -> (R, [R; 2]) {
-        let new = n + g * g;
+        // a square that overflows counts as the largest number
+        let new = capped(n + g * g, R::max_value());
         if c.lr == R::zero() || new == R::zero() {
             return (p, [z, n]);
         }

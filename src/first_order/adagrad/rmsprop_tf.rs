@@ -11,7 +11,7 @@ use crate::state::SlotInit;
 ///
 /// ```text
 /// g ← g + λp                                   or, decoupled, p ← p·(1 − γλ)
-/// s ← s + (1 − α)·(g² − s)                     s = 1 at first
+/// s ← α·s + (1 − α)·g²                         s = 1 at first
 /// ḡ ← ḡ + (1 − α)·(g − ḡ)                      centered
 /// d = √(max(s − ḡ², 0) + ε)  if centered, else √(s + ε)
 /// b ← μ·b + γ·g/d,  p ← p − b                  with momentum and lr_in_momentum
@@ -114,6 +114,7 @@ crate::hyperparameters!(RmsPropTf, "RmsPropTf", {
 /// Scalars of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct RmsPropTfCoefficients<R> {
+    alpha: R,
     one_minus_alpha: R,
     eps: R,
     momentum: R,
@@ -136,7 +137,7 @@ impl RmsPropTf {
         g: R,
         [square, buffer, mean]: [R; 3],
     ) -> (R, [R; 3]) {
-        let square = lerp(square, g * g, c.one_minus_alpha);
+        let square = c.alpha * square + c.one_minus_alpha * g * g;
         let mean = lerp(mean, g, c.one_minus_alpha);
         let variance = square - c.centered * mean * mean;
         // constant gradients can leave a tiny negative number; a NaN stays a NaN
@@ -157,6 +158,7 @@ impl Rule for RmsPropTf {
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> RmsPropTfCoefficients<R> {
         RmsPropTfCoefficients {
+            alpha: R::of(self.alpha),
             one_minus_alpha: R::of(1.0 - self.alpha),
             eps: R::of(self.eps),
             momentum: R::of(self.momentum),

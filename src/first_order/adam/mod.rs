@@ -7,6 +7,7 @@
 //! | [`NAdam`] | 8, and 8 per tensor | Adam with Nesterov's momentum |
 //! | [`RAdam`] | 8 | Adam without a warm-up |
 //! | [`Adamax`] | 8 | sparse gradients, outliers |
+//! | [`SparseAdam`] | 8 | large embeddings with gradients of few rows |
 
 mod adam;
 mod adamax;
@@ -14,12 +15,14 @@ mod adamw;
 mod coefficients;
 mod nadam;
 mod radam;
+mod sparse_adam;
 
 pub use adam::Adam;
 pub use adamax::Adamax;
 pub use adamw::AdamW;
 pub use nadam::NAdam;
 pub use radam::RAdam;
+pub use sparse_adam::SparseAdam;
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]
@@ -31,5 +34,6 @@ macro_rules! for_each_adam {
         $macro!(NAdam);
         $macro!(RAdam);
         $macro!(Adamax);
+        $macro!(SparseAdam);
     };
 }

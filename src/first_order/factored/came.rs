@@ -15,7 +15,7 @@ use std::ops::Range;
 /// R ← R + (1 − β₂)·(mean of g² + ε₁ over each row − R)  of the last two dimensions;
 /// C ← C + (1 − β₂)·(mean of g² + ε₁ over each column − C)   those before them count matrices
 /// V = R·C/mean(R)
-/// V ← V + (1 − β₂)·(g² + ε₁ − V)                        in place of R and C, for vectors and scalars
+/// V ← β₂·V + (1 − β₂)·(g² + ε₁)                         in place of R and C, for vectors and scalars
 /// S ← max(S, √V), V = S/β₂                              if ams_bound
 /// u = g/√V                                              0 where V = 0
 /// u ← u/max(1, RMS(u)/d)
@@ -124,10 +124,10 @@ crate::hyperparameters!(Came, "Came", {
 /// Scalars of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct CameCoefficients<R> {
-    /// Whether the slots read as `√V` and `√U`, and `1 − β₂` where they do not.
+    /// Whether the slots read as `√V` and `√U`.
     factored: bool,
-    weight: R,
     one_minus_beta1: R,
+    one_minus_beta2: R,
     eps: (R, R),
     ams_bound: bool,
     beta2: R,
@@ -145,7 +145,8 @@ impl<R: Real> CameCoefficients<R> {
     /// `u` before it is clipped, and the new `V` and `S`.
     #[inline(always)]
     fn precondition(&self, g: R, v: R, bound: R) -> (R, R, R) {
-        let v = lerp(v, g * g + self.eps.0, self.weight);
+        let own = self.beta2 * v + self.one_minus_beta2 * (g * g + self.eps.0);
+        let v = if self.factored { v } else { own };
         let root = if self.factored { v } else { v.sqrt() };
         let bound = if bound > root { bound } else { root };
         let root = if self.ams_bound { (bound / self.beta2).sqrt() } else { root };
@@ -177,8 +178,8 @@ impl Rule for Came {
         let (beta1, beta2, _) = self.betas;
         CameCoefficients {
             factored: false,
-            weight: R::of(1.0 - beta2),
             one_minus_beta1: R::of(1.0 - beta1),
+            one_minus_beta2: R::of(1.0 - beta2),
             eps: (R::of(self.eps.0), R::of(self.eps.1)),
             ams_bound: self.ams_bound,
             beta2: R::of(beta2),
@@ -192,9 +193,7 @@ impl Rule for Came {
         _: &[f64],
         c: &mut CameCoefficients<R>,
     ) {
-        if step.shape.len() > 1 {
-            (c.factored, c.weight) = (true, R::zero());
-        }
+        c.factored = step.shape.len() > 1;
     }
 
     #[inline(always)]

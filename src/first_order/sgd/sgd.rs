@@ -154,6 +154,11 @@ impl Rule for Sgd {
         self.maximize
     }
 
+    /// Without momentum, a gradient of 0 changes nothing.
+    fn lazy(&self) -> bool {
+        self.momentum == 0.0
+    }
+
     fn uses_slot(&self, _: usize) -> bool {
         self.momentum != 0.0
     }
