@@ -148,7 +148,7 @@ impl<'u, T: Element> ElementUnit<'u, T> {
     }
 
     /// Whether a block has nothing to do: no row in it is given, and no slot has to be coded again.
-    fn is_left_alone(&self, start: usize, len: usize) -> bool {
+    pub(super) fn is_left_alone(&self, start: usize, len: usize) -> bool {
         let recoded = || self.slots.iter().any(SlotChunk::shares_scales);
         self.given(start).is_some_and(|(rows, offset)| !rows.touches(offset, len) && !recoded())
     }
@@ -186,9 +186,6 @@ impl<'u, T: Element> ElementUnit<'u, T> {
     /// Calls `f` for every block of the chunk, with scratch for parameters, gradient and slots.
     fn each_block(&mut self, mut f: impl FnMut(&mut Self, Block<'_, T::Compute>)) {
         let (len, in_use, length) = (self.p.len(), self.slots_in_use(), self.block_len());
-        if self.is_left_alone(0, len) {
-            return;
-        }
         with_scratch::<T::Compute, _>((2 + in_use) * length, |scratch| {
             for start in (0..len).step_by(length) {
                 if self.is_left_alone(start, length.min(len - start)) {
