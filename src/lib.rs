@@ -45,16 +45,27 @@
 //! | [`Adam`](first_order::Adam) | 8; with `amsgrad` 12 | – | reproducing results made with it |
 //! | [`AdamW`](first_order::AdamW) | 8; with `amsgrad` 12 | – | nearly everything |
 //! | [`NAdam`](first_order::NAdam) | 8, and 8 per tensor | – | Adam with Nesterov's momentum |
+//! | [`RAdam`](first_order::RAdam) | 8 | – | Adam without a warm-up |
+//! | [`Adamax`](first_order::Adamax) | 8 | – | sparse gradients, outliers |
+//! | [`SparseAdam`](first_order::SparseAdam) | 8 | [`RowGradient`](params::RowGradient) | large embeddings with gradients of few rows |
+//! | [`Fromage`](first_order::Fromage) | 0, and 8 per tensor | one pass more; two with `p_bound` | one learning rate for all layers |
 //! | [`NovoGrad`](first_order::NovoGrad) | 4, and 8 per tensor | one pass more over the gradients | gradients of very different size from layer to layer |
 //! | [`Adagrad`](first_order::Adagrad) | 4 | – | sparse gradients |
+//! | [`Adadelta`](first_order::Adadelta) | 8 | – | no learning rate, parameters in units of their own |
 //! | [`RmsProp`](first_order::RmsProp) | 4; with momentum 8, centered 4 more | – | recurrent networks, reinforcement learning |
+//! | [`RmsPropTf`](first_order::RmsPropTf) | 4; with momentum 8, centered 4 more | – | results of TensorFlow's RMSprop |
+//! | [`Ftrl`](first_order::Ftrl) | 8 | a constant `lr` | linear models with very many features |
 //! | [`Lion`](first_order::Lion) | 4 | a third to a tenth of AdamW's `lr` | large models, few bits |
 //! | [`SignSgd`](first_order::SignSgd) | 0; with momentum 4 | a schedule that ends at 0 | gradients of which only signs count |
+//! | [`Rprop`](first_order::Rprop) | 8 | gradients without noise | full batches, badly scaled problems |
 //! | [`Lamb`](first_order::Lamb) | 8 | one pass more over memory; two with `max_grad_norm` | very large batches |
+//! | [`Lars`](first_order::Lars) | 4 | one pass more over memory | very large batches, convolutional networks |
 //! | [`Prodigy`](first_order::Prodigy) | 16; `8 + 8/k` with `slice_p = k` | one pass more; one `lr` for all groups | no learning rate to tune |
 //! | [`Adafactor`](first_order::Adafactor) | 4(m + n)/(mn) + 0.25 at most for an m × n matrix, vectors 4; with `beta1` 4 more | two passes more | models whose state does not fit |
+//! | [`Came`](first_order::Came) | 4, and 8(m + n)/(mn) + 0.5 at most for an m × n matrix, vectors 12 | three passes more | the same, with momentum and a confidence |
 //! | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | no schedule, open-ended training |
 //! | [`PrimalAveraging`](first_order::PrimalAveraging) | 4 | [`eval`](optim::Optimizer::eval) before the model is used | averaging instead of momentum and schedule, alone or inside `Shampoo` |
+//! | [`Asgd`](first_order::Asgd) | 4 | – | convex problems |
 //! | [`Classp`](first_order::Classp) | 4 | – | one task after another |
 //! | [`SpsMax`](first_order::SpsMax) | 0 | the loss, and a lower bound of it; one pass more | the step size from the loss: models that fit their data |
 //! | [`Momo`](first_order::Momo) | 4, and 8 per tensor | the loss; one pass more | momentum whose learning rate the loss limits |

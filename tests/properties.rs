@@ -18,11 +18,17 @@ mod first_order;
 mod inputs;
 #[path = "properties/langevin.rs"]
 mod langevin;
+#[path = "properties/layerwise.rs"]
+mod layerwise;
 #[path = "properties/polyak.rs"]
 mod polyak;
 #[path = "properties/projected.rs"]
 mod projected;
 #[path = "properties/references.rs"]
 mod references;
+#[path = "properties/rows.rs"]
+mod rows;
 #[path = "support/threads.rs"]
 mod threads;
+#[path = "properties/torch_optim.rs"]
+mod torch_optim;

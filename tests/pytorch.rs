@@ -64,6 +64,53 @@ fn check(case: &str, mut wrong: Box<dyn Optimizer<f32>>, mut fresh: Box<dyn Opti
     }
 }
 
+/// The test `case`: an optimizer with other options, and one with those of the file.
+macro_rules! case {
+    ($case:ident, $wrong:expr, $fresh:expr) => {
+        #[test]
+        fn $case() {
+            let wrong = Box::new($wrong.build().unwrap());
+            check(stringify!($case), wrong, Box::new($fresh.build().unwrap()));
+        }
+    };
+}
+
+case!(
+    adadelta,
+    Adadelta { lr: 9.0, rho: 0.1, eps: 1.0, maximize: true, ..Adadelta::default() },
+    Adadelta { lr: 0.5, rho: 0.8, eps: 1e-4, weight_decay: 0.1, ..Adadelta::default() }
+);
+case!(
+    adagrad,
+    Adagrad { lr: 9.0, lr_decay: 9.0, eps: 1.0, ..Adagrad::default() },
+    Adagrad { lr: 0.05, lr_decay: 0.1, initial_accumulator_value: 0.1, ..Adagrad::default() }
+);
+case!(
+    adamax,
+    Adamax { lr: 9.0, betas: (0.1, 0.2), eps: 1.0, maximize: true, ..Adamax::default() },
+    Adamax { lr: 1e-2, weight_decay: 0.1, ..Adamax::default() }
+);
+case!(
+    asgd,
+    Asgd { lr: 9.0, lambd: 9.0, alpha: 9.0, t0: 9.0, maximize: true, ..Asgd::default() },
+    Asgd { lr: 0.05, lambd: 0.01, alpha: 0.6, t0: 2.0, weight_decay: 0.1, ..Asgd::default() }
+);
+case!(
+    radam,
+    RAdam { lr: 9.0, betas: (0.1, 0.2), eps: 1.0, maximize: true, ..RAdam::default() },
+    RAdam { lr: 1e-2, weight_decay: 0.1, decoupled_weight_decay: true, ..RAdam::default() }
+);
+case!(
+    rmsprop,
+    RmsProp { lr: 9.0, alpha: 0.1, eps: 1.0, weight_decay: 9.0, ..RmsProp::default() },
+    RmsProp { lr: 1e-2, momentum: 0.9, centered: true, ..RmsProp::default() }
+);
+case!(
+    rprop,
+    Rprop { lr: 9.0, etas: (0.1, 9.0), step_sizes: (1.0, 9.0), maximize: true },
+    Rprop { lr: 1e-2, etas: (0.4, 1.5), step_sizes: (1e-3, 0.02), ..Rprop::default() }
+);
+
 #[test]
 fn adafactor() {
     let wrong = Adafactor { lr: 9.0, beta1: 0.5, maximize: true, ..Adafactor::original() };

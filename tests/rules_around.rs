@@ -366,6 +366,7 @@ fn decay_inside_of_a_rule_keeps_its_form() {
         check!(Momo);
         check!(MomoAdam);
         check!(Lamb);
+        check!(Lars);
         check!(ScheduleFreeAdamW);
     }
 }

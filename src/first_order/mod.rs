@@ -6,16 +6,27 @@
 //! | [`Adam`] | 8 | reproducing results made with it |
 //! | [`AdamW`] | 8 | nearly everything |
 //! | [`NAdam`] | 8, and 8 per tensor | Adam with Nesterov's momentum |
+//! | [`RAdam`] | 8 | Adam without a warm-up |
+//! | [`Adamax`] | 8 | sparse gradients, outliers |
+//! | [`SparseAdam`] | 8 | large embeddings with gradients of few rows |
+//! | [`Fromage`] | 0, and 8 per tensor | one learning rate for all layers |
 //! | [`NovoGrad`] | 4, and 8 per tensor | gradients of very different size from layer to layer |
 //! | [`Adagrad`] | 4 | sparse gradients |
+//! | [`Adadelta`] | 8 | no learning rate, parameters in units of their own |
 //! | [`RmsProp`] | 4 to 12 | recurrent networks, reinforcement learning |
+//! | [`RmsPropTf`] | 4 to 12 | results of TensorFlow's RMSprop |
+//! | [`Ftrl`] | 8 | linear models with very many features |
 //! | [`Lion`] | 4 | large models, few bits |
 //! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
+//! | [`Rprop`] | 8 | full batches, badly scaled problems |
 //! | [`Lamb`] | 8 | very large batches |
+//! | [`Lars`] | 4 | very large batches, convolutional networks |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
 //! | [`Adafactor`] | less than 1 for large matrices | models whose state does not fit |
+//! | [`Came`] | little more than 4 for large matrices | the same, with momentum and a confidence |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
+//! | [`Asgd`] | 4 | convex problems |
 //! | [`Classp`] | 4 | one task after another |
 //! | [`SpsMax`] | 0 | the step size from the loss: models that fit their data |
 //! | [`Momo`] | 4, and 8 per tensor | momentum whose learning rate the loss limits |

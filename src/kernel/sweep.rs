@@ -7,6 +7,7 @@ use crate::numeric::range::flushed;
 use crate::numeric::reduce::LaneSum;
 use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// How many sums a measuring pass can take at once.
 pub const SUMS: usize = 4;
@@ -99,6 +100,14 @@ impl<'c, R> SlotSlices<'c, R> {
     pub fn reborrow(&mut self) -> SlotSlices<'_, R> {
         let mut slices = SlotSlices::default();
         self.iter_mut().for_each(|slice| slices.push(slice));
+        slices
+    }
+
+    /// The elements `range` of every slice.
+    pub fn part(&mut self, range: Range<usize>) -> SlotSlices<'_, R> {
+        let mut slices = SlotSlices::default();
+        let part = |slice| <[R]>::get_mut(slice, range.clone()).unwrap_or_default();
+        self.iter_mut().map(part).for_each(|slice| slices.push(slice));
         slices
     }
 

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::numeric::limits::numel;
 use crate::numeric::{Element, Real};
 use ndarray::{Array2, ArrayViewD};
+use std::ops::Range;
 
 /// A gradient that is never held in memory: the update asks for it chunk by chunk.
 ///
@@ -75,7 +76,8 @@ impl<T> std::fmt::Debug for dyn Generate<T> + '_ {
 /// Some rows of a gradient whose other rows are zero: the gradient of an embedding table.
 ///
 /// A row named twice counts twice. To the update rule the gradient is dense: moments of the other
-/// rows decay and weight decay acts on them, exactly as with the zeros written out.
+/// rows decay and weight decay acts on them, exactly as with the zeros written out. Rules that are
+/// [lazy](crate::optim::Rule::lazy) leave the other rows alone, and do not even read them.
 ///
 /// # Examples
 /// ```
@@ -151,6 +153,36 @@ impl<T> RowGradient<T> {
     /// Number of elements of one row.
     pub(crate) fn width(&self) -> usize {
         self.shape.iter().skip(1).product()
+    }
+
+    /// The first row given that has elements from `offset` on, and all behind it.
+    fn from(&self, offset: usize, width: usize) -> &[usize] {
+        let first = self.rows.partition_point(|&row| (row + 1) * width <= offset);
+        self.rows.get(first..).unwrap_or_default()
+    }
+
+    /// Whether any element of `offset .. offset + len` is given.
+    pub(crate) fn touches(&self, offset: usize, len: usize) -> bool {
+        let width = self.width();
+        let first = self.from(offset, width).first();
+        width > 0 && first.is_some_and(|row| row * width < offset + len)
+    }
+
+    /// Calls `visit` for every run of given elements of `offset .. offset + len`, counted from `offset`; rows
+    /// next to each other are one run.
+    pub(crate) fn each_run(&self, offset: usize, len: usize, mut visit: impl FnMut(Range<usize>)) {
+        let width = self.width();
+        if !self.touches(offset, len) {
+            return;
+        }
+        for run in self.from(offset, width).chunk_by(|a, b| *b <= a + 1) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
+            let (start, end) = ((first * width).max(offset), (last + 1) * width);
+            if start >= offset + len {
+                return;
+            }
+            visit(start - offset..end.min(offset + len) - offset);
+        }
     }
 
     /// Calls `add(i, x)` for every given element of `offset .. offset + len`, `i` counted from

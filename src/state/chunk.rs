@@ -110,6 +110,11 @@ impl<R: Real> SlotChunk<'_, R> {
         matches!(self, Self::Off)
     }
 
+    /// Whether elements far apart share scales, which each step sets anew.
+    pub fn shares_scales(&self) -> bool {
+        matches!(self, Self::Rank1(_))
+    }
+
     /// Elements that must be stored together.
     pub fn block(&self) -> usize {
         match self {

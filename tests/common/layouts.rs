@@ -77,7 +77,8 @@ pub fn memory_order_does_not_change_bits(subject: &Subject) {
     }
 }
 
-/// The same numbers as 0-D and 1-D arrays of one element, and as one row.
+/// The same numbers as 0-D and 1-D arrays of one element, and as one row, but for rules that treat vectors in
+/// another way than matrices.
 pub fn scalars_and_vectors(subject: &Subject) {
     for config in variants(subject) {
         let array = |shape: &[usize], seed| {
@@ -90,7 +91,9 @@ pub fn scalars_and_vectors(subject: &Subject) {
         };
         let expected = after(&[1]);
         assert_eq!(after(&[]), expected, "{config:?}");
-        assert_eq!(after(&[1, 1, 1, 1]), expected, "{config:?}");
+        if !["Lars", "Came"].contains(&subject.name) {
+            assert_eq!(after(&[1, 1, 1, 1]), expected, "{config:?}");
+        }
     }
 }
 

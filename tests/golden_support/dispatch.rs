@@ -44,6 +44,8 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
     const TORCH: Spelling = Spelling::new(&[], &[]);
     const LION: Spelling = Spelling::new(&[("weight_decouple", "decoupled_weight_decay")], &[]);
     const PRODIGY: Spelling = Spelling::new(&[("decouple", "decoupled_weight_decay")], &[]);
+    const RMSPROP_TF: Spelling =
+        Spelling::new(&[("decoupled_decay", "decoupled_weight_decay")], &[]);
     const CLASSP: Spelling = Spelling::new(
         &[("epsilon", "eps"), ("apply_decay", "scaling")],
         &[("paper", "Paper"), ("code", "AsPublished")],
@@ -53,13 +55,21 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         &[("paper", "Paper"), ("mean_clamp", "MeanClamped")],
     );
     match name {
-        "Grams" | "NAdam" | "NovoGrad" | "adahessian" | "SophiaG" | "SophiaH" | "sophia_g"
-        | "Sps" | "Momo" | "MomoAdam" => rule(name, case),
+        "ASGD" | "LAMB" | "LARS" | "LARC" | "CAME" | "Fromage" | "SGDW" | "Grams" | "NAdam"
+        | "NovoGrad" | "adahessian" | "SophiaG" | "SophiaH" | "sophia_g" | "Sps" | "Momo"
+        | "MomoAdam" => rule(name, case),
         "SGD" => trajectory::run::<Sgd>(case, TORCH),
         "Adam" => trajectory::run::<Adam>(case, TORCH),
         "AdamW" => trajectory::run::<AdamW>(case, TORCH),
+        "RAdam" => trajectory::run::<RAdam>(case, TORCH),
+        "SparseAdam" => trajectory::run::<SparseAdam>(case, TORCH),
+        "Adamax" => trajectory::run::<Adamax>(case, TORCH),
         "Adagrad" => trajectory::run::<Adagrad>(case, TORCH),
+        "Adadelta" => trajectory::run::<Adadelta>(case, TORCH),
+        "Rprop" => trajectory::run::<Rprop>(case, TORCH),
         "RMSprop" => trajectory::run::<RmsProp>(case, TORCH),
+        "RMSpropTF" => trajectory::run::<RmsPropTf>(case, RMSPROP_TF),
+        "FTRL" => trajectory::run::<Ftrl>(case, TORCH),
         "Lion" => trajectory::run::<Lion>(case, LION),
         "LAMBPaper" => trajectory::run::<Lamb>(case, TORCH),
         "Prodigy" => trajectory::run::<Prodigy>(case, PRODIGY),
@@ -104,7 +114,6 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         | "lozo_m"
         | "subzero" => zeroth_order::run(name, case),
         "quzo" => zeroth_kernels::quzo_run(case),
-        "LAMB" => Err(skip("pytorch_optimizer's LAMB; the crate's is the paper's, `LAMBPaper`")),
         _ => Err(Stop::Skip(format!("the crate has no optimizer `{name}`"))),
     }
 }
@@ -114,11 +123,38 @@ fn rule(name: &str, case: &Value) -> Outcome {
     const TORCH: Spelling = Spelling::new(&[], &[]);
     // Π in `f32`, also for `f64` parameters
     const NADAM: Reference = Reference { atol: 1e-7, ..Reference::new(TORCH) };
+    // rate and weight of the average of the next step in `f32`
+    const ASGD: Reference =
+        Reference { atol: 1e-7, derived: &["eta", "mu"], ..Reference::new(TORCH) };
     const NOVOGRAD: Reference = Reference {
         slots: &[("moments", "exp_avg"), ("grads_ema", "exp_avg_sq")],
         group_steps: true,
         ..Reference::new(TORCH)
     };
+    const DECOUPLED: Spelling =
+        Spelling::new(&[("weight_decouple", "decoupled_weight_decay")], &[]);
+    const LAMB: Reference = Reference {
+        defaults: &[("form", 1.0), ("decoupled_weight_decay", 1.0), ("max_weight_norm", 10.0)],
+        derived: &["weight_norm", "adam_norm", "trust_ratio"],
+        group_steps: true,
+        ..Reference::new(DECOUPLED)
+    };
+    const LARC: Reference = Reference {
+        defaults: &[
+            ("trust_coefficient", 0.02),
+            ("eps", 1e-8),
+            ("clip", 1.0),
+            ("adapt_vectors", 1.0),
+        ],
+        ..Reference::new(TORCH)
+    };
+    const CAME: Reference = Reference {
+        derived: &["RMS"],
+        own: &["exp_avg_res"],
+        group_steps: true,
+        ..Reference::new(DECOUPLED)
+    };
+    const SGDW: Reference = Reference { defaults: &[("decay_form", 3.0)], ..Reference::new(TORCH) };
     const SOPHIA: Spelling = Spelling::new(
         &[("hessian_interval", "update_every")],
         &[("gnb", "GaussNewtonBartlett"), ("hutchinson", "Hutchinson")],
@@ -138,6 +174,13 @@ fn rule(name: &str, case: &Value) -> Outcome {
     };
     match name {
         "Grams" => trajectory::run_as::<Grams<AdamW>>(case, GRAMS),
+        "ASGD" => trajectory::run_as::<Asgd>(case, ASGD),
+        "LAMB" => trajectory::run_as::<Lamb>(case, LAMB),
+        "LARS" => trajectory::run::<Lars>(case, TORCH),
+        "LARC" => trajectory::run_as::<Lars>(case, LARC),
+        "CAME" => trajectory::run_as::<Came>(case, CAME),
+        "Fromage" => trajectory::run::<Fromage>(case, TORCH),
+        "SGDW" => trajectory::run_as::<WithDecay<Sgd>>(case, SGDW),
         "NAdam" => trajectory::run_as::<NAdam>(case, NADAM),
         "NovoGrad" => trajectory::run_as::<NovoGrad>(case, NOVOGRAD),
         "adahessian" => trajectory::run::<AdaHessian>(case, TORCH),

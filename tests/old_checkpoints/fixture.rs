@@ -172,12 +172,24 @@ fn content(dict: StateDict) -> BTreeMap<String, String> {
     scalars.chain(tensors).chain([("optimizer".to_owned(), optimizer)]).collect()
 }
 
+/// Options that methods have been given since: those of LAMB.
+const NEW_OPTIONS: [&str; 6] = [
+    "decoupled_weight_decay",
+    "grad_averaging",
+    "adam",
+    "max_weight_norm",
+    "max_trust_ratio",
+    "form",
+];
+
 fn same_dicts(case: &Case, saved: &[StateDict], run: &mut dyn Run) {
     for (saved, (part, found)) in saved.iter().zip(run.save()) {
         let (saved, found) = (content(saved.clone()), content(found));
         // later versions write more of the configuration
         let added = |key: &str| {
-            key == "shared" || key.split('.').any(|part| part == "config" || part == "options")
+            let new = key.rsplit('.').next().is_some_and(|name| NEW_OPTIONS.contains(&name));
+            let config = key.split('.').any(|part| part == "config" || part == "options");
+            key == "shared" || config || new && key.starts_with("groups.")
         };
         let found_keys = found.keys().filter(|key| !added(key));
         for key in saved.keys().chain(found_keys) {

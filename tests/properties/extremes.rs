@@ -38,6 +38,13 @@ fn stays_finite<U: Rule>(config: U) {
 fn extreme_gradients_give_finite_steps() {
     for eps in [0.0, 1e-8] {
         stays_finite(NAdam { eps, ..NAdam::default() });
+        stays_finite(RAdam { eps, ..RAdam::default() });
+        stays_finite(Adamax { eps, ..Adamax::default() });
+        stays_finite(SparseAdam { eps, ..SparseAdam::default() });
+        stays_finite(Adadelta { eps, ..Adadelta::default() });
+        stays_finite(RmsPropTf { eps, momentum: 0.9, ..RmsPropTf::default() });
+        stays_finite(Lars { eps, ..Lars::larc() });
+        stays_finite(Came { eps: (eps, eps), ..Came::default() });
         stays_finite(NovoGrad { eps, ..NovoGrad::default() });
         stays_finite(AdaHessian { eps, ..AdaHessian::default() });
         stays_finite(AdaHessian { eps, hessian_power: 0.5, ..AdaHessian::default() });
@@ -48,6 +55,10 @@ fn extreme_gradients_give_finite_steps() {
         let sgld = Sgld { eps, temperature: 0.0, ..Sgld::default() };
         stays_finite(Sgld { preconditioned: true, ..sgld });
     }
+    stays_finite(Rprop::default());
+    stays_finite(Ftrl::default());
+    stays_finite(Lars::default());
+    stays_finite(Asgd { lambd: 0.0, ..Asgd::default() });
     stays_finite(Momo::default());
     stays_finite(Momo { bias_correction: true, use_fstar: true, ..Momo::default() });
 }

@@ -43,7 +43,8 @@ use crate::state::SlotInit;
 ///
 /// # Differences
 /// As `torch.optim.Adagrad`, which refuses weight decay with sparse gradients. Here the decay acts on all
-/// rows, as it would with a dense gradient.
+/// rows, as it would with a dense gradient; without decay, rows that a
+/// [`RowGradient`](crate::params::RowGradient) lacks are not even read.
 ///
 /// # Source
 /// J. Duchi, E. Hazan, Y. Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic
@@ -116,6 +117,11 @@ impl Rule for Adagrad {
 
     fn maximize(&self) -> bool {
         self.maximize
+    }
+
+    /// A gradient of 0 changes nothing.
+    fn lazy(&self) -> bool {
+        true
     }
 
     fn slot_init(&self, _: usize) -> SlotInit {

@@ -5,15 +5,24 @@
 //! | [`Adam`] | 8, with `amsgrad` 12 | reproducing results made with it |
 //! | [`AdamW`] | 8, with `amsgrad` 12 | nearly everything |
 //! | [`NAdam`] | 8, and 8 per tensor | Adam with Nesterov's momentum |
+//! | [`RAdam`] | 8 | Adam without a warm-up |
+//! | [`Adamax`] | 8 | sparse gradients, outliers |
+//! | [`SparseAdam`] | 8 | large embeddings with gradients of few rows |
 
 mod adam;
+mod adamax;
 mod adamw;
 mod coefficients;
 mod nadam;
+mod radam;
+mod sparse_adam;
 
 pub use adam::Adam;
+pub use adamax::Adamax;
 pub use adamw::AdamW;
 pub use nadam::NAdam;
+pub use radam::RAdam;
+pub use sparse_adam::SparseAdam;
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]
@@ -23,5 +32,8 @@ macro_rules! for_each_adam {
         $macro!(Adam);
         $macro!(AdamW);
         $macro!(NAdam);
+        $macro!(RAdam);
+        $macro!(Adamax);
+        $macro!(SparseAdam);
     };
 }

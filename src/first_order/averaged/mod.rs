@@ -4,10 +4,13 @@
 //! |---|---|---|
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
+//! | [`Asgd`] | 4 | convex problems |
 
+mod asgd;
 pub(super) mod primal_averaging;
 pub(super) mod schedule_free;
 
+pub use asgd::Asgd;
 pub use primal_averaging::{Averaging, PrimalAveraging};
 pub use schedule_free::ScheduleFreeAdamW;
 
@@ -18,5 +21,6 @@ macro_rules! for_each_averaged {
     ($macro:ident) => {
         $macro!(ScheduleFreeAdamW);
         $macro!(PrimalAveraging);
+        $macro!(Asgd);
     };
 }

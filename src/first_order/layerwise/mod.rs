@@ -3,12 +3,18 @@
 //! | method | state, bytes per `f32` parameter | good for |
 //! |---|---|---|
 //! | [`Lamb`] | 8 | very large batches |
+//! | [`Lars`] | 4 | very large batches, convolutional networks |
 //! | [`NovoGrad`] | 4, and 8 per tensor | gradients of very different size from layer to layer |
+//! | [`Fromage`] | 0, and 8 per tensor | one learning rate for all layers |
 
+mod fromage;
 mod lamb;
+mod lars;
 mod novograd;
 
-pub use lamb::Lamb;
+pub use fromage::Fromage;
+pub use lamb::{Lamb, LambForm};
+pub use lars::Lars;
 pub use novograd::NovoGrad;
 
 /// Calls `$macro!(Type)` for every method of this family.
@@ -17,6 +23,8 @@ pub use novograd::NovoGrad;
 macro_rules! for_each_layerwise {
     ($macro:ident) => {
         $macro!(Lamb);
+        $macro!(Lars);
         $macro!(NovoGrad);
+        $macro!(Fromage);
     };
 }

@@ -45,7 +45,8 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// # Differences
 /// As `torch.optim.SGD`. The learning rate multiplies the momentum when it is applied, not when it is
 /// stored, so that a change of `lr` acts at once. Sutskever's form, and optax's `trace` with a schedule,
-/// differ. Where momentum is switched on during a run, the buffer starts from zero.
+/// differ. Where momentum is switched on during a run, the buffer starts from zero. SGDW, with decoupled decay, is
+/// [`WithDecay`](crate::first_order::WithDecay) around it.
 ///
 /// # Source
 /// B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Nesterov
@@ -151,6 +152,11 @@ impl Rule for Sgd {
 
     fn maximize(&self) -> bool {
         self.maximize
+    }
+
+    /// Without momentum, a gradient of 0 changes nothing.
+    fn lazy(&self) -> bool {
+        self.momentum == 0.0
     }
 
     fn uses_slot(&self, _: usize) -> bool {

@@ -4,11 +4,14 @@
 //! |---|---|---|
 //! | [`Lion`] | 4 | large models, few bits |
 //! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
+//! | [`Rprop`] | 8 | full batches, badly scaled problems |
 
 mod lion;
+mod rprop;
 mod sign_sgd;
 
 pub use lion::Lion;
+pub use rprop::Rprop;
 pub use sign_sgd::SignSgd;
 
 /// Calls `$macro!(Type)` for every method of this family.
@@ -18,5 +21,6 @@ macro_rules! for_each_sign {
     ($macro:ident) => {
         $macro!(Lion);
         $macro!(SignSgd);
+        $macro!(Rprop);
     };
 }

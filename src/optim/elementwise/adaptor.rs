@@ -218,7 +218,11 @@ impl<T: Element> TensorMethod<T> for AnyRule<T::Compute> {
         push: &mut dyn FnMut(ElementUnit<'u, T>),
     ) {
         let apply = job.prepared.apply;
-        split(job, apply, push);
+        split(job, apply, &mut |unit: ElementUnit<'u, T>| {
+            if !unit.is_left_alone(0, unit.p.len()) {
+                push(unit);
+            }
+        });
     }
 
     fn run(unit: &mut ElementUnit<'_, T>) {

@@ -63,6 +63,8 @@ pub trait ErasedRule<R: Real>: Any + Debug + Send + Sync {
     fn per_tensor(&self) -> bool;
     /// [`Rule::needs_loss`] and [`Rule::needs_curvature`].
     fn needs(&self, t: u64) -> Needs;
+    /// [`Rule::lazy`].
+    fn lazy(&self) -> bool;
     /// [`Rule::seed`].
     fn seed(&self) -> u64;
     /// [`Rule::begin`].
@@ -202,6 +204,9 @@ impl<U: Rule, R: Real> ErasedRule<R> for InGroup<U> {
     }
     fn needs(&self, t: u64) -> Needs {
         Needs { loss: self.rule.needs_loss(), curvature: self.rule.needs_curvature(t) }
+    }
+    fn lazy(&self) -> bool {
+        self.rule.lazy()
     }
     fn seed(&self) -> u64 {
         self.rule.seed()

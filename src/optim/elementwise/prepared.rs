@@ -23,6 +23,8 @@ pub struct Prepared<R: Real> {
     pub(super) factoring: [Option<Factoring>; MAX_SLOTS],
     /// Key of random numbers.
     pub(super) seed: u64,
+    /// Whether rows without a gradient are left alone.
+    pub(super) lazy: bool,
 }
 
 impl<R: Real> Default for Prepared<R> {
@@ -37,6 +39,7 @@ impl<R: Real> Default for Prepared<R> {
             inputs: [None; MAX_SLOTS],
             factoring: [None; MAX_SLOTS],
             seed: 0,
+            lazy: false,
         }
     }
 }
@@ -75,6 +78,7 @@ impl<R: Real> Prepared<R> {
             rule.layout().get(slot)?.factors.map(|_| rule.factoring(slot, step.t))
         });
         self.seed = rule.seed();
+        self.lazy = rule.lazy() && coupled == 0.0 && shrink == 1.0;
     }
 
     /// How directions become parameters, with the learning rate times `factor`.

@@ -341,6 +341,13 @@ pub trait Rule: Hyperparameters {
         false
     }
 
+    /// Whether rows that a [`RowGradient`](crate::params::RowGradient) lacks are left alone with their state, and not
+    /// even read. True for rules for which a gradient of 0 is no step, and for those that are meant to be lazy. All rows
+    /// take part while there is weight decay, and where another rule is around this one.
+    fn lazy(&self) -> bool {
+        false
+    }
+
     /// Key of the random numbers of [`Input::Noise`].
     fn seed(&self) -> u64 {
         0

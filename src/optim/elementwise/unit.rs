@@ -9,6 +9,7 @@ use crate::kernel::sweep::{Chunk, MAX_SLOTS, SlotSlices, Sums};
 use crate::kernel::{CHUNK, Isa};
 use crate::numeric::{Element, Real};
 use crate::optim::method::{GradSlice, GradSource, Stage};
+use crate::params::RowGradient;
 use crate::state::Input;
 use crate::state::chunk::SlotChunk;
 use crate::state::factors::FactorSums;
@@ -77,9 +78,22 @@ impl<R: Real> Sweep<'_, R> {
             _ => self.kernel.update(self.isa, &self.apply, chunk),
         }
     }
+
+    /// The loop over the rows that are given, of a chunk that begins at an element of them; over all without rows.
+    fn run_over<T: Element>(self, rows: GivenRows<'_, T>, mut chunk: Chunk<'_, R>) {
+        let Some((rows, offset)) = rows else { return self.run(chunk) };
+        rows.each_run(offset, chunk.p.len(), |run| {
+            let p = chunk.p.get_mut(run.clone()).unwrap_or_default();
+            let g = chunk.g.get(run.clone()).unwrap_or_default();
+            self.run(Chunk { p, g, scale: chunk.scale, slots: chunk.slots.part(run) });
+        });
+    }
 }
 
-impl<T: Element> ElementUnit<'_, T> {
+/// The rows that a lazy step changes, and the element of them that something begins at; `None` if all take part.
+type GivenRows<'u, T> = Option<(&'u RowGradient<T>, usize)>;
+
+impl<'u, T: Element> ElementUnit<'u, T> {
     pub(in crate::optim) fn run(&mut self) {
         // a method prepares its step before it cuts tensors into units
         let Some(kernel) = self.prepared.kernel.as_deref() else { return };
@@ -122,6 +136,23 @@ impl<T: Element> ElementUnit<'_, T> {
         self.sums = sums;
     }
 
+    /// The rows that the step changes, from the element `start` of the chunk on.
+    fn given(&self, start: usize) -> GivenRows<'u, T> {
+        let changes = matches!(self.stage, Stage::Update | Stage::CollectScales);
+        match self.grad.source {
+            GradSource::Rows(rows) if changes && self.prepared.lazy => {
+                Some((rows, self.grad.start + self.offset + start))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a block has nothing to do: no row in it is given, and no slot has to be coded again.
+    pub(super) fn is_left_alone(&self, start: usize, len: usize) -> bool {
+        let recoded = || self.slots.iter().any(SlotChunk::shares_scales);
+        self.given(start).is_some_and(|(rows, offset)| !rows.touches(offset, len) && !recoded())
+    }
+
     /// Slots up to the last one in use.
     fn slots_in_use(&self) -> usize {
         self.slots.iter().rposition(|slot| !slot.is_off()).map_or(0, |last| last + 1)
@@ -157,6 +188,9 @@ impl<T: Element> ElementUnit<'_, T> {
         let (len, in_use, length) = (self.p.len(), self.slots_in_use(), self.block_len());
         with_scratch::<T::Compute, _>((2 + in_use) * length, |scratch| {
             for start in (0..len).step_by(length) {
+                if self.is_left_alone(start, length.min(len - start)) {
+                    continue;
+                }
                 let mut parts = scratch.chunks_exact_mut(length);
                 let mut part = || {
                     let part = parts.next().unwrap_or_default();
@@ -199,7 +233,7 @@ impl<T: Element> ElementUnit<'_, T> {
     /// Updates one block: in place what is stored as it is computed with, the rest through scratch.
     fn update_block(&mut self, sweep: Sweep<'_, T::Compute>, block: Block<'_, T::Compute>) {
         let Block { start, p, g, mut slots } = block;
-        let range = start..start + p.len();
+        let (range, rows) = (start..start + p.len(), self.given(start));
         let (gradient, scale) = match self.grad.in_place(self.offset + start, p.len()) {
             Some(gradient) => (gradient, T::Compute::of(self.grad.scale)),
             None => {
@@ -220,14 +254,12 @@ impl<T: Element> ElementUnit<'_, T> {
         let own = T::as_compute_mut(self.p.get_mut(range.clone()).unwrap_or_default());
         match own.filter(|_| matches!(self.rounding, ParamRounding::None)) {
             Some(own) => {
-                let chunk = Chunk { p: own, g: gradient, scale, slots: slices };
-                sweep.run(chunk);
+                sweep.run_over(rows, Chunk { p: own, g: gradient, scale, slots: slices });
             }
             None => {
                 load_params(self.p.get(range).unwrap_or_default(), &self.rounding, start, p);
-                let chunk = Chunk { p: &mut *p, g: gradient, scale, slots: slices };
-                sweep.run(chunk);
-                self.store(start, p);
+                sweep.run_over(rows, Chunk { p: &mut *p, g: gradient, scale, slots: slices });
+                self.store_rows(rows, start, p);
             }
         }
         if self.stage != Stage::Update {
@@ -238,6 +270,19 @@ impl<T: Element> ElementUnit<'_, T> {
             if slot.in_place().is_none() {
                 slot.store(self.isa, start, scratch);
             }
+        }
+    }
+
+    /// Rounds the new parameters `start .. start + new.len()` of the chunk, those of the rows that are given.
+    fn store_rows(&mut self, rows: GivenRows<'_, T>, start: usize, new: &[T::Compute]) {
+        match rows {
+            // random numbers come four at a time, and what did not change is not rounded
+            Some((rows, offset)) if !matches!(self.rounding, ParamRounding::Stochastic { .. }) => {
+                rows.each_run(offset, new.len(), |run| {
+                    self.store(start + run.start, new.get(run).unwrap_or_default());
+                });
+            }
+            _ => self.store(start, new),
         }
     }
 
@@ -280,7 +325,8 @@ impl<T: Element> ElementUnit<'_, T> {
         self.load(&mut block);
         let Block { start, p, g, mut slots } = block;
         let one = T::Compute::of(1.0);
-        sweep.run(Chunk { p, g, scale: one, slots: slots.reborrow() });
+        let chunk = Chunk { p, g, scale: one, slots: slots.reborrow() };
+        sweep.run_over(self.given(start), chunk);
         for (slot, values) in self.slots.iter().zip(slots.iter_mut()) {
             slot.preview(self.isa, start, values);
         }
