@@ -4,12 +4,15 @@
 //! |---|---|---|
 //! | [`Lion`] | 4 | large models, few bits |
 //! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
+//! | [`Tiger`] | 4 | least memory, few bits |
 
 mod lion;
 mod sign_sgd;
+mod tiger;
 
 pub use lion::Lion;
 pub use sign_sgd::SignSgd;
+pub use tiger::Tiger;
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]
@@ -18,5 +21,6 @@ macro_rules! for_each_sign {
     ($macro:ident) => {
         $macro!(Lion);
         $macro!(SignSgd);
+        $macro!(Tiger);
     };
 }
