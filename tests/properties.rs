@@ -24,5 +24,7 @@ mod polyak;
 mod projected;
 #[path = "properties/references.rs"]
 mod references;
+#[path = "properties/relatives.rs"]
+mod relatives;
 #[path = "support/threads.rs"]
 mod threads;

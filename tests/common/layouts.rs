@@ -89,6 +89,9 @@ pub fn scalars_and_vectors<U: Subject>() {
         };
         let expected = after(&[1]);
         assert_eq!(after(&[]), expected, "{config:?}");
+        if ["Amos", "Mars"].contains(&U::NAME) {
+            continue; // vectors are treated in another way
+        }
         assert_eq!(after(&[1, 1, 1, 1]), expected, "{config:?}");
     }
 }

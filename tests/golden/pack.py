@@ -41,6 +41,7 @@ FAMILIES = {
         "madgrad": ["madgrad_"],
         "tiger": ["tiger_"],
         "amos": ["amos_"],
+        "relatives": ["relatives_"],
         "sophia": ["sophiag_", "sophiah_"],
         "polyak": ["sps_", "momo_", "momoadam_"],
         "lookahead": ["lookahead_"],

@@ -61,7 +61,7 @@ pub fn run(name: &str, case: &Value) -> Option<Outcome> {
         "LaProp" => trajectory::run_as::<LaProp>(case, LAPROP),
         "QHAdam" => trajectory::run_as::<QhAdam>(case, QHADAM),
         "QHM" => trajectory::run_as::<Qhm>(case, QHM),
-        "AggMo" => trajectory::run_as::<AggMo>(case, AGGMO),
+        "AggMo" => aggmo(case),
         "MADGRAD" => trajectory::run_as::<MadGrad>(case, MADGRAD),
         "AdaBound" => trajectory::run_as::<AdaBound>(case, PACKAGE),
         "AdaMod" => trajectory::run_as::<AdaMod>(case, PACKAGE),
@@ -74,6 +74,15 @@ pub fn run(name: &str, case: &Value) -> Option<Outcome> {
     })
 }
 
+/// How many momenta there are is no option.
+fn aggmo(case: &Value) -> Outcome {
+    let mut defaults = AggMo::default();
+    if let Some(Value::Array(betas)) = json::field(case, "config")?.get("betas") {
+        defaults.betas = vec![0.0; betas.len()];
+    }
+    trajectory::run_from(case, defaults, AGGMO)
+}
+
 /// The package takes the learning rate of vectors, and keeps its ratio to the other.
 fn mars(case: &Value) -> Outcome {
     let mut case = case.clone();
@@ -83,7 +92,12 @@ fn mars(case: &Value) -> Outcome {
         let lr_1d = config.remove("lr_1d").map_or(Ok(3e-3), |lr| json::number(&lr))?;
         config.insert("lr_1d_factor".to_owned(), (lr_1d / lr).into());
     }
-    trajectory::run_as::<Mars>(&case, PACKAGE)
+    // without moments the package keeps a slot of zeros
+    let config = json::field(&case, "config")?;
+    let signs = config.get("mars_type").is_some_and(|rule| rule == "lion");
+    let all = config.get("optimize_1d").is_some_and(|all| all == true);
+    let slots: &[_] = if signs && all { &[("exp_avg_sq", "")] } else { &[] };
+    trajectory::run_as::<Mars>(&case, Reference { slots, ..PACKAGE })
 }
 
 /// The schedules of AdEMAMix.

@@ -25,7 +25,8 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// | `decoupled_weight_decay` | true | authors' code |
 /// | `maximize` | false | PyTorch |
 ///
-/// State: `exp_avg` (m), `exp_avg_sq` (v) and `exp_avg_lr` (e), 12 bytes per `f32` parameter.
+/// State: `exp_avg` (m), `exp_avg_sq` (v) and `exp_avg_lr` (e), 12 bytes per `f32` parameter; e stays in full precision
+/// unless a precision is set for it by name.
 ///
 /// # Errors
 /// `build` refuses `lr`, `eps` or `weight_decay` below 0 and `betas` outside `[0, 1)`.
@@ -110,8 +111,9 @@ impl Rule for AdaMod {
     type Coefficients<R: Real> = AdaModCoefficients<R>;
     type State<R: Real> = [R; 3];
     type GroupState = ();
+    // the average changes by a ten-thousandth per step, which few bits would not see
     const SLOTS: &'static [Slot] =
-        &[Slot::signed("exp_avg"), Slot::unsigned("exp_avg_sq"), Slot::unsigned("exp_avg_lr")];
+        &[Slot::signed("exp_avg"), Slot::unsigned("exp_avg_sq"), Slot::iterate("exp_avg_lr")];
 
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> AdaModCoefficients<R> {
         let (beta1, beta2, beta3) = self.betas;
