@@ -172,7 +172,10 @@ mod refused {
             #[test]
             #[allow(non_snake_case)]
             fn $rule() {
-                let rule = $rule::default();
+                let mut rule = $rule::default();
+                // decay inside of a rule has no other form
+                let _ =
+                    eigenstep::hyper::Hyperparameters::set_option(&mut rule, "weight_decay", 0.0);
                 let own = rule.has_own_update();
                 let cautious = Cautious::with_inner(rule.clone());
                 let grams = Grams::with_inner(rule.clone());
@@ -335,6 +338,9 @@ fn decay_inside_of_a_rule_keeps_its_form() {
         check!(Momo);
         check!(MomoAdam);
         check!(Lamb);
+        check!(Adan);
+        check!(Mars);
+        check!(StableAdamW);
         check!(ScheduleFreeAdamW);
     }
 }

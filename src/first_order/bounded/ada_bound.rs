@@ -56,7 +56,7 @@ use crate::optim::{Rule, Slot};
 ///
 /// # Differences
 /// As `pytorch_optimizer.AdaBound`, which counts steps per group, adds 1e-15 under the root, and takes γ₀ at construction;
-/// here it is taken at the first step, as `lr` may be set until then. The paper divides the bounds by √t in its proof only.
+/// here it is taken at the first step, as `lr` may be set until then.
 ///
 /// # Source
 /// L. Luo, Y. Xiong, Y. Liu, X. Sun, "Adaptive Gradient Methods with Dynamic Bound of Learning Rate", ICLR 2019.

@@ -1,6 +1,6 @@
 use crate::first_order::arithmetic::{lerp, ratio};
 use crate::numeric::Real;
-use crate::optim::{Rule, Slot, WeightDecay};
+use crate::optim::{Rule, Slot};
 
 /// AdaMod: Adam whose learning rates are kept below their own long-term average.
 ///
@@ -19,7 +19,7 @@ use crate::optim::{Rule, Slot, WeightDecay};
 /// | field | default | source of the default |
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | paper |
-/// | `betas` β₁, β₂, β₃ | (0.9, 0.99, 0.9999) | pytorch_optimizer; the paper: (0.9, 0.999, 0.999) |
+/// | `betas` β₁, β₂, β₃ | (0.9, 0.99, 0.9999) | pytorch_optimizer; authors' code: (0.9, 0.999, 0.999) |
 /// | `eps` ε | 1e-8 | authors' code |
 /// | `weight_decay` λ | 0 | authors' code |
 /// | `decoupled_weight_decay` | true | authors' code |
@@ -104,6 +104,8 @@ pub struct AdaModCoefficients<R> {
     one_minus_beta3: R,
     /// `γ·√(1 − β₂ᵗ)/(1 − β₁ᵗ)`.
     rate: R,
+    /// `1/γ`, or 0 for a learning rate of 0.
+    inverse: R,
     eps: R,
 }
 
@@ -124,6 +126,7 @@ impl Rule for AdaMod {
             one_minus_beta2: R::of(1.0 - beta2),
             one_minus_beta3: R::of(1.0 - beta3),
             rate: R::of(self.lr * bias(beta2).sqrt() / bias(beta1)),
+            inverse: R::of(if self.lr > 0.0 { 1.0 / self.lr } else { 0.0 }),
             eps: R::of(self.eps),
         }
     }
@@ -140,19 +143,6 @@ impl Rule for AdaMod {
         let rate = ratio(c.rate, v.sqrt() + c.eps);
         let average = lerp(average, rate, c.one_minus_beta3);
         let rate = if rate > average { average } else { rate };
-        (rate * m, [m, v, average])
-    }
-
-    /// The learning rate is inside the direction.
-    fn step_size(&self, _: u64, _: &()) -> f64 {
-        1.0
-    }
-
-    fn decay(&self) -> WeightDecay {
-        if self.decoupled_weight_decay {
-            WeightDecay::Independent(self.lr * self.weight_decay)
-        } else {
-            WeightDecay::Coupled(self.weight_decay)
-        }
+        (rate * m * c.inverse, [m, v, average])
     }
 }

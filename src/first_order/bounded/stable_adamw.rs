@@ -21,7 +21,7 @@ use std::ops::Range;
 /// |---|---|---|
 /// | `lr` γ | 1e-3 | optimi |
 /// | `betas` β₁, β₂ | (0.9, 0.99) | optimi |
-/// | `eps` ε | 1e-8 | optimi; paper 1e-6 |
+/// | `eps` ε | 1e-8 | pytorch_optimizer; paper 1e-6 |
 /// | `weight_decay` λ | 1e-2 | optimi |
 /// | `maximize` | false | PyTorch |
 ///

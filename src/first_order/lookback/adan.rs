@@ -179,12 +179,18 @@ impl Rule for Adan {
         (u, [m, v, diff, -g])
     }
 
-    /// `1 − γλ′ = 1/(1 + γλ)` for the `λ′` of decay after the step.
+    /// `γ/(1 + γλ)`: the division of the step.
+    fn step_size(&self, _: u64, _: &AdanGroupState) -> f64 {
+        if self.no_prox { self.lr } else { self.lr / (1.0 + self.lr * self.weight_decay) }
+    }
+
+    /// `1 − γλ/(1 + γλ) = 1/(1 + γλ)`: the division of the parameter.
     fn decay(&self) -> WeightDecay {
+        let decay = self.lr * self.weight_decay;
         if self.no_prox {
             WeightDecay::Decoupled(self.weight_decay)
         } else {
-            WeightDecay::DecoupledAfter(self.weight_decay / (1.0 + self.lr * self.weight_decay))
+            WeightDecay::Independent(decay / (1.0 + decay))
         }
     }
 

@@ -141,7 +141,7 @@ impl Rule for Adopt {
         let n = if n > c.bound { c.bound } else { n };
         let n = if n < -c.bound { -c.bound } else { n };
         // 0, but a NaN stays visible
-        let n = if c.first { g - g } else { n };
+        let n = if c.first { g * R::zero() } else { n };
         let m = lerp(m, n, c.one_minus_beta1);
         (m, [m, c.keep * v + c.take * g * g])
     }
