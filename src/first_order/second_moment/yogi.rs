@@ -1,5 +1,5 @@
 use crate::first_order::arithmetic::{lerp, ratio};
-use crate::numeric::{Real, sign};
+use crate::numeric::Real;
 use crate::optim::{Rule, Slot};
 use crate::state::SlotInit;
 
@@ -132,7 +132,10 @@ impl Rule for Yogi {
     fn direction<R: Real>(c: &YogiCoefficients<R>, _p: R, g: R, [m, v]: [R; 2]) -> (R, [R; 2]) {
         let m = lerp(m, g, c.one_minus_beta1);
         let square = g * g;
-        let v = v - c.one_minus_beta2 * sign(v - square) * square;
+        // v − (1 − β₂)·sign(v − g²)·g², also where both are infinite
+        let change = c.one_minus_beta2 * square;
+        let grown = if v == square { v } else { v + change };
+        let v = if v > square { v - change } else { grown };
         (ratio(m * c.correction1, v.sqrt() * c.correction2 + c.eps), [m, v])
     }
 
