@@ -50,14 +50,33 @@
 //! | [`SparseAdam`](first_order::SparseAdam) | 8 | [`RowGradient`](params::RowGradient) | large embeddings with gradients of few rows |
 //! | [`Fromage`](first_order::Fromage) | 0, and 8 per tensor | one pass more; two with `p_bound` | one learning rate for all layers |
 //! | [`NovoGrad`](first_order::NovoGrad) | 4, and 8 per tensor | one pass more over the gradients | gradients of very different size from layer to layer |
+//! | [`AdaBelief`](first_order::AdaBelief) | 8; with `amsgrad` 12 | – | noisy training: steps as large as the gradient is predictable |
+//! | [`Yogi`](first_order::Yogi) | 8 | – | gradients that are rare and large |
+//! | [`Adopt`](first_order::Adopt) | 8 | – | convergence with any β₂ |
+//! | [`LaProp`](first_order::LaProp) | 8, and 8 per tensor; with `amsgrad` 4 more | – | a large β₁ or a small β₂ |
+//! | [`AdaBound`](first_order::AdaBound) | 8; with `amsgrad` 12 | the learning rate of SGD | a fast start that ends as SGD |
+//! | [`AdaMod`](first_order::AdaMod) | 12 | – | training without a warm-up |
+//! | [`StableAdamW`](first_order::StableAdamW) | 8 | one pass more over memory | losses with spikes, low precision |
+//! | [`AdEmaMix`](first_order::AdEmaMix) | 12 | many thousand steps | long training of large models |
+//! | [`QhAdam`](first_order::QhAdam) | 8, and 16 per tensor | – | Adam that weighs the newest gradient more |
+//! | [`Qhm`](first_order::Qhm) | 4 | a tuned `lr` | momentum that weighs the newest gradient more |
+//! | [`AggMo`](first_order::AggMo) | 4 for each of `betas`: 12 | a tuned `lr` | long memory without oscillation |
+//! | [`Adai`](first_order::Adai) | 12 | one pass more over memory; a tuned `lr` | flat minima: the inertia is adapted, not the step |
+//! | [`Pid`](first_order::Pid) | 12; with `derivative = 0` 4 | a tuned `lr` | momentum that overshoots |
+//! | [`Adan`](first_order::Adan) | 16 | with `max_grad_norm` one pass more | large learning rates, vision and language |
+//! | [`Mars`](first_order::Mars) | 12; with `amsgrad` 16 | one pass more over memory | noisy gradients of large models; AdamW or Lion inside |
+//! | [`DiffGrad`](first_order::DiffGrad) | 12; with `amsgrad` 16 | – | Adam that overshoots near a minimum |
 //! | [`Adagrad`](first_order::Adagrad) | 4 | – | sparse gradients |
 //! | [`Adadelta`](first_order::Adadelta) | 8 | – | no learning rate, parameters in units of their own |
+//! | [`MadGrad`](first_order::MadGrad) | 12; without momentum 8 | – | vision, sparse gradients: generalises as SGD does |
 //! | [`RmsProp`](first_order::RmsProp) | 4; with momentum 8, centered 4 more | – | recurrent networks, reinforcement learning |
 //! | [`RmsPropTf`](first_order::RmsPropTf) | 4; with momentum 8, centered 4 more | – | results of TensorFlow's RMSprop |
 //! | [`Ftrl`](first_order::Ftrl) | 8 | a constant `lr` | linear models with very many features |
 //! | [`Lion`](first_order::Lion) | 4 | a third to a tenth of AdamW's `lr` | large models, few bits |
 //! | [`SignSgd`](first_order::SignSgd) | 0; with momentum 4 | a schedule that ends at 0 | gradients of which only signs count |
 //! | [`Rprop`](first_order::Rprop) | 8 | gradients without noise | full batches, badly scaled problems |
+//! | [`Tiger`](first_order::Tiger) | 4 | a third to a tenth of AdamW's `lr` | least memory, few bits |
+//! | [`Amos`](first_order::Amos) | 0, with momentum 4; 24 per tensor | one pass more over the gradients | pre-training without a schedule or decay to tune |
 //! | [`Lamb`](first_order::Lamb) | 8 | one pass more over memory; two with `max_grad_norm` | very large batches |
 //! | [`Lars`](first_order::Lars) | 4 | one pass more over memory | very large batches, convolutional networks |
 //! | [`Prodigy`](first_order::Prodigy) | 16; `8 + 8/k` with `slice_p = k` | one pass more; one `lr` for all groups | no learning rate to tune |

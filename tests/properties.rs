@@ -26,6 +26,8 @@ mod polyak;
 mod projected;
 #[path = "properties/references.rs"]
 mod references;
+#[path = "properties/relatives.rs"]
+mod relatives;
 #[path = "properties/rows.rs"]
 mod rows;
 #[path = "support/threads.rs"]

@@ -195,7 +195,9 @@ mod refused {
 
     /// What takes the direction of a rule refuses the rules that do more, and is built around all others.
     fn check<R: Rule + Default>() {
-        let rule = R::default();
+        let mut rule = R::default();
+        // decay inside of a rule has no other form
+        let _ = rule.set_option("weight_decay", 0.0);
         let own = rule.has_own_update();
         let cautious = Cautious::with_inner(rule.clone());
         let grams = Grams::with_inner(rule.clone());
@@ -367,6 +369,9 @@ fn decay_inside_of_a_rule_keeps_its_form() {
         check!(MomoAdam);
         check!(Lamb);
         check!(Lars);
+        check!(Adan);
+        check!(Mars);
+        check!(StableAdamW);
         check!(ScheduleFreeAdamW);
     }
 }

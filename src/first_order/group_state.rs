@@ -18,6 +18,7 @@
 
 pub use super::averaged::primal_averaging::PrimalAveragingGroupState;
 pub use super::averaged::schedule_free::ScheduleFreeGroupState;
+pub use super::bounded::ada_bound::AdaBoundGroupState;
 pub use super::parameter_free::prodigy::ProdigyGroupState;
 pub use super::polyak::model::MomoGroupState;
 pub use super::polyak::sps_max::SpsMaxGroupState;

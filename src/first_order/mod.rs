@@ -11,14 +11,33 @@
 //! | [`SparseAdam`] | 8 | large embeddings with gradients of few rows |
 //! | [`Fromage`] | 0, and 8 per tensor | one learning rate for all layers |
 //! | [`NovoGrad`] | 4, and 8 per tensor | gradients of very different size from layer to layer |
+//! | [`AdaBelief`] | 8; with `amsgrad` 12 | noisy training: steps as large as the gradient is predictable |
+//! | [`Yogi`] | 8 | gradients that are rare and large |
+//! | [`Adopt`] | 8 | convergence with any β₂ |
+//! | [`LaProp`] | 8, and 8 per tensor; with `amsgrad` 4 more | a large β₁ or a small β₂ |
+//! | [`AdaBound`] | 8; with `amsgrad` 12 | a fast start that ends as SGD |
+//! | [`AdaMod`] | 12 | training without a warm-up |
+//! | [`StableAdamW`] | 8 | losses with spikes, low precision |
+//! | [`AdEmaMix`] | 12 | long training of large models |
+//! | [`QhAdam`] | 8, and 16 per tensor | Adam that weighs the newest gradient more |
+//! | [`Qhm`] | 4 | momentum that weighs the newest gradient more |
+//! | [`AggMo`] | 4 for each of `betas`: 12 | long memory without oscillation |
+//! | [`Adai`] | 12 | flat minima: the inertia is adapted, not the step |
+//! | [`Pid`] | 12; with `derivative = 0` 4 | momentum that overshoots |
+//! | [`Adan`] | 16 | large learning rates, vision and language |
+//! | [`Mars`] | 12; with `amsgrad` 16 | noisy gradients of large models; AdamW or Lion inside |
+//! | [`DiffGrad`] | 12; with `amsgrad` 16 | Adam that overshoots near a minimum |
 //! | [`Adagrad`] | 4 | sparse gradients |
 //! | [`Adadelta`] | 8 | no learning rate, parameters in units of their own |
+//! | [`MadGrad`] | 12; without momentum 8 | vision, sparse gradients: generalises as SGD does |
 //! | [`RmsProp`] | 4 to 12 | recurrent networks, reinforcement learning |
 //! | [`RmsPropTf`] | 4 to 12 | results of TensorFlow's RMSprop |
 //! | [`Ftrl`] | 8 | linear models with very many features |
 //! | [`Lion`] | 4 | large models, few bits |
 //! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
 //! | [`Rprop`] | 8 | full batches, badly scaled problems |
+//! | [`Tiger`] | 4 | least memory, few bits |
+//! | [`Amos`] | 0, with momentum 4; 24 per tensor | pre-training without a schedule or decay to tune |
 //! | [`Lamb`] | 8 | very large batches |
 //! | [`Lars`] | 4 | very large batches, convolutional networks |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
@@ -62,14 +81,19 @@ mod adam;
 mod arithmetic;
 mod around;
 mod averaged;
+mod bounded;
 mod continual;
 mod curvature_scaled;
 mod factored;
 pub mod group_state;
 mod langevin;
 mod layerwise;
+mod lookback;
+mod momentum;
+mod normalized;
 mod parameter_free;
 mod polyak;
+mod second_moment;
 mod sgd;
 mod sign;
 
@@ -77,13 +101,18 @@ pub use adagrad::*;
 pub use adam::*;
 pub use around::*;
 pub use averaged::*;
+pub use bounded::*;
 pub use continual::*;
 pub use curvature_scaled::*;
 pub use factored::*;
 pub use langevin::*;
 pub use layerwise::*;
+pub use lookback::*;
+pub use momentum::*;
+pub use normalized::*;
 pub use parameter_free::*;
 pub use polyak::*;
+pub use second_moment::*;
 pub use sgd::*;
 pub use sign::*;
 
@@ -94,6 +123,11 @@ macro_rules! for_each_first_order {
     ($macro:ident) => {
         $crate::for_each_sgd!($macro);
         $crate::for_each_adam!($macro);
+        $crate::for_each_second_moment!($macro);
+        $crate::for_each_normalized!($macro);
+        $crate::for_each_bounded!($macro);
+        $crate::for_each_momentum!($macro);
+        $crate::for_each_lookback!($macro);
         $crate::for_each_adagrad!($macro);
         $crate::for_each_sign!($macro);
         $crate::for_each_layerwise!($macro);

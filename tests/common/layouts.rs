@@ -91,7 +91,8 @@ pub fn scalars_and_vectors(subject: &Subject) {
         };
         let expected = after(&[1]);
         assert_eq!(after(&[]), expected, "{config:?}");
-        if !["Lars", "Came"].contains(&subject.name) {
+        // these treat vectors in another way
+        if !["Lars", "Came", "Amos", "Mars"].contains(&subject.name) {
             assert_eq!(after(&[1, 1, 1, 1]), expected, "{config:?}");
         }
     }

@@ -4,7 +4,7 @@ use super::options::Spelling;
 use super::trajectory::Reference;
 use super::{
     Outcome, Stop, adafactor, curvature, distributed, exchange, fail, kernels, low_dimensional,
-    lowbit, matrix_runs, schedulers, skip, soap_runs, trajectory, windows, wrappers,
+    lowbit, matrix_runs, rules, schedulers, skip, soap_runs, trajectory, windows, wrappers,
     zeroth_kernels, zeroth_order,
 };
 use eigenstep::distributed::PowerSgdOrder;
@@ -54,6 +54,9 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         &[("mask_scale", "scale")],
         &[("paper", "Paper"), ("mean_clamp", "MeanClamped")],
     );
+    if let Some(outcome) = rules::run(name, case) {
+        return outcome;
+    }
     match name {
         "ASGD" | "LAMB" | "LARS" | "LARC" | "CAME" | "Fromage" | "SGDW" | "Grams" | "NAdam"
         | "NovoGrad" | "adahessian" | "SophiaG" | "SophiaH" | "sophia_g" | "Sps" | "Momo"

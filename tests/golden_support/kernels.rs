@@ -2,7 +2,7 @@
 
 use super::compare::{equal, identical};
 use super::{
-    Outcome, compressors, curvature, discrete, fail, gradients, grids, json, matrix_codecs,
+    Outcome, compressors, curvature, discrete, fail, gradients, grids, json, matrix_codecs, rules,
     second_order, skip, windows, zeroth_kernels,
 };
 use eigenstep::kernel::Isa;
@@ -52,6 +52,7 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "discrete_gradients" => discrete::gradients,
         "discrete_expectations" => discrete::expectations,
         "genetic_step" => discrete::genetic,
+        "ademamix_schedules" => rules::ademamix_schedules,
         "gradient_transforms" => gradients::transforms,
         "gu_projection" => gradients::projection,
         "gradfix_mask" => gradients::masks,

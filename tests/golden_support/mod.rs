@@ -23,6 +23,7 @@ pub mod options;
 pub mod report;
 #[cfg(feature = "half")]
 pub mod rounding;
+mod rules;
 pub mod scheduler_cases;
 pub mod schedulers;
 pub mod second_order;

@@ -19,7 +19,8 @@ pub type Tree<A> = BTreeMap<String, A>;
 pub struct Reference {
     /// Options.
     pub spelling: Spelling,
-    /// Slots: the reference's name, the crate's name.
+    /// Slots: the reference's name, the crate's name. An empty name of the crate: nothing depends on the slot;
+    /// an empty name of the reference: the case does not list it.
     pub slots: &'static [(&'static str, &'static str)],
     /// Absolute tolerance besides that of the element type: what scalars in `f32` amount to.
     pub atol: f64,
@@ -49,6 +50,11 @@ pub fn run<U: Rule + Default>(case: &Value, spelling: Spelling) -> Outcome {
 
 /// Runs a case of the method `U` as computed by `reference`.
 pub fn run_as<U: Rule + Default>(case: &Value, reference: Reference) -> Outcome {
+    run_from(case, U::default(), reference)
+}
+
+/// The same, with other defaults than those of `U`.
+pub fn run_from<U: Rule>(case: &Value, defaults: U, reference: Reference) -> Outcome {
     json::only(
         case,
         &[
@@ -66,8 +72,8 @@ pub fn run_as<U: Rule + Default>(case: &Value, reference: Reference) -> Outcome 
         ],
     )?;
     match json::text(case, "dtype")? {
-        "f64" => Trajectory::<U, f64>::new(case, reference)?.run(case),
-        "f32" => Trajectory::<U, f32>::new(case, reference)?.run(case),
+        "f64" => Trajectory::<U, f64>::new(case, defaults, reference)?.run(case),
+        "f32" => Trajectory::<U, f32>::new(case, defaults, reference)?.run(case),
         other => Err(skip(format!("the runner does not know the type `{other}`"))),
     }
 }
@@ -202,10 +208,9 @@ struct Trajectory<U: Rule, R: Real> {
     defaults: U,
 }
 
-impl<U: Rule + Default, R: Real> Trajectory<U, R> {
-    fn new(case: &Value, reference: Reference) -> Outcome<Self> {
+impl<U: Rule, R: Real> Trajectory<U, R> {
+    fn new(case: &Value, mut defaults: U, reference: Reference) -> Outcome<Self> {
         let (params, spelling) = (parameters(case)?, reference.spelling);
-        let mut defaults = U::default();
         for &(name, value) in reference.defaults {
             defaults.set_option(name, value)?;
         }

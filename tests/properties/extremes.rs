@@ -52,6 +52,19 @@ fn extreme_gradients_give_finite_steps() {
         stays_finite(Sophia { eps, weight_decay: 0.0, ..Sophia::hutchinson() });
         stays_finite(SpsMax { eps, ..SpsMax::default() });
         stays_finite(MomoAdam { eps, ..MomoAdam::default() });
+        stays_finite(AdaBelief { eps, ..AdaBelief::default() });
+        stays_finite(AdaBelief { eps, rectify: true, ..AdaBelief::default() });
+        stays_finite(Yogi { eps, initial_accumulator: 0.0, ..Yogi::default() });
+        stays_finite(Adopt { eps, ..Adopt::default() });
+        stays_finite(LaProp { eps, ..LaProp::default() });
+        stays_finite(AdaBound { eps, ..AdaBound::default() });
+        stays_finite(AdaMod { eps, ..AdaMod::default() });
+        stays_finite(StableAdamW { eps, weight_decay: 0.0, ..StableAdamW::default() });
+        stays_finite(AdEmaMix { eps, ..AdEmaMix::default() });
+        stays_finite(Adan { eps, ..Adan::default() });
+        stays_finite(DiffGrad { eps, ..DiffGrad::default() });
+        stays_finite(Mars { eps, optimize_1d: true, ..Mars::default() });
+        stays_finite(Amos { eps, ..Amos::default() });
         let sgld = Sgld { eps, temperature: 0.0, ..Sgld::default() };
         stays_finite(Sgld { preconditioned: true, ..sgld });
     }

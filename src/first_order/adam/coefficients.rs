@@ -1,14 +1,8 @@
 //! What the rules of the Adam family share: slots, the scalars of one step, and the direction.
 
-use crate::first_order::arithmetic::{lerp, ratio};
+use crate::first_order::arithmetic::{larger, lerp, ratio};
 use crate::numeric::Real;
 use crate::optim::Slot;
-
-/// The larger of two numbers, as one select instruction.
-#[inline(always)]
-fn larger<R: Real>(a: R, b: R) -> R {
-    if a > b { a } else { b }
-}
 
 /// Whether and where the moments' start at zero is corrected for.
 #[derive(Clone, Copy, Debug)]

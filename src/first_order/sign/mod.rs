@@ -5,14 +5,17 @@
 //! | [`Lion`] | 4 | large models, few bits |
 //! | [`SignSgd`] | 0, with momentum 4 | gradients of which only signs count |
 //! | [`Rprop`] | 8 | full batches, badly scaled problems |
+//! | [`Tiger`] | 4 | least memory, few bits |
 
 mod lion;
 mod rprop;
 mod sign_sgd;
+mod tiger;
 
 pub use lion::Lion;
 pub use rprop::Rprop;
 pub use sign_sgd::SignSgd;
+pub use tiger::Tiger;
 
 /// Calls `$macro!(Type)` for every method of this family.
 #[doc(hidden)]
@@ -22,5 +25,6 @@ macro_rules! for_each_sign {
         $macro!(Lion);
         $macro!(SignSgd);
         $macro!(Rprop);
+        $macro!(Tiger);
     };
 }
