@@ -109,7 +109,8 @@ fn every_schedule_is_a_file() {
         ($($schedule:ident)*) => { $(is_a_file::<$schedule>();)* };
     }
     schedules!(Constant Linear Polynomial Step MultiStep Exponential CosineAnnealing CosineRestarts Cyclic
-        OneCycle SwaLr Wsd WarmupCosine WarmupLinear InverseSqrt Noam Rex ReduceOnPlateau LayerwiseLr);
+        OneCycle SwaLr Wsd WarmupCosine WarmupLinear WarmupCosineRestarts WarmupPolynomial CosineCycles Piecewise
+        RateNoise InverseSqrt Noam Rex ReduceOnPlateau LayerwiseLr);
     let cyclic: Cyclic = serde_json::from_str(
         r#"{ "max_lr": [0.1, 0.2], "mode": { "ExpRange": { "gamma": 0.9 } } }"#,
     )

@@ -103,6 +103,7 @@ FAMILIES = {
     },
     "schedulers": {
         "averages": ["average_"],
+        "packages": ["packages_"],
         "all": [
             *("lambda", "multiplicative", "step_", "multistep", "constant", "linear", "exponential"),
             *("polynomial", "cosine", "cyclic", "onecycle", "sequential", "chained", "swalr"),
