@@ -96,6 +96,9 @@ fn every_method_is_a_file() {
     assert_eq!((feedback.feedback, feedback.method.0.lr), (false, 0.5));
     is_a_file::<Projected<AdamW>>();
     is_a_file::<Spsa>();
+    is_a_file::<eigenstep::gradient::AutoClip>();
+    is_a_file::<eigenstep::gradient::ZClip>();
+    is_a_file::<eigenstep::gradient::DpSgd>();
     is_a_file::<Coordinate>();
     is_a_file::<Ema>();
     let all = Projected { lower: f64::NEG_INFINITY, upper: 1.0, ..Projected::<Sgd>::default() };

@@ -44,6 +44,7 @@ FAMILIES = {
             "kernel_kahan_bf16",
         ],
         "gradients": ["kernel_gradient_transforms", "kernel_gu_projection", "kernel_gradfix_mask"],
+        "clips": ["kernel_history_clip"],
     },
     "curvature": {
         "adahessian": ["adahessian_"],
