@@ -55,7 +55,7 @@ pub use crate::params::{Flat, FlatMut, Gradients, Parameters, RowGradient, Selec
 pub use crate::quant::Precision;
 pub use crate::schedule::{
     CosineAnnealing, CosineRestarts, LrScheduler, OneCycle, OptionScheduler, PlateauScheduler,
-    ReduceOnPlateau, WarmupCosine, WarmupLinear, Wsd,
+    ReduceOnPlateau, WarmupCosine, WarmupCosineRestarts, WarmupLinear, WarmupPolynomial, Wsd,
 };
 pub use crate::second_order::factor::FactorStorage;
 pub use crate::second_order::{Muon, Shampoo, Soap, SteepestDescent};

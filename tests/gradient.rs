@@ -6,6 +6,8 @@ use eigenstep_instances as _;
 
 #[path = "gradient/edges.rs"]
 mod edges;
+#[path = "gradient/history.rs"]
+mod history;
 mod support;
 
 #[path = "support/threads.rs"]

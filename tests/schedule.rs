@@ -6,6 +6,8 @@ use eigenstep_instances as _;
 
 #[path = "schedule/ends.rs"]
 mod ends;
+#[path = "schedule/packages.rs"]
+mod packages;
 #[path = "schedule/resuming.rs"]
 mod resuming;
 mod support;
@@ -42,6 +44,34 @@ fn all() -> Vec<Build> {
         || Box::new(Wsd { warmup: 5, stable: 10, decay: 10, ..Wsd::default() }),
         || Box::new(WarmupCosine { warmup: 5, total: 30, ..WarmupCosine::default() }),
         || Box::new(WarmupLinear { warmup: 5, total: 30, ..WarmupLinear::default() }),
+        || {
+            let waves =
+                WarmupCosineRestarts { warmup: 5, total: 30, cycles: 3, ..Default::default() };
+            Box::new(waves)
+        },
+        || {
+            let decay = WarmupPolynomial { warmup: 5, total: 30, power: 2.0, ..Default::default() };
+            Box::new(decay)
+        },
+        || {
+            let (cycle_mul, cycle_decay, cycle_limit) = (1.5, 0.5, 3);
+            let waves = CosineCycles {
+                t_initial: 8,
+                cycle_mul,
+                cycle_decay,
+                cycle_limit,
+                ..Default::default()
+            };
+            Box::new(waves)
+        },
+        || {
+            let points = vec![(0, 0.1), (5, 1.0), (9, 1.0), (20, 0.3)];
+            Box::new(Piecewise { points, interpolation: Interpolation::Cosine })
+        },
+        || {
+            let cosine = WarmupCosine { warmup: 5, total: 40, ..WarmupCosine::default() };
+            Box::new(Noisy::new(cosine, RateNoise { pct: 0.2, from: 7, ..RateNoise::default() }))
+        },
         || Box::new(InverseSqrt { warmup: 5, timescale: Some(7), ..InverseSqrt::default() }),
         || Box::new(Noam { d_model: 64, warmup: 10 }),
         || Box::new(Rex { total: 35, min_ratio: 0.1 }),

@@ -96,6 +96,9 @@ fn every_method_is_a_file() {
     assert_eq!((feedback.feedback, feedback.method.0.lr), (false, 0.5));
     is_a_file::<Projected<AdamW>>();
     is_a_file::<Spsa>();
+    is_a_file::<eigenstep::gradient::AutoClip>();
+    is_a_file::<eigenstep::gradient::ZClip>();
+    is_a_file::<eigenstep::gradient::DpSgd>();
     is_a_file::<Coordinate>();
     is_a_file::<Ema>();
     let all = Projected { lower: f64::NEG_INFINITY, upper: 1.0, ..Projected::<Sgd>::default() };
@@ -109,7 +112,8 @@ fn every_schedule_is_a_file() {
         ($($schedule:ident)*) => { $(is_a_file::<$schedule>();)* };
     }
     schedules!(Constant Linear Polynomial Step MultiStep Exponential CosineAnnealing CosineRestarts Cyclic
-        OneCycle SwaLr Wsd WarmupCosine WarmupLinear InverseSqrt Noam Rex ReduceOnPlateau LayerwiseLr);
+        OneCycle SwaLr Wsd WarmupCosine WarmupLinear WarmupCosineRestarts WarmupPolynomial CosineCycles Piecewise
+        RateNoise InverseSqrt Noam Rex ReduceOnPlateau LayerwiseLr);
     let cyclic: Cyclic = serde_json::from_str(
         r#"{ "max_lr": [0.1, 0.2], "mode": { "ExpRange": { "gamma": 0.9 } } }"#,
     )

@@ -92,7 +92,7 @@ pub struct Clipped<'g, G: ?Sized> {
 
 impl<'g, G: ?Sized> Clipped<'g, G> {
     /// `measured`: the norm comes from every element of `inner`.
-    fn new(inner: &'g G, max_norm: f64, norm: f64, measured: bool) -> Self {
+    pub(super) fn new(inner: &'g G, max_norm: f64, norm: f64, measured: bool) -> Self {
         let factor = max_norm / (norm + 1e-6);
         // not `min`, which would swallow a NaN
         let factor = if factor > 1.0 { 1.0 } else { factor };

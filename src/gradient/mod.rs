@@ -40,6 +40,8 @@
 //! | [`GradientNoise`] | adds noise that fades | – | once | no |
 //! | [`Accumulator`] | adds up micro-batches | repeated `backward()` | once | its own buffers |
 //! | [`GradScaler`] | scales the loss for half precision | `torch.amp.GradScaler` | once | no |
+//! | [`AutoClip`], [`ZClip`] with [`HistoryClip`] | limits their norm by earlier ones | – | once | no |
+//! | [`PrivateGradients`] | clips every example, adds noise: DP-SGD | – | once | its own buffers |
 //! | [`NormGuard`] | skips steps that are out of proportion | – | once | no |
 //! | [`with_curvature`], [`with_loss`] | brings other inputs of a step | – | no | no |
 //! | [`materialize`] | copies what a view shows | – | once | a copy |
@@ -49,16 +51,19 @@ pub use crate::params::{WithCurvature, WithLoss, with_curvature, with_loss};
 
 mod accumulate;
 mod agc;
+mod auto_clip;
 mod blocks;
 mod centralize;
 mod clip;
 mod combine;
 mod guard;
+mod history_clip;
 mod noise;
 mod norm;
 mod normalize;
 mod ortho;
 mod pcgrad;
+mod private;
 mod project;
 mod scaler;
 mod sign;
@@ -66,18 +71,23 @@ mod source;
 mod sums;
 mod transformed;
 mod weights;
+mod z_clip;
 
 pub use accumulate::{Accumulator, materialize};
 pub use agc::AdaptiveClip;
+pub use auto_clip::AutoClip;
 pub use centralize::{Centralize, centralize};
 pub use clip::{ClipNorm, Clipped, clip_grad_norm, clip_grad_value, clip_with_norm};
 pub use guard::{NormGuard, NormLimit};
+pub use history_clip::{HistoryClip, NormBound, NormMemory};
 pub use noise::GradientNoise;
 pub use norm::total_norm;
 pub use normalize::{GradSize, Normalize, TreeScope, clip_grad_rms, normalize};
 pub use ortho::ortho_grad;
 pub use pcgrad::{Combined, PcGrad, Reduction, project_conflicting};
+pub use private::{DpSgd, PrivateGradients, PrivateMean};
 pub use project::{ProjectOut, project_out};
 pub use scaler::{GradScaler, LossScaling, Unscaled};
 pub use sign::{SignMask, sign};
 pub use transformed::Transformed;
+pub use z_clip::ZClip;

@@ -38,6 +38,9 @@
 //! | [`SwaLr`] | `SWALR` | chainable |
 //! | [`ReduceOnPlateau`] with [`PlateauScheduler`] | `ReduceLROnPlateau` | from a metric |
 //! | [`Wsd`], [`WarmupCosine`], [`WarmupLinear`] | – | closed |
+//! | [`WarmupCosineRestarts`], [`WarmupPolynomial`] | –; as transformers' | closed |
+//! | [`CosineCycles`], [`Noisy`] | –; as timm's | closed |
+//! | [`Piecewise`] | –; as optax's | closed |
 //! | [`InverseSqrt`], [`Noam`], [`Rex`] | – | closed |
 //!
 //! [`LayerwiseLr`] is no schedule in time: it gives every layer its own rate, lower ones at the input.
@@ -50,30 +53,38 @@ mod rate;
 mod anneal;
 mod constant;
 mod cosine;
+mod cycles;
 mod cyclic;
 mod decay;
 mod lambda;
 mod layerwise;
+mod noisy;
 mod one_cycle;
 mod option;
 mod per_group;
+mod piecewise;
 mod plateau;
 mod scheduler;
 mod sequential;
 mod step;
 mod swa;
 mod warmup;
+mod warmup_polynomial;
+mod warmup_restarts;
 
 pub use anneal::Anneal;
 pub use constant::{Constant, Linear, Polynomial};
 pub use cosine::{CosineAnnealing, CosineRestarts};
+pub use cycles::CosineCycles;
 pub use cyclic::{Cyclic, CyclicMode};
 pub use decay::{InverseSqrt, Noam, Rex};
 pub use lambda::{Lambda, Multiplicative};
 pub use layerwise::LayerwiseLr;
+pub use noisy::{Noisy, RateNoise};
 pub use one_cycle::OneCycle;
 pub use option::OptionScheduler;
 pub use per_group::PerGroup;
+pub use piecewise::{Interpolation, Piecewise};
 pub use plateau::{PlateauMode, PlateauScheduler, ReduceOnPlateau, ThresholdMode};
 pub use rate::{At, Schedule};
 pub use scheduler::{LrScheduler, curve};
@@ -81,3 +92,5 @@ pub use sequential::{Chained, Groupwise, Sequential};
 pub use step::{Exponential, MultiStep, Step};
 pub use swa::SwaLr;
 pub use warmup::{Cooldown, WarmupCosine, WarmupLinear, Wsd};
+pub use warmup_polynomial::WarmupPolynomial;
+pub use warmup_restarts::WarmupCosineRestarts;

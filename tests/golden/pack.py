@@ -70,6 +70,7 @@ FAMILIES = {
             "kernel_kahan_bf16",
         ],
         "gradients": ["kernel_gradient_transforms", "kernel_gu_projection", "kernel_gradfix_mask"],
+        "clips": ["kernel_history_clip"],
     },
     "curvature": {
         "adahessian": ["adahessian_"],
@@ -129,6 +130,7 @@ FAMILIES = {
     },
     "schedulers": {
         "averages": ["average_"],
+        "packages": ["packages_"],
         "all": [
             *("lambda", "multiplicative", "step_", "multistep", "constant", "linear", "exponential"),
             *("polynomial", "cosine", "cyclic", "onecycle", "sequential", "chained", "swalr"),

@@ -3,7 +3,8 @@
 use super::compare::Tolerance;
 use super::{Outcome, fail, json, kernels};
 use eigenstep::gradient::{
-    Accumulator, ProjectOut, SignMask, centralize, materialize, ortho_grad, project_out, sign,
+    Accumulator, AutoClip, HistoryClip, NormBound, ProjectOut, SignMask, ZClip, centralize,
+    materialize, ortho_grad, project_out, sign,
 };
 use eigenstep::params::{Gradients, Scaled};
 use ndarray::ArrayD;
@@ -80,4 +81,43 @@ pub fn masks(case: &Value) -> Outcome {
     let majority = sign(&votes);
     shows(&majority, expect, "majority_sign")?;
     shows(&hard.apply(&task, &majority).map_err(text)?, expect, "hard_majority")
+}
+
+/// Norms of a gradient of one number before and after a clip that remembers.
+pub fn history(case: &Value) -> Outcome {
+    let config = json::field(case, "config")?;
+    let number = |key: &str, default: f64| config.get(key).map_or(Some(default), Value::as_f64);
+    let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
+    match text("rule") {
+        "zclip" => {
+            let rule = ZClip {
+                max_norm: number("max_grad_norm", 1.0),
+                z_thresh: number("z_thresh", 2.5).unwrap_or(f64::NAN),
+                alpha: number("alpha", 0.97).unwrap_or(f64::NAN),
+                clip_factor: number("clip_factor", 1.0).unwrap_or(f64::NAN),
+                warmup: number("warmup_steps", 25.0).unwrap_or(f64::NAN) as u64,
+                to_mean: text("clip_option") == "mean",
+                fixed: text("mode") == "percentile",
+                skip_spikes: config.get("skip_update_on_spike").is_some(),
+            };
+            clips(rule.build(), case)
+        }
+        "autoclip" => {
+            let quantile = number("percentile", 10.0).unwrap_or(f64::NAN) / 100.0;
+            clips(AutoClip { quantile, ..AutoClip::default() }.build(), case)
+        }
+        other => Err(fail(format!("rule {other}"))),
+    }
+}
+
+fn clips<C: NormBound>(clip: eigenstep::Result<HistoryClip<C>>, case: &Value) -> Outcome {
+    let text = |error: eigenstep::Error| fail(error.to_string());
+    let mut clip = clip.map_err(text)?;
+    let (input, expect) = (json::field(case, "input")?, json::field(case, "expect")?);
+    let mut found = Vec::new();
+    for norm in json::reals::<f64>(input, "norms")? {
+        let gradient = ndarray::array![norm];
+        found.push(clip.clip(&gradient).map_err(text)?.factor() * norm);
+    }
+    EXACT.slice("norms", &found, &json::reals::<f64>(expect, "norms")?)
 }

@@ -56,6 +56,7 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "gradient_transforms" => gradients::transforms,
         "gu_projection" => gradients::projection,
         "gradfix_mask" => gradients::masks,
+        "history_clip" => gradients::history,
         #[cfg(feature = "half")]
         "bf16_stochastic_round" => super::rounding::stochastic,
         #[cfg(feature = "half")]

@@ -274,6 +274,36 @@ fn multiplier_case(case: &Value) -> Outcome {
         "noam" => Box::new(Noam { d_model: c.count("d_model", 0)?, warmup }),
         "warmup_cosine" => Box::new(WarmupCosine { warmup, total, min_ratio, warmup_from_one }),
         "warmup_linear" => Box::new(WarmupLinear { warmup, total, min_ratio, warmup_from_one }),
+        "hard_restarts" => {
+            let cycles = c.count("cycles", 1)?;
+            Box::new(WarmupCosineRestarts { warmup, total, cycles, min_ratio, warmup_from_one })
+        }
+        "polynomial" => {
+            let (lr_end, power) = (c.number("lr_end", 1e-7)?, c.number("power", 1.0)?);
+            Box::new(WarmupPolynomial { warmup, total, lr_end, power, warmup_from_one })
+        }
+        "cycles" => Box::new(CosineCycles {
+            t_initial: c.count("t_initial", 1)?,
+            lr_min: c.number("lr_min", 0.0)?,
+            cycle_mul: c.number("cycle_mul", 1.0)?,
+            cycle_decay: c.number("cycle_decay", 1.0)?,
+            cycle_limit: c.count("cycle_limit", 1)?,
+            warmup,
+            warmup_lr_init: c.number("warmup_lr_init", 0.0)?,
+            warmup_prefix: c.flag("warmup_prefix", false)?,
+            k_decay: c.number("k_decay", 1.0)?,
+        }),
+        "piecewise" => {
+            let point = |point: &Value| Some((point[0].as_u64()?, number(&point[1]).ok()?));
+            let list = c.get("points").and_then(Value::as_array).ok_or("no points")?;
+            let points = list.iter().map(point).collect::<Option<_>>().ok_or("points")?;
+            let interpolation = match c.text("interpolation", "")? {
+                "linear" => Interpolation::Linear,
+                "cosine" => Interpolation::Cosine,
+                other => return Err(format!("interpolation {other}")),
+            };
+            Box::new(Piecewise { points, interpolation })
+        }
         other => return Err(format!("kind {other}")),
     };
     c.finish()?;

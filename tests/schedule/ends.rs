@@ -29,6 +29,10 @@ fn ending(n: u64) -> Vec<(u64, Box<dyn Schedule>)> {
         Box::new(WarmupCosine { warmup: n / 3, total: n, ..Default::default() }),
         Box::new(WarmupLinear { warmup: n / 3, total: n, ..Default::default() }),
         Box::new(Rex { total: n, min_ratio: 0.0 }),
+        Box::new(WarmupCosineRestarts { warmup: n / 3, total: n, cycles: 2, ..Default::default() }),
+        Box::new(WarmupPolynomial { warmup: n / 3, total: n, power: 0.7, ..Default::default() }),
+        Box::new(CosineCycles { t_initial: n, ..Default::default() }),
+        Box::new(Piecewise { points: vec![(0, 1.0), (n, 0.0)], ..Default::default() }),
         Box::new(Step { step_size: n, gamma: 0.0 }),
         Box::new(MultiStep { milestones: vec![n], gamma: 0.1 }),
     ];
