@@ -91,8 +91,8 @@ fn mars(case: &Value) -> Outcome {
     let config = json::field(&case, "config")?;
     let signs = config.get("mars_type").is_some_and(|rule| rule == "lion");
     let all = config.get("optimize_1d").is_some_and(|all| all == true);
-    let slots: &[_] = if signs && all { &[("exp_avg_sq", "")] } else { &[] };
-    trajectory::run_as::<Mars>(&case, Reference { slots, ..PACKAGE })
+    let derived: &[_] = if signs && all { &["exp_avg_sq"] } else { &[] };
+    trajectory::run_as::<Mars>(&case, Reference { derived, ..PACKAGE })
 }
 
 /// The schedules of AdEMAMix.
