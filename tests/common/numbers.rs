@@ -132,8 +132,11 @@ pub fn reload_continues_bit_for_bit(subject: &Subject) {
         reload::<f64>(&config, Precision::Full, Rounding::Kahan);
     }
     for precision in PRECISIONS {
-        reload::<f32>(&subject.config(), precision, Rounding::default());
-        reload::<f32>(&busy(subject), precision, Rounding::default());
+        // in full precision both are among the variants
+        if precision != Precision::Full {
+            reload::<f32>(&subject.config(), precision, Rounding::default());
+            reload::<f32>(&busy(subject), precision, Rounding::default());
+        }
         reload::<f64>(&busy(subject), precision, Rounding::default());
     }
 }
