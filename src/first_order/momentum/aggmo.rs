@@ -1,7 +1,7 @@
 use crate::error::Result;
 use crate::hyper::{Hyper, Hyperparameters, Range};
 use crate::numeric::Real;
-use crate::optim::{Rule, Slot};
+use crate::optim::{Rule, Slot, WeightDecay};
 
 /// AggMo: the mean of several momenta, one for each damping.
 ///
@@ -145,6 +145,22 @@ impl Rule for AggMo {
         let (a, b) = (beta0 * a + g, beta1 * b + g);
         let (d, e) = (beta2 * d + g, beta3 * e + g);
         (w0 * a + w1 * b + w2 * d + w3 * e, [a, b, d, e])
+    }
+
+    // the defaults of these look an option up in a copy of the rule, whose list would be allocated at every step
+    fn step_size(&self, _: u64, _: &()) -> f64 {
+        self.lr
+    }
+
+    fn decay(&self) -> WeightDecay {
+        match self.decoupled_weight_decay {
+            true => WeightDecay::Decoupled(self.weight_decay),
+            false => WeightDecay::Coupled(self.weight_decay),
+        }
+    }
+
+    fn maximize(&self) -> bool {
+        self.maximize
     }
 
     fn uses_slot(&self, slot: usize) -> bool {
