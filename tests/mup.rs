@@ -85,6 +85,7 @@ fn update(
                 graft: Graft::None,
                 update_factors_every: 1,
                 update_roots_every: 1,
+                max_aspect: None,
                 ..Shampoo::default()
             };
             method.build().unwrap().step(&mut w, &gradient).unwrap();

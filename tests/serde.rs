@@ -96,13 +96,24 @@ fn every_method_is_a_file() {
     assert_eq!((feedback.feedback, feedback.method.0.lr), (false, 0.5));
     is_a_file::<Projected<AdamW>>();
     is_a_file::<Spsa>();
-    is_a_file::<eigenstep::gradient::AutoClip>();
-    is_a_file::<eigenstep::gradient::ZClip>();
-    is_a_file::<eigenstep::gradient::DpSgd>();
     is_a_file::<Coordinate>();
     is_a_file::<Ema>();
     let all = Projected { lower: f64::NEG_INFINITY, upper: 1.0, ..Projected::<Sgd>::default() };
     assert_eq!(survives(&all), all);
+}
+
+#[test]
+fn every_option_of_gradients_is_a_file() {
+    use eigenstep::gradient::*;
+    macro_rules! views {
+        ($($view:ident)*) => { $(is_a_file::<$view>();)* };
+    }
+    views!(ClipNorm LossScaling NormLimit GradientNoise AdaptiveClip PcGrad SignMask Normalize Centralize ProjectOut
+        AutoClip ZClip DpSgd);
+    let measured = ClipNorm { max_norm: f64::INFINITY, ..ClipNorm::default() };
+    assert_eq!(survives(&measured), measured);
+    let wide = NormLimit { factor: f64::INFINITY, ..NormLimit::default() };
+    assert_eq!(survives(&wide), wide);
 }
 
 #[test]

@@ -407,3 +407,31 @@ mod scanner {
         assert_eq!(rules("impl Rule for Sgd {}\nimpl Rule for AdamW {"), ["Sgd", "AdamW"]);
     }
 }
+
+/// A structure that is read from a file refuses fields that it does not know, unless it is data and no configuration.
+#[test]
+fn configurations_refuse_unknown_fields() {
+    const DATA: [&str; 4] = ["LossLog", "Entry", "StateTensor", "StateDict"];
+    let mut found = 0;
+    for (path, source) in sources() {
+        let mut attributes = String::new();
+        for line in source.lines().map(str::trim) {
+            if line.starts_with("#[") {
+                attributes += line;
+                continue;
+            }
+            let name = line.strip_prefix("pub struct ").or(line.strip_prefix("struct "));
+            let name = name.and_then(|rest| rest.split([' ', '<', '(', ';']).next());
+            if let Some(name) = name.filter(|_| line.ends_with('{'))
+                && attributes.contains("serde::Deserialize")
+                && !DATA.contains(&name)
+            {
+                found += 1;
+                let strict = attributes.contains("deny_unknown_fields");
+                assert!(strict || attributes.contains("transparent"), "{path}: {name}");
+            }
+            attributes.clear();
+        }
+    }
+    assert!(found > 60, "{found}");
+}

@@ -47,13 +47,17 @@ use std::collections::BTreeMap;
 /// Source: A. Brock, S. De, S. L. Smith, K. Simonyan, "High-Performance Large-Scale Image
 /// Recognition Without Normalization", 2021, eq. 3.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct AdaptiveClip {
     /// Largest norm of a unit's gradient, as a fraction of the norm of its weights.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub clipping: f64,
     /// Lowest norm of weights that counts.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub eps: f64,
 }
+crate::config_file::named_fields!(AdaptiveClip);
 
 impl Default for AdaptiveClip {
     fn default() -> Self {

@@ -69,11 +69,13 @@ pub fn centralize<T: Element, G: Gradients<T> + ?Sized>(grads: &G) -> Transforme
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Centralize {
     /// Smallest number of dimensions of a tensor that is centralised, at least 2.
     pub min_ndim: usize,
 }
+crate::config_file::named_fields!(Centralize);
 
 impl Default for Centralize {
     fn default() -> Self {

@@ -144,15 +144,19 @@ impl<T, G: Gradients<T> + ?Sized> Gradients<T> for Clipped<'_, G> {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct ClipNorm {
     /// Largest norm that is left alone.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub max_norm: f64,
     /// Which norm.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub norm_type: f64,
     /// Whether a NaN or infinite norm is an error here.
     pub error_if_nonfinite: bool,
 }
+crate::config_file::named_fields!(ClipNorm);
 
 impl Default for ClipNorm {
     fn default() -> Self {

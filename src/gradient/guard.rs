@@ -17,17 +17,21 @@ use crate::state::{Scalar, StateDict, StateReader};
 /// | `warmup` | 100 | accepted norms before any finite one is refused |
 /// | `max_skips` | 20 | steps skipped in a row, at most |
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct NormLimit {
     /// How many times the running mean is too much.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub factor: f64,
     /// Decay of the running mean.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub decay: f64,
     /// Number of accepted norms before any finite one is refused.
     pub warmup: u64,
     /// Most steps that are skipped in a row.
     pub max_skips: u64,
 }
+crate::config_file::named_fields!(NormLimit);
 
 impl Default for NormLimit {
     fn default() -> Self {

@@ -69,8 +69,9 @@ pub trait NormBound: Hyperparameters {
 /// spike. *Not when* a fixed limit is known: [`clip_grad_norm`](super::clip_grad_norm) needs no state.
 ///
 /// Every call of [`clip`](HistoryClip::clip) is one step of its memory, so call it once per step; or call
-/// [`step`](HistoryClip::step), which forgets a step that failed. Norms that are not finite are not taken in, and
-/// such gradients are refused by the update, unless its [`NonFinite`](crate::optim::NonFinite) policy says otherwise.
+/// [`step`](HistoryClip::step), which forgets a step that failed. Norms that are not finite are not taken in.
+/// Gradients that are not finite are refused by the update, unless its [`NonFinite`](crate::optim::NonFinite) policy says
+/// otherwise; finite ones whose norm is beyond the range of `f64` become 0.
 ///
 /// # Examples
 /// ```

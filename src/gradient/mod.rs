@@ -90,4 +90,4 @@ pub use project::{ProjectOut, project_out};
 pub use scaler::{GradScaler, LossScaling, Unscaled};
 pub use sign::{SignMask, sign};
 pub use transformed::Transformed;
-pub use z_clip::ZClip;
+pub use z_clip::{OutlierLimit, ZClip};

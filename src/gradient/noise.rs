@@ -48,15 +48,19 @@ const PURPOSE: u32 = 0x6772_6164;
 /// A. Neelakantan, L. Vilnis, Q. V. Le, I. Sutskever, L. Kaiser, K. Kurach, J. Martens, "Adding Gradient
 /// Noise Improves Learning for Very Deep Networks", 2015.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct GradientNoise {
     /// Variance of the noise at step 0.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub eta: f64,
     /// How fast the variance falls.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub gamma: f64,
     /// Chooses the random numbers.
     pub seed: u64,
 }
+crate::config_file::named_fields!(GradientNoise);
 
 impl Default for GradientNoise {
     fn default() -> Self {
@@ -86,16 +90,26 @@ impl GradientNoise {
         step: u64,
     ) -> Result<Transformed<'g, T, G>> {
         self.validate()?;
-        let Tree { manifest, sources, .. } = Tree::read(grads).checked()?;
-        let key = |leaf| self.seed ^ name_key(manifest.name(leaf));
-        let noise = |leaf| Noise { deviation: self.deviation(step), step, key: key(leaf) };
-        // no number of `normal_pair` is larger than 8.7
-        let largest = 9.0 * self.deviation(step);
-        let finite = magnitudes(&sources).into_iter().map(|size| fits::<T>(size + largest));
-        let leaves = sources.into_iter().zip(finite).enumerate();
-        let edits = leaves.map(|(leaf, (source, finite))| mapped(source, noise(leaf), 1.0, finite));
-        Ok(Transformed::new(edits.collect(), grads))
+        with_noise(grads, self.deviation(step), self.seed, step)
     }
+}
+
+/// The gradients with noise of this standard deviation.
+pub(super) fn with_noise<T: Element, G: Gradients<T> + ?Sized>(
+    grads: &G,
+    deviation: f64,
+    seed: u64,
+    step: u64,
+) -> Result<Transformed<'_, T, G>> {
+    let Tree { manifest, sources, .. } = Tree::read(grads).checked()?;
+    let key = |leaf| seed ^ name_key(manifest.name(leaf));
+    let noise = |leaf| Noise { deviation, step, key: key(leaf) };
+    // no number of `normal_pair` is larger than 8.7
+    let largest = 9.0 * deviation;
+    let finite = magnitudes(&sources).into_iter().map(|size| fits::<T>(size + largest));
+    let leaves = sources.into_iter().zip(finite).enumerate();
+    let edits = leaves.map(|(leaf, (source, finite))| mapped(source, noise(leaf), 1.0, finite));
+    Ok(Transformed::new(edits.collect(), grads))
 }
 
 /// The noise of one tensor at one step.

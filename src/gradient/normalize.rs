@@ -83,15 +83,18 @@ pub fn normalize<T: Element, G: Gradients<T> + ?Sized>(grads: &G) -> Transformed
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct Normalize {
     /// Whether each tensor is a vector by itself, or all together are one.
     pub scope: TreeScope,
     /// What it is divided by.
     pub size: GradSize,
     /// Added to the size.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub eps: f64,
 }
+crate::config_file::named_fields!(Normalize);
 
 impl Default for Normalize {
     fn default() -> Self {

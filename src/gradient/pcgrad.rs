@@ -90,7 +90,8 @@ pub enum Reduction {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct PcGrad {
     /// Whether each tensor is a vector by itself, or all together are one.
     pub scope: TreeScope,
@@ -99,6 +100,7 @@ pub struct PcGrad {
     /// Chooses the random orders.
     pub seed: u64,
 }
+crate::config_file::named_fields!(PcGrad);
 
 impl Default for PcGrad {
     fn default() -> Self {

@@ -2,7 +2,7 @@
 
 use super::accumulate::Accumulator;
 use super::clip::Clipped;
-use super::noise::GradientNoise;
+use super::noise::with_noise;
 use super::norm::total_norm;
 use super::transformed::Transformed;
 use crate::error::{Error, Result};
@@ -129,10 +129,8 @@ impl<T: Element> PrivateGradients<T> {
             return Err(Error::invalid("PrivateGradients", "expected", size, expected));
         }
         let deviation = self.config.noise_multiplier * self.config.max_norm / expected;
-        let noise =
-            GradientNoise { eta: deviation * deviation, gamma: 0.0, seed: self.config.seed };
         let mean = Scaled::new(1.0 / expected, &self.sum);
-        Ok(PrivateMean { mean, noise, step: self.step })
+        Ok(PrivateMean { mean, deviation, seed: self.config.seed, step: self.step })
     }
 
     /// Number of examples added since the last step.
@@ -156,7 +154,8 @@ impl<T: Element> PrivateGradients<T> {
 #[derive(Debug)]
 pub struct PrivateMean<'s, T: Element> {
     mean: Scaled<'s, Accumulator<T>>,
-    noise: GradientNoise,
+    deviation: f64,
+    seed: u64,
     step: u64,
 }
 
@@ -166,6 +165,6 @@ impl<'s, T: Element> PrivateMean<'s, T> {
     /// # Errors
     /// [`Error::LengthMismatch`] for a buffer that does not fit its shape.
     pub fn noisy(&self) -> Result<Transformed<'_, T, Scaled<'s, Accumulator<T>>>> {
-        self.noise.apply(&self.mean, self.step)
+        with_noise(&self.mean, self.deviation, self.seed, self.step)
     }
 }

@@ -81,13 +81,16 @@ where
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct ProjectOut {
     /// Whether each tensor is a vector by itself, or all together are one.
     pub scope: TreeScope,
     /// Smallest sine of an angle between a gradient and the span of others that counts.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub tolerance: f64,
 }
+crate::config_file::named_fields!(ProjectOut);
 
 impl Default for ProjectOut {
     fn default() -> Self {

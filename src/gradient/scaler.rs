@@ -20,20 +20,26 @@ use num_traits::Float;
 /// | `growth_interval` | 2000 | steps without overflow until the scale grows, ≥ 1 |
 /// | `min_scale` | 2⁻²⁴, PyTorch has none | ≥ 0; what the scale does not fall below |
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct LossScaling {
     /// First scale.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub init_scale: f64,
     /// Factor after `growth_interval` good steps.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub growth_factor: f64,
     /// Factor after a bad step.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub backoff_factor: f64,
     /// Number of good steps in a row until the scale grows.
     pub growth_interval: u64,
     /// Smallest scale: if gradients are not finite under it, the model is at fault and not the scale. 2⁻²⁴
     /// is the smallest number of half precision.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config_file::number"))]
     pub min_scale: f64,
 }
+crate::config_file::named_fields!(LossScaling);
 
 impl Default for LossScaling {
     fn default() -> Self {

@@ -87,11 +87,13 @@ impl<R: Real> Map<R> for Signs {
 /// 2026; K. Liang, L. Chen, B. Liu, Q. Liu, "Cautious Optimizers: Improving Training with One Line of
 /// Code", 2024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, remote = "Self"))]
 pub struct SignMask {
     /// Gives every element the sign of the reference instead.
     pub force: bool,
 }
+crate::config_file::named_fields!(SignMask);
 
 impl SignMask {
     /// `grads`, masked by the signs of `reference`. Loss and curvature are those of `grads`.

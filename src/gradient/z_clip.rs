@@ -1,4 +1,33 @@
 use super::history_clip::{NormBound, NormMemory};
+use crate::hyper::OptionValue;
+
+/// What [`ZClip`] scales outliers down to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum OutlierLimit {
+    /// The closer to the mean, the more they stand out.
+    #[default]
+    Reciprocal,
+    /// The mean.
+    Mean,
+    /// The largest norm that is no outlier.
+    Fixed,
+}
+
+impl OutlierLimit {
+    const NAMES: &'static [&'static str] = &["reciprocal", "mean", "fixed"];
+    const ALL: [Self; 3] = [Self::Reciprocal, Self::Mean, Self::Fixed];
+}
+
+impl OptionValue for OutlierLimit {
+    fn get(&self) -> f64 {
+        Self::ALL.iter().position(|limit| limit == self).unwrap_or(0) as f64
+    }
+    fn set(&mut self, value: f64) {
+        *self = Self::ALL.get(value as usize).copied().unwrap_or(*self);
+    }
+}
 
 /// ZClip: norms that are outliers, by their z-score, are scaled down; the others are left alone.
 ///
@@ -16,11 +45,12 @@ use super::history_clip::{NormBound, NormMemory};
 /// | `alpha` α | 0.97 | authors' code; in [0, 1) |
 /// | `z_thresh` z₀ | 2.5 | authors' code; > 0 |
 /// | `max_norm` | 1 | authors' code; > 0, or none |
-/// | `warmup` | 25 | authors' code; norms, at least 1 |
-/// | `clip_factor` f | 1 | authors' code; > 0 |
-/// | `to_mean` | false | authors' code: whether outliers are scaled down to μ itself |
-/// | `fixed` | false | authors' code's `percentile`: the limit is μ + z₀σ |
+/// | `warmup` | 25 | authors' code; norms, at least 2 |
+/// | `clip_factor` f | 1 | authors' code; > 0, for `limit` `Reciprocal` alone |
+/// | `limit` | `Reciprocal` | authors' code: the line above; `Mean`: μ; `Fixed`, their `percentile`: μ + z₀σ, for norms above it |
 /// | `skip_spikes` | false | authors' code: whether outliers leave μ and σ alone |
+///
+/// The warm-up begins with the first norm above 0.
 ///
 /// # Examples
 /// ```
@@ -49,10 +79,8 @@ pub struct ZClip {
     pub warmup: u64,
     /// Factor on the limit of an outlier.
     pub clip_factor: f64,
-    /// Whether outliers are scaled down to the mean.
-    pub to_mean: bool,
-    /// Whether the limit is the same for all outliers.
-    pub fixed: bool,
+    /// What outliers are scaled down to.
+    pub limit: OutlierLimit,
     /// Whether outliers leave mean and variance alone.
     pub skip_spikes: bool,
 }
@@ -66,8 +94,7 @@ impl Default for ZClip {
             max_norm: Some(1.0),
             warmup: 25,
             clip_factor: 1.0,
-            to_mean: false,
-            fixed: false,
+            limit: OutlierLimit::Reciprocal,
             skip_spikes: false,
         }
     }
@@ -77,10 +104,9 @@ crate::hyperparameters!(ZClip, "ZClip", {
     "alpha": UnitHalfOpen = alpha;
     "z_thresh": Positive = z_thresh;
     "max_norm": OptionalPositive = max_norm;
-    "warmup": CountFrom(1) = warmup;
+    "warmup": CountFrom(2) = warmup;
     "clip_factor": Positive = clip_factor;
-    "to_mean": Flag = to_mean;
-    "fixed": Flag = fixed;
+    "limit": Choice(OutlierLimit::NAMES) = limit;
     "skip_spikes": Flag = skip_spikes;
 });
 
@@ -88,14 +114,16 @@ impl ZClip {
     /// The limit of a norm that is an outlier.
     fn limit(&self, memory: &NormMemory, norm: f64) -> Option<f64> {
         let (mean, deviation) = (memory.mean, memory.variance.sqrt());
-        let highest = mean + self.z_thresh * deviation;
-        if self.fixed {
-            return (norm > highest).then_some(highest);
-        }
         let z = (norm - mean) / (deviation + 1e-6);
-        let limit = match self.to_mean {
-            true => mean,
-            false => (mean + self.z_thresh * deviation * self.z_thresh / z) * self.clip_factor,
+        let limit = match self.limit {
+            OutlierLimit::Fixed => {
+                let highest = mean + self.z_thresh * deviation;
+                return (norm > highest).then_some(highest);
+            }
+            OutlierLimit::Mean => mean,
+            OutlierLimit::Reciprocal => {
+                (mean + self.z_thresh * deviation * self.z_thresh / z) * self.clip_factor
+            }
         };
         (z > self.z_thresh).then_some(limit)
     }
@@ -107,11 +135,14 @@ impl NormBound for ZClip {
         memory.count += 1;
         if memory.count <= self.warmup {
             memory.norms.push(norm);
-            if memory.count == self.warmup {
+            if memory.norms.iter().all(|norm| *norm == 0.0) {
+                // nothing that later norms could be compared with
+                *memory = NormMemory::default();
+            } else if memory.count == self.warmup {
                 let count = memory.norms.len() as f64;
-                memory.mean = memory.norms.iter().sum::<f64>() / count;
+                memory.mean = (memory.norms.iter().sum::<f64>() / count).min(f64::MAX);
                 let squares = memory.norms.iter().map(|x| (x - memory.mean).powi(2));
-                memory.variance = squares.sum::<f64>() / count;
+                memory.variance = (squares.sum::<f64>() / count).min(f64::MAX);
                 memory.norms.clear();
             }
             return highest;
@@ -121,7 +152,8 @@ impl NormBound for ZClip {
             let seen = limit.unwrap_or(norm);
             memory.mean = self.alpha * memory.mean + (1.0 - self.alpha) * seen;
             let square = (seen - memory.mean).powi(2);
-            memory.variance = self.alpha * memory.variance + (1.0 - self.alpha) * square;
+            let variance = self.alpha * memory.variance + (1.0 - self.alpha) * square;
+            memory.variance = variance.min(f64::MAX);
         }
         limit.unwrap_or(f64::INFINITY).min(highest)
     }

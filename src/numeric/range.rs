@@ -41,6 +41,11 @@ pub(crate) fn flushed<R: Real>(x: R) -> R {
     if x.abs() < least { R::zero() } else { x }
 }
 
+/// `x` in the arithmetic type; beyond its range the largest number, which times 0 is 0 where infinity is NaN.
+pub(crate) fn finite_of<R: Real>(x: f64) -> R {
+    capped(R::of(x), R::max_value())
+}
+
 /// `x` with its magnitude clamped to `limit`; a NaN stays one.
 #[inline(always)]
 pub(crate) fn capped<R: Real>(x: R, limit: R) -> R {

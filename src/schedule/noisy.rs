@@ -126,20 +126,24 @@ impl Schedule for Noisy {
         let rate = self.schedule.closed_form(at)?;
         Some(rate * (1.0 + self.noise.at(at.epoch)))
     }
+    fn has_closed_form(&self) -> bool {
+        self.schedule.has_closed_form()
+    }
     fn momentum(&self, at: At) -> Option<f64> {
         self.schedule.momentum(at)
     }
     fn check(&self, groups: usize) -> Result<()> {
         self.noise.validate()?;
         self.schedule.check(groups)?;
-        let at = At { group: 0, epoch: 0.0, base_lr: 1.0, lr: 1.0 };
-        match self.schedule.closed_form(at) {
-            Some(_) => Ok(()),
-            None => {
-                let expected = "a schedule with a closed form";
-                Err(RateNoise::invalid("schedule", expected, self.schedule.name().to_owned()))
-            }
+        if !self.schedule.has_closed_form() {
+            let expected = "a schedule with a closed form";
+            return Err(RateNoise::invalid("schedule", expected, self.schedule.name().to_owned()));
         }
+        if self.noise.from >= self.noise.to {
+            let expected = format!("more than `from`, {}", self.noise.from);
+            return Err(RateNoise::invalid("to", expected, self.noise.to.to_string()));
+        }
+        Ok(())
     }
     fn check_epoch(&self, epoch: f64) -> Result<()> {
         self.schedule.check_epoch(epoch)

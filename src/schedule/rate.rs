@@ -81,6 +81,12 @@ pub trait Schedule: Send + Sync {
         None
     }
 
+    /// Whether there is a closed form for every group and step.
+    fn has_closed_form(&self) -> bool {
+        let at = At { group: 0, epoch: 0.0, base_lr: 1.0, lr: 1.0 };
+        self.closed_form(at).is_some()
+    }
+
     /// The first rate as a later part of a [`Sequential`](super::Sequential), where `at.epoch` is 0: the closed form if
     /// there is one.
     fn enter(&self, at: At) -> f64 {
@@ -129,6 +135,9 @@ impl<S: Schedule + ?Sized> Schedule for Box<S> {
     }
     fn closed_form(&self, at: At) -> Option<f64> {
         (**self).closed_form(at)
+    }
+    fn has_closed_form(&self) -> bool {
+        (**self).has_closed_form()
     }
     fn enter(&self, at: At) -> f64 {
         (**self).enter(at)

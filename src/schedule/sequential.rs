@@ -117,6 +117,9 @@ impl Schedule for Sequential {
     fn enter(&self, at: At) -> f64 {
         self.start(at)
     }
+    fn has_closed_form(&self) -> bool {
+        self.parts.iter().all(|part| part.has_closed_form())
+    }
     fn momentum(&self, at: At) -> Option<f64> {
         self.part(at, |part, at, _| part.momentum(at)).flatten()
     }
@@ -267,6 +270,9 @@ impl Schedule for Groupwise {
     }
     fn enter(&self, at: At) -> f64 {
         self.part(at, |part| part.enter(at))
+    }
+    fn has_closed_form(&self) -> bool {
+        self.parts.iter().all(|part| part.has_closed_form())
     }
     fn momentum(&self, at: At) -> Option<f64> {
         self.parts.get(at.group).and_then(|part| part.momentum(at))

@@ -24,7 +24,8 @@ pub enum UpdateKind {
     /// The gradient itself, or a direction of the same length: [`Sgd`](crate::first_order::Sgd), and
     /// [`Shampoo`](super::Shampoo) with [`Graft::Gradient`](super::Graft::Gradient), its default.
     Sgd,
-    /// [`Shampoo`](super::Shampoo) without grafting, with this exponent on either side: 1/4, or 1/2.
+    /// [`Shampoo`](super::Shampoo) without grafting, with this exponent on either side: 1/4, or 1/2. Both sides
+    /// must have factors at every width (`max_aspect: None`).
     Shampoo {
         /// The exponent e of `L^(−e) G R^(−e)`.
         exponent: f64,

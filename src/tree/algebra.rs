@@ -168,6 +168,9 @@ pub(crate) fn between<R: Real>(w: f64) -> impl Fn(R, R) -> R + Sync + Send + Cop
             x
         } else if w == 0.0 || x == y {
             y
+        } else if !(x - y).is_finite() {
+            // the difference of large numbers may be beyond the range when what lies between is not
+            rest * y + near * x
         } else if first {
             flushed(y + near * (x - y))
         } else {

@@ -3,8 +3,8 @@
 use super::compare::Tolerance;
 use super::{Outcome, fail, json, kernels};
 use eigenstep::gradient::{
-    Accumulator, AutoClip, HistoryClip, NormBound, ProjectOut, SignMask, ZClip, centralize,
-    materialize, ortho_grad, project_out, sign,
+    Accumulator, AutoClip, HistoryClip, NormBound, OutlierLimit, ProjectOut, SignMask, ZClip,
+    centralize, materialize, ortho_grad, project_out, sign,
 };
 use eigenstep::params::{Gradients, Scaled};
 use ndarray::ArrayD;
@@ -96,8 +96,11 @@ pub fn history(case: &Value) -> Outcome {
                 alpha: number("alpha", 0.97).unwrap_or(f64::NAN),
                 clip_factor: number("clip_factor", 1.0).unwrap_or(f64::NAN),
                 warmup: number("warmup_steps", 25.0).unwrap_or(f64::NAN) as u64,
-                to_mean: text("clip_option") == "mean",
-                fixed: text("mode") == "percentile",
+                limit: match (text("mode"), text("clip_option")) {
+                    ("percentile", _) => OutlierLimit::Fixed,
+                    (_, "mean") => OutlierLimit::Mean,
+                    _ => OutlierLimit::Reciprocal,
+                },
                 skip_spikes: config.get("skip_update_on_spike").is_some(),
             };
             clips(rule.build(), case)

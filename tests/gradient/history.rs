@@ -36,6 +36,24 @@ fn memories_are_saved() {
     check(ZClip { warmup: 5, max_norm: Some(2.5), skip_spikes: true, ..ZClip::default() });
 }
 
+/// A training that begins without gradients is not clipped to nothing for ever, and norms beyond the range leave a
+/// state that loads.
+#[test]
+fn outliers_are_found_among_norms_of_any_size() {
+    let mut clip = ZClip { warmup: 3, max_norm: None, ..ZClip::default() }.build().unwrap();
+    for norm in [0.0; 10].into_iter().chain([0.5, 0.6, 0.4, 0.5, 0.45]) {
+        assert_eq!(clip.clip(&array![norm]).unwrap().factor(), 1.0, "{norm}");
+    }
+    assert!(clip.clip(&array![50.0]).unwrap().factor() < 0.02);
+    let mut clip = ZClip { warmup: 2, max_norm: None, ..ZClip::default() }.build().unwrap();
+    for norm in [1e200, 3e200, 1e307, 1.5e308] {
+        clip.clip(&array![norm]).unwrap();
+    }
+    let mut again = ZClip::default().build().unwrap();
+    again.load_state_dict(&clip.state_dict()).unwrap();
+    assert_eq!(again, clip);
+}
+
 #[test]
 fn a_window_is_the_last_norms() {
     for window in [1, 3, 10] {
@@ -98,6 +116,17 @@ fn examples_are_clipped_one_by_one() {
     }
     assert_eq!(private.count(), 20);
     assert!(private.mean(0.0).is_err() && private.mean(f64::NAN).is_err());
+}
+
+/// However small the noise, it is there.
+#[test]
+fn tiny_noise_is_noise() {
+    let config = DpSgd { max_norm: 1e-170, noise_multiplier: 1.0, seed: 1 };
+    let mut private = PrivateGradients::new(config).unwrap();
+    private.add(&array![0.0f64, 0.0]).unwrap();
+    let mean = private.mean(1.0).unwrap();
+    let found = &materialize(&mean.noisy().unwrap()).unwrap()["param"];
+    assert!(found.iter().all(|x| *x != 0.0), "{found}");
 }
 
 /// The noise has the stated deviation, is the same for the same step, and another one at the next.

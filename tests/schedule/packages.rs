@@ -104,6 +104,25 @@ fn what_has_no_meaning_is_refused() {
         Box::new(Noisy::new(Multiplicative::new(|_| 0.5), noise.clone())),
         "Noisy: `schedule` must be a schedule with a closed form, got Multiplicative",
     );
+    // in one group, or in a later part
+    let groups = Groupwise::new(Exponential { gamma: 0.5 }).and(Multiplicative::new(|_| 0.5));
+    let later = Sequential::new(CosineAnnealing { t_max: 3, eta_min: 0.5 })
+        .then(3, Chained::new(Exponential { gamma: 0.5 }));
+    for (schedule, name) in
+        [(Box::new(groups) as Box<dyn Schedule>, "Groupwise"), (Box::new(later), "Sequential")]
+    {
+        let text = format!("Noisy: `schedule` must be a schedule with a closed form, got {name}");
+        let opt = Sgd { lr: 0.1, ..Sgd::default() }.build::<f32>().unwrap();
+        let mut opt = match name {
+            "Groupwise" => opt.with_group(Select::name("b").may_be_empty(), |_| {}).unwrap(),
+            _ => opt,
+        };
+        let error = LrScheduler::new(Noisy::new(schedule, noise.clone()), &mut opt).unwrap_err();
+        assert_eq!(error.to_string(), text);
+    }
+    let never = RateNoise { from: 50, to: 10, ..noise.clone() };
+    let text = "Noisy: `to` must be more than `from`, 50, got 10";
+    says(Box::new(Noisy::new(Rex::default(), never)), text);
     let wrong = RateNoise { pct: 1.5, ..noise };
     let text = "Noisy: `pct` must be in [0, 1], got 1.5";
     says(Box::new(Noisy::new(Rex::default(), wrong)), text);

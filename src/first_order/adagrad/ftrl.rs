@@ -119,8 +119,10 @@ impl Rule for Ftrl {
     const SLOTS: &'static [Slot] = &[Slot::iterate("z"), Slot::iterate("n")];
 
     fn coefficients<R: Real>(&self, _: u64, _: &()) -> FtrlCoefficients<R> {
+        // the state is that of the parameter over the rate: rates that would take it beyond the range are none
+        let least = R::min_positive_value() * R::of(1e9);
         FtrlCoefficients {
-            lr: R::of(self.lr),
+            lr: if R::of(self.lr) < least { R::zero() } else { R::of(self.lr) },
             power: R::of(-self.lr_power),
             beta: R::of(self.beta),
             lambda_1: R::of(self.lambda_1),

@@ -221,8 +221,8 @@ impl Rule for PrimalAveraging {
         scalars.c = match self.averaging {
             Averaging::Constant(old) => 1.0 - old,
             Averaging::ScheduleFree { lr_power } => {
-                let weight = self.lr.powf(lr_power);
-                scalars.weight_sum += weight;
+                let weight = self.lr.powf(lr_power).min(f64::MAX);
+                scalars.weight_sum = (scalars.weight_sum + weight).min(f64::MAX);
                 if scalars.weight_sum == 0.0 { 0.0 } else { weight / scalars.weight_sum }
             }
         };

@@ -219,8 +219,11 @@ impl Rule for ScheduleFreeAdamW {
         let schedule = if steps <= warmup { steps / warmup } else { 1.0 };
         scalars.scheduled_lr = self.lr * schedule;
         scalars.lr_max = scalars.lr_max.max(scalars.scheduled_lr);
-        let weight = steps.powf(self.r) * scalars.lr_max.powf(self.weight_lr_power);
-        scalars.weight_sum += weight;
+        let grown = |x: f64, power: f64| x.powf(power).min(f64::MAX);
+        let weight = grown(steps, self.r) * grown(scalars.lr_max, self.weight_lr_power);
+        // beyond the range only the newest weight counts
+        let weight = weight.min(f64::MAX);
+        scalars.weight_sum = (scalars.weight_sum + weight).min(f64::MAX);
         scalars.c = if scalars.weight_sum == 0.0 { 0.0 } else { weight / scalars.weight_sum };
         scalars.k += 1;
     }

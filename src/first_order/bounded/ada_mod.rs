@@ -1,5 +1,6 @@
 use crate::first_order::arithmetic::{lerp, ratio};
 use crate::numeric::Real;
+use crate::numeric::range::{capped, finite_of};
 use crate::optim::{Rule, Slot};
 
 /// AdaMod: Adam whose learning rates are kept below their own long-term average.
@@ -126,7 +127,7 @@ impl Rule for AdaMod {
             one_minus_beta2: R::of(1.0 - beta2),
             one_minus_beta3: R::of(1.0 - beta3),
             rate: R::of(self.lr * bias(beta2).sqrt() / bias(beta1)),
-            inverse: R::of(if self.lr > 0.0 { 1.0 / self.lr } else { 0.0 }),
+            inverse: finite_of(if self.lr > 0.0 { 1.0 / self.lr } else { 0.0 }),
             eps: R::of(self.eps),
         }
     }
@@ -140,7 +141,8 @@ impl Rule for AdaMod {
     ) -> (R, [R; 3]) {
         let m = lerp(m, g, c.one_minus_beta1);
         let v = c.beta2 * v + c.one_minus_beta2 * g * g;
-        let rate = ratio(c.rate, v.sqrt() + c.eps);
+        // over a subnormal `eps` alone it would be infinite
+        let rate = capped(ratio(c.rate, v.sqrt() + c.eps), R::max_value());
         let average = lerp(average, rate, c.one_minus_beta3);
         let rate = if rate > average { average } else { rate };
         (rate * m * c.inverse, [m, v, average])

@@ -1,5 +1,6 @@
 use crate::kernel::Sums;
 use crate::numeric::Real;
+use crate::numeric::range::finite_of;
 use crate::optim::{Apply, Rule, Slot, TensorStep, TensorSums, WeightDecay};
 use std::ops::Range;
 
@@ -172,7 +173,8 @@ impl Rule for Fromage {
         let [first, second, ..] = measured.sums.map(f64::sqrt);
         if pass == NORMS {
             if first > 0.0 && second > 0.0 {
-                c.ratio = R::of(first / second);
+                // gradients that vanish have ratios beyond the range
+                c.ratio = finite_of(first / second);
             }
         } else if first > c.largest {
             c.shrink *= R::of(c.largest / first);

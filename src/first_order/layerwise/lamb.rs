@@ -2,6 +2,7 @@ use crate::first_order::arithmetic::{lerp, ratio};
 use crate::hyper::OptionValue;
 use crate::kernel::Sums;
 use crate::numeric::Real;
+use crate::numeric::range::finite_of;
 use crate::optim::{Rule, Slot, TensorSums, WeightDecay};
 use std::ops::Range;
 
@@ -308,7 +309,8 @@ impl Rule for Lamb {
     fn refine<R: Real>(&self, pass: usize, measured: &TensorSums, c: &mut LambCoefficients<R>) {
         let [weights, step, ..] = measured.sums;
         if pass == TRUST_RATIO && weights > 0.0 && step > 0.0 && !self.adam {
-            c.ratio *= R::of(self.trust_ratio(weights, step));
+            // steps that vanish have ratios beyond the range
+            c.ratio = finite_of(c.ratio.widen() * self.trust_ratio(weights, step));
         }
     }
 }

@@ -1,5 +1,6 @@
 use crate::kernel::Sums;
 use crate::numeric::Real;
+use crate::numeric::range::finite_of;
 use crate::optim::{Rule, Slot, TensorSums, WeightDecay};
 use std::ops::Range;
 
@@ -202,6 +203,7 @@ impl Rule for Lars {
         let trusted = weights > 0.0 && denominator != 0.0;
         let ratio = if trusted { self.trust_coefficient * weights / denominator } else { 1.0 };
         let ratio = if self.clip && trusted { (ratio / self.lr).min(1.0) } else { ratio };
-        c.ratio = R::of(ratio);
+        // gradients that vanish have ratios beyond the range
+        c.ratio = finite_of(ratio);
     }
 }

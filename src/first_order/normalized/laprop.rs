@@ -1,5 +1,6 @@
 use crate::first_order::arithmetic::larger;
 use crate::numeric::Real;
+use crate::numeric::range::finite_of;
 use crate::optim::{Rule, Slot, TensorStep, WeightDecay};
 
 /// LaProp: Adam with momentum and scale apart: gradients are divided by the root of the second moment first, and
@@ -154,7 +155,8 @@ impl Rule for LaProp {
         if let [average] = *numbers
             && average > 0.0
         {
-            c.inverse = R::of(1.0 / average);
+            // after a schedule has ended at 0, the moment is gone before its share of the rate is
+            c.inverse = finite_of(1.0 / average);
         }
     }
 

@@ -123,7 +123,9 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
             return Err(problem(unknown, format!("is unknown to {}", self.name())));
         }
         // everything fits
-        self.names.loaded = (!tracked.is_empty()).then(|| names_of(without_state));
+        // a dict of an optimizer that has made no step knows no names
+        let named = !tracked.is_empty() || without_state.is_some();
+        self.names.loaded = named.then(|| names_of(without_state));
         self.groups = groups;
         self.tracked = tracked;
         self.shared = shared;

@@ -63,6 +63,10 @@ impl<M: TensorMethod<T>, T: Element> Engine<M, T> {
         }
         self.tracked.retain(|known| known.name != name);
         self.growth.withdraw(name);
+        // the first tree after loading may have it: it begins anew then
+        if let Some(without_state) = &mut self.names.loaded {
+            without_state.insert(name.to_owned());
+        }
         // a vector of several tensors keeps its length: the part has no gradient any more, and no name
         self.shared.rename(name, "");
         self.plan.stale = true;
