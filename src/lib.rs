@@ -185,8 +185,9 @@
 //!
 //! # Guide
 //! In the folder `docs/` of the repository: `start.md` (from zero to a training loop), `choosing.md`,
-//! `recipes.md` (methods that are compositions of others), `groups.md`, `precision.md`, `second_order.md`, `error_feedback.md`, `zeroth_order.md`,
-//! `checkpoints.md`, `determinism.md`, `extending.md`, `trees.md` (a model as one vector),
+//! `recipes.md` (methods that are compositions of others), `groups.md`, `precision.md`,
+//! `second_order.md`, `error_feedback.md`, `zeroth_order.md`, `checkpoints.md`, `determinism.md`,
+//! `extending.md`, `trees.md` (a model as one vector),
 //! `averages.md` (averages of weights, Lookahead, SAM), `pytorch.md` (old call → our call) and
 //! `benchmarks.md`.
 

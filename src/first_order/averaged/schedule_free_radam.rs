@@ -26,7 +26,8 @@ use crate::state::SlotInit;
 /// z ← z − γ·u
 /// eval:  x = y + (1 − 1/β₁)·(z − y)        train: y = x + (1 − β₁)·(z − x)
 /// ```
-/// With β₂ = 0.999, ρ passes 4 at the fifth step; with β₂ ≤ 0.6 it never does, and with `silent_sgd_phase` nothing moves.
+/// With β₂ = 0.999, ρ passes 4 at the fifth step; with β₂ ≤ 0.6 it never does, and with `silent_sgd_phase` nothing
+/// moves.
 ///
 /// | field | default | source of the default |
 /// |---|---|---|

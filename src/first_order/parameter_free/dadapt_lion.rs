@@ -9,8 +9,9 @@ use std::ops::Range;
 
 /// D-Adaptation of Lion: steps along signs, whose size is found.
 ///
-/// *Use it when* you want [`Lion`](crate::first_order::Lion) and do not know its learning rate. *Not when* the sign of the
-/// newest gradient says little: while the estimate is small, the momentum hardly counts (see the differences).
+/// *Use it when* you want [`Lion`](crate::first_order::Lion), do not know its learning rate, and have a schedule that brings
+/// `lr` to 0: every step is as long as the estimate, also near the minimum. *Not when* the sign of the newest gradient says
+/// little: while the estimate is small, the momentum hardly counts (see the differences).
 ///
 /// ```text
 /// γ_d = d·γ

@@ -94,6 +94,9 @@ crate::hyperparameters!(DAdaptSgd, "DAdaptSgd", {
     "growth_rate": FromOne = growth_rate;
 });
 
+/// Largest magnitude of an element of `s`, so that all squares together are a number.
+const S_LARGEST: f64 = 1e140;
+
 /// What D-Adaptation of SGD knows of all tensors together; the same in every group.
 #[derive(Clone, Debug, Default)]
 pub struct DAdaptSgdGroupState {
@@ -118,6 +121,8 @@ pub struct DAdaptSgdCoefficients<R> {
     weight_decay: R,
     /// `1 − μ`, or 0 while nothing moves.
     way: R,
+    /// Largest magnitude of a sum, whose square is still a number.
+    largest: R,
     /// `γ`, in the sums.
     lr: f64,
     /// 1, or 0 for a group that is frozen and does not count.
@@ -140,6 +145,7 @@ impl Rule for DAdaptSgd {
             step: R::of(scalars.step_size),
             weight_decay: R::of(self.weight_decay),
             way: R::of(if moves { 1.0 - self.momentum } else { 0.0 }),
+            largest: R::of(R::max_value().widen().min(S_LARGEST)),
             lr: self.lr,
             share: f64::from(u8::from(self.lr > 0.0)),
         }
@@ -155,7 +161,7 @@ impl Rule for DAdaptSgd {
     ) -> (R, [R; 2]) {
         let g = g + c.weight_decay * p;
         // an estimate that grows for ever, on a loss without a minimum, ends at the largest numbers
-        let s = capped(s + c.step * g, R::max_value());
+        let s = capped(s + c.step * g, c.largest);
         (c.way * (p - (start - s)), [s, start])
     }
 
@@ -228,7 +234,8 @@ impl Rule for DAdaptSgd {
             return;
         }
         scalars.step_size = unit * self.lr;
-        scalars.numerator_weighted += unit * inner;
+        let numerator = scalars.numerator_weighted + unit * inner;
+        scalars.numerator_weighted = numerator.clamp(-f64::MAX, f64::MAX);
         let estimate = 2.0 * scalars.numerator_weighted / square.sqrt();
         scalars.d = grown(scalars.d, estimate, self.growth_rate);
         scalars.k += 1;

@@ -8,7 +8,8 @@ pub(super) const D_LARGEST: f64 = 1e15;
 
 /// The estimate `d` after a step that found `estimate`, growing by at most `growth_rate`.
 pub(super) fn grown(d: f64, estimate: f64, growth_rate: f64) -> f64 {
-    d.max(estimate.min(d * growth_rate)).min(D_LARGEST)
+    // a NaN is no estimate
+    d.max(estimate).min(d * growth_rate).min(D_LARGEST)
 }
 
 /// Refuses a learning rate other than that of group 0, unless one of both is frozen.
