@@ -80,9 +80,15 @@
 //! | [`Lamb`](first_order::Lamb) | 8 | one pass more over memory; two with `max_grad_norm` | very large batches |
 //! | [`Lars`](first_order::Lars) | 4 | one pass more over memory | very large batches, convolutional networks |
 //! | [`Prodigy`](first_order::Prodigy) | 16; `8 + 8/k` with `slice_p = k` | one pass more; one `lr` for all groups | no learning rate to tune |
+//! | [`DAdaptAdam`](first_order::DAdaptAdam) | 12 | one pass more; one `lr` for all groups | the same, in fewer bytes |
+//! | [`DAdaptSgd`](first_order::DAdaptSgd) | 8 | one pass more; one `lr` for all groups | SGD without a learning rate to tune |
+//! | [`DAdaptAdagrad`](first_order::DAdaptAdagrad) | 12 | one pass more; one `lr` for all groups | Adagrad without a learning rate to tune |
+//! | [`DAdaptLion`](first_order::DAdaptLion) | 8 | one pass more; one `lr` for all groups | signs without a learning rate to tune |
 //! | [`Adafactor`](first_order::Adafactor) | 4(m + n)/(mn) + 0.25 at most for an m × n matrix, vectors 4; with `beta1` 4 more | two passes more | models whose state does not fit |
 //! | [`Came`](first_order::Came) | 4, and 8(m + n)/(mn) + 0.5 at most for an m × n matrix, vectors 12 | three passes more | the same, with momentum and a confidence |
 //! | [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | no schedule, open-ended training |
+//! | [`ScheduleFreeSgd`](first_order::ScheduleFreeSgd) | 4 | [`eval`](optim::Optimizer::eval) before the model is used | the same, where SGD with momentum does well |
+//! | [`ScheduleFreeRAdam`](first_order::ScheduleFreeRAdam) | 8 | [`eval`](optim::Optimizer::eval) before the model is used | the same without a warm-up |
 //! | [`PrimalAveraging`](first_order::PrimalAveraging) | 4 | [`eval`](optim::Optimizer::eval) before the model is used | averaging instead of momentum and schedule, alone or inside `Shampoo` |
 //! | [`Asgd`](first_order::Asgd) | 4 | – | convex problems |
 //! | [`Classp`](first_order::Classp) | 4 | – | one task after another |
@@ -95,7 +101,7 @@
 //! | [`Cautious`](first_order::Cautious), [`Grams`](first_order::Grams) around any of these whose step is a direction times the learning rate | the inner rule's | – | no step against the gradient |
 //! | [`GrokFast`](first_order::GrokFast) around any of these | 4, and the inner rule's | – | what gradients have in common over many steps, amplified |
 //! | [`WithDecay`](first_order::WithDecay) around any of these | the inner rule's | – | another form of weight decay |
-//! | [`Projected`](constrained::Projected) around any of these but [`ScheduleFreeAdamW`](first_order::ScheduleFreeAdamW) and [`PrimalAveraging`](first_order::PrimalAveraging) | the inner rule's | – | parameters within bounds |
+//! | [`Projected`](constrained::Projected) around any of these but the `ScheduleFree…` methods and [`PrimalAveraging`](first_order::PrimalAveraging) | the inner rule's | – | parameters within bounds |
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; the inner rule's | two matrix products a step, roots every few steps | fewer, better steps |
 //! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | five matrix products a step | the same, and tolerates a stale eigenbasis |
@@ -179,8 +185,9 @@
 //!
 //! # Guide
 //! In the folder `docs/` of the repository: `start.md` (from zero to a training loop), `choosing.md`,
-//! `groups.md`, `precision.md`, `second_order.md`, `error_feedback.md`, `zeroth_order.md`,
-//! `checkpoints.md`, `determinism.md`, `extending.md`, `trees.md` (a model as one vector),
+//! `recipes.md` (methods that are compositions of others), `groups.md`, `precision.md`,
+//! `second_order.md`, `error_feedback.md`, `zeroth_order.md`, `checkpoints.md`, `determinism.md`,
+//! `extending.md`, `trees.md` (a model as one vector),
 //! `averages.md` (averages of weights, Lookahead, SAM), `pytorch.md` (old call → our call) and
 //! `benchmarks.md`.
 
@@ -224,6 +231,7 @@ mod guide {
         Contributing = "../CONTRIBUTING.md";
         Start = "../docs/start.md";
         Choosing = "../docs/choosing.md";
+        Recipes = "../docs/recipes.md";
         Groups = "../docs/groups.md";
         Precision = "../docs/precision.md";
         Checkpoints = "../docs/checkpoints.md";

@@ -373,6 +373,9 @@ fn decay_inside_of_a_rule_keeps_its_form() {
         check!(Mars);
         check!(StableAdamW);
         check!(ScheduleFreeAdamW);
+        check!(ScheduleFreeSgd);
+        check!(ScheduleFreeRAdam);
+        check!(DAdaptSgd);
     }
 }
 

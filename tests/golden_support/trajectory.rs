@@ -198,6 +198,23 @@ pub fn check_parameters<R: Real>(
     Ok(())
 }
 
+/// Counts the step for parameters without a gradient, too.
+pub fn count_absent<R: Real>(
+    optimizer: &mut dyn Optimizer<R>,
+    grads: &Tree<Option<ArrayD<R>>>,
+) -> Outcome {
+    let mut dict = optimizer.state_dict();
+    for (name, _) in grads.iter().filter(|(_, grad)| grad.is_none()) {
+        let key = format!("state.{name}.step");
+        for (_, steps) in dict.scalars.iter_mut().filter(|(found, _)| found.ends_with(&key)) {
+            if let Scalar::Int(steps) = steps {
+                *steps += 1;
+            }
+        }
+    }
+    Ok(optimizer.load_state_dict(&dict)?)
+}
+
 /// An optimizer with the parameters of a case.
 struct Trajectory<U: Rule, R: Real> {
     params: Tree<ArrayD<R>>,
@@ -272,7 +289,7 @@ impl<U: Rule, R: Real> Trajectory<U, R> {
         let inputs = Inputs::of(step, &self.params)?;
         self.optimizer.step(&mut self.params, &inputs)?;
         if self.reference.group_steps {
-            self.count_absent(&inputs)?;
+            count_absent(&mut *self.optimizer, &inputs.grads)?;
         }
         let tolerance = self.tolerance();
         self.add_rounding(step)?;
@@ -302,17 +319,6 @@ impl<U: Rule, R: Real> Trajectory<U, R> {
 
     fn tolerance(&self) -> Tolerance {
         Tolerance::of::<R>().plus(self.reference.atol)
-    }
-
-    /// Counts the step for parameters without a gradient, too.
-    fn count_absent(&mut self, inputs: &Inputs<R>) -> Outcome {
-        let mut dict = self.optimizer.state_dict();
-        for (name, _) in inputs.grads.iter().filter(|(_, grad)| grad.is_none()) {
-            if let Some(Scalar::Int(steps)) = dict.scalars.get_mut(&format!("state.{name}.step")) {
-                *steps += 1;
-            }
-        }
-        Ok(self.optimizer.load_state_dict(&dict)?)
     }
 
     /// Adds what rounding the parameters of this step may have lost.

@@ -3,8 +3,9 @@
 use super::compare::Tolerance;
 use super::objectives::Model;
 use super::options::Spelling;
-use super::trajectory::{Tree, check_parameters, gradients, parameters};
+use super::trajectory::{Tree, check_parameters, count_absent, elements, gradients, parameters};
 use super::{Outcome, fail, json, skip};
+use eigenstep::gradient::centralize;
 use eigenstep::hyper::Hyperparameters;
 use eigenstep::params::{GradVisitor, Gradients};
 use eigenstep::prelude::*;
@@ -64,6 +65,56 @@ pub fn lookahead(case: &Value) -> Outcome {
         opt.step(&mut params, &grads)?;
         check_parameters(step, "expect", &params, Tolerance::of::<f64>(), &Tree::new())
             .map_err(|stop| stop.at(format!("step {}", index + 1)))?;
+    }
+    Ok(())
+}
+
+/// RAdam, slow weights and centralised gradients, as `pytorch_optimizer` composes them.
+pub fn ranger(case: &Value) -> Outcome {
+    json::only(
+        case,
+        &["optimizer", "origin", "dtype", "config", "params", "steps", "notes", "final_state"],
+    )?;
+    let mut options = json::object(case, "config")?.clone();
+    // without it the package climbs while the second moment is not to be trusted
+    if options.remove("degenerated_to_sgd") != Some(true.into()) {
+        return Err(skip("the first steps of Ranger go up"));
+    }
+    let centred = options.remove("use_gc") != Some(false.into());
+    let slow: Map<String, Value> =
+        ["k", "alpha"].iter().filter_map(|key| options.remove_entry(*key)).collect();
+    let slow = configured(LookaheadOptions { k: 6, ..LookaheadOptions::default() }, &slow)?;
+    let inner =
+        RAdam { betas: (0.95, 0.999), eps: 1e-5, decoupled_weight_decay: true, ..RAdam::default() };
+    let inner = configured(inner, &options)?.build()?.with_non_finite(NonFinite::Propagate);
+    let mut opt = Lookahead::with_options(inner, slow)?;
+    let mut params: Tree<ArrayD<f64>> = parameters(case)?;
+    for (index, step) in json::list(case, "steps")?.iter().enumerate() {
+        json::only(step, &["grads", "expect"])?;
+        let grads = gradients(step, &params)?;
+        if centred {
+            opt.step(&mut params, &centralize(&grads))?;
+        } else {
+            opt.step(&mut params, &grads)?;
+        }
+        count_absent(&mut opt, &grads)?; // the package counts the steps of the group
+        check_parameters(step, "expect", &params, Tolerance::of::<f64>(), &Tree::new())
+            .map_err(|stop| stop.at(format!("step {}", index + 1)))?;
+    }
+    final_state(case, &opt.state_dict())
+}
+
+/// Moments and slow weights after the last step.
+fn final_state(case: &Value, dict: &StateDict) -> Outcome {
+    for (param, slots) in json::object(case, "final_state")? {
+        for (slot, value) in slots.as_object().into_iter().flatten() {
+            let name = if slot == "slow_buffer" { "slow" } else { slot };
+            let key = format!("state.{param}.{name}");
+            let found = dict.tensors.iter().find(|(found, _)| found.ends_with(&key));
+            let (_, found) = found.ok_or_else(|| fail(format!("no `{key}`")))?;
+            let expected = json::numbers(value.get("data").unwrap_or(value))?;
+            Tolerance::of::<f64>().slice(&key, &elements(found)?, &expected)?;
+        }
     }
     Ok(())
 }

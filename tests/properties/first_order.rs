@@ -266,7 +266,7 @@ proptest! {
             ($rule:ident) => {
                 let together = [
                     "Adafactor", "Came", "Lamb", "NovoGrad", "Fromage", "Prodigy", "SpsMax", "Momo", "MomoAdam", "Adai",
-                    "Amos", "Adan", "StableAdamW",
+                    "Amos", "Adan", "StableAdamW", "DAdaptAdam", "DAdaptSgd", "DAdaptAdagrad", "DAdaptLion",
                 ];
                 if !together.contains(&$rule::NAME) {
                     let rotate = |x: &[f64]| {
@@ -408,6 +408,12 @@ fn state_sizes_are_the_documented_ones() {
     assert_eq!(bytes(Prodigy { slice_p: 4, ..Prodigy::default() }), 10.0);
     assert_eq!(bytes(Prodigy { betas: (0.0, 0.999), ..Prodigy::default() }), 12.0);
     assert_eq!(bytes(ScheduleFreeAdamW::default()), 8.0);
+    assert_eq!(bytes(ScheduleFreeSgd::default()), 4.0);
+    assert_eq!(bytes(ScheduleFreeRAdam::default()), 8.0);
+    assert_eq!(bytes(DAdaptAdam::default()), 12.0);
+    assert_eq!(bytes(DAdaptSgd::default()), 8.0);
+    assert_eq!(bytes(DAdaptAdagrad::default()), 12.0);
+    assert_eq!(bytes(DAdaptLion::default()), 8.0);
     assert_eq!(bytes(Classp::default()), 4.0);
     assert_eq!(bytes(AdaBelief::default()), 8.0);
     assert_eq!(bytes(AdaBelief { amsgrad: true, ..AdaBelief::default() }), 12.0);

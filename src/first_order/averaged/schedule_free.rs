@@ -59,7 +59,8 @@ use crate::state::SlotInit;
 /// ```
 ///
 /// # Differences
-/// As schedulefree 1.4.1.
+/// As schedulefree 1.4.1. While the learning rate has been 0, a negative `weight_lr_power` gives a step no weight, where the
+/// package divides by zero.
 ///
 /// # Source
 /// A. Defazio and others, "The Road Less Scheduled", NeurIPS 2024.
@@ -122,9 +123,38 @@ pub struct ScheduleFreeGroupState {
     /// Learning rate of the last step, after warm-up.
     pub scheduled_lr: f64,
     /// Share of `z` in the average of this step.
-    c: f64,
+    pub(super) c: f64,
 }
 crate::group_state!(ScheduleFreeGroupState { k, weight_sum, lr_max, scheduled_lr });
+
+impl ScheduleFreeGroupState {
+    /// Factor on the learning rate of the next step, for a linear warm-up.
+    pub(super) fn warmed_up(&self, warmup_steps: u64) -> f64 {
+        let (steps, warmup) = ((self.k + 1) as f64, warmup_steps as f64);
+        if steps <= warmup { steps / warmup } else { 1.0 }
+    }
+
+    /// Begins a step with the learning rate `lr`: what share of the average it has.
+    pub(super) fn advance(&mut self, lr: f64, r: f64, weight_lr_power: f64) {
+        let steps = (self.k + 1) as f64;
+        self.scheduled_lr = lr;
+        self.lr_max = self.lr_max.max(lr);
+        // a point that has not moved has no weight
+        let resting = self.lr_max == 0.0 && weight_lr_power < 0.0;
+        // beyond the range only the newest weight counts
+        let grown = |x: f64, power: f64| x.powf(power).min(f64::MAX);
+        let weight = (grown(steps, r) * grown(self.lr_max, weight_lr_power)).min(f64::MAX);
+        let weight = if resting { 0.0 } else { weight };
+        self.weight_sum = (self.weight_sum + weight).min(f64::MAX);
+        self.c = if self.weight_sum == 0.0 { 0.0 } else { weight / self.weight_sum };
+        self.k += 1;
+    }
+
+    /// Factor on the direction in the step of `y`: `γ·(β·(1 − c) − 1)`.
+    pub(super) fn pull(&self, beta: f64) -> f64 {
+        self.scheduled_lr * (beta * (1.0 - self.c) - 1.0)
+    }
+}
 
 /// Scalars of one step.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +195,7 @@ impl Rule for ScheduleFreeAdamW {
             eps: R::of(self.eps),
             weight_decay: R::of(self.weight_decay),
             c: R::of(scalars.c),
-            pull: R::of(scalars.scheduled_lr * (beta1 * (1.0 - scalars.c) - 1.0)),
+            pull: R::of(scalars.pull(beta1)),
             to_train: R::of(1.0 - beta1),
             to_eval: R::of(1.0 - 1.0 / beta1),
         }
@@ -214,18 +244,8 @@ impl Rule for ScheduleFreeAdamW {
     }
 
     fn begin(&self, _loss: Option<f64>, scalars: &mut ScheduleFreeGroupState) {
-        let steps = (scalars.k + 1) as f64;
-        let warmup = self.warmup_steps as f64;
-        let schedule = if steps <= warmup { steps / warmup } else { 1.0 };
-        scalars.scheduled_lr = self.lr * schedule;
-        scalars.lr_max = scalars.lr_max.max(scalars.scheduled_lr);
-        let grown = |x: f64, power: f64| x.powf(power).min(f64::MAX);
-        let weight = grown(steps, self.r) * grown(scalars.lr_max, self.weight_lr_power);
-        // beyond the range only the newest weight counts
-        let weight = weight.min(f64::MAX);
-        scalars.weight_sum = (scalars.weight_sum + weight).min(f64::MAX);
-        scalars.c = if scalars.weight_sum == 0.0 { 0.0 } else { weight / scalars.weight_sum };
-        scalars.k += 1;
+        let lr = self.lr * scalars.warmed_up(self.warmup_steps);
+        scalars.advance(lr, self.r, self.weight_lr_power);
     }
 
     #[inline(always)]

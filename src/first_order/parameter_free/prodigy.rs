@@ -1,6 +1,6 @@
 use crate::error::Result;
 use crate::first_order::arithmetic::ratio;
-use crate::hyper::Hyperparameters;
+use crate::first_order::parameter_free::distance::{D_LARGEST, same_lr};
 use crate::kernel::Sums;
 use crate::numeric::Real;
 use crate::numeric::range::capped;
@@ -140,9 +140,6 @@ crate::hyperparameters!(Prodigy, "Prodigy", {
     "growth_rate": FromOne = growth_rate;
     "slice_p": CountFrom(1) = slice_p;
 });
-
-/// Largest estimate: beyond it a distance is none, and the loss has no minimum.
-const D_LARGEST: f64 = 1e15;
 
 /// What Prodigy knows of all tensors together; the same in every group.
 #[derive(Clone, Debug, Default)]
@@ -309,10 +306,6 @@ impl Rule for Prodigy {
     }
 
     fn check_group(&self, first: &Self) -> Result<()> {
-        if self.lr == first.lr || self.lr == 0.0 || first.lr == 0.0 {
-            return Ok(());
-        }
-        let expected = format!("0 or {} as in group 0", first.lr);
-        Err(Self::invalid("lr", expected, self.lr.to_string()))
+        same_lr::<Self>(self.lr, first.lr)
     }
 }

@@ -18,7 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 ///
 /// *Use it when* an optimizer makes fast progress on average but oscillates: the slow weights average over its
 /// last steps, and learning rates may be larger. It also makes the inner optimizer's options matter less. *Not
-/// when* memory is scarce, or the inner optimizer averages by itself: `ScheduleFreeAdamW`, `PrimalAveraging`.
+/// when* memory is scarce, or the inner optimizer averages by itself: Schedule-Free methods,
+/// `PrimalAveraging`.
 ///
 /// ```text
 /// p ← step of the inner optimizer
