@@ -283,9 +283,7 @@ impl<U: Rule<GroupState = ()>> Apollo<U> {
             ApolloScaling::Tensor => scale_by(x, root * ratio(u, low)),
             ApolloScaling::Channel => {
                 let channels = low.axis_chunks_iter(Axis(1), 1).zip(u.axis_chunks_iter(Axis(1), 1));
-                for (mut x, (low, u)) in
-                    x.axis_chunks_iter_mut(Axis(1), 1).into_iter().zip(channels)
-                {
+                for (mut x, (low, u)) in x.axis_chunks_iter_mut(Axis(1), 1).zip(channels) {
                     scale_by(&mut x, root * ratio(&u, &low));
                 }
             }
