@@ -72,9 +72,9 @@ pub fn radam_rho(input: &Value) -> Outcome {
     let (mut w, grad) = (array![0.0], array![1.0]);
     let mut step = 0.0;
     for _ in 0..t {
-        w[0] = 0.0;
+        w.fill(0.0);
         opt.step(&mut w, &grad)?;
-        step = -w[0];
+        step = -w.sum();
     }
     let square = |rho: f64| (rho - 4.0) * (rho - 2.0) / rho;
     let expected = if rho > 5.0 { (square(rho) / square(limit)).sqrt() } else { 1.0 };
