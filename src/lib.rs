@@ -105,6 +105,7 @@
 //! | [`Muon`](second_order::Muon) | matrices 4, all else 8 | ten matrix products a step | hidden matrices of networks |
 //! | [`Shampoo`](second_order::Shampoo) | 16 for a square matrix, 2.25 with 4-bit eigenvectors; the inner rule's | two matrix products a step, roots every few steps | fewer, better steps |
 //! | [`Soap`](second_order::Soap) | 24 for a square matrix, 9.1 with 4-bit bases | five matrix products a step | the same, and tolerates a stale eigenbasis |
+//! | [`Scion`](second_order::Scion) | 4; without an average 0 | ten matrix products a step, for `Spectral` | whole networks, a norm for every layer |
 //! | [`SteepestDescent`](second_order::SteepestDescent) | 4 with an average; the inner rule's | ten matrix products a step | Muon's step, or signs, with a rule of your own |
 //! | [`NetworkFactors`](curvature::NetworkFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits; with `Ekfac` 4 more | the layers' inputs and output gradients | K-FAC, EKFAC and AdaBK for all layers |
 //! | [`LayerFactors`](curvature::LayerFactors), before any of these | 16 for a square matrix, 2.25 in 4 bits | a layer's inputs and output gradients | the same for one layer |
@@ -113,6 +114,7 @@
 //! | [`MicroAdam`](error_feedback::MicroAdam) | 1 | – | fine-tuning, least memory |
 //! | [`ErrorFeedback`](error_feedback::ErrorFeedback) around any of these | 4, and the method's | a pass over the residual | compressed gradients, nothing of them lost |
 //! | [`EfAdagrad`](error_feedback::EfAdagrad) | 8 | the same | Adagrad on compressed gradients |
+//! | [`Apollo`](low_rank::Apollo) | 12r/n for an n × n matrix of rank r, next to none in `Apollo::mini`; all else 8 | a product with a low-rank factor a step | large matrices, least memory, steps of full rank |
 //! | [`GaLore`](low_rank::GaLore) | 12r/n for an n × n matrix of rank r, all else 8 | two products with a low-rank factor a step, an SVD every 200 steps | large matrices, least memory |
 //! | [`LdAdam`](low_rank::LdAdam) | 4 + 12r/n for an n × n matrix of rank r, all else 8 | a dozen products with low-rank factors a step | the same, and nothing of a gradient is lost |
 //!

@@ -44,7 +44,7 @@ pub use crate::gradient::{
     Accumulator, AdaptiveClip, ClipNorm, GradScaler, NormGuard, centralize, clip_grad_norm,
     clip_grad_value, with_curvature, with_loss,
 };
-pub use crate::low_rank::{GaLore, LdAdam};
+pub use crate::low_rank::{Apollo, GaLore, LdAdam};
 pub use crate::numeric::Real;
 pub use crate::optim::{
     ClosureOptimizer, MatrixMethod, NonFinite, Optim, Optimizer, Rule, Slot, StepOutcome,
@@ -58,7 +58,7 @@ pub use crate::schedule::{
     ReduceOnPlateau, WarmupCosine, WarmupCosineRestarts, WarmupLinear, WarmupPolynomial, Wsd,
 };
 pub use crate::second_order::factor::FactorStorage;
-pub use crate::second_order::{Muon, Shampoo, Soap, SteepestDescent};
+pub use crate::second_order::{Muon, Scion, Shampoo, Soap, SteepestDescent};
 pub use crate::state::{Rounding, StateDict};
 pub use crate::wrappers::*;
 pub use crate::zeroth_order::{Coordinate, Estimator, Spsa, ZerothOrder};

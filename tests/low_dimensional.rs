@@ -1,4 +1,4 @@
-//! Laws of GaLore and LDAdam.
+//! Laws of APOLLO, GaLore and LDAdam.
 // a test that fails says so by panicking, and its indices are of its own making
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -9,6 +9,7 @@ mod cases;
 
 use cases::cases;
 use eigenstep::Error;
+use eigenstep::low_rank::ApolloScaling;
 use eigenstep::optim::{Blocked, Optim};
 use eigenstep::prelude::*;
 use eigenstep::state::StateTensor;
@@ -75,6 +76,11 @@ fn galore(rank: usize) -> GaLore {
     GaLore { inner, rank, update_proj_gap: 3, ..GaLore::default() }
 }
 
+fn apollo(rank: usize) -> Apollo {
+    let inner = AdamW { lr: 0.05, weight_decay: 0.02, ..Apollo::default().inner };
+    Apollo { rank, update_proj_gap: 3, ..Apollo::with_inner(inner) }
+}
+
 fn ldadam(rank: usize) -> LdAdam {
     LdAdam { lr: 0.05, weight_decay: 0.02, rank, ..LdAdam::default() }
 }
@@ -93,6 +99,8 @@ proptest! {
             close(&tall.t().to_owned(), &wide, 1e-9);
         }
         check(&galore(rank), (a, b), seed);
+        check(&apollo(rank), (a, b), seed);
+        check(&Apollo { scaling: ApolloScaling::Tensor, ..apollo(rank) }, (a, b), seed);
         check(&ldadam(rank), (a, b), seed);
     }
 
@@ -134,6 +142,41 @@ proptest! {
             close(&full, &(&moment * beta + (&g + &error - &left) * (1.0 - beta)), 1e-10);
             (moment, error) = (full, left);
         }
+    }
+
+    /// APOLLO's direction is the gradient with channels scaled: by one number each, or by one for all, and its norm grows
+    /// by at most 1 %.
+    #[test]
+    fn apollo_scales_channels(seed in any::<u64>(), a in 2usize..6, b in 6usize..9, rank in 1usize..4) {
+        for scaling in [ApolloScaling::Channel, ApolloScaling::Tensor] {
+            let inner = AdamW { lr: 1.0, ..Apollo::default().inner };
+            let method = Apollo { rank, scaling, update_proj_gap: 2, ..Apollo::with_inner(inner) };
+            let (mut opt, mut w) = (method.build().unwrap(), matrix(seed, a, b));
+            let mut last = f64::INFINITY;
+            for step in 0..6 {
+                let (g, before) = (matrix(seed ^ (step + 1), a, b), w.clone());
+                opt.step(&mut w, &g).unwrap();
+                let scales = (before - &w) / &g;
+                for column in scales.columns() {
+                    let first = if scaling == ApolloScaling::Tensor { scales[[0, 0]] } else { column[0] };
+                    assert!(first > 0.0);
+                    assert!(column.iter().all(|s| (s / first - 1.0).abs() < 1e-6));
+                }
+                let size = norm(&(&scales * &g));
+                assert!(size <= last * 1.01 * (1.0 + 1e-9));
+                last = size;
+            }
+        }
+    }
+
+    /// With eps 0 inside, steps do not depend on the size of gradients, but for what is added to lengths.
+    #[test]
+    fn apollo_does_not_know_the_size_of_gradients(seed in any::<u64>(), a in 2usize..6, b in 2usize..9) {
+        let method = Apollo { rank: 2, ..Apollo::with_inner(AdamW { eps: 0.0, weight_decay: 0.0, ..AdamW::default() }) };
+        let start = matrix(seed, a, b);
+        let small = path(&method, 5, &start, |step| matrix(seed ^ (step + 1), a, b) * 64.0);
+        let large = path(&method, 5, &start, |step| matrix(seed ^ (step + 1), a, b) * 4096.0);
+        close(&(large - &start), &(small - &start), 1e-6);
     }
 
     /// GaLore of full rank is its inner rule in the coordinates of the basis.
@@ -301,6 +344,7 @@ fn a_saved_run_goes_on() {
     }
     check(&galore(61));
     check(&ldadam(61));
+    check(&Apollo { rank: 61, update_proj_gap: 4, ..Apollo::with_inner(Lion::default()) });
     check(&GaLore { rank: 61, update_proj_gap: 4, ..GaLore::with_inner(Lion::default()) });
 }
 
@@ -345,6 +389,7 @@ fn no_gradient_makes_a_nan() {
         }
     }
     for rank in [1, 2, 64] {
+        check(&apollo(rank), &shapes, &kinds);
         check(&galore(rank), &shapes, &kinds);
         check(&ldadam(rank), &shapes, &kinds);
     }

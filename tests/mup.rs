@@ -74,6 +74,11 @@ fn update(
             let base = Sgd { lr: scales.lr, ..Sgd::default() };
             base.build().unwrap().step(&mut w, &gradient).unwrap();
         }
+        UpdateKind::Adam => {
+            let (lr, betas) = (scales.lr, (0.0, 0.0));
+            let method = AdamW { lr, betas, weight_decay: 0.0, ..AdamW::default() };
+            method.build().unwrap().step(&mut w, &gradient).unwrap();
+        }
         UpdateKind::Shampoo { exponent } => {
             assert_eq!(scales.left_damping, scales.right_damping);
             let method = Shampoo {
@@ -83,6 +88,8 @@ fn update(
                 damping: Damping::absolute(0.1 * trace * scales.left_damping),
                 exponents: Exponents::Same(exponent),
                 graft: Graft::None,
+                // input weights of wide networks are long
+                max_aspect: None,
                 update_factors_every: 1,
                 update_roots_every: 1,
                 max_aspect: None,
@@ -176,6 +183,12 @@ fn muon() {
     {
         one_step_moves_every_layer_alike(UpdateKind::Muon(adjustment), &[64, 1024]);
     }
+}
+
+#[test]
+fn adam() {
+    one_step_moves_every_layer_alike(UpdateKind::Adam, &WIDTHS);
+    assert!(spread(&moves(UpdateKind::Adam, 1, &WIDTHS, false)) > 8.0);
 }
 
 #[test]

@@ -20,6 +20,8 @@ mod inputs;
 mod langevin;
 #[path = "properties/layerwise.rs"]
 mod layerwise;
+#[path = "properties/norms.rs"]
+mod norms;
 #[path = "properties/parameter_free.rs"]
 mod parameter_free;
 #[path = "properties/polyak.rs"]

@@ -11,8 +11,8 @@ use eigenstep::optim::Blocked;
 use eigenstep::prelude::*;
 use eigenstep::second_order::soap::{BasisStorage, SoapOrder};
 use eigenstep::second_order::{
-    Descent, Graft, GraftScope, LrAdjustment, Norm, Orthogonalization, Pipeline, Reshape,
-    SteepestDescent,
+    Descent, Graft, GraftScope, LrAdjustment, Norm, Orthogonalization, Pipeline, Reshape, Scion,
+    ScionNorm, SteepestDescent,
 };
 use eigenstep::state::StateDict;
 use ndarray::{ArrayD, Axis, IxDyn};
@@ -87,6 +87,16 @@ fn muons() -> Vec<Muon> {
     muons
 }
 
+fn scion_norms() -> [ScionNorm; 5] {
+    [
+        ScionNorm::default(),
+        ScionNorm::Sign { normalized: true },
+        ScionNorm::ColNorm { normalized: true, transpose: true },
+        ScionNorm::RowNorm { normalized: true, transpose: false },
+        ScionNorm::BiasRms,
+    ]
+}
+
 #[test]
 fn every_matrix_of_a_stack_is_treated_as_it_would_be_alone() {
     for (stack, entry) in STACKS {
@@ -103,6 +113,11 @@ fn every_matrix_of_a_stack_is_treated_as_it_would_be_alone() {
             let single = SteepestDescent { norm, ..SteepestDescent::<Descent>::default() };
             let stacked = SteepestDescent { batch_dims, ..single.clone() };
             same_as_alone::<_, f32>(stacked, &single, (stack, entry), "SteepestDescent");
+        }
+        for norm in scion_norms() {
+            let single = Scion { norm, momentum: 0.3, ..Scion::default() };
+            let stacked = Scion { batch_dims, ..single.clone() };
+            same_as_alone::<_, f32>(stacked, &single, (stack, entry), "Scion");
         }
         for reshape in [Reshape::AsIs, Reshape::Matrix, Reshape::Leading] {
             for storage in [BasisStorage::Full, BasisStorage::FOUR_BIT] {

@@ -54,6 +54,7 @@ mod kronecker_fit;
 #[cfg(feature = "lapack")]
 mod lapack;
 mod layout;
+mod matrix_norm;
 pub(crate) mod modes;
 mod native;
 mod newton_schulz;
@@ -80,6 +81,7 @@ pub use inverse_root::InverseRoot;
 pub use inverse_root::{eigen_inverse_root, qr_inverse_root};
 pub use kronecker_fit::KroneckerFit;
 pub(crate) use layout::mirror_lower;
+pub use matrix_norm::MatrixNorm;
 pub use modes::{mode_gram, mode_product};
 pub use newton_schulz::NewtonSchulz;
 #[doc(hidden)]

@@ -4,6 +4,7 @@
 //! | method | its subspace changes | state for an n × n matrix, bytes per `f32` parameter | what the projection drops |
 //! |---|---|---|---|
 //! | [`GaLore`] | every 200 steps | 12r/n at rank r | is lost |
+//! | [`Apollo`] | every 200 steps, at random | 12r/n at rank r; next to none in `Apollo::mini` | is scaled like the rest |
 //! | [`LdAdam`] | every step | 4 + 12r/n at rank r | is added to the next gradient |
 //!
 //! Tensors that are not matrices get the inner rule, AdamW by default.
@@ -24,10 +25,12 @@
 
 // Floor 5.
 
+mod apollo;
 mod galore;
 mod ldadam;
 mod subspace;
 
+pub use apollo::{Apollo, ApolloBlock, ApolloScaling};
 pub use galore::{GaLore, GaLoreBlock};
 pub use ldadam::{LdAdam, LdAdamBlock};
 
@@ -36,6 +39,7 @@ pub use ldadam::{LdAdam, LdAdamBlock};
 #[macro_export]
 macro_rules! for_each_low_rank {
     ($macro:ident) => {
+        $macro!(Apollo);
         $macro!(GaLore);
         $macro!(LdAdam);
     };

@@ -5,6 +5,7 @@
 //! | [`Muon`] | 4, in 8 bits 1 | hidden matrices of networks, large learning rates |
 //! | [`Shampoo`] | 16, in 4 bits 2.25; the inner rule's | fewer, better steps, with any rule inside |
 //! | [`Soap`] | 16, in 4 bits 1.1; the inner rule's, 8 for AdamW | the same, and tolerates a stale eigenbasis |
+//! | [`Scion`] | 4; without an average 0 | whole networks, a norm for every layer |
 //! | [`SteepestDescent`] | 4 with an average; the inner rule's | Muon's step, or signs, with a rule of your own |
 //!
 //! All of them run through one engine, [`Blocked`](crate::optim::Blocked). It cuts tensors into blocks,
@@ -36,6 +37,7 @@ mod mup;
 mod per_axis;
 mod polar;
 mod reshape;
+mod scion;
 mod shampoo;
 pub mod soap;
 mod steepest;
@@ -46,6 +48,7 @@ pub use muon::Muon;
 pub use mup::{LayerRole, UpdateKind, WidthScales, mup_scales};
 pub use polar::{LrAdjustment, Orthogonalization, PolarBlock};
 pub use reshape::Reshape;
+pub use scion::{Scion, ScionNorm};
 pub use shampoo::{
     Combination, Exponent, Exponents, GraftScope, Pipeline, Shampoo, ShampooBlock, Statistic,
 };
@@ -60,6 +63,7 @@ macro_rules! for_each_second_order {
         $macro!(Muon);
         $macro!(Shampoo);
         $macro!(Soap);
+        $macro!(Scion);
         $macro!(SteepestDescent);
     };
 }

@@ -24,6 +24,10 @@ pub enum UpdateKind {
     /// The gradient itself, or a direction of the same length: [`Sgd`](crate::first_order::Sgd), and
     /// [`Shampoo`](super::Shampoo) with [`Graft::Gradient`](super::Graft::Gradient), its default.
     Sgd,
+    /// A direction whose entries do not depend on the size of gradients: [`AdamW`](crate::first_order::AdamW) and its
+    /// relatives, [`Lion`](crate::first_order::Lion), anything grafted on them. Decoupled decay is γλ: divide λ by the
+    /// factor on γ to keep it.
+    Adam,
     /// [`Shampoo`](super::Shampoo) without grafting, with this exponent on either side: 1/4, or 1/2. Both sides
     /// must have factors at every width (`max_aspect: None`).
     Shampoo {
@@ -64,6 +68,7 @@ pub struct WidthScales {
 /// |---|---|---|---|
 /// | `init_std` | 1 | M^(−1/2) | M^(−1) |
 /// | `lr` of `Sgd` | M | 1 | M^(−1) |
+/// | `lr` of `Adam` | 1 | M^(−1) | M^(−1) |
 /// | `lr` of `Shampoo`, e = 1/4 | M^(1/2) | 1 | M^(−1/2) |
 /// | `lr` of `Shampoo`, e = 1/2 | 1 | 1 | 1 |
 /// | both dampings of `Shampoo` | M^(−1) | 1 | M |
@@ -81,7 +86,7 @@ pub struct WidthScales {
 /// exponent e turn a gradient of norm g into a direction of norm `g^(1 − 4e)`, hence `lr ∝ g^(4e − 2)`.
 /// Damping is proportional to the factor that it is added to.
 ///
-/// An update that is grafted on Adam's scales like Adam: a hidden `lr` proportional to 1/M. Blocks that are
+/// An update that is grafted on Adam's scales like Adam. Blocks that are
 /// smaller than a matrix bound the norms of factors: scale the block size with the width, or use no
 /// blocks.
 ///
@@ -115,6 +120,10 @@ pub fn mup_scales(kind: UpdateKind, role: LayerRole, width_ratio: f64) -> Result
     };
     let lr = match kind {
         UpdateKind::Sgd => -2.0 * g,
+        // entries of size 1 make a matrix whose norm is the root of its size, or the product of lengths where it is
+        // aligned with what comes in
+        UpdateKind::Adam if role == LayerRole::Input => 0.0,
+        UpdateKind::Adam => -1.0,
         UpdateKind::Shampoo { exponent } => (4.0 * exponent - 2.0) * g,
         UpdateKind::Kfac => 0.0,
         UpdateKind::Spectral => -g,
@@ -136,6 +145,48 @@ pub fn mup_scales(kind: UpdateKind, role: LayerRole, width_ratio: f64) -> Result
         right_damping: power(right),
         init_std: power(init),
     })
+}
+
+impl WidthScales {
+    /// The factors of a weight that the network multiplies by `multiplier`, so that what acts is `multiplier`·W, in the
+    /// place of those of a weight that acts itself: `1/multiplier` on initial weights, and the power on the others
+    /// with which the update that acts stays the same.
+    ///
+    /// The output with a multiplier of 1/M has the factors of the other common form of this parametrisation: initial
+    /// weights of the same size at any width, `lr` of `Sgd` proportional to M, that of `Adam` constant.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHyperparameter`] if the multiplier or the exponent is not a finite number above 0.
+    ///
+    /// # Examples
+    /// ```
+    /// use eigenstep::second_order::{LayerRole, UpdateKind, mup_scales};
+    ///
+    /// let output = mup_scales(UpdateKind::Adam, LayerRole::Output, 16.0)?;
+    /// let output = output.with_multiplier(UpdateKind::Adam, 1.0 / 16.0)?;
+    /// assert_eq!((output.lr, output.init_std), (1.0, 1.0));
+    /// # Ok::<(), eigenstep::Error>(())
+    /// ```
+    pub fn with_multiplier(self, kind: UpdateKind, multiplier: f64) -> Result<Self> {
+        positive("multiplier", multiplier)?;
+        // gradients are `multiplier` times as large; the update is of this degree in them
+        let (degree, left, right) = match kind {
+            UpdateKind::Sgd => (1.0, 0.0, 0.0),
+            UpdateKind::Shampoo { exponent } => {
+                positive("exponent", exponent)?;
+                (1.0 - 4.0 * exponent, 2.0, 2.0)
+            }
+            UpdateKind::Kfac => (-1.0, 2.0, 0.0),
+            UpdateKind::Adam | UpdateKind::Spectral | UpdateKind::Muon(_) => (0.0, 0.0, 0.0),
+        };
+        let power = |exponent: f64| multiplier.powf(exponent);
+        Ok(Self {
+            lr: self.lr * power(-1.0 - degree),
+            left_damping: self.left_damping * power(left),
+            right_damping: self.right_damping * power(right),
+            init_std: self.init_std * power(-1.0),
+        })
+    }
 }
 
 /// The power of the width in the factor that Muon itself puts on the learning rate of a matrix.

@@ -65,6 +65,8 @@ FAMILIES = {
         "lookahead": ["lookahead_"],
         "sharpness": ["sam_", "ignite_"],
         "muon": ["muon_0", "muonexact_"],
+        "scion": ["scion_"],
+        "apollo": ["apollo_"],
         "lowbit": ["adam_lowbit_"],
         "kernels": [
             "kernel_codebooks",
@@ -75,6 +77,10 @@ FAMILIES = {
         ],
         "gradients": ["kernel_gradient_transforms", "kernel_gu_projection", "kernel_gradfix_mask"],
         "clips": ["kernel_history_clip"],
+        "small_kernels": [
+            *("kernel_duality_maps", "kernel_newton_schulz", "kernel_radam_rho", "kernel_mup_lr"),
+            "kernel_fp8_blockwise",
+        ],
     },
     "curvature": {
         "adahessian": ["adahessian_"],

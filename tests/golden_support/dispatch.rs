@@ -88,6 +88,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "AdamW-lowbit" => lowbit::run::<AdamW>(case),
         "Adam-lowbit" => lowbit::run::<Adam>(case),
         "Muon" | "MuonExact" => matrix_runs::muon(case),
+        "Scion" => matrix_runs::scion(case),
         "SOAP" => soap_runs::soap(case),
         "DistributedShampoo" => match preconditioner(case) {
             Some("eigenvalue_corrected") => soap_runs::fb_soap(case),
@@ -103,6 +104,7 @@ fn optimizer(name: &str, case: &Value) -> Outcome {
         "microadam" => windows::microadam(case),
         "QuantizedShampoo" => matrix_runs::quantized_shampoo(case),
         "galore" | "GaLoreAdamW" => low_dimensional::galore(case),
+        "APOLLO" | "APOLLO-mini" => low_dimensional::apollo(case),
         "ldadam" => low_dimensional::ldadam(case),
         "zo_sgd"
         | "zo_adam"

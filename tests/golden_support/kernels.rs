@@ -3,7 +3,7 @@
 use super::compare::{equal, identical};
 use super::{
     Outcome, compressors, curvature, discrete, fail, gradients, grids, json, matrix_codecs, rules,
-    second_order, skip, windows, zeroth_kernels,
+    second_order, skip, small_kernels, windows, zeroth_kernels,
 };
 use eigenstep::kernel::Isa;
 use eigenstep::quant::{
@@ -52,6 +52,11 @@ pub fn run(kernel: &str, case: &Value) -> Outcome {
         "discrete_gradients" => discrete::gradients,
         "discrete_expectations" => discrete::expectations,
         "genetic_step" => discrete::genetic,
+        "duality_maps" => small_kernels::duality_maps,
+        "newton_schulz" => small_kernels::newton_schulz,
+        "radam_rho" => small_kernels::radam_rho,
+        "mup_lr" => small_kernels::mup_lr,
+        "fp8_e4m3_blockwise" => small_kernels::fp8,
         "ademamix_schedules" => rules::ademamix_schedules,
         "gradient_transforms" => gradients::transforms,
         "gu_projection" => gradients::projection,

@@ -1,11 +1,12 @@
-//! GaLore and LDAdam, whose cases also hold the size of what waits for the next step.
+//! GaLore, APOLLO with its projections given, and LDAdam, whose cases also hold the size of what waits for the next step.
 
 use super::compare::Tolerance;
-use super::matrix_runs::{Options, run};
+use super::matrix_runs::{Options, run, steps as run_optimizer};
 use super::trajectory::{check_parameters, gradients, parameters};
 use super::{Outcome, fail, json, skip};
+use eigenstep::low_rank::ApolloScaling;
 use eigenstep::prelude::*;
-use eigenstep::state::{Dtype, StateTensor};
+use eigenstep::state::{Dtype, Scalar, StateTensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -35,6 +36,63 @@ pub fn galore(case: &Value) -> Outcome {
     };
     options.finish()?;
     run(case, method, TOLERANCE, |_, _| 0.0)
+}
+
+/// APOLLO; the projections go into the state before the first step.
+pub fn apollo(case: &Value) -> Outcome {
+    let mut options = Options::new(case)?;
+    let inner = AdamW {
+        lr: options.number("lr")?,
+        betas: options.pair("betas")?,
+        eps: options.number("eps")?,
+        weight_decay: options.number("weight_decay")?,
+        ..AdamW::default()
+    };
+    let (rank, scaling) = match options.text("scale_type") {
+        "channel" => (2, ApolloScaling::Channel),
+        "tensor" => (1, ApolloScaling::Tensor),
+        other => return Err(fail(format!("the scale `{other}` is not understood"))),
+    };
+    let method = Apollo {
+        rank,
+        scaling,
+        scale: options.number("scale")?,
+        norm_growth: Some(options.number("limiter")?),
+        ..Apollo::with_inner(inner)
+    };
+    let projections = options.get("projection").and_then(Value::as_object);
+    let projections = projections.ok_or_else(|| fail("no projections"))?;
+    options.finish()?;
+    let build =
+        || method.clone().build::<f64>().map(|opt| opt.with_non_finite(NonFinite::Propagate));
+    // a step of another optimizer makes state of the right shapes
+    let first = json::list(case, "steps")?.first().ok_or_else(|| fail("no steps"))?;
+    let mut params = parameters::<f64>(case)?;
+    let (mut opt, grads) = (build()?, gradients(first, &params)?);
+    opt.step(&mut params, &grads)?;
+    let mut state = opt.state_dict();
+    for (key, scalar) in &mut state.scalars {
+        if key.ends_with(".step") {
+            *scalar = Scalar::Int(0);
+        } else if key.ends_with(".update_norm") {
+            *scalar = Scalar::Float(0.0);
+        }
+    }
+    for (key, tensor) in &mut state.tensors {
+        let name = projections.iter().find(|(name, _)| key.split('.').any(|part| part == *name));
+        match name.filter(|_| key.ends_with(".projection")) {
+            Some((_, given)) => {
+                let given =
+                    json::array::<f64>(&json::shape(given, "shape")?, json::field(given, "data")?)?;
+                let turned: Vec<f64> = given.t().iter().copied().collect();
+                *tensor = StateTensor::new(&tensor.shape.clone(), &turned);
+            }
+            None => tensor.bytes.fill(0),
+        }
+    }
+    let mut opt = build()?;
+    opt.load_state_dict(&state)?;
+    run_optimizer(case, opt, TOLERANCE, |_, _| 0.0)
 }
 
 /// The authors' code with an error buffer of its own; options that are left out have its defaults.

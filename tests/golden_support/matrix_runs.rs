@@ -8,9 +8,12 @@ use eigenstep::optim::MatrixMethod;
 use eigenstep::prelude::*;
 use eigenstep::quant::{MatrixCodec, MatrixMap};
 use eigenstep::second_order::factor::{FactorStorage, RootSolver};
-use eigenstep::second_order::{LrAdjustment, Muon, Orthogonalization, Shampoo};
+use eigenstep::second_order::{LrAdjustment, Muon, Orthogonalization, ScionNorm};
 use ndarray::ArrayD;
 use serde_json::{Map, Value};
+
+/// What trajectories in `f64` are compared to.
+const TIGHT: Tolerance = Tolerance { rtol: 1e-9, atol: 1e-11 };
 
 /// The options of a case; every one has to be read.
 pub struct Options<'v> {
@@ -65,7 +68,7 @@ impl<'v> Options<'v> {
 
 /// Steps through a case; `extra` is what an element of a parameter of this shape may be off by after
 /// so many steps, on top of `tolerance`.
-fn steps<R: Real>(
+pub(super) fn steps<R: Real>(
     case: &Value,
     mut opt: impl Optimizer<R>,
     tolerance: Tolerance,
@@ -147,18 +150,71 @@ pub fn muon(case: &Value) -> Outcome {
         ..default
     };
     options.finish()?;
-    let exact = Tolerance { rtol: 1e-9, atol: 1e-11 };
     if !json::text(case, "origin")?.starts_with("torch") {
-        return run(case, method, exact, |_, _| 0.0);
+        return run(case, method, TIGHT, |_, _| 0.0);
     }
     // PyTorch iterates in bfloat16. Looser than 2 % of the learning rate a step, because its own
     // rounding is larger: 2⁻⁹ per entry and product, which five steps of slope 3.4 at zero carry to
     // 6 % for one matrix of these shapes in a hundred, and to 17 % for one of 4 × 4 in a thousand, so the
     // first step has the room of two. The cases in `f64` are held to 1e-9.
     let by = method.clone();
-    run(case, method, exact, move |shape, step| {
+    run(case, method, TIGHT, move |shape, step| {
         0.08 * by.lr * by.lr_factor(shape) * step.max(2) as f64
     })
+}
+
+/// Scion with the exact orthogonal factor; matrices that have a norm of their own are groups.
+pub fn scion(case: &Value) -> Outcome {
+    let mut options = Options::new(case)?;
+    let method = Scion {
+        lr: options.number("lr")?,
+        momentum: options.number("momentum")?,
+        scale: options.number("scale")?,
+        unconstrained: options.flag("unconstrained"),
+        ..Scion::default()
+    };
+    let norms = options.get("norms").and_then(Value::as_object);
+    options.finish()?;
+    let (averages, radius) = (method.momentum < 1.0, method.lr * method.scale);
+    let mut opt = method.build::<f64>()?.with_non_finite(NonFinite::Propagate);
+    for (name, norm) in norms.into_iter().flatten() {
+        let norm = match norm.as_str() {
+            Some("spectral") => ScionNorm::Spectral {
+                normalized: true,
+                max: false,
+                orthogonalization: Orthogonalization::Exact,
+                steps: 1,
+                eps: 0.0,
+            },
+            Some("sign") => ScionNorm::Sign { normalized: true },
+            Some("col") => ScionNorm::ColNorm { normalized: false, transpose: false },
+            Some("row") => ScionNorm::RowNorm { normalized: true, transpose: false },
+            Some("rms") => ScionNorm::BiasRms,
+            _ => return Err(fail(format!("the norm {norm} is not understood"))),
+        };
+        opt = opt.with_group(Select::name(name), |options| options.norm = norm)?;
+    }
+    json::only(case, &["optimizer", "origin", "dtype", "config", "params", "steps", "notes"])?;
+    let spectral =
+        |name: &str| norms.is_some_and(|norms| norms.get(name) == Some(&"spectral".into()));
+    let mut params = parameters::<f64>(case)?;
+    for (index, step) in json::list(case, "steps")?.iter().enumerate() {
+        let grads = gradients(step, &params)?;
+        opt.step(&mut params, &grads)?;
+        // numpy's U Vᵀ of a matrix of zeros is the unit matrix; here it has no direction
+        for (name, param) in params.iter_mut().filter(|(name, _)| spectral(name) && !averages) {
+            let zero = matches!(grads.get(name), Some(Some(g)) if g.iter().all(|g| *g == 0.0));
+            if let (true, &[rows, inputs, ref places @ ..]) = (zero, &param.shape().to_vec()[..]) {
+                let (places, columns) =
+                    (places.iter().product::<usize>(), param.len() / rows.max(1));
+                let unit = radius * (rows as f64 / inputs as f64).sqrt() / places as f64;
+                param.iter_mut().step_by(columns + 1).take(rows).for_each(|p| *p -= unit);
+            }
+        }
+        check_parameters(step, "expect", &params, TIGHT, &Default::default())
+            .map_err(|stop| stop.at(format!("step {}", index + 1)))?;
+    }
+    Ok(())
 }
 
 /// 4-bit Shampoo, and its relatives with other numbers of bits.

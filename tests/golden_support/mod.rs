@@ -27,6 +27,7 @@ mod rules;
 pub mod scheduler_cases;
 pub mod schedulers;
 pub mod second_order;
+pub mod small_kernels;
 pub mod soap_runs;
 pub mod trajectory;
 pub mod windows;
