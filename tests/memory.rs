@@ -55,7 +55,7 @@ static ALLOCATOR: Counting = Counting;
 /// Bytes that an optimizer frees when it is dropped, against those that it said it held.
 ///
 /// What `state_bytes` leaves out, as it says: the work list (less than a KiB per unit of 16 384
-/// elements), names, shapes, and the empty lists around them (less than 8 KiB).
+/// elements), names, shapes, and the empty lists around them (less than 10 KiB).
 fn state_takes_what_it_says(subject: &Subject) {
     let shapes: [&[usize]; 2] = [&[128, 1024], &[70_000]];
     let units = 8 + 5;
@@ -74,7 +74,7 @@ fn state_takes_what_it_says(subject: &Subject) {
                 let before = LIVE.load(Relaxed) - size_of_val(&*opt) as isize;
                 drop(opt);
                 let freed = before - LIVE.load(Relaxed);
-                let slack = 1024 * units + 8192;
+                let slack = 1024 * units + 10_240;
                 assert!(
                     (said..=said + slack).contains(&freed),
                     "{}, {precision:?}, {rounding:?}: said {said}, freed {freed}",

@@ -92,7 +92,6 @@ fn update(
                 max_aspect: None,
                 update_factors_every: 1,
                 update_roots_every: 1,
-                max_aspect: None,
                 ..Shampoo::default()
             };
             method.build().unwrap().step(&mut w, &gradient).unwrap();

@@ -416,10 +416,6 @@ fn configurations_refuse_unknown_fields() {
     for (path, source) in sources() {
         let mut attributes = String::new();
         for line in source.lines().map(str::trim) {
-            if line.starts_with("#[") {
-                attributes += line;
-                continue;
-            }
             let name = line.strip_prefix("pub struct ").or(line.strip_prefix("struct "));
             let name = name.and_then(|rest| rest.split([' ', '<', '(', ';']).next());
             if let Some(name) = name.filter(|_| line.ends_with('{'))
@@ -430,7 +426,11 @@ fn configurations_refuse_unknown_fields() {
                 let strict = attributes.contains("deny_unknown_fields");
                 assert!(strict || attributes.contains("transparent"), "{path}: {name}");
             }
-            attributes.clear();
+            // attributes may go over several lines; an item ends in one of these
+            match line.ends_with(['{', '}', ';']) || line.is_empty() {
+                true => attributes.clear(),
+                false => attributes += line,
+            }
         }
     }
     assert!(found > 60, "{found}");
