@@ -20,7 +20,7 @@ use super::history_clip::{NormBound, NormMemory};
 /// use ndarray::array;
 ///
 /// let mut clip = AutoClip { quantile: 0.5, ..AutoClip::default() }.build()?;
-/// for (norm, limit) in [(4.0_f64, 4.0), (2.0, 3.0), (9.0, 4.0)] {
+/// for (norm, limit) in [(4.0_f64, 4.0_f64), (2.0, 3.0), (9.0, 4.0)] {
 ///     let factor = clip.clip(&array![norm])?.factor();
 ///     assert!((factor * norm - limit.min(norm)).abs() < 1e-5);
 /// }
