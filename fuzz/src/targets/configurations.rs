@@ -5,7 +5,7 @@ use crate::harness::Target;
 use crate::memory::bounded;
 use crate::mutate;
 use crate::random::Random;
-use eigenstep::optim::Optimizer;
+use eigenstep_instances::Tested;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -19,7 +19,7 @@ struct Config {
 
 pub struct Configurations(Vec<Config>);
 
-fn run<U: Subject + DeserializeOwned>(name: &str, bytes: &[u8]) -> bool {
+fn run<U: Tested + DeserializeOwned>(name: &str, bytes: &[u8]) -> bool {
     let read = bounded(bytes.len(), || serde_json::from_slice::<U>(bytes));
     let Ok(config) = read else { return false };
     let window = config.option("window").unwrap_or(0.0);
@@ -33,7 +33,7 @@ fn run<U: Subject + DeserializeOwned>(name: &str, bytes: &[u8]) -> bool {
     let mut params = model::leaves::<f32>(1, &shapes);
     for step in 0..2 {
         let grads = model::gradients(step, &params);
-        let inputs = model::inputs::<U, _>(step, &grads);
+        let inputs = model::inputs(&Subject::of::<U>(), step, &grads);
         let (state, bits) = (opt.state_dict(), model::all_bits(&params));
         if let Err(error) = opt.step(&mut params.as_mut_slice(), &inputs) {
             assert!(format!("{:?}", opt.state_dict()) == format!("{state:?}"), "{name}: {error}");
@@ -43,8 +43,9 @@ fn run<U: Subject + DeserializeOwned>(name: &str, bytes: &[u8]) -> bool {
     true
 }
 
-fn add<U: Subject + Serialize + DeserializeOwned>(found: &mut Vec<Config>) {
-    for config in [U::subject(), model::busy()] {
+fn add<U: Tested + Serialize + DeserializeOwned>(found: &mut Vec<Config>) {
+    let busy = model::busy(&Subject::of::<U>());
+    for config in busy.get::<U>().cloned().into_iter().chain([U::for_tests()]) {
         // infinities are not in JSON: the field keeps its default then
         let Ok(json) = serde_json::to_value(&config) else { continue };
         found.push(Config { name: U::NAME, json, run: run::<U> });

@@ -60,25 +60,25 @@ impl<O: Optimizer<f32>> Running for Trained<O> {
 const SMALL: [&[usize]; 4] = [&[6, 5], &[4], &[2, 3, 4], &[]];
 const CODED: [&[usize]; 3] = [&[64, 65], &[3], &[4097]];
 
-fn optimizer<U: Subject>(found: &mut Vec<Prototype>) {
+fn optimizer(subject: Subject, found: &mut Vec<Prototype>) {
     for (busy, precision) in [
         (true, Precision::Full),
         (false, Precision::Full),
         (true, Precision::INT8_LINEAR),
         (true, Precision::INT4_LPMM),
     ] {
-        let config = if busy { model::busy::<U>() } else { U::subject() };
+        let config = if busy { model::busy(&subject) } else { subject.config() };
         let shapes: &[&[usize]] = if precision == Precision::Full { &SMALL } else { &CODED };
-        let opt: model::Opt<U, f32> = config.optimizer().expect("the tests' own");
+        let opt: model::Opt<f32> = config.optimizer().expect("the tests' own");
         let mut opt = opt.with_state_precision(precision).expect("before the first step");
         let mut params = leaves(1, shapes);
-        train_as::<U, f32>(&mut opt, &mut params, 0..2);
+        train_as(&subject, &mut opt, &mut params, 0..2);
         let saved = opt.state_dict();
         let fresh = move || -> Box<dyn Running> {
             let (opt, params) = (opt.clone(), params.clone());
-            Box::new(Trained { opt, params, curvature: U::reads_curvature() })
+            Box::new(Trained { opt, params, curvature: subject.reads_curvature() })
         };
-        let name = format!("{} busy {busy} {precision:?}", U::NAME);
+        let name = format!("{} busy {busy} {precision:?}", subject.name);
         found.push(Prototype { name, saved, fresh: Box::new(fresh) });
     }
 }
@@ -163,7 +163,7 @@ pub fn all() -> Vec<Prototype> {
     let mut found = Vec::new();
     macro_rules! add {
         ($rule:ident) => {
-            optimizer::<model::named::$rule>(&mut found);
+            optimizer(model::named::$rule, &mut found);
         };
     }
     eigenstep::for_each_first_order!(add);
@@ -171,7 +171,7 @@ pub fn all() -> Vec<Prototype> {
     eigenstep::for_each_low_rank!(add);
     eigenstep::for_each_windowed!(add);
     eigenstep::for_each_error_feedback!(add);
-    model::for_each_composition!(add);
+    eigenstep_instances::for_each_composition!(add);
     wrapped("Lookahead", &mut found, || {
         Lookahead::new(AdamW::default().build::<f32>().expect("defaults"))
     });
