@@ -57,6 +57,7 @@ macro_rules! promises {
             edges::too_large_is_said,
             edges::gradients_of_one_direction_stay_numbers,
             edges::moments_decay_to_zero,
+            edges::vanishing_gradients_and_rates_stay_numbers,
             edges::nothing_over_nothing_is_nothing,
             edges::repeated_failures_say_where,
             edges::options_are_numbers_of_the_arithmetic,

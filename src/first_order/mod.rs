@@ -99,6 +99,7 @@ mod momentum;
 mod normalized;
 mod parameter_free;
 mod polyak;
+mod rectification;
 mod second_moment;
 mod sgd;
 mod sign;

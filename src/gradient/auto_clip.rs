@@ -51,21 +51,30 @@ crate::hyperparameters!(AutoClip, "AutoClip", {
     "window": CountFrom(0) = window;
 });
 
+impl AutoClip {
+    /// How many of this number of norms are kept.
+    fn kept(&self, norms: usize) -> usize {
+        if self.window == 0 { norms } else { norms.min(self.window as usize) }
+    }
+}
+
 impl NormBound for AutoClip {
-    fn bound(&self, memory: &mut NormMemory, norm: f64) -> f64 {
+    fn bound(&self, memory: &NormMemory, norm: f64) -> f64 {
+        let before = memory.norms.len();
+        let first = before + 1 - self.kept(before + 1);
+        let kept = memory.norms.get(first..).unwrap_or_default();
+        quantile(kept.iter().copied().chain([norm]).collect(), self.quantile)
+    }
+
+    fn observe(&self, memory: &mut NormMemory, norm: f64) {
         memory.count += 1;
         memory.norms.push(norm);
-        let (held, window) = (memory.norms.len() as u64, self.window);
-        if window > 0 && held > window {
-            memory.norms.drain(..(held - window) as usize);
-        }
-        quantile(&memory.norms, self.quantile)
+        memory.norms.drain(..memory.norms.len() - self.kept(memory.norms.len()));
     }
 }
 
 /// The number below which this share of the numbers lie, on a straight line between the two nearest.
-fn quantile(numbers: &[f64], share: f64) -> f64 {
-    let mut numbers = numbers.to_vec();
+fn quantile(mut numbers: Vec<f64>, share: f64) -> f64 {
     let place = share * numbers.len().saturating_sub(1) as f64;
     let (_, low, above) = numbers.select_nth_unstable_by(place.floor() as usize, f64::total_cmp);
     let high = above.iter().copied().min_by(f64::total_cmp).unwrap_or(*low);

@@ -37,11 +37,12 @@ pub struct NormMemory {
 /// eigenstep::hyperparameters!(Twice, "Twice", {});
 ///
 /// impl NormBound for Twice {
-///     fn bound(&self, memory: &mut NormMemory, norm: f64) -> f64 {
-///         let bound = if memory.count == 0 { f64::INFINITY } else { 2.0 * memory.mean };
-///         memory.mean = norm.min(bound);
+///     fn bound(&self, memory: &NormMemory, _: f64) -> f64 {
+///         if memory.count == 0 { f64::INFINITY } else { 2.0 * memory.mean }
+///     }
+///     fn observe(&self, memory: &mut NormMemory, norm: f64) {
+///         memory.mean = norm.min(self.bound(memory, norm));
 ///         memory.count += 1;
-///         bound
 ///     }
 /// }
 ///
@@ -51,8 +52,11 @@ pub struct NormMemory {
 /// # Ok::<(), eigenstep::Error>(())
 /// ```
 pub trait NormBound: Hyperparameters {
-    /// The largest norm for gradients of this norm, which is finite; the memory takes it in.
-    fn bound(&self, memory: &mut NormMemory, norm: f64) -> f64;
+    /// The largest norm for gradients of this norm, which is finite.
+    fn bound(&self, memory: &NormMemory, norm: f64) -> f64;
+
+    /// Takes the norm of gradients into the memory, after their bound was asked for.
+    fn observe(&self, memory: &mut NormMemory, norm: f64);
 
     /// A clip that has seen nothing.
     ///
@@ -112,10 +116,25 @@ impl<C: NormBound> HistoryClip<C> {
         &mut self,
         grads: &'g G,
     ) -> Result<Clipped<'g, G>> {
+        let clipped = self.clipped(grads)?;
+        self.observe(clipped.norm());
+        Ok(clipped)
+    }
+
+    fn clipped<'g, T: Element, G: Gradients<T> + ?Sized>(
+        &self,
+        grads: &'g G,
+    ) -> Result<Clipped<'g, G>> {
         let norm = total_norm(grads, 2.0)?;
         // without a bound an infinite norm would give a factor that is no number
-        let bound = if norm.is_finite() { self.rule.bound(&mut self.memory, norm) } else { 0.0 };
+        let bound = if norm.is_finite() { self.rule.bound(&self.memory, norm) } else { 0.0 };
         Ok(Clipped::new(grads, bound.max(0.0), norm, true))
+    }
+
+    fn observe(&mut self, norm: f64) {
+        if norm.is_finite() {
+            self.rule.observe(&mut self.memory, norm);
+        }
     }
 
     /// Steps the optimizer with the clipped gradients.
@@ -128,9 +147,9 @@ impl<C: NormBound> HistoryClip<C> {
         params: &mut dyn Parameters<T>,
         grads: &dyn Gradients<T>,
     ) -> Result<()> {
-        let mut after = self.clone();
-        opt.step(params, &after.clip(grads)?)?;
-        *self = after;
+        let clipped = self.clipped(grads)?;
+        opt.step(params, &clipped)?;
+        self.observe(clipped.norm());
         Ok(())
     }
 

@@ -111,42 +111,53 @@ crate::hyperparameters!(ZClip, "ZClip", {
 });
 
 impl ZClip {
-    /// The limit of a norm that is an outlier.
+    /// Whether there is nothing yet that norms could be compared with.
+    fn warms_up(&self, memory: &NormMemory) -> bool {
+        memory.count < self.warmup
+    }
+
+    /// What a norm is scaled down to, if it is an outlier.
     fn limit(&self, memory: &NormMemory, norm: f64) -> Option<f64> {
         let (mean, deviation) = (memory.mean, memory.variance.sqrt());
         let z = (norm - mean) / (deviation + 1e-6);
-        let limit = match self.limit {
+        let (outlier, limit) = match self.limit {
             OutlierLimit::Fixed => {
                 let highest = mean + self.z_thresh * deviation;
-                return (norm > highest).then_some(highest);
+                (norm > highest, highest)
             }
-            OutlierLimit::Mean => mean,
+            OutlierLimit::Mean => (z > self.z_thresh, mean),
             OutlierLimit::Reciprocal => {
-                (mean + self.z_thresh * deviation * self.z_thresh / z) * self.clip_factor
+                let limit = mean + self.z_thresh * deviation * self.z_thresh / z;
+                (z > self.z_thresh, limit * self.clip_factor)
             }
         };
-        (z > self.z_thresh).then_some(limit)
+        (outlier && !self.warms_up(memory)).then_some(limit)
     }
 }
 
 impl NormBound for ZClip {
-    fn bound(&self, memory: &mut NormMemory, norm: f64) -> f64 {
-        let highest = self.max_norm.unwrap_or(f64::INFINITY);
-        memory.count += 1;
-        if memory.count <= self.warmup {
-            memory.norms.push(norm);
-            if memory.norms.iter().all(|norm| *norm == 0.0) {
-                // nothing that later norms could be compared with
-                *memory = NormMemory::default();
-            } else if memory.count == self.warmup {
+    fn bound(&self, memory: &NormMemory, norm: f64) -> f64 {
+        let limit = self.limit(memory, norm).unwrap_or(f64::INFINITY);
+        limit.min(self.max_norm.unwrap_or(f64::INFINITY))
+    }
+
+    fn observe(&self, memory: &mut NormMemory, norm: f64) {
+        if self.warms_up(memory) {
+            // the warm-up begins with the first norm that others could be compared with
+            if norm > 0.0 || memory.count > 0 {
+                memory.count += 1;
+                memory.norms.push(norm);
+            }
+            if !self.warms_up(memory) {
                 let count = memory.norms.len() as f64;
                 memory.mean = (memory.norms.iter().sum::<f64>() / count).min(f64::MAX);
                 let squares = memory.norms.iter().map(|x| (x - memory.mean).powi(2));
                 memory.variance = (squares.sum::<f64>() / count).min(f64::MAX);
                 memory.norms.clear();
             }
-            return highest;
+            return;
         }
+        memory.count += 1;
         let limit = self.limit(memory, norm);
         if limit.is_none() || !self.skip_spikes {
             let seen = limit.unwrap_or(norm);
@@ -155,6 +166,5 @@ impl NormBound for ZClip {
             let variance = self.alpha * memory.variance + (1.0 - self.alpha) * square;
             memory.variance = variance.min(f64::MAX);
         }
-        limit.unwrap_or(f64::INFINITY).min(highest)
     }
 }

@@ -11,7 +11,7 @@ use crate::optim::{
     BlockState, BlockStep, ElementState, Elementwise, MatrixMethod, Partition, Rule, StepOnly,
     TensorState, check_inner,
 };
-use crate::state::{Lookup, Record, Rounding, Scalar, StateBytes, StateTensor, Storage};
+use crate::state::{Lookup, Record, Scalar, StateBytes, StateTensor, Storage};
 use ndarray::{Array2, ArrayRef2, ArrayViewMut2, ArrayViewMutD, Axis};
 
 /// Added to the length that a scale is divided by.
@@ -204,16 +204,6 @@ pub struct ApolloBlock<R: Real> {
     inner: ElementState<R>,
 }
 
-/// The shape of a projected gradient: the tensor's, with one side cut to the rank.
-fn low_shape(side: Side) -> [usize; 2] {
-    if side.right { [side.rows, side.rank] } else { [side.rank, side.columns] }
-}
-
-/// The inner rule steps a scratch buffer, so it needs no slots for rounding.
-fn of_slots(storage: &Storage) -> Storage {
-    Storage { rounding: Rounding::Nearest, ..storage.clone() }
-}
-
 /// Fills Pᵀ with numbers of N(0, 1/r) that belong to this seed, step and place.
 fn draw<R: Real>(projection: &mut Array2<R>, seed: u64, t: u64) {
     let (n, rank) = projection.dim();
@@ -249,11 +239,11 @@ impl<R: Real> ApolloBlock<R> {
         }
         let Some(mut x) = side.view(values) else { return };
         let Self { projection, inner, .. } = self;
-        let [rows, columns] = low_shape(side);
-        with_scratch::<R, _>(2 * rows * columns, |scratch| {
-            let (low, u) = scratch.split_at_mut(rows * columns);
-            // both have the memory order of the tensor
-            let kept = Side { rows, columns, ..side };
+        // both have the memory order of the tensor
+        let kept = side.low();
+        let numel = kept.rows * kept.columns;
+        with_scratch::<R, _>(2 * numel, |scratch| {
+            let (low, u) = scratch.split_at_mut(numel);
             if let Some(mut low) = kept.view(low) {
                 product(R::one(), (&projection.t(), &x), R::zero(), &mut low);
             }
@@ -299,7 +289,7 @@ impl<R: Real> BlockState for ApolloBlock<R> {
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        self.inner.save(&low_shape(self.side), record);
+        self.inner.save(&self.side.low().shape(), record);
         let values: Vec<R> = self.projection.iter().copied().collect();
         record.tensor("projection", StateTensor::new(self.projection.shape(), &values));
         record.scalar("update_norm", Scalar::Float(self.update_norm));
@@ -333,7 +323,7 @@ impl<U: Rule<GroupState = ()>> MatrixMethod for Apollo<U> {
         let side = self.side(shape);
         let (n, _) = side.lengths();
         let inner = Elementwise(self.inner.clone());
-        let inner = inner.init(&low_shape(side), &of_slots(storage));
+        let inner = inner.init(&side.low().shape(), storage);
         ApolloBlock { side, projection: Array2::zeros((n, side.rank)), update_norm: 0.0, inner }
     }
 
@@ -346,7 +336,7 @@ impl<U: Rule<GroupState = ()>> MatrixMethod for Apollo<U> {
         let side = self.side(shape);
         let (n, _) = side.lengths();
         let inner = Elementwise(self.inner.clone());
-        let inner = inner.load(&low_shape(side), &of_slots(storage), lookup)?;
+        let inner = inner.load(&side.low().shape(), storage, lookup)?;
         let values = lookup.values("projection", &[n, side.rank])?;
         let projection = Array2::from_shape_vec((n, side.rank), values)
             .map_err(|error| lookup.problem("projection", error.to_string()))?;
@@ -358,11 +348,8 @@ impl<U: Rule<GroupState = ()>> MatrixMethod for Apollo<U> {
     }
 
     fn extend<R: Real>(&self, block: &mut ApolloBlock<R>, _: &[usize], storage: &Storage) {
-        let missing = |slot: usize| block.inner.lacks_slot(slot) && self.inner.uses_slot(slot);
-        if (0..U::SLOTS.len()).any(missing) {
-            let inner = Elementwise(self.inner.clone());
-            inner.extend(&mut block.inner, &low_shape(block.side), &of_slots(storage));
-        }
+        let shape = block.side.low().shape();
+        Elementwise(self.inner.clone()).extend(&mut block.inner, &shape, storage);
     }
 
     fn precondition<R: Real>(

@@ -10,7 +10,7 @@ use crate::optim::{
     BlockState, BlockStep, ElementState, Elementwise, MatrixMethod, Partition, Rule, SkipFirst,
     StepOnly, TensorState, check_inner,
 };
-use crate::state::{Lookup, Record, Rounding, StateBytes, Storage};
+use crate::state::{Lookup, Record, StateBytes, Storage};
 use ndarray::{ArrayViewMut2, ArrayViewMutD};
 
 /// GaLore: AdamW, or another element-wise rule, on gradients projected to a low rank.
@@ -175,16 +175,6 @@ pub struct GaLoreBlock<R: Real> {
     inner: ElementState<R>,
 }
 
-/// The shape of a projected gradient: the tensor's, with one side cut to the rank.
-fn low_shape(side: Side) -> [usize; 2] {
-    if side.right { [side.rows, side.rank] } else { [side.rank, side.columns] }
-}
-
-/// The inner rule steps a scratch buffer, so it needs no slots for rounding.
-fn of_slots(storage: &Storage) -> Storage {
-    Storage { rounding: Rounding::Nearest, ..storage.clone() }
-}
-
 impl<R: Real> GaLoreBlock<R> {
     /// Computes the basis from the gradient `x` if it is `due`, or if there is none yet.
     fn follow(&mut self, x: &ArrayViewMut2<'_, R>, due: bool) {
@@ -200,11 +190,11 @@ impl<R: Real> GaLoreBlock<R> {
         let Some(mut x) = side.view(values) else { return };
         self.follow(&x, due);
         let Self { subspace, inner, .. } = self;
-        let [rows, columns] = low_shape(side);
-        with_scratch::<R, _>(2 * rows * columns, |scratch| {
-            let (low, u) = scratch.split_at_mut(rows * columns);
-            // both have the memory order of the tensor
-            let kept = Side { rows, columns, ..side };
+        // both have the memory order of the tensor
+        let kept = side.low();
+        let numel = kept.rows * kept.columns;
+        with_scratch::<R, _>(2 * numel, |scratch| {
+            let (low, u) = scratch.split_at_mut(numel);
             if let Some(mut low) = kept.view(low) {
                 product(R::one(), (&subspace.basis.t(), &x), R::zero(), &mut low);
             }
@@ -225,7 +215,7 @@ impl<R: Real> BlockState for GaLoreBlock<R> {
     }
 
     fn save(&self, record: &mut Record<'_>) {
-        self.inner.save(&low_shape(self.side), record);
+        self.inner.save(&self.side.low().shape(), record);
         self.subspace.save(record);
     }
 
@@ -262,7 +252,7 @@ impl<U: Rule<GroupState = ()>> MatrixMethod for GaLore<U> {
         let side = self.side(shape);
         let (n, _) = side.lengths();
         let inner = Elementwise(self.inner.clone());
-        let inner = inner.init(&low_shape(side), &of_slots(storage));
+        let inner = inner.init(&side.low().shape(), storage);
         GaLoreBlock { side, subspace: Subspace::new(n, side.rank), inner }
     }
 
@@ -275,16 +265,13 @@ impl<U: Rule<GroupState = ()>> MatrixMethod for GaLore<U> {
         let side = self.side(shape);
         let (n, _) = side.lengths();
         let inner = Elementwise(self.inner.clone());
-        let inner = inner.load(&low_shape(side), &of_slots(storage), lookup)?;
+        let inner = inner.load(&side.low().shape(), storage, lookup)?;
         Ok(GaLoreBlock { side, subspace: Subspace::load(n, side.rank, lookup)?, inner })
     }
 
     fn extend<R: Real>(&self, block: &mut GaLoreBlock<R>, _: &[usize], storage: &Storage) {
-        let missing = |slot: usize| block.inner.lacks_slot(slot) && self.inner.uses_slot(slot);
-        if (0..U::SLOTS.len()).any(missing) {
-            let inner = Elementwise(self.inner.clone());
-            inner.extend(&mut block.inner, &low_shape(block.side), &of_slots(storage));
-        }
+        let shape = block.side.low().shape();
+        Elementwise(self.inner.clone()).extend(&mut block.inner, &shape, storage);
     }
 
     fn precondition<R: Real>(

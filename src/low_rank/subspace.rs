@@ -29,6 +29,19 @@ impl Side {
         if self.right { (self.columns, self.rows) } else { (self.rows, self.columns) }
     }
 
+    /// The projected matrix: the same with one side cut to the rank.
+    pub fn low(&self) -> Self {
+        match self.right {
+            true => Self { columns: self.rank, ..*self },
+            false => Self { rows: self.rank, ..*self },
+        }
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.rows, self.columns]
+    }
+
     /// The n × k matrix in a row-major slice of the tensor.
     pub fn view<'a, R>(&self, values: &'a mut [R]) -> Option<ArrayViewMut2<'a, R>> {
         let view = ArrayViewMut2::from_shape((self.rows, self.columns), values).ok()?;

@@ -156,7 +156,7 @@ impl<T> RowGradient<T> {
     }
 
     /// The first row given that has elements from `offset` on, and all behind it.
-    fn from(&self, offset: usize, width: usize) -> &[usize] {
+    fn rows_from(&self, offset: usize, width: usize) -> &[usize] {
         let first = self.rows.partition_point(|&row| (row + 1) * width <= offset);
         self.rows.get(first..).unwrap_or_default()
     }
@@ -164,7 +164,7 @@ impl<T> RowGradient<T> {
     /// Whether any element of `offset .. offset + len` is given.
     pub(crate) fn touches(&self, offset: usize, len: usize) -> bool {
         let width = self.width();
-        let first = self.from(offset, width).first();
+        let first = self.rows_from(offset, width).first();
         width > 0 && first.is_some_and(|row| row * width < offset + len)
     }
 
@@ -175,7 +175,7 @@ impl<T> RowGradient<T> {
         if !self.touches(offset, len) {
             return;
         }
-        for run in self.from(offset, width).chunk_by(|a, b| *b <= a + 1) {
+        for run in self.rows_from(offset, width).chunk_by(|a, b| *b <= a + 1) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
             let (start, end) = ((first * width).max(offset), (last + 1) * width);
             if start >= offset + len {

@@ -193,7 +193,8 @@ impl Layout {
                 };
             };
             let name = name.as_text().ok_or_else(|| leaf.problem("name", "is not a name"))?;
-            if layout.get(name).is_some() {
+            // leaves that are gone have no name, and keep their places
+            if !name.is_empty() && layout.get(name).is_some() {
                 return Err(leaf.problem("name", "is used twice"));
             }
             let shape = leaf.scalar("shape").and_then(Scalar::as_text).and_then(parse_shape);

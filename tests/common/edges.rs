@@ -201,6 +201,47 @@ pub fn moments_decay_to_zero(subject: &Subject) {
     decay::<f64>(&busy(subject), Precision::Full);
 }
 
+/// Small tensors, whose steps are cheap.
+const TINY: [&[usize]; 2] = [&[3, 2], &[2]];
+
+/// Gradients that vanish, in the first steps and later, and learning rates that a schedule takes to 0 or next to it
+/// while gradients go on, leave numbers.
+pub fn vanishing_gradients_and_rates_stay_numbers(subject: &Subject) {
+    for config in [subject.config(), busy(subject)] {
+        for first in [1.0, 1e-38, 1e-45] {
+            let mut opt = config.optimizer::<f32>().unwrap();
+            let mut params = leaves::<f32>(1, &TINY);
+            params.iter_mut().flat_map(|leaf| &mut leaf.values).for_each(|x| *x *= 100.0);
+            for step in 0..1400 {
+                let grads = tiny(&params, first * 0.93f64.powi(step));
+                let what = format!("{first} in step {step}: {config:?}");
+                step_on_numbers(subject, &mut opt, &mut params, (9, &grads), &what);
+            }
+        }
+        for factor in [0.0, 0.9] {
+            let mut opt = config.optimizer::<f32>().unwrap();
+            let mut params = leaves::<f32>(1, &TINY);
+            for step in 0..950 {
+                let grads = gradients(step % 7, &params);
+                let what = format!("rate times {factor} in step {step}: {config:?}");
+                step_on_numbers(subject, &mut opt, &mut params, (9, &grads), &what);
+                let rate = opt.option(0, "lr").unwrap_or(1.0) * factor;
+                let _ = opt.set_option(0, "lr", rate);
+            }
+        }
+    }
+}
+
+/// Gradients of this size: one element of each tensor has none.
+fn tiny(params: &[Leaf<f32>], size: f64) -> Vec<Leaf<f32>> {
+    let mut grads = gradients(3, params);
+    for leaf in &mut grads {
+        leaf.values.iter_mut().for_each(|g| *g = (f64::from(*g) * size) as f32);
+        leaf.values[0] = 0.0;
+    }
+    grads
+}
+
 /// Where every gradient is 0, and nothing keeps divisors from 0, nothing moves.
 pub fn nothing_over_nothing_is_nothing(subject: &Subject) {
     for mut config in variants(subject) {

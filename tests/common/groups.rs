@@ -190,6 +190,20 @@ pub fn names_are_those_of_the_saved_state(subject: &Subject) {
     run(subject, &mut lenient, &mut others, 3..5);
     run(subject, &mut again, &mut copy, 3..5);
     assert_eq!(tree_bits(&others), tree_bits(&copy));
+
+    // what is forgotten after loading begins anew, with a checkpoint in between and without
+    for gone in [vec!["l1".to_owned()], load().parameters_with_state()] {
+        let mut loaded = load();
+        gone.iter().for_each(|name| loaded.forget(name).unwrap());
+        let mut again: Opt<f32> = subject.optimizer().unwrap();
+        again.load_state_dict(&loaded.state_dict()).unwrap();
+        assert_eq!(again.state_dict(), loaded.state_dict());
+        let (mut tree, mut copy) = (params.clone(), params.clone());
+        run(subject, &mut loaded, &mut tree, 2..4);
+        run(subject, &mut again, &mut copy, 2..4);
+        assert_eq!(tree_bits(&tree), tree_bits(&copy), "{gone:?}");
+        assert_eq!(loaded.steps("l1"), Some(2));
+    }
 }
 
 /// A frozen parameter may be left out of the tree, from the start or in mid-run, and come back.

@@ -189,6 +189,19 @@ fn averages_follow_names() {
     emas().into_iter().for_each(check);
 }
 
+/// The average of numbers is a number, also where their difference is none.
+#[test]
+fn averages_of_large_numbers_are_numbers() {
+    for decay in [0.3, 0.9] {
+        let mut average = Ema { decay, ..Ema::default() }.build::<f32>().unwrap();
+        average.update(&mut array![3e38f32]).unwrap();
+        average.update(&mut array![-3e38f32]).unwrap();
+        let expected = 3e38 * (2.0 * decay - 1.0);
+        let found = f64::from(average.weights().values()[0]);
+        assert!((found - expected).abs() < 1e-6 * 3e38, "{found}, not {expected}");
+    }
+}
+
 /// What an average has left behind is 0 in the end, and never subnormal, which would be slow.
 #[test]
 fn averages_decay_to_zero() {

@@ -1,4 +1,5 @@
 use crate::first_order::arithmetic::{lerp, ratio};
+use crate::first_order::rectification::rectification;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot};
 
@@ -111,15 +112,6 @@ pub struct RAdamCoefficients<R> {
     adaptive: bool,
 }
 
-/// The factor `r` of step `t`; `None` while the second moment is not to be trusted.
-fn rectification(beta2: f64, t: u64) -> Option<f64> {
-    let (t, power) = (t as f64, beta2.powf(t as f64));
-    let longest = 2.0 / (1.0 - beta2) - 1.0;
-    let length = longest - 2.0 * t * power / (1.0 - power);
-    let terms = |length: f64| (length - 4.0) * (length - 2.0) / length;
-    (length > 5.0).then(|| (terms(length) / terms(longest)).sqrt())
-}
-
 impl Rule for RAdam {
     type Coefficients<R: Real> = RAdamCoefficients<R>;
     type State<R: Real> = [R; 2];
@@ -129,7 +121,9 @@ impl Rule for RAdam {
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> RAdamCoefficients<R> {
         let (beta1, beta2) = self.betas;
         let bias = |beta: f64| 1.0 - beta.powf(t as f64);
-        let rectified = rectification(beta2, t).map(|r| r * bias(beta2).sqrt());
+        let (length, factor) = rectification(beta2, t);
+        // else the second moment is not to be trusted yet
+        let rectified = (length > 5.0).then(|| factor * bias(beta2).sqrt());
         RAdamCoefficients {
             one_minus_beta1: R::of(1.0 - beta1),
             beta2: R::of(beta2),

@@ -9,6 +9,7 @@
 //! | [`Asgd`] | 4 | convex problems |
 
 mod asgd;
+mod points;
 pub(super) mod primal_averaging;
 pub(super) mod schedule_free;
 mod schedule_free_radam;

@@ -1,3 +1,4 @@
+use crate::first_order::averaged::points::{Points, share};
 use crate::numeric::Real;
 use crate::optim::{Apply, DecaySchedule, Mode, Rule, Slot, WeightDecay};
 use crate::state::SlotInit;
@@ -146,10 +147,7 @@ pub struct PrimalAveragingCoefficients<R> {
     c: R,
     /// `γ·(1 − μx·μy)`.
     step: R,
-    /// `1 − μy`: how far `y` lies from `x` towards `z`.
-    to_train: R,
-    /// `1 − 1/μy`: how far `x` lies from `y` towards `z`.
-    to_eval: R,
+    points: Points<R>,
 }
 
 impl Rule for PrimalAveraging {
@@ -169,8 +167,7 @@ impl Rule for PrimalAveraging {
             shrink: R::of(1.0 - self.lr * alpha),
             c: R::of(scalars.c),
             step: R::of(self.lr * (1.0 - (1.0 - scalars.c) * self.train_interp)),
-            to_train: R::of(1.0 - self.train_interp),
-            to_eval: R::of(1.0 - 1.0 / self.train_interp),
+            points: Points::new(self.train_interp),
         }
     }
 
@@ -221,19 +218,13 @@ impl Rule for PrimalAveraging {
         scalars.c = match self.averaging {
             Averaging::Constant(old) => 1.0 - old,
             Averaging::ScheduleFree { lr_power } => {
-                let weight = self.lr.powf(lr_power).min(f64::MAX);
-                scalars.weight_sum = (scalars.weight_sum + weight).min(f64::MAX);
-                if scalars.weight_sum == 0.0 { 0.0 } else { weight / scalars.weight_sum }
+                share(self.lr.powf(lr_power), &mut scalars.weight_sum)
             }
         };
     }
 
     #[inline(always)]
     fn switch<R: Real>(c: &PrimalAveragingCoefficients<R>, to: Mode, p: R, [z]: [R; 1]) -> R {
-        let weight = match to {
-            Mode::Train => c.to_train,
-            Mode::Eval => c.to_eval,
-        };
-        p + weight * (z - p)
+        c.points.moved(to, p, z)
     }
 }

@@ -1,4 +1,5 @@
 use crate::first_order::arithmetic::ratio;
+use crate::first_order::averaged::points::{ScheduleFreeStep, share};
 use crate::numeric::Real;
 use crate::optim::{Apply, Mode, Rule, Slot, WeightDecay};
 use crate::state::SlotInit;
@@ -123,7 +124,7 @@ pub struct ScheduleFreeGroupState {
     /// Learning rate of the last step, after warm-up.
     pub scheduled_lr: f64,
     /// Share of `z` in the average of this step.
-    pub(super) c: f64,
+    c: f64,
 }
 crate::group_state!(ScheduleFreeGroupState { k, weight_sum, lr_max, scheduled_lr });
 
@@ -141,18 +142,15 @@ impl ScheduleFreeGroupState {
         self.lr_max = self.lr_max.max(lr);
         // a point that has not moved has no weight
         let resting = self.lr_max == 0.0 && weight_lr_power < 0.0;
-        // beyond the range only the newest weight counts
         let grown = |x: f64, power: f64| x.powf(power).min(f64::MAX);
-        let weight = (grown(steps, r) * grown(self.lr_max, weight_lr_power)).min(f64::MAX);
-        let weight = if resting { 0.0 } else { weight };
-        self.weight_sum = (self.weight_sum + weight).min(f64::MAX);
-        self.c = if self.weight_sum == 0.0 { 0.0 } else { weight / self.weight_sum };
+        let weight = grown(steps, r) * grown(self.lr_max, weight_lr_power);
+        self.c = share(if resting { 0.0 } else { weight }, &mut self.weight_sum);
         self.k += 1;
     }
 
-    /// Factor on the direction in the step of `y`: `γ·(β·(1 − c) − 1)`.
-    pub(super) fn pull(&self, beta: f64) -> f64 {
-        self.scheduled_lr * (beta * (1.0 - self.c) - 1.0)
+    /// The step that was begun.
+    pub(super) fn step<R: Real>(&self, beta: f64) -> ScheduleFreeStep<R> {
+        ScheduleFreeStep::new(self.scheduled_lr, self.c, beta)
     }
 }
 
@@ -164,14 +162,7 @@ pub struct ScheduleFreeCoefficients<R> {
     correction2: R,
     eps: R,
     weight_decay: R,
-    /// Share of `z` in the average.
-    c: R,
-    /// `γ·(β₁·(1 − c) − 1)`.
-    pull: R,
-    /// `1 − β₁`: how far `y` lies from `x` towards `z`.
-    to_train: R,
-    /// `1 − 1/β₁`: how far `x` lies from `y` towards `z`.
-    to_eval: R,
+    step: ScheduleFreeStep<R>,
 }
 
 impl Rule for ScheduleFreeAdamW {
@@ -194,10 +185,7 @@ impl Rule for ScheduleFreeAdamW {
             correction2: R::of(1.0 / bias.sqrt()),
             eps: R::of(self.eps),
             weight_decay: R::of(self.weight_decay),
-            c: R::of(scalars.c),
-            pull: R::of(scalars.pull(beta1)),
-            to_train: R::of(1.0 - beta1),
-            to_eval: R::of(1.0 - 1.0 / beta1),
+            step: scalars.step(beta1),
         }
     }
 
@@ -226,8 +214,8 @@ impl Rule for ScheduleFreeAdamW {
         s: [R; 2],
     ) -> (R, [R; 2]) {
         let (u, [v, z]) = Self::direction(c, y, g, s);
-        let y = y + c.c * (z - y) + c.pull * u;
-        (y, [v, z - a.lr * u])
+        let (y, z) = c.step.along(a.lr, u, y, z);
+        (y, [v, z])
     }
 
     /// The decay is part of the equations.
@@ -250,10 +238,6 @@ impl Rule for ScheduleFreeAdamW {
 
     #[inline(always)]
     fn switch<R: Real>(c: &ScheduleFreeCoefficients<R>, to: Mode, p: R, [_, z]: [R; 2]) -> R {
-        let weight = match to {
-            Mode::Train => c.to_train,
-            Mode::Eval => c.to_eval,
-        };
-        p + weight * (z - p)
+        c.step.points.moved(to, p, z)
     }
 }

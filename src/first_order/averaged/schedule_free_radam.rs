@@ -1,5 +1,7 @@
 use crate::first_order::arithmetic::ratio;
+use crate::first_order::averaged::points::ScheduleFreeStep;
 use crate::first_order::averaged::schedule_free::ScheduleFreeGroupState;
+use crate::first_order::rectification::rectification;
 use crate::numeric::Real;
 use crate::optim::{Apply, Mode, Rule, Slot, WeightDecay};
 use crate::state::SlotInit;
@@ -125,25 +127,14 @@ pub struct ScheduleFreeRAdamCoefficients<R> {
     weight_decay: R,
     /// Whether the gradient is divided by the root of the second moment.
     adaptive: bool,
-    /// Share of `z` in the average.
-    c: R,
-    /// `γ·(β₁·(1 − c) − 1)`.
-    pull: R,
-    /// `1 − β₁`: how far `y` lies from `x` towards `z`.
-    to_train: R,
-    /// `1 − 1/β₁`: how far `x` lies from `y` towards `z`.
-    to_eval: R,
+    step: ScheduleFreeStep<R>,
 }
 
 impl ScheduleFreeRAdam {
     /// RAdam's factor on the learning rate at step `t`; `None` while the second moment is not to be trusted.
     fn rectification(&self, t: u64) -> Option<f64> {
-        let (beta2, t) = (self.betas.1, t as f64);
-        let power = beta2.powf(t);
-        let longest = 2.0 / (1.0 - beta2) - 1.0;
-        let length = longest - 2.0 * t * power / (1.0 - power);
-        let terms = |length: f64| (length - 4.0) * (length - 2.0) / length;
-        (length > 4.0).then(|| (terms(length) / terms(longest)).sqrt())
+        let (length, factor) = rectification(self.betas.1, t);
+        (length > 4.0).then_some(factor)
     }
 }
 
@@ -168,10 +159,7 @@ impl Rule for ScheduleFreeRAdam {
             eps: R::of(self.eps),
             weight_decay: R::of(self.weight_decay),
             adaptive: self.rectification(scalars.k).is_some(),
-            c: R::of(scalars.c),
-            pull: R::of(scalars.pull(beta1)),
-            to_train: R::of(1.0 - beta1),
-            to_eval: R::of(1.0 - 1.0 / beta1),
+            step: scalars.step(beta1),
         }
     }
 
@@ -200,7 +188,8 @@ impl Rule for ScheduleFreeRAdam {
         s: [R; 2],
     ) -> (R, [R; 2]) {
         let (u, [v, z]) = Self::direction(c, y, g, s);
-        (y + c.c * (z - y) + c.pull * u, [v, z - a.lr * u])
+        let (y, z) = c.step.along(a.lr, u, y, z);
+        (y, [v, z])
     }
 
     /// The decay is part of the equations.
@@ -224,10 +213,6 @@ impl Rule for ScheduleFreeRAdam {
 
     #[inline(always)]
     fn switch<R: Real>(c: &ScheduleFreeRAdamCoefficients<R>, to: Mode, p: R, [_, z]: [R; 2]) -> R {
-        let weight = match to {
-            Mode::Train => c.to_train,
-            Mode::Eval => c.to_eval,
-        };
-        p + weight * (z - p)
+        c.step.points.moved(to, p, z)
     }
 }

@@ -1,3 +1,4 @@
+use crate::first_order::averaged::points::ScheduleFreeStep;
 use crate::first_order::averaged::schedule_free::ScheduleFreeGroupState;
 use crate::numeric::Real;
 use crate::optim::{Apply, Mode, Rule, Slot, WeightDecay};
@@ -104,14 +105,7 @@ crate::hyperparameters!(ScheduleFreeSgd, "ScheduleFreeSgd", {
 #[derive(Clone, Copy, Debug)]
 pub struct ScheduleFreeSgdCoefficients<R> {
     weight_decay: R,
-    /// Share of `z` in the average.
-    c: R,
-    /// `γ·(μ·(1 − c) − 1)`.
-    pull: R,
-    /// `1 − μ`: how far `y` lies from `x` towards `z`.
-    to_train: R,
-    /// `1 − 1/μ`: how far `x` lies from `y` towards `z`.
-    to_eval: R,
+    step: ScheduleFreeStep<R>,
 }
 
 impl Rule for ScheduleFreeSgd {
@@ -129,10 +123,7 @@ impl Rule for ScheduleFreeSgd {
     ) -> ScheduleFreeSgdCoefficients<R> {
         ScheduleFreeSgdCoefficients {
             weight_decay: R::of(self.weight_decay),
-            c: R::of(scalars.c),
-            pull: R::of(scalars.pull(self.momentum)),
-            to_train: R::of(1.0 - self.momentum),
-            to_eval: R::of(1.0 - 1.0 / self.momentum),
+            step: scalars.step(self.momentum),
         }
     }
 
@@ -159,7 +150,8 @@ impl Rule for ScheduleFreeSgd {
         s: [R; 1],
     ) -> (R, [R; 1]) {
         let (u, [z]) = Self::direction(c, y, g, s);
-        (y + c.c * (z - y) + c.pull * u, [z - a.lr * u])
+        let (y, z) = c.step.along(a.lr, u, y, z);
+        (y, [z])
     }
 
     /// The decay is part of the equations.
@@ -182,10 +174,6 @@ impl Rule for ScheduleFreeSgd {
 
     #[inline(always)]
     fn switch<R: Real>(c: &ScheduleFreeSgdCoefficients<R>, to: Mode, p: R, [z]: [R; 1]) -> R {
-        let weight = match to {
-            Mode::Train => c.to_train,
-            Mode::Eval => c.to_eval,
-        };
-        p + weight * (z - p)
+        c.step.points.moved(to, p, z)
     }
 }

@@ -1,6 +1,6 @@
 use crate::error::Result;
 use crate::first_order::arithmetic::ratio;
-use crate::first_order::parameter_free::distance::{grown, same_lr};
+use crate::first_order::parameter_free::distance::{D_LARGEST, grown, same_lr};
 use crate::kernel::Sums;
 use crate::numeric::Real;
 use crate::numeric::range::capped;
@@ -257,7 +257,7 @@ impl Rule for DAdaptAdagrad {
         }
         scalars.gsq_weighted += gradient;
         let estimate = (scalars.sksq_weighted - scalars.gsq_weighted) / scalars.skl1;
-        scalars.d = grown(scalars.d, estimate, self.growth_rate);
+        scalars.d = grown(scalars.d, estimate, (self.growth_rate, D_LARGEST));
         scalars.k += 1;
     }
 

@@ -1,9 +1,9 @@
 use crate::error::Result;
 use crate::first_order::arithmetic::ratio;
-use crate::first_order::parameter_free::distance::{grown, same_lr};
+use crate::first_order::parameter_free::distance::{grown, largest, same_lr};
 use crate::kernel::Sums;
 use crate::numeric::Real;
-use crate::numeric::range::capped;
+use crate::numeric::range::{capped, finite_of};
 use crate::optim::{Rule, Slot, WeightDecay};
 use std::ops::Range;
 
@@ -145,19 +145,19 @@ impl DAdaptGroupState {
         self.step_size
     }
 
-    /// Takes in the sums of this step, unless all gradients so far are zero; says whether it did.
+    /// Takes in the sums of this step, within the limits of the estimate, unless all gradients so far are zero; says whether it did.
     pub(super) fn combine(
         &mut self,
         [growth, norm]: [f64; 2],
         beta3: f64,
-        growth_rate: f64,
+        limits: (f64, f64),
     ) -> bool {
         if norm == 0.0 {
             return false;
         }
         self.numerator_weighted = beta3 * self.numerator_weighted + (1.0 - beta3) * growth;
         let estimate = self.numerator_weighted / ((1.0 - beta3) * norm);
-        self.d = grown(self.d, estimate, growth_rate);
+        self.d = grown(self.d, estimate, limits);
         self.k += 1;
         true
     }
@@ -217,7 +217,7 @@ impl Rule for DAdaptAdam {
             eps: R::of(self.eps),
             inner: step,
             share: f64::from(u8::from(moves)),
-            inverse: R::of(if step > 0.0 { 1.0 / step } else { 0.0 }),
+            inverse: finite_of(if step > 0.0 { 1.0 / step } else { 0.0 }),
         }
     }
 
@@ -278,7 +278,9 @@ impl Rule for DAdaptAdam {
 
     fn combine(&self, _: usize, total: &Sums, scalars: &mut DAdaptGroupState) {
         let [growth, norm, ..] = *total;
-        if !scalars.combine([growth, norm], self.betas.1.sqrt(), self.growth_rate) {
+        let decay = if self.decoupled_weight_decay { self.weight_decay } else { 0.0 };
+        let limits = (self.growth_rate, largest(self.lr, decay));
+        if !scalars.combine([growth, norm], self.betas.1.sqrt(), limits) {
             scalars.step_size = 0.0;
         }
     }

@@ -1,6 +1,6 @@
 use crate::error::Result;
 use crate::first_order::parameter_free::dadapt_adam::DAdaptGroupState;
-use crate::first_order::parameter_free::distance::same_lr;
+use crate::first_order::parameter_free::distance::{largest, same_lr};
 use crate::kernel::Sums;
 use crate::numeric::range::capped;
 use crate::numeric::{Real, sign};
@@ -192,7 +192,8 @@ impl Rule for DAdaptLion {
 
     fn combine(&self, _: usize, total: &Sums, scalars: &mut DAdaptGroupState) {
         let [growth, norm, ..] = *total;
-        scalars.combine([growth, norm], self.betas.1.sqrt(), f64::INFINITY);
+        let limits = (f64::INFINITY, largest(self.lr, self.weight_decay));
+        scalars.combine([growth, norm], self.betas.1.sqrt(), limits);
     }
 
     fn check_group(&self, first: &Self) -> Result<()> {

@@ -1,5 +1,5 @@
 use crate::error::Result;
-use crate::first_order::parameter_free::distance::{grown, same_lr};
+use crate::first_order::parameter_free::distance::{grown, largest, same_lr};
 use crate::kernel::Sums;
 use crate::numeric::Real;
 use crate::numeric::range::capped;
@@ -236,8 +236,9 @@ impl Rule for DAdaptSgd {
         scalars.step_size = unit * self.lr;
         let numerator = scalars.numerator_weighted + unit * inner;
         scalars.numerator_weighted = numerator.clamp(-f64::MAX, f64::MAX);
+        let limit = largest(self.lr / scalars.g0_norm, self.weight_decay);
         let estimate = 2.0 * scalars.numerator_weighted / square.sqrt();
-        scalars.d = grown(scalars.d, estimate, self.growth_rate);
+        scalars.d = grown(scalars.d, estimate, (self.growth_rate, limit));
         scalars.k += 1;
     }
 

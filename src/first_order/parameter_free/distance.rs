@@ -6,10 +6,17 @@ use crate::hyper::Hyperparameters;
 /// Largest estimate: beyond it a distance is none, and the loss has no minimum.
 pub(super) const D_LARGEST: f64 = 1e15;
 
-/// The estimate `d` after a step that found `estimate`, growing by at most `growth_rate`.
-pub(super) fn grown(d: f64, estimate: f64, growth_rate: f64) -> f64 {
+/// The largest estimate where weights decay: steps of `lr` times a larger one would throw them beyond zero, farther
+/// each time.
+pub(super) fn largest(lr: f64, weight_decay: f64) -> f64 {
+    // where nothing decays 1/0 is no limit
+    (1.0 / (lr * weight_decay)).min(D_LARGEST)
+}
+
+/// The estimate `d` after a step that found `estimate`, growing by at most `growth_rate`, up to `largest`.
+pub(super) fn grown(d: f64, estimate: f64, (growth_rate, largest): (f64, f64)) -> f64 {
     // a NaN is no estimate
-    d.max(estimate).min(d * growth_rate).min(D_LARGEST)
+    d.max(estimate).min(d * growth_rate).min(largest)
 }
 
 /// Refuses a learning rate other than that of group 0, unless one of both is frozen.

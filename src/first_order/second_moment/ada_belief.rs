@@ -1,4 +1,5 @@
 use crate::first_order::arithmetic::{larger, lerp, ratio};
+use crate::first_order::rectification::rectification;
 use crate::numeric::Real;
 use crate::optim::{Rule, Slot, WeightDecay};
 
@@ -137,18 +138,6 @@ pub struct AdaBeliefCoefficients<R> {
     plain: bool,
 }
 
-impl AdaBelief {
-    /// RAdam's factor for the learning rate, or nothing while the average is too short.
-    fn rectification(&self, t: u64) -> Option<f64> {
-        let (beta2, steps) = (self.betas.1, t as f64);
-        let (power, limit) = (beta2.powf(steps), 2.0 / (1.0 - beta2) - 1.0);
-        let length = limit - 2.0 * steps * power / (1.0 - power);
-        let square =
-            (length - 4.0) * (length - 2.0) * limit / ((limit - 4.0) * (limit - 2.0) * length);
-        (length >= 5.0).then(|| ((1.0 - power) * square).sqrt())
-    }
-}
-
 impl Rule for AdaBelief {
     type Coefficients<R: Real> = AdaBeliefCoefficients<R>;
     type State<R: Real> = [R; 3];
@@ -162,11 +151,11 @@ impl Rule for AdaBelief {
     fn coefficients<R: Real>(&self, t: u64, _: &()) -> AdaBeliefCoefficients<R> {
         let (beta1, beta2) = self.betas;
         let bias = |beta: f64| 1.0 - beta.powf(t as f64);
-        let rectified = self.rectify.then(|| self.rectification(t));
-        let (factor, second, plain) = match rectified {
-            None => (1.0, 1.0 / bias(beta2).sqrt(), false),
-            Some(Some(factor)) => (factor, 1.0, false),
-            Some(None) => (f64::from(u8::from(self.degenerated_to_sgd)), 1.0, true),
+        let (length, rectified) = rectification(beta2, t);
+        let (factor, second, plain) = match (self.rectify, length >= 5.0) {
+            (false, _) => (1.0, 1.0 / bias(beta2).sqrt(), false),
+            (true, true) => (rectified * bias(beta2).sqrt(), 1.0, false),
+            (true, false) => (f64::from(u8::from(self.degenerated_to_sgd)), 1.0, true),
         };
         AdaBeliefCoefficients {
             one_minus_beta1: R::of(1.0 - beta1),

@@ -12,7 +12,7 @@ use crate::kernel::Isa;
 use crate::kernel::scratch::{with_kept, with_scratch};
 use crate::numeric::Real;
 use crate::optim::method::{GradSlice, GradSource, PassInfo, Stage, TensorPass, TensorStep};
-use crate::state::{Lookup, SlotInit, SlotKind, Storage};
+use crate::state::{Lookup, Rounding, SlotInit, SlotKind, Storage};
 
 /// Whether the rule `U` inside the method `C` can work on a gradient in other coordinates.
 pub(crate) fn check_inner<C: Hyperparameters, U: Rule<GroupState = ()>>(inner: &U) -> Result<()> {
@@ -47,7 +47,7 @@ pub(crate) fn check_inner<C: Hyperparameters, U: Rule<GroupState = ()>>(inner: &
 }
 
 /// The rule inside another method. The state of a tensor is made, loaded and extended as in an
-/// optimizer of its own.
+/// optimizer of its own, but that rounding keeps nothing: what the rule writes is a scratch buffer.
 impl<U: Rule<GroupState = ()>> Elementwise<U> {
     fn in_group(&self) -> InGroup<U> {
         InGroup::new(self.0.clone())
@@ -55,7 +55,7 @@ impl<U: Rule<GroupState = ()>> Elementwise<U> {
 
     /// The state of a tensor before its first step.
     pub fn init<R: Real>(&self, shape: &[usize], storage: &Storage) -> ElementState<R> {
-        ElementState::new(&self.in_group(), shape, &[], storage)
+        ElementState::new(&self.in_group(), shape, &[], &unrounded(storage))
     }
 
     /// A state from a state dict.
@@ -68,12 +68,15 @@ impl<U: Rule<GroupState = ()>> Elementwise<U> {
         storage: &Storage,
         lookup: &Lookup<'_>,
     ) -> Result<ElementState<R>> {
-        ElementState::load(&self.in_group(), shape, storage, lookup)
+        ElementState::load(&self.in_group(), shape, &unrounded(storage), lookup)
     }
 
     /// Adds the slots that an option switched on after the first step.
     pub fn extend<R: Real>(&self, state: &mut ElementState<R>, shape: &[usize], storage: &Storage) {
-        state.extend(&self.in_group(), shape, &[], storage);
+        let missing = |slot: usize| state.lacks_slot(slot) && self.0.uses_slot(slot);
+        if (0..U::SLOTS.len()).any(missing) {
+            state.extend(&self.in_group(), shape, &[], &unrounded(storage));
+        }
     }
 
     /// Writes the direction of every element at step `t` into `out`, and the new state into `state`.
@@ -89,6 +92,11 @@ impl<U: Rule<GroupState = ()>> Elementwise<U> {
     ) {
         direction(&self.in_group(), t, grad, state, out);
     }
+}
+
+/// The storage of slots alone.
+fn unrounded(storage: &Storage) -> Storage {
+    Storage { rounding: Rounding::Nearest, ..storage.clone() }
 }
 
 fn direction<R: Real>(

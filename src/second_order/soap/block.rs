@@ -11,7 +11,7 @@ use crate::numeric::Real;
 use crate::numeric::range::flushed;
 use crate::optim::{BlockState, ElementState, Elementwise, Rule, TensorState};
 use crate::second_order::per_axis::each_axis;
-use crate::state::{Lookup, Record, Rounding, SlotKind, StateBytes, Storage};
+use crate::state::{Lookup, Record, SlotKind, StateBytes, Storage};
 use ndarray::{Array2, ArrayView2, ArrayViewD, ArrayViewMutD, IxDyn};
 
 /// What is remembered of one block.
@@ -27,11 +27,6 @@ pub struct SoapBlock<R: Real> {
 /// A side, and how slots follow its new basis.
 type Renewed<'s, R> = (&'s mut Side<R>, Option<BasisChange<R>>);
 
-/// The inner rule updates a scratch buffer, for which rounding keeps nothing.
-fn of_slots(storage: &Storage) -> Storage {
-    Storage { rounding: Rounding::Nearest, ..storage.clone() }
-}
-
 impl<R: Real> SoapBlock<R> {
     pub(super) fn new<U>(method: &Soap<U>, shape: &[usize], storage: &Storage) -> Self
     where
@@ -42,7 +37,7 @@ impl<R: Real> SoapBlock<R> {
         };
         Self {
             shape: shape.to_vec(),
-            inner: Elementwise(method.inner.clone()).init(shape, &of_slots(storage)),
+            inner: Elementwise(method.inner.clone()).init(shape, storage),
             sides: shape.iter().enumerate().map(side).collect(),
             failures: 0,
             problem: "",
@@ -65,7 +60,7 @@ impl<R: Real> SoapBlock<R> {
         };
         Ok(Self {
             shape: shape.to_vec(),
-            inner: Elementwise(method.inner.clone()).load(shape, &of_slots(storage), lookup)?,
+            inner: Elementwise(method.inner.clone()).load(shape, storage, lookup)?,
             sides: shape.iter().enumerate().map(side).collect::<Result<_>>()?,
             failures: lookup.count("failures")?,
             problem: "a decomposition failed before the state was saved",
@@ -77,11 +72,7 @@ impl<R: Real> SoapBlock<R> {
     where
         U: Rule<GroupState = ()>,
     {
-        let missing = |slot: usize| self.inner.lacks_slot(slot) && method.inner.uses_slot(slot);
-        if (0..U::SLOTS.len()).any(missing) {
-            let (inner, storage) = (Elementwise(method.inner.clone()), of_slots(storage));
-            inner.extend(&mut self.inner, &self.shape, &storage);
-        }
+        Elementwise(method.inner.clone()).extend(&mut self.inner, &self.shape, storage);
     }
 
     /// Statistic and basis of every dimension that has one.
